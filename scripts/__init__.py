@@ -1,0 +1,1 @@
+"""The runtime Python that the configs name: one idea a file."""

@@ -1,0 +1,143 @@
+"""What a run is made of: config files and overrides, merged as MONAI merges them, and checked before it does."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+
+# Arguments of `monai.bundle run` itself, not of the config.
+RUN_ARGUMENTS = {
+    "run_id",
+    "init_id",
+    "final_id",
+    "meta_file",
+    "config_file",
+    "logging_file",
+    "tracking",
+    "args_file",
+    "workflow_type",
+    "properties_path",
+}
+REFERENCE = re.compile(r"[@%](\w+)")
+
+
+@dataclass(frozen=True)
+class Invocation:
+    """The config files of a run, in order of merging, and the overrides of its command line.
+
+    Args:
+        config_files: YAML or JSON files; later ones win.
+        overrides: id ("lr", "train#trainer#max_epochs") -> value.
+    """
+
+    config_files: tuple[str, ...]
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def from_command_line(cls, arguments: list[str] | None = None) -> Invocation | None:
+        """Read `python -m monai.bundle run ...` from `sys.argv`; None when the process was started otherwise."""
+        arguments = sys.argv if arguments is None else arguments
+        if len(arguments) < 2 or not re.search(r"monai.bundle(.__main__\.py)?$", arguments[0]) or arguments[1] != "run":
+            return None
+        given = _parse_flags(arguments[2:])
+        if given.get("args_file"):
+            given = {**ConfigParser.load_config_files(given["args_file"]), **given}
+        files = given.get("config_file") or ()
+        return cls(
+            config_files=(files,) if isinstance(files, str) else tuple(files),
+            overrides={key: value for key, value in given.items() if key not in RUN_ARGUMENTS},
+        )
+
+    def files_merged(self) -> ConfigParser:
+        """Merge the files alone, without the overrides."""
+        parser = ConfigParser()
+        parser.read_config(list(self.config_files))
+        return parser
+
+    def merged(self) -> dict[str, Any]:
+        """Merge files and overrides into one unresolved config, as `monai.bundle run` does."""
+        parser = self.files_merged()
+        parser.update(dict(self.overrides))
+        return parser.get()
+
+    def command(self) -> str:
+        """Return the shell command that runs the same from the bundle root."""
+        files = "[" + ",".join(f"'{path}'" for path in self.config_files) + "]"
+        flags = [f"--{key} {shlex.quote(_as_argument(value))}" for key, value in self.overrides.items()]
+        return " ".join([f'python -m monai.bundle run --config_file "{files}"', *flags])
+
+
+def refuse_unknown_keys(invocation: Invocation) -> None:
+    """Refuse an override whose top-level key no config file defines; MONAI accepts a misspelt one silently.
+
+    Raises:
+        ValueError: naming the key and the nearest known ones.
+    """
+    known = set(invocation.files_merged().get())
+    for key in invocation.overrides:
+        name = re.split(r"#|::", key)[0]
+        if name not in known:
+            near = get_close_matches(name, known, n=3) or sorted(known)[:10]
+            files = ", ".join(Path(path).name for path in invocation.config_files)
+            raise ValueError(f"--{key} must name a key of {files}, got {name!r}; did you mean {', '.join(near)}?")
+
+
+def reachable(config: Mapping[str, Any], roots: Iterable[str]) -> dict[str, Any]:
+    """Return the top-level items that the roots refer to, directly or through others.
+
+    Args:
+        config: merged, unresolved config.
+        roots: top-level ids to start from; those that are not there are passed over.
+
+    Returns:
+        The sub-config that decides what the roots do; a key that nothing reads is not in it.
+    """
+    found: dict[str, Any] = {}
+    waiting = [key for key in roots if key in config]
+    while waiting:
+        key = waiting.pop()
+        if key not in found:
+            found[key] = config[key]
+            waiting += [name for name in references(config[key]) if name in config]
+    return {key: config[key] for key in config if key in found}
+
+
+def references(value: Any) -> set[str]:
+    """Collect the top-level ids that a config value refers to by `@` or `%`."""
+    if isinstance(value, str):
+        return set(REFERENCE.findall(value))
+    if isinstance(value, Mapping):
+        return set().union(*(references(item) for item in [*value.keys(), *value.values()]), set())
+    if isinstance(value, (list, tuple)):
+        return set().union(*(references(item) for item in value), set())
+    return set()
+
+
+def _parse_flags(arguments: list[str]) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    position = 0
+    while position < len(arguments):
+        name, equals, value = arguments[position].partition("=")
+        position += 1
+        if not name.startswith("-"):
+            given.setdefault("run_id", name)
+            continue
+        follows = position < len(arguments) and not re.match(r"--?[A-Za-z_]", arguments[position])
+        if not equals and follows:
+            value = arguments[position]
+            position += 1
+        given[name.lstrip("-").replace("-", "_")] = DefaultParseValue(value) if equals or follows else True
+    return given
+
+
+def _as_argument(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,248 @@
+"""A stage of the study: its settings, its inputs and its record beside the output."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import fcntl
+import importlib.metadata
+import json
+import logging
+import platform
+import random
+import re
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextvars import ContextVar
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import torch
+import yaml
+
+from scripts.configs import Invocation, reachable, refuse_unknown_keys
+from scripts.files import read_json, sha256_file, sha256_text, write_json, write_text
+
+logger = logging.getLogger(__name__)
+
+ENTRY_POINTS = ("initialize", "run", "finalize")
+RECORD = "stage.json"
+# Where things lie and what they run on does not change what comes out; the content of inputs is hashed instead.
+PLACE = re.compile(r"(_dir|_dirs|_path|_paths|_root)$|^(device|overwrite|imports|stage)$")
+PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")
+
+_invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
+_locks: dict[Path, IO[str]] = {}
+
+
+class AlreadyFinished(SystemExit):
+    """The stage was finished before with these settings: nothing is left to do, and the exit status is 0."""
+
+
+@contextlib.contextmanager
+def invoked(invocation: Invocation) -> Iterator[None]:
+    """Tell the stages run inside the block which files and overrides they are made of (else the command line does)."""
+    token = _invocation.set(invocation)
+    try:
+        yield
+    finally:
+        _invocation.reset(token)
+        _release_locks()
+
+
+class Stage:
+    """One stage: a folder, what it was made from, and whether it is finished.
+
+    Args:
+        output_dir: folder of the outputs.
+        inputs: files that the stage reads; a None among them is an input not given.
+        seed: seed of torch, numpy and random at the start.
+        num_threads: torch threads; results depend on it in the sixth digit, so it is part of the key. None keeps it.
+        overwrite: empty a folder that holds the results of other settings, instead of refusing it.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        inputs: Sequence[str | None] = (),
+        seed: int = 0,
+        num_threads: int | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.output_dir = Path(output_dir)
+        self.inputs = list(inputs)
+        self.seed = seed
+        self.num_threads = num_threads
+        self.overwrite = overwrite
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the outputs depend on: settings, input hashes, threads and the code that is reached.
+
+        Raises:
+            FileNotFoundError: if an input is missing.
+        """
+        invocation = current_invocation()
+        config = reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
+        return {
+            "settings": {key: value for key, value in config.items() if not PLACE.search(key)},
+            "inputs": [None if path is None else sha256_file(path) for path in self.inputs],
+            "num_threads": self.num_threads,
+            "seed": self.seed,
+            "code": code_hash(target_modules(config)),
+        }
+
+    def is_finished(self) -> bool:
+        """Tell whether the folder holds finished outputs of exactly these settings, all still there."""
+        record = self._record()
+        return bool(
+            record.get("finished")
+            and record["key"] == key_of(self.identity())
+            and all(self._size(name) == size for name, size in record["outputs"].items())
+        )
+
+    def begin(self) -> None:
+        """Check the command line, lock the folder, record the settings and seed everything.
+
+        Raises:
+            AlreadyFinished: if there is nothing left to do.
+            ValueError: if the folder holds results of other settings and `overwrite` is false.
+            RuntimeError: if another process works in this folder.
+        """
+        invocation = current_invocation()
+        if invocation is not None:
+            refuse_unknown_keys(invocation)
+        self.output_dir.mkdir(parents=True, exist_ok=True)
+        _lock(self.output_dir)
+        if self.is_finished():
+            raise AlreadyFinished(f"{self.output_dir} is finished with these settings, nothing to do") from None
+        identity = self.identity()
+        self._refuse_other_settings(identity)
+        self._write_record(identity, finished=False)
+        if invocation is not None:
+            write_text(self.output_dir / "config.yaml", yaml.safe_dump(invocation.merged(), sort_keys=False))
+        if self.num_threads is not None:
+            torch.set_num_threads(self.num_threads)
+        torch.manual_seed(self.seed)
+        np.random.seed(self.seed)
+        random.seed(self.seed)
+
+    def end(self) -> None:
+        """Mark the stage finished and drop its checkpoints."""
+        record = self._record()
+        self._write_record(record["identity"], finished=True)
+        # Only now: a kill before this line must still find the checkpoints.
+        shutil.rmtree(self.output_dir / "checkpoints", ignore_errors=True)
+        _release_locks(self.output_dir)
+
+    def _record(self) -> dict[str, Any]:
+        path = self.output_dir / RECORD
+        return read_json(path) if path.is_file() else {}
+
+    def _size(self, name: str) -> int | None:
+        path = self.output_dir / name
+        return path.stat().st_size if path.is_file() else None
+
+    def _write_record(self, identity: Mapping[str, Any], finished: bool) -> None:
+        record = {
+            "key": key_of(identity),
+            "finished": finished,
+            "identity": identity,
+            "versions": versions(),
+            "outputs": self._outputs() if finished else {},
+        }
+        write_json(self.output_dir / RECORD, record)
+
+    def _outputs(self) -> dict[str, int]:
+        files = (path for path in sorted(self.output_dir.rglob("*")) if path.is_file())
+        names = {path.relative_to(self.output_dir).as_posix(): path.stat().st_size for path in files}
+        skipped = re.compile(r"^(\.|checkpoints/|stage\.json$|log\.txt$|events/)|/\.")
+        return {name: size for name, size in names.items() if not skipped.search(name)}
+
+    def _refuse_other_settings(self, identity: Mapping[str, Any]) -> None:
+        record = self._record()
+        if not record or record["key"] == key_of(identity) and not record["finished"]:
+            return
+        if record["key"] != key_of(identity) and not self.overwrite:
+            raise ValueError(
+                f"{self.output_dir} must be empty or hold a run of these settings, got one that differs in"
+                f" {', '.join(differences(record['identity'], identity))}; choose another output_dir,"
+                " or pass --overwrite true to empty this one"
+            )
+        for path in self.output_dir.iterdir():
+            if path.name != ".lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def current_invocation() -> Invocation | None:
+    """Return what this run is made of: from `invoked`, else from the command line, else None (called as a library)."""
+    return _invocation.get() or Invocation.from_command_line()
+
+
+def key_of(identity: Mapping[str, Any]) -> str:
+    """Hash an identity to 64 hexadecimal digits, whatever the order of its keys."""
+    return sha256_text(json.dumps(identity, sort_keys=True, default=str))
+
+
+def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Name the settings in which two identities differ, then "inputs", "code", "seed" or "num_threads"."""
+    old, new = before["settings"], after["settings"]
+    settings = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    return settings + [key for key in ("inputs", "code", "seed", "num_threads") if before[key] != after[key]]
+
+
+def target_modules(config: Mapping[str, Any]) -> set[str]:
+    """Collect the names of the modules of `scripts` that a config reaches by `_target_` or in an expression."""
+    return set(re.findall(r"\bscripts\.(\w+)", yaml.safe_dump(dict(config))))
+
+
+def code_hash(modules: set[str]) -> str:
+    """Hash the sources of modules of `scripts` and of all modules of `scripts` that they import.
+
+    A file of the same stem that is not Python (a template) counts as part of its module.
+    """
+    folder = Path(__file__).parent
+    found: set[str] = set()
+    waiting = {name for name in modules if (folder / f"{name}.py").is_file()}
+    while waiting:
+        name = waiting.pop()
+        found.add(name)
+        waiting |= _imports_of(folder / f"{name}.py") - found
+    files = sorted(path for name in found for path in folder.glob(f"{name}.*") if path.is_file())
+    return sha256_text("".join(f"{path.name}:{sha256_file(path)}\n" for path in files))
+
+
+def _imports_of(path: Path) -> set[str]:
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("scripts"):
+            names |= {node.module.removeprefix("scripts").lstrip(".")} - {""}
+            names |= {alias.name for alias in node.names} if node.module == "scripts" else set()
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("scripts.")}
+    return {name for name in names if (path.parent / f"{name}.py").is_file()}
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that a number can depend on."""
+    found = {name: importlib.metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version(), **found}
+
+
+def _lock(folder: Path) -> None:
+    folder = folder.resolve()
+    if folder in _locks:
+        return
+    stream = (folder / ".lock").open("w", encoding="utf-8")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        stream.close()
+        raise RuntimeError(f"{folder} is in use by another process; wait for it or choose another output_dir") from error
+    _locks[folder] = stream
+
+
+def _release_locks(folder: Path | None = None) -> None:
+    for path in [folder.resolve()] if folder else list(_locks):
+        if path in _locks:
+            _locks.pop(path).close()

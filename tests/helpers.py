@@ -1,0 +1,34 @@
+"""Running a stage in this process, as `python -m monai.bundle run` would."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigWorkflow
+
+from scripts.configs import Invocation
+from scripts.stages import invoked
+
+ROOT = Path(__file__).parents[1]
+
+
+def config_files(*names: str) -> list[str]:
+    """Return paths of `configs/NAME.yaml`, with `common` first."""
+    return [str(ROOT / "configs" / f"{name}.yaml") for name in dict.fromkeys(("common", *names))]
+
+
+def run_stage(*names: str, **overrides: Any) -> ConfigWorkflow:
+    """Run `configs/common.yaml` + NAMES with overrides through initialize, run and finalize.
+
+    A stage that is finished already raises `scripts.stages.AlreadyFinished`.
+    """
+    invocation = Invocation(tuple(config_files(*names)), overrides)
+    with invoked(invocation):
+        workflow = ConfigWorkflow(
+            config_file=list(invocation.config_files), logging_file=False, workflow_type=None, **overrides
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    return workflow
