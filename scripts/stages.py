@@ -238,7 +238,9 @@ def _lock(folder: Path) -> None:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         stream.close()
-        raise RuntimeError(f"{folder} is in use by another process; wait for it or choose another output_dir") from error
+        raise RuntimeError(
+            f"{folder} is in use by another process; wait for it or choose another output_dir"
+        ) from error
     _locks[folder] = stream
 
 

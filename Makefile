@@ -1,0 +1,46 @@
+# Two commands matter: `make demo` and `make test`. Both set up a virtual environment first.
+PYTHON ?= python3
+VENV ?= .venv
+RUN := $(VENV)/bin/python -m monai.bundle run --config_file
+export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
+
+.PHONY: help demo study test test-fast lint types flatten clean
+.DELETE_ON_ERROR:
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 10) <= v <= (3, 12) else f"Python must be 3.10 to 3.12, got {v[0]}.{v[1]}; run: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	$(VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[dev]'
+	@touch $@
+
+demo: $(VENV)/.installed  ## the whole method on simulated patients, in minutes on a CPU
+	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/quick.yaml']" --study_dir runs/demo
+
+study: $(VENV)/.installed  ## the same at the smallest size whose samples a person recognises
+	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/small.yaml']" --study_dir runs/small
+
+test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope
+
+test-fast: $(VENV)/.installed-dev  ## the unit tests alone
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+lint: $(VENV)/.installed-dev  ## ruff
+	$(VENV)/bin/python -m ruff check .
+	$(VENV)/bin/python -m ruff format --check .
+
+types: $(VENV)/.installed-dev  ## mypy
+	$(VENV)/bin/python -m mypy
+
+flatten: $(VENV)/.installed  ## write configs/train.json and configs/inference.json from the YAML
+	$(VENV)/bin/python -m bundle flatten
+
+clean:  ## remove what runs made, keep the environment
+	rm -rf runs dist build *.egg-info
