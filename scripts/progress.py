@@ -40,7 +40,7 @@ class TrainingProgress:
         self._bar: tqdm | None = None
 
     def attach(self, engine: Engine) -> None:
-        """Register with a trainer; attach after the handler that restores a checkpoint, so that the bar starts there."""
+        """Register with a trainer, after the handler that restores a checkpoint, so that the bar starts there."""
         engine.add_event_handler(Events.STARTED, self._open)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._advance)
         engine.add_event_handler(Events.COMPLETED, self._close)

@@ -12,6 +12,7 @@ import platform
 import random
 import re
 import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +21,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 import yaml
+from monai.bundle import ConfigWorkflow
 
 from scripts.configs import Invocation, reachable, refuse_unknown_keys
 from scripts.files import read_json, sha256_file, sha256_text, write_json, write_text
@@ -38,6 +40,25 @@ _locks: dict[Path, IO[str]] = {}
 
 class AlreadyFinished(SystemExit):
     """The stage was finished before with these settings: nothing is left to do, and the exit status is 0."""
+
+
+def run_invocation(invocation: Invocation) -> ConfigWorkflow:
+    """Do in this process what the command line of `invocation` does: initialize, run, finalize.
+
+    Raises:
+        AlreadyFinished: if the stage was finished before.
+    """
+    with invoked(invocation):
+        workflow = ConfigWorkflow(
+            config_file=list(invocation.config_files),
+            logging_file=False,
+            workflow_type=None,  # type: ignore[arg-type]
+            **invocation.overrides,
+        )
+        workflow.initialize()
+        workflow.run()
+        workflow.finalize()
+    return workflow
 
 
 @contextlib.contextmanager
@@ -75,6 +96,7 @@ class Stage:
         self.seed = seed
         self.num_threads = num_threads
         self.overwrite = overwrite
+        self._started = time.monotonic()
 
     def identity(self) -> dict[str, Any]:
         """Return what the outputs depend on: settings, input hashes, threads and the code that is reached.
@@ -129,8 +151,7 @@ class Stage:
 
     def end(self) -> None:
         """Mark the stage finished and drop its checkpoints."""
-        record = self._record()
-        self._write_record(record["identity"], finished=True)
+        self._write_record(self._record()["identity"], finished=True)
         # Only now: a kill before this line must still find the checkpoints.
         shutil.rmtree(self.output_dir / "checkpoints", ignore_errors=True)
         _release_locks(self.output_dir)
@@ -149,6 +170,7 @@ class Stage:
             "finished": finished,
             "identity": identity,
             "versions": versions(),
+            "seconds": round(time.monotonic() - self._started, 3),
             "outputs": self._outputs() if finished else {},
         }
         write_json(self.output_dir / RECORD, record)

@@ -8,7 +8,7 @@ from typing import Any
 from monai.bundle import ConfigWorkflow
 
 from scripts.configs import Invocation
-from scripts.stages import invoked
+from scripts.stages import run_invocation
 
 ROOT = Path(__file__).parents[1]
 
@@ -23,12 +23,4 @@ def run_stage(*names: str, **overrides: Any) -> ConfigWorkflow:
 
     A stage that is finished already raises `scripts.stages.AlreadyFinished`.
     """
-    invocation = Invocation(tuple(config_files(*names)), overrides)
-    with invoked(invocation):
-        workflow = ConfigWorkflow(
-            config_file=list(invocation.config_files), logging_file=False, workflow_type=None, **overrides
-        )
-        workflow.initialize()
-        workflow.run()
-        workflow.finalize()
-    return workflow
+    return run_invocation(Invocation(tuple(config_files(*names)), overrides))

@@ -1,0 +1,270 @@
+"""The study: the graph of stages for two or more cohorts, run in order, each stage once."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from scripts.configs import Invocation, refuse_unknown_keys
+from scripts.progress import progress
+from scripts.stages import Stage, current_invocation, invoked, run_invocation
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of the graph.
+
+    Args:
+        name: its folder below the study's, such as "site_a/fold0/classifier_real".
+        config: config file without folder and ending.
+        overlays: config files that make this variant, likewise.
+        overrides: ids and values, as on the command line.
+        needs: names of the stages whose outputs it reads.
+    """
+
+    name: str
+    config: str
+    overlays: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+
+
+class Study:
+    """Plan and run all stages of a study; a finished stage with the same key is passed over.
+
+    Args:
+        study_dir: folder of all outputs.
+        cohorts: cohort name -> {"config": "phantom" or "cohort", and overrides of that config}.
+        setups: setup name -> method of its generator ("ddpm") or None where only real images are used.
+        methods: method name -> list of overlays of `train_generator` ([] for plain DDPM).
+        generator_classes: one generator for each of these classes; [None] trains one for all.
+        num_folds: folds of every cohort.
+        config_dir: folder of the config files.
+    """
+
+    def __init__(
+        self,
+        study_dir: str,
+        cohorts: Mapping[str, Mapping[str, Any]],
+        setups: Mapping[str, str | None],
+        methods: Mapping[str, Sequence[str]],
+        generator_classes: Sequence[str | None],
+        num_folds: int,
+        config_dir: str = "configs",
+    ) -> None:
+        self.study_dir = Path(study_dir)
+        self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
+        self.setups = dict(setups)
+        self.methods = {name: tuple(overlays) for name, overlays in methods.items()}
+        self.generator_classes = list(generator_classes)
+        self.num_folds = num_folds
+        self.config_dir = Path(config_dir)
+
+    def begin(self) -> None:
+        """Check the settings of the study and of every stage before any work.
+
+        Raises:
+            ValueError: if a setup needs a method that is not defined, or a key of the command line is unknown.
+        """
+        for setup, method in self.setups.items():
+            if method is not None and method not in self.methods:
+                raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
+        invocation = current_invocation()
+        if invocation is not None:
+            stage_files = [path for planned in self.plan() for path in self.invocation_of(planned).config_files]
+            every = (*dict.fromkeys([*invocation.config_files, *sorted(set(stage_files))]),)
+            refuse_unknown_keys(Invocation(_overlays_last(every), invocation.overrides))
+
+    def plan(self) -> list[PlannedStage]:
+        """List the stages in an order in which every stage comes after those it needs.
+
+        The data of all cohorts come first, so that a fault in the last cohort is found before hours of training.
+        """
+        data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
+        methods = list(dict.fromkeys(method for method in self.setups.values() if method is not None))
+        synthesis = [
+            stage
+            for cohort in self.cohorts
+            for fold in range(self.num_folds)
+            for method in methods
+            for name in self.generator_classes
+            for stage in self._synthesis_stages(cohort, fold, method, name)
+        ]
+        classifiers = [
+            self._classifier_stage(cohort, fold, setup)
+            for cohort in self.cohorts
+            for setup in self.setups
+            for fold in range(self.num_folds)
+        ]
+        evaluations = [self._evaluation_stage(cohort, setup) for cohort in self.cohorts for setup in self.setups]
+        before = [*data, *synthesis, *classifiers, *evaluations]
+        return [*before, self._report_stage(before)]
+
+    def run(self) -> None:
+        """Run what is not finished, one stage after the other in this process, then print where the report is."""
+        plan = self.plan()
+        for planned in progress(plan, total=len(plan), description="study"):
+            try:
+                self.run_stage(planned)
+            except KeyboardInterrupt:
+                logger.warning("stopped in %s; the same command continues there", planned.name)
+                raise SystemExit(130) from None
+        print((self.study_dir / "report" / "summary.txt").read_text(encoding="utf-8"))
+
+    def run_stage(self, planned: PlannedStage) -> bool:
+        """Run one stage if it is not finished with these settings.
+
+        Returns:
+            Whether it was run.
+        """
+        invocation = self.invocation_of(planned)
+        if _is_finished(invocation):
+            return False
+        with _logged_to(self.study_dir / planned.name / "log.txt", invocation):
+            run_invocation(invocation)
+        return True
+
+    def invocation_of(self, planned: PlannedStage) -> Invocation:
+        """Return the config files and overrides of a stage, with the study's own recipes and overrides added.
+
+        A recipe is a config file of the study's command line beside `common` and `study`; an override of that command
+        line goes to every stage that knows its key.
+        """
+        own = current_invocation() or Invocation(())
+        recipes = [path for path in own.config_files if Path(path).stem not in ("common", "study")]
+        names = ("common", planned.config, *planned.overlays)
+        files = (*(str(self.config_dir / f"{name}.yaml") for name in names), *recipes)
+        known = _top_level_keys(files)
+        general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
+        # The study owns its folder: a stage of other settings in it is made anew.
+        return Invocation(files, {**general, **planned.overrides, "overwrite": True})
+
+    def _data_stages(self, cohort: str) -> list[PlannedStage]:
+        overrides = dict(self.cohorts[cohort])
+        source = PlannedStage(f"{cohort}/cohort", overrides.pop("config"), (), self._to(f"{cohort}/cohort", overrides))
+        patches = {"cohort_path": self._path(source.name, "cohort.json")}
+        splits = {"cohort_path": patches["cohort_path"]}
+        return [
+            source,
+            PlannedStage(f"{cohort}/patches", "patches", (), self._to(f"{cohort}/patches", patches), (source.name,)),
+            PlannedStage(f"{cohort}/splits", "splits", (), self._to(f"{cohort}/splits", splits), (source.name,)),
+        ]
+
+    def _fold_inputs(self, cohort: str, fold: int) -> dict[str, Any]:
+        return {
+            "patches_path": self._path(f"{cohort}/patches", "patches.json"),
+            "splits_path": self._path(f"{cohort}/splits", "splits.json"),
+            "fold": fold,
+        }
+
+    def _synthesis_stages(self, cohort: str, fold: int, method: str, class_name: str | None) -> list[PlannedStage]:
+        variant = f"{class_name or 'all'}_{method}"
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        data = (f"{cohort}/patches", f"{cohort}/splits")
+        train = PlannedStage(
+            f"{cohort}/fold{fold}/generator_{variant}",
+            "train_generator",
+            self.methods[method],
+            self._to(f"{cohort}/fold{fold}/generator_{variant}", inputs),
+            data,
+        )
+        weights = {"generator_path": self._path(train.name, "model.pt")}
+        generate = PlannedStage(
+            f"{cohort}/fold{fold}/synthetic_{variant}",
+            "generate",
+            (),
+            self._to(f"{cohort}/fold{fold}/synthetic_{variant}", {**inputs, **weights}),
+            (train.name, *data),
+        )
+        synthetic = {**inputs, "synthetic_path": self._path(generate.name, "synthetic.json")}
+        measure = PlannedStage(
+            f"{cohort}/fold{fold}/measures_{variant}",
+            "measure_images",
+            (),
+            self._to(f"{cohort}/fold{fold}/measures_{variant}", synthetic),
+            (generate.name, *data),
+        )
+        return [train, generate, measure]
+
+    def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
+        method = self.setups[setup]
+        synthetic = self._synthetic_names(cohort, fold, method) if method else []
+        inputs = self._fold_inputs(cohort, fold)
+        inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
+        name = f"{cohort}/fold{fold}/classifier_{setup}"
+        needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)
+        return PlannedStage(name, "train_classifier", (f"setup_{setup}",), self._to(name, inputs), needs)
+
+    def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
+        return [f"{cohort}/fold{fold}/synthetic_{name or 'all'}_{method}" for name in self.generator_classes]
+
+    def _evaluation_stage(self, cohort: str, setup: str) -> PlannedStage:
+        members = [f"{cohort}/fold{fold}/classifier_{setup}" for fold in range(self.num_folds)]
+        others = [name for name in self.cohorts if name != cohort]
+        inputs = self._fold_inputs(cohort, 0)
+        del inputs["fold"]
+        inputs["member_paths"] = [self._path(name, "model.pt") for name in members]
+        inputs["external_patches_paths"] = [self._path(f"{other}/patches", "patches.json") for other in others]
+        inputs["setup"] = setup
+        needs = (*members, *(f"{name}/patches" for name in self.cohorts), f"{cohort}/splits")
+        name = f"{cohort}/evaluation_{setup}"
+        return PlannedStage(name, "evaluate", (), self._to(name, inputs), needs)
+
+    def _report_stage(self, before: Sequence[PlannedStage]) -> PlannedStage:
+        return PlannedStage(
+            "report",
+            "report",
+            (),
+            self._to("report", {"study_dir": str(self.study_dir), "stage_names": [stage.name for stage in before]}),
+            tuple(stage.name for stage in before),
+        )
+
+    def _to(self, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        return {**overrides, "output_dir": str(self.study_dir / name)}
+
+    def _path(self, name: str, file: str) -> str:
+        return str(self.study_dir / name / file)
+
+
+def _is_finished(invocation: Invocation) -> bool:
+    parser = ConfigParser(invocation.merged())
+    with invoked(invocation):
+        stage: Stage = parser.get_parsed_content("stage")
+        return stage.is_finished()
+
+
+def _top_level_keys(files: Sequence[str]) -> set[str]:
+    return set(Invocation(tuple(files)).files_merged().get())
+
+
+def _overlays_last(files: Sequence[str]) -> tuple[str, ...]:
+    # An overlay of single nodes needs its base before it.
+    bases = ("common", "train_generator", "train_classifier")
+    return tuple(sorted(files, key=lambda path: Path(path).stem not in bases))
+
+
+@contextlib.contextmanager
+def _logged_to(path: Path, invocation: Invocation) -> Iterator[None]:
+    """Send the log of a stage to a file, which begins with the command that runs the stage alone."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    root = logging.getLogger()
+    consoles, level = root.handlers[:], root.level
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+    try:
+        logger.info("%s", invocation.command())
+        yield
+    finally:
+        root.handlers, root.level = consoles, level
+        handler.close()
