@@ -1,0 +1,168 @@
+"""Pictures of the report, drawn the same byte for byte each time and ready to stand inside an HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import image as matplotlib_image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+# Colors that stay apart for color-blind readers and in grey print (Okabe and Ito 2008).
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLE = {
+    "svg.hashsalt": "report",  # else element ids are random and no two reports are equal
+    "svg.fonttype": "path",  # a reader's machine may not have the font
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+
+
+def svg(figure: Figure) -> str:
+    """Return a matplotlib figure as an SVG element, without date and without the XML header.
+
+    Args:
+        figure: drawn under `STYLE`.
+
+    Returns:
+        Text that starts with `<svg`.
+    """
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png_data_uri(image: np.ndarray) -> str:
+    """Return an image as a `data:` address of a PNG.
+
+    Args:
+        image: (height, width) grey or (height, width, 3) colors, uint8.
+
+    Returns:
+        The address, usable as `src` of an `<img>`.
+    """
+    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode("ascii")
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """Encode a (height, width) or (height, width, 3) uint8 image as PNG, without metadata."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise ValueError(f"image must be uint8 of two or three dimensions, got {image.dtype} {image.shape}")
+    stream = io.BytesIO()
+    colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    matplotlib_image.imsave(stream, colors, format="png", metadata={"Software": None})
+    return stream.getvalue()
+
+
+def mosaic(patch: np.ndarray, enlarge_to: int = 96) -> np.ndarray:
+    """Lay the channels of a patch side by side, in rows of the square root of their number.
+
+    Args:
+        patch: (C, *spatial), intensities in [-1, 1]; of a 3D patch the middle slice along the last axis is shown.
+        enlarge_to: pixels that a channel is wide at least; small patches grow by a whole factor, so pixels stay square.
+
+    Returns:
+        (height, width) uint8; -1 is black, 1 is white, values outside are shown as the nearest of them.
+    """
+    if patch.ndim not in (3, 4):
+        raise ValueError(f"patch must have shape (C, H, W) or (C, H, W, D), got {patch.shape}")
+    planes = patch if patch.ndim == 3 else patch[..., patch.shape[-1] // 2]
+    # NIfTI counts its first axis from left to right: transposed and flipped, the picture stands upright.
+    planes = np.flip(np.swapaxes(planes, 1, 2), axis=1)
+    factor = max(1, enlarge_to // planes.shape[2])
+    planes = planes.repeat(factor, axis=1).repeat(factor, axis=2)
+    columns = math.ceil(math.sqrt(len(planes)))
+    rows = math.ceil(len(planes) / columns)
+    height, width = planes.shape[1:]
+    canvas = np.full((rows * height, columns * width), -1.0, dtype=np.float32)
+    for index, plane in enumerate(planes):
+        row, column = divmod(index, columns)
+        canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = plane
+    return np.rint((np.clip(canvas, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
+def heat_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:
+    """Return the background color of a heatmap cell: white at `low`, deep blue at `high`, grey without a value."""
+    if value is None:
+        return "#eeeeee"
+    share = min(max((value - low) / (high - low), 0.0), 1.0)
+    start, end = np.array([247, 251, 255]), np.array([33, 113, 181])
+    red, green, blue = np.rint(start + share * (end - start)).astype(int)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def heat_text_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:
+    """Return the text color that can be read on `heat_color`."""
+    return "#ffffff" if value is not None and (value - low) / (high - low) > 0.62 else "#1a1a1a"
+
+
+def draw_curves(curves: Sequence[Mapping[str, Any]], columns: int = 2) -> str:
+    """Draw training curves, one small panel a training.
+
+    Args:
+        curves: each with `title`, and `series`: name of a scalar -> list of (epoch, value).
+        columns: panels side by side.
+
+    Returns:
+        SVG text.
+    """
+    rows = math.ceil(len(curves) / columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.3 * columns, 2.1 * rows), layout="constrained")
+        panels = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axes, curve in zip(panels, curves, strict=False):
+            _draw_panel(axes, curve)
+        for axes in panels[len(curves) :]:
+            axes.set_axis_off()
+    return svg(figure)
+
+
+def _draw_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
+    for color, (name, points) in zip(COLORS, curve["series"].items(), strict=False):
+        epochs, values = zip(*points, strict=True)
+        axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
+    axes.set_title(curve["title"])
+    axes.set_xlabel("epoch")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7)
+
+
+def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> str:
+    """Draw estimates with their intervals, one line a row, first row on top.
+
+    Args:
+        rows: each with `name`, `value`, `low`, `high` and `group`; a color stands for a group.
+        label: of the horizontal axis.
+        reference: where a dashed line stands, such as the value of guessing.
+
+    Returns:
+        SVG text.
+    """
+    groups = list(dict.fromkeys(row["group"] for row in rows))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(6.6, 0.6 + 0.24 * len(rows)), layout="constrained")
+        axes = figure.subplots()
+        for position, row in enumerate(rows):
+            color = COLORS[groups.index(row["group"]) % len(COLORS)]
+            axes.plot([row["low"], row["high"]], [position, position], color=color, linewidth=1.6)
+            axes.plot(row["value"], position, "o", color=color, markersize=4.5)
+        if reference is not None:
+            axes.axvline(reference, color="#777777", linestyle="--", linewidth=0.8)
+        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+        axes.set_ylim(len(rows) - 0.4, -0.6)
+        axes.set_xlabel(label)
+        axes.grid(axis="x", alpha=0.25)
+    return svg(figure)
