@@ -1,0 +1,74 @@
+"""Published T1, T2 and proton density of brain and glioma at two field strengths."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Tissue(NamedTuple):
+    """Relaxation times in ms and proton density relative to water."""
+
+    t1_ms: float
+    t2_ms: float
+    proton_density: float
+
+
+class ContrastAgent(NamedTuple):
+    """Relaxivities of a gadolinium agent in plasma at 37 degrees Celsius, l / (mmol s)."""
+
+    r1: float
+    r2: float
+
+
+# White and gray matter: Stanisz et al. 2005, Magn Reson Med 54:507 (1.5 T and 3 T). Deep gray matter: within the ranges
+# for caudate, putamen and thalamus at 3 T in Bojorquez et al. 2017, Magn Reson Imaging 35:69; shortened for 1.5 T as
+# cortex is. CSF: T1 4.3 s at every field strength, Rooney et al. 2007, Magn Reson Med 57:308; T2 about 2 s.
+# Proton density: Tofts 2003, "Quantitative MRI of the Brain", chapter 4 (0.69-0.71 white, 0.80-0.83 gray).
+# Tumor: rounded within the ranges of Badve et al. 2017, AJNR 38:492 (3 T: solid tumor and perilesional white matter of
+# low-grade glioma and glioblastoma) and Just and Thelen 1988, Radiology 169:779 (1.5 T); necrosis lies towards water.
+RELAXATION: dict[float, dict[str, Tissue]] = {
+    1.5: {
+        "wm": Tissue(884, 72, 0.70),
+        "gm": Tissue(1124, 95, 0.82),
+        "deep_gm": Tissue(1030, 84, 0.80),
+        "csf": Tissue(4300, 2000, 1.00),
+        "edema": Tissue(1200, 135, 0.82),
+        "solid": Tissue(1350, 150, 0.86),
+        "enhancing": Tissue(1250, 120, 0.86),
+        "necrosis": Tissue(2100, 260, 0.94),
+    },
+    3.0: {
+        "wm": Tissue(1084, 69, 0.70),
+        "gm": Tissue(1820, 99, 0.82),
+        "deep_gm": Tissue(1400, 80, 0.80),
+        "csf": Tissue(4300, 1900, 1.00),
+        "edema": Tissue(1500, 125, 0.82),
+        "solid": Tissue(1750, 140, 0.86),
+        "enhancing": Tissue(1600, 110, 0.86),
+        "necrosis": Tissue(2600, 240, 0.94),
+    },
+}
+
+# Gadobutrol in human plasma: r1 from Szomolanyi et al. 2019, Invest Radiol 54:559; r2 from Rohrer et al. 2005,
+# Invest Radiol 40:715.
+GADOBUTROL: dict[float, ContrastAgent] = {1.5: ContrastAgent(4.78, 6.1), 3.0: ContrastAgent(4.97, 7.1)}
+
+
+def relaxation_at(field_strength_tesla: float) -> tuple[dict[str, Tissue], ContrastAgent]:
+    """Tissue table and contrast agent at a field strength.
+
+    Args:
+        field_strength_tesla: 1.5 or 3.0.
+
+    Returns:
+        Tissue name -> relaxation times, and the relaxivities of the agent.
+
+    Raises:
+        ValueError: if nothing is tabulated at that field strength.
+    """
+    if field_strength_tesla not in RELAXATION:
+        raise ValueError(
+            f"field_strength_tesla must be one of {sorted(RELAXATION)}, got {field_strength_tesla!r};"
+            " add its published values to scripts/relaxation_times.py"
+        )
+    return RELAXATION[field_strength_tesla], GADOBUTROL[field_strength_tesla]
