@@ -34,22 +34,22 @@ def make_splits(
 ) -> dict[str, Any]:
     """Draw a locked test part and the folds of cross-validation, patient by patient.
 
-    All scans of a patient share a part. Each fold's training part gives up an inner part, on which a network is selected, so
-    that nothing selects on the subjects it is reported on. The result does not depend on the order of the subjects.
+    All scans of a patient share a part. Each fold's training part gives up an inner part, on which a network is
+    selected, so that nothing selects on the subjects it is reported on. The order of the subjects does not matter.
 
     Args:
-        cohort: the content of `cohort.json`; of each subject `subject_id`, `grade`, `site` and, if there, `patient_id` are read.
+        cohort: content of `cohort.json`; of a subject, `subject_id`, `grade`, `site` and, if there, `patient_id` count.
         num_folds: >= 1; at 1 nothing is held out but the test and the inner part, and `validation` is empty.
-        test_fraction: part of the patients of each class in the locked test, in [0, 1); above 0 at least one patient of each.
+        test_fraction: part of the patients of each class in the locked test, in [0, 1); above 0 at least one of each.
         inner_fraction: part of a fold's training patients of each class in the inner part, in [0, 1); likewise.
         seed: of every draw.
         classes: the grades a classifier tells apart.
-        stratify_by: `grade`, or `grade` and `site`, or nothing. Without `grade`, subjects without grade are drawn like the others.
-        selection: `inner`, or `validation` as in the paper: the inner part *is* the validation part and training keeps its all.
+        stratify_by: `[grade, site]`, `[grade]` or `[]`; without `grade`, subjects without grade are drawn like others.
+        selection: `inner`, or `validation` as in the paper: the inner part *is* the validation part.
 
     Returns:
-        Content of `splits.json`; the lists hold subject ids, sorted. `ungraded` names the subjects without grade, which are in
-        no part unless the whole cohort is ungraded or `stratify_by` is without `grade`.
+        Content of `splits.json`; the lists hold subject ids, sorted. `ungraded` names the subjects without grade, which
+        are in no part unless the whole cohort is ungraded or `stratify_by` is without `grade`.
 
     Raises:
         ValueError: if an argument is out of range, or a class is missing from a part of a fold.
@@ -124,8 +124,8 @@ def load_splits(splits_path: str | Path) -> dict[str, Any]:
             shared |= inner & validation
         if shared:
             raise ValueError(
-                f"fold {number} of {splits_path} must keep its parts and the test part apart, got {_some(shared)} in two of"
-                " them; make the splits again with configs/splits.yaml"
+                f"fold {number} of {splits_path} must keep its parts and the test part apart, got {_some(shared)} in"
+                " two of them; make the splits again with configs/splits.yaml"
             )
     return splits
 
@@ -171,16 +171,16 @@ def load_part(
         splits_path: `splits.json`; None is accepted for part `all`, as for a cohort that only tests.
         fold: number of the fold, from 0; not read for `test` and `all`.
         part: `train`, `inner`, `validation`, `test` or `all`.
-        classes: keep the patches of these classes only, by name; a mapping from name to index must also be that of the patches.
+        classes: keep the patches of these classes only; a mapping from name to index must be that of the patches.
         require_labels: refuse subjects without grade, as a classifier must.
 
     Returns:
-        `{"image": absolute path, "label": int or None, "subject_id", "site", "lesion_volume_ml"}` for each patch, in the
-        order of the file.
+        `{"image": absolute path, "label": int or None, "subject_id", "site", "lesion_volume_ml"}` for each patch, in
+        the order of the file.
 
     Raises:
-        ValueError: if patches and splits are not of the same subjects, a needed grade is missing, a class is unknown, or the
-            part has no patch.
+        ValueError: if patches and splits are not of the same subjects, a needed grade is missing, a class is unknown,
+            or the part has no patch.
     """
     patches = read_json(patches_path)
     entries = patches["training"]
@@ -215,7 +215,7 @@ def load_part(
 
 
 def _patients(subjects: Iterable[Mapping[str, Any]], classes: Sequence[str | None]) -> list[Patient]:
-    """One row a patient; with scans of several grades, the highest counts (a glioma may progress, it does not go back)."""
+    """One row a patient; of several grades the highest counts, as a glioma progresses and never goes back."""
     scans = defaultdict(list)
     for subject in subjects:
         scans[subject.get("patient_id") or subject["subject_id"]].append(subject)
@@ -234,18 +234,23 @@ def _stratum(patient: Patient) -> tuple[str, str, str]:
 def _draw(
     patients: list[Patient], fraction: float, random: np.random.RandomState
 ) -> tuple[list[Patient], list[Patient]]:
-    """Take `fraction` of the patients of each grade, at least one, sites in proportion where counts allow; and the rest."""
+    """Take a part of each grade, sites in proportion where counts allow, and return it and the rest."""
     if fraction == 0:
         return [], patients
     taken: list[Patient] = []
     rest: list[Patient] = []
     for grade in sorted({str(patient["grade"]) for patient in patients}):
         rows = [patient for patient in patients if str(patient["grade"]) == grade]
-        count = max(1, round(fraction * len(rows)))
+        count = _drawn(fraction, len(rows))
         sites = _pooled_sites(rows, count)
         kept, drawn = train_test_split(rows, test_size=count, stratify=sites, random_state=random)
         taken, rest = taken + drawn, rest + kept
     return sorted(taken, key=_stratum), sorted(rest, key=_stratum)
+
+
+def _drawn(fraction: float, size: int) -> int:
+    """How many of `size` patients are drawn: at least one, and one at least is left."""
+    return max(1, min(size - 1, round(fraction * size))) if fraction else 0
 
 
 def _pooled_sites(patients: list[Patient], count: int) -> list[str] | None:
@@ -264,7 +269,7 @@ def _fold_parts(
 ) -> list[tuple[list[Patient], list[Patient]]]:
     """(training, validation) of each fold; every grade, and every site of a grade, spread within one over the folds.
 
-    `StratifiedKFold` deals the sorted strata out in turn, so that with the sites of a grade side by side grades stay even too.
+    `StratifiedKFold` deals the sorted strata out in turn: with the sites of a grade side by side, grades are even too.
     """
     if num_folds == 1:
         return [(patients, [])]
@@ -332,7 +337,7 @@ def _check_enough(
     sizes = Counter(patient["grade"] for patient in patients)
     for name in classes:
         what = "a cohort without grades" if name is None else f"class {name}"
-        tested = max(1, round(test_fraction * sizes[name])) if test_fraction else 0
+        tested = _drawn(test_fraction, sizes[name])
         left = sizes[name] - tested
         # the folds are dealt out in turn, so the first are the larger ones and the last is the first without the class
         training = left - math.ceil(left / num_folds) if num_folds > 1 else left
@@ -340,8 +345,8 @@ def _check_enough(
         if (num_folds > 1 and left < num_folds) or training < needed:
             fold = min(max(left, 0), num_folds - 1)
             raise ValueError(
-                f"fold {fold} must have subjects of {what} in each part, got {sizes[name]} such patients in the cohort, of"
-                f" which {tested} in the locked test, for {num_folds} folds; use fewer folds (num_folds), a smaller"
+                f"fold {fold} must have subjects of {what} in each part, got {sizes[name]} such patients in the cohort,"
+                f" of which {tested} in the locked test, for {num_folds} folds; use fewer folds (num_folds), a smaller"
                 " test_fraction, or other `classes`"
             )
 

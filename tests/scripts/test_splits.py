@@ -63,7 +63,8 @@ def test_parts_are_disjoint_cover_the_cohort_and_hold_each_grade_evenly(sizes, n
     for fold in splits["folds"]:
         train, own, validation = (set(fold[part]) for part in ("train", "inner", "validation"))
         assert train | own | validation | test == everyone
-        assert not train & (own | validation) and not test & (train | own | validation)
+        assert not train & (own | validation)
+        assert not test & (train | own | validation)
         assert own == validation if selection == "validation" else not own & validation
         assert {grade[name] for name in own} == {"LGG", "HGG"}
         validated += fold["validation"]
@@ -145,7 +146,8 @@ def test_ungraded_subjects_are_listed_and_in_no_fold():
     splits = make_splits(cohort)
     assert len(splits["ungraded"]) == 3
     used = {name for fold in splits["folds"] for part in fold.values() for name in part} | set(splits["test"])
-    assert not used & set(splits["ungraded"]) and len(used) == sum(BALANCED.values())
+    assert not used & set(splits["ungraded"])
+    assert len(used) == sum(BALANCED.values())
 
 
 @pytest.mark.parametrize("options", [{}, {"stratify_by": []}], ids=["all_ungraded", "not_asked_for"])
@@ -153,7 +155,8 @@ def test_an_ungraded_cohort_gets_folds(options):
     sizes = {(None, "A"): 12} if not options else {(None, "A"): 6, ("LGG", "A"): 6}
     splits = make_splits(cohort_of(sizes), num_folds=3, **options)
     validated = [name for fold in splits["folds"] for name in fold["validation"]]
-    assert len(validated) + len(splits["test"]) == 12 and splits["classes"] == []
+    assert len(validated) + len(splits["test"]) == 12
+    assert splits["classes"] == []
 
 
 def test_one_fold_trains_on_everybody_but_the_inner_part():
@@ -164,7 +167,8 @@ def test_one_fold_trains_on_everybody_but_the_inner_part():
 def test_more_than_two_classes_are_split_likewise():
     cohort = cohort_of({(grade, None): 10 for grade in ("2", "3", "4")})
     splits = make_splits(cohort, num_folds=2, classes=["2", "3", "4"])
-    assert splits["classes"] == ["2", "3", "4"] and len(splits["test"]) == 6
+    assert splits["classes"] == ["2", "3", "4"]
+    assert len(splits["test"]) == 6
 
 
 @pytest.mark.parametrize(
@@ -196,10 +200,11 @@ def test_every_patch_of_a_subject_is_in_the_part_of_its_subject(tmp_path):
     for part in ("train", "inner", "validation", "test"):
         items = load_part(patches_path, splits_path, 1, part, require_labels=True)
         names = splits["test"] if part == "test" else splits["folds"][1][part]
-        assert Counter(item["subject_id"] for item in items) == {name: 2 for name in names}
+        assert Counter(item["subject_id"] for item in items) == dict.fromkeys(names, 2)
     assert len(load_part(patches_path, splits_path, None, "all")) == 2 * len(cohort["subjects"])
     item = items[0]
-    assert item["image"] == str(tmp_path / f"{item['subject_id']}_0.nii.gz") and item["lesion_volume_ml"] == 3.5
+    assert item["image"] == str(tmp_path / f"{item['subject_id']}_0.nii.gz")
+    assert item["lesion_volume_ml"] == 3.5
 
 
 def test_a_class_can_be_asked_for_by_name(tmp_path):
@@ -266,7 +271,7 @@ def test_a_part_without_patches_is_refused(tmp_path):
 
 def test_a_splits_file_whose_parts_overlap_is_refused(tmp_path):
     _, splits_path = write_both(tmp_path, cohort_of(BALANCED))
-    splits = json.loads(open(splits_path).read())
+    splits = load_splits(splits_path)
     leaked = splits["folds"][2]["validation"][0]
     splits["folds"][2]["train"].append(leaked)
     (tmp_path / "splits.json").write_text(json.dumps(splits))
