@@ -1,0 +1,127 @@
+"""A stage knows what it was made from, and is made again exactly when that changes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scripts import stages
+from scripts.configs import Invocation
+from scripts.files import read_json
+from scripts.stages import AlreadyFinished, Stage, code_hash, invoked, target_modules
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "stage.yaml"
+    path.write_text("lr: 0.1\nunread: 1\ndata_path: here\nstage: {rate: '@lr', where: '@data_path'}\nrun: ['@stage']\n")
+    (tmp_path / "input.json").write_text("{}")
+    return path
+
+
+def make(config, overrides=(), run=True, **arguments):
+    """Run a stage that writes one file."""
+    folder = config.parent / "out"
+    with invoked(Invocation((str(config),), dict(overrides))):
+        stage = Stage(str(folder), inputs=[str(config.parent / "input.json")], **arguments)
+        stage.begin()
+        (folder / "result.txt").write_text("result")
+        (folder / "checkpoints").mkdir(exist_ok=True)
+        if run:
+            stage.end()
+    return folder
+
+
+def test_a_finished_stage_is_not_run_again(config):
+    folder = make(config)
+    assert read_json(folder / "stage.json")["outputs"] == {
+        "config.yaml": (folder / "config.yaml").stat().st_size,
+        "result.txt": 6,
+    }
+    with pytest.raises(AlreadyFinished, match="nothing to do") as stop:
+        make(config)
+    assert not isinstance(stop.value.code, int)
+
+
+def test_the_end_drops_checkpoints_and_an_unfinished_stage_keeps_them(config):
+    assert (make(config, run=False) / "checkpoints").exists()
+    assert not (make(config) / "checkpoints").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "names"),
+    [({"overrides": {"lr": 2}}, "lr"), ({"seed": 1}, "seed"), ({"num_threads": 1}, "num_threads")],
+    ids=["setting", "seed", "threads"],
+)
+def test_other_settings_are_refused_by_name_and_nothing_is_lost(config, change, names):
+    folder = make(config)
+    with pytest.raises(ValueError, match=f"differs in {names}; choose another output_dir"):
+        make(config, **change)
+    assert (folder / "result.txt").exists()
+
+
+def test_a_changed_input_is_refused_by_name(config):
+    make(config)
+    (config.parent / "input.json").write_text("[]")
+    with pytest.raises(ValueError, match="differs in inputs"):
+        make(config)
+
+
+def test_overwrite_empties_a_folder_of_other_settings(config):
+    folder = make(config)
+    (folder / "old.txt").write_text("old")
+    make(config, overrides={"lr": 2}, overwrite=True)
+    assert not (folder / "old.txt").exists()
+
+
+@pytest.mark.parametrize("overrides", [{"unread": 2}, {"data_path": "elsewhere"}], ids=["unread", "place"])
+def test_keys_that_nothing_reads_and_places_do_not_count(config, overrides):
+    make(config)
+    with pytest.raises(AlreadyFinished):
+        make(config, overrides=overrides)
+
+
+def test_a_lost_output_makes_the_stage_unfinished(config):
+    folder = make(config)
+    (folder / "result.txt").unlink()
+    make(config)
+    assert (folder / "result.txt").exists()
+
+
+def test_a_second_process_is_kept_out(config):
+    import fcntl
+
+    folder = config.parent / "out"
+    folder.mkdir()
+    with (folder / ".lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(RuntimeError, match="in use by another process"):
+            make(config)
+
+
+def test_begin_seeds_torch(config):
+    make(config, run=False, seed=5)
+    first = torch.rand(1)
+    make(config, run=False, seed=5)
+    assert torch.equal(first, torch.rand(1))
+
+
+def test_the_code_hash_follows_imports(tmp_path, monkeypatch):
+    (tmp_path / "a.py").write_text("from scripts.b import thing\n")
+    (tmp_path / "b.py").write_text("thing = 1\n")
+    (tmp_path / "c.py").write_text("other = 1\n")
+    monkeypatch.setattr(stages, "__file__", str(tmp_path / "stages.py"))
+    before = code_hash({"a"})
+    (tmp_path / "c.py").write_text("other = 2\n")
+    assert code_hash({"a"}) == before
+    (tmp_path / "b.py").write_text("thing = 2\n")
+    assert code_hash({"a"}) != before
+    (tmp_path / "b.html.j2").write_text("template")
+    assert code_hash({"a"}) not in (before, code_hash({"c"}))
+
+
+def test_modules_are_found_in_targets_and_expressions():
+    assert target_modules({"a": {"_target_": "scripts.losses.Loss"}, "b": "$scripts.files.read_json(@x)"}) == {
+        "losses",
+        "files",
+    }
