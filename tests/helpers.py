@@ -11,6 +11,7 @@ from scripts.configs import Invocation
 from scripts.stages import run_invocation
 
 ROOT = Path(__file__).parents[1]
+TINY = str(ROOT / "tests" / "tiny.yaml")  # recipe of the smallest study that has every part
 
 
 def config_files(*names: str) -> list[str]:

@@ -1,0 +1,142 @@
+"""Kill a study at random moments and check that it ends as the uninterrupted one.
+
+python -m benchmarks.kill --kills 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import random
+import signal
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.configs import Invocation
+
+# Loaded once: a child forked from a process that imported them starts in a fraction of a second.
+PRELOAD = [
+    "monai.bundle",
+    "monai.networks.nets",
+    "sklearn.metrics",
+    "scripts.study",
+    "scripts.report",
+    "benchmarks.kill",
+]
+
+
+def run_study(invocation: Invocation, kill_at_write: int | None, count_file: str) -> None:
+    """Run a study; with `kill_at_write`, send SIGKILL to this process around that write of a file.
+
+    Args:
+        invocation: config files and overrides of the study.
+        kill_at_write: number of the write; odd ones die before the finished file gets its name, even ones after.
+        count_file: gets the number of writes, at the end of a whole run.
+    """
+    from scripts.stages import run_invocation
+
+    counter = _count_writes(kill_at_write)
+    run_invocation(invocation)
+    Path(count_file).write_text(str(counter["writes"]))
+
+
+def _count_writes(kill_at_write: int | None) -> dict[str, int]:
+    counter = {"writes": 0}
+    rename = os.replace
+
+    def counted(source: Any, target: Any) -> None:
+        counter["writes"] += 1
+        if counter["writes"] == kill_at_write and kill_at_write % 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        rename(source, target)
+        if counter["writes"] == kill_at_write:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    os.replace = counted  # type: ignore[assignment]
+    return counter
+
+
+def kill_and_resume(
+    config_files: Sequence[str], overrides: Mapping[str, Any], folder: Path, num_kills: int, seed: int = 0
+) -> dict[str, Any]:
+    """Run a study whole, and again with `num_kills` kills, each followed by the same command.
+
+    The study is spread over its writes: each run is killed after a drawn share of the writes that are left, so that
+    kills fall on the data, the trainings, the checkpoints and the report alike. One in four is killed by the clock.
+
+    Args:
+        config_files: files of the study.
+        overrides: overrides, without `study_dir`.
+        folder: gets `whole` and `killed`, the two studies.
+        num_kills: number of SIGKILLs.
+        seed: of the moments.
+
+    Returns:
+        `{"equal": whether predictions.csv agree byte for byte, "kills": [what was killed, one line each]}`.
+
+    Raises:
+        RuntimeError: if a run ends by itself with an error.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    count_file = str(folder / "writes.txt")
+
+    def run(name: str, kill_at_write: int | None = None, timeout: float | None = None) -> int:
+        invocation = Invocation(tuple(config_files), {**overrides, "study_dir": str(folder / name)})
+        process = context.Process(target=run_study, args=(invocation, kill_at_write, count_file))
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        if process.exitcode not in (0, -signal.SIGKILL):
+            raise RuntimeError(
+                f"the study must end or be killed, got exit code {process.exitcode}; see {folder / name}"
+            )
+        return int(process.exitcode or 0)
+
+    started = time.monotonic()
+    run("whole")
+    seconds, writes = time.monotonic() - started, int(Path(count_file).read_text())
+    draw = random.Random(seed)
+    kills = []
+    for number in range(num_kills):
+        if number % 4 == 3:
+            after = draw.uniform(0.2, max(0.4, 2 * seconds / num_kills))
+            killed = run("killed", timeout=after) != 0
+            moment = f"after {after:.2f} s"
+        else:
+            write = draw.randint(1, max(2, 2 * writes // num_kills))
+            killed = run("killed", kill_at_write=write) != 0
+            moment = f"{'before' if write % 2 else 'after'} the name of write {write}"
+        kills.append(f"{moment}{'' if killed else ' (had ended)'}")
+        if not killed:
+            break
+    run("killed")
+    predictions = [(folder / name / "report" / "predictions.csv").read_bytes() for name in ("whole", "killed")]
+    return {"equal": predictions[0] == predictions[1], "kills": kills}
+
+
+def main() -> None:
+    """Print one line a kill and whether the predictions are equal."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    root = Path(__file__).parents[1]
+    files = [
+        *(str(root / "configs" / f"{name}.yaml") for name in ("common", "study")),
+        str(root / "tests" / "tiny.yaml"),
+    ]
+    with tempfile.TemporaryDirectory() as folder:
+        result = kill_and_resume(files, {}, Path(folder), arguments.kills, arguments.seed)
+    print("\n".join(result["kills"]))
+    print(f"{len(result['kills'])} kills, predictions.csv {'equal' if result['equal'] else 'DIFFERENT'}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+"""The plan of a study: who needs whom, and what an experiment changes."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.configs import Invocation
+from scripts.stages import invoked
+from scripts.study import Study
+from tests.helpers import ROOT, config_files
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(
+        study_dir=str(tmp_path / "study"),
+        cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_dir": "x"}},
+        setups={"real": None, "ddpm": "ddpm", "ddpm_mi": "ddpm_mi"},
+        methods={"ddpm": [], "ddpm_mi": ["mutual_information"]},
+        generator_classes=["LGG", "HGG"],
+        num_folds=3,
+        config_dir=str(ROOT / "configs"),
+    )
+
+
+def test_every_stage_comes_after_those_it_needs_and_before_the_report(study):
+    plan = study.plan()
+    done = set()
+    for planned in plan:
+        assert set(planned.needs) <= done, planned.name
+        assert planned.name not in done
+        done.add(planned.name)
+    assert plan[-1].name == "report"
+
+
+def test_the_plan_has_one_stage_for_each_combination(study):
+    names = [planned.name for planned in study.plan()]
+    count = {
+        word: sum(word in name for name in names) for word in ("generator_", "synthetic_", "classifier_", "evaluation_")
+    }
+    assert count == {"generator_": 2 * 3 * 2 * 2, "synthetic_": 24, "classifier_": 2 * 3 * 3, "evaluation_": 2 * 3}
+
+
+def test_the_data_of_all_cohorts_come_before_any_training(study):
+    names = [planned.name for planned in study.plan()]
+    first_training = min(index for index, name in enumerate(names) if "generator_" in name)
+    assert {"a/patches", "b/patches", "a/splits", "b/splits"} <= set(names[:first_training])
+
+
+def test_a_classifier_reads_synthetic_images_of_its_own_fold_only(study):
+    for planned in study.plan():
+        if "classifier_ddpm" in planned.name:
+            fold = planned.name.split("/")[1]
+            assert len(planned.overrides["synthetic_paths"]) == 2
+            assert all(f"/{fold}/synthetic_" in path for path in planned.overrides["synthetic_paths"])
+
+
+def test_ddpm_and_ddpm_mi_differ_by_one_overlay(study):
+    plain, regularized = (
+        next(planned for planned in study.plan() if planned.name == f"a/fold0/generator_LGG_{method}")
+        for method in ("ddpm", "ddpm_mi")
+    )
+    assert (plain.overlays, regularized.overlays) == ((), ("mutual_information",))
+    assert {key for key in plain.overrides if plain.overrides[key] != regularized.overrides[key]} == {"output_dir"}
+
+
+def test_recipes_and_known_overrides_of_the_study_reach_its_stages(study):
+    invocation = Invocation(
+        tuple(config_files("study", "quick")), {"seed": 7, "phantom_num_subjects": 3, "cohorts": {}}
+    )
+    with invoked(invocation):
+        phantom, patches, *_ = (study.invocation_of(planned) for planned in study.plan())
+    assert phantom.config_files[-1].endswith("quick.yaml")
+    assert (phantom.overrides["seed"], phantom.overrides["phantom_num_subjects"]) == (7, 3)
+    assert patches.overrides["seed"] == 7
+    assert not {"phantom_num_subjects", "cohorts"} & set(patches.overrides)
+
+
+def test_a_misspelt_override_is_refused_before_any_work(study):
+    with (
+        invoked(Invocation(tuple(config_files("study", "quick")), {"generator_max_epoch": 3})),
+        pytest.raises(ValueError, match="did you mean generator_max_epochs"),
+    ):
+        study.begin()
+
+
+def test_a_setup_of_an_unknown_method_is_refused(study):
+    study.setups["gan"] = "gan"
+    with pytest.raises(ValueError, match=r"setups\.gan must name one of methods"):
+        study.begin()

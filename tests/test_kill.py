@@ -1,0 +1,17 @@
+"""A study killed with SIGKILL at any moment ends as the uninterrupted one, byte for byte."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.kill import kill_and_resume
+from tests.helpers import TINY, config_files
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_predictions_of_a_study_killed_ten_times_equal_the_uninterrupted_ones(tmp_path):
+    result = kill_and_resume([*config_files("study"), TINY], {"num_threads": 1}, tmp_path, num_kills=10)
+    assert len(result["kills"]) == 10
+    assert not any("had ended" in kill for kill in result["kills"])
+    assert result["equal"]
