@@ -1,0 +1,235 @@
+"""The patches stage: every subject of a cohort to patches on disk and one list of them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.progress import progress
+
+Preprocessing = Callable[[dict[str, Any]], Any]
+# Where the stage keeps the rows of finished subjects until all are there; the stage drops it at the end.
+RECORDS = "checkpoints"
+COPIED = (
+    "region",
+    "region_reason",
+    "slice",
+    "center_voxel",
+    "center_mm",
+    "lesion_volume_ml",
+    "region_volume_ml",
+    "spacing_mm",
+)
+CARRIED = ("patient_id", "mask_source")
+
+
+def write_patches(
+    cohort_path: str,
+    output_dir: str,
+    preprocessing: Preprocessing,
+    modalities: Sequence[str],
+    classes: Mapping[str, int],
+    patch_size: Sequence[int],
+    patch_spacing_mm: float | None,
+    num_workers: int = 1,
+) -> Path:
+    """Write one NIfTI a patch and `patches.json`; subjects that are finished already are kept.
+
+    Args:
+        cohort_path: `cohort.json` of the stage before.
+        output_dir: folder of the patches.
+        preprocessing: transforms from the files of a subject to its patch, or to a list of patches.
+        modalities: modality of each channel.
+        classes: grade -> label.
+        patch_size: cells of each axis.
+        patch_spacing_mm: length of a cell, mm; None where it differs between patches.
+        num_workers: subjects at a time (threads: decompression leaves Python's lock).
+
+    Returns:
+        Path of `patches.json`.
+
+    Raises:
+        ValueError: before any work, if a subject lacks a mask, a modality, or has a grade that is no class; at the end,
+            if subjects could not be read: all of them, with file and reason. What was finished is kept.
+    """
+    cohort = read_json(cohort_path)
+    subjects = [_located(subject, cohort, Path(cohort_path).parent) for subject in cohort["subjects"]]
+    _require_usable(subjects, modalities, classes, cohort_path)
+    folder = Path(output_dir)
+    extract = _Extraction(folder, preprocessing, classes)
+    walk = progress(_walk(extract, subjects, num_workers), len(subjects), f"patches of {cohort['name']}")
+    rows, failures = _separate(walk)
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(subjects)} subjects gave no patch:\n" + "\n".join(failures))
+    write_json(
+        folder / "patches.json",
+        {
+            "name": cohort["name"],
+            "simulated": bool(cohort.get("simulated", False)),
+            "modality": {str(index): name for index, name in enumerate(modalities)},
+            "labels": {str(label): name for name, label in classes.items()},
+            "spatial_dims": len(patch_size),
+            "patch_size": list(patch_size),
+            "spacing_mm": patch_spacing_mm,
+            "training": rows,
+        },
+    )
+    return folder / "patches.json"
+
+
+def write_patch(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
+    """Write a patch as gzipped NIfTI with the modalities along the fourth dimension; equal patches give equal bytes.
+
+    Args:
+        path: file to write, `.nii.gz`.
+        image: (C, H, W) or (C, H, W, D), float32.
+        affine: cell indices -> mm, (4, 4).
+    """
+    channels_last = np.moveaxis(image, 0, -1)
+    volume = channels_last if channels_last.ndim == 4 else channels_last[:, :, None]
+    nifti = nib.Nifti1Image(volume, affine)
+    nifti.header.set_xyzt_units("mm")
+    with atomic_path(path) as temporary:
+        # nibabel would store the temporary name in the gzip header.
+        temporary.write_bytes(gzip.compress(nifti.to_bytes(), compresslevel=6, mtime=0))
+
+
+def root_cause(error: BaseException) -> BaseException:
+    """Return the error that a MONAI transform chain wraps in "applying transform ..."."""
+    while error.__cause__ is not None and str(error).startswith("applying transform"):
+        error = error.__cause__
+    return error
+
+
+class _Extraction:
+    """What is done to one subject: rows from its record if it is finished, else from its files."""
+
+    def __init__(self, folder: Path, preprocessing: Preprocessing, classes: Mapping[str, int]) -> None:
+        self.folder = folder
+        self.preprocessing = preprocessing
+        self.classes = classes
+
+    def __call__(self, subject: Mapping[str, Any]) -> list[dict[str, Any]] | str:
+        record = self.folder / RECORDS / f"{subject['subject_id']}.json"
+        try:
+            made_from = {path: _fingerprint(path) for path in _files(subject)}
+            rows = self._finished(record, made_from)
+            if rows is None:
+                rows = self._extract(subject)
+                write_json(record, {"made_from": made_from, "rows": rows})
+            return rows
+        except (ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
+            # A full disk (another OSError) ends the run at once; a subject that cannot be used is told with the others.
+            return f"- {subject['subject_id']}: {root_cause(error)}"
+
+    def _finished(self, record: Path, made_from: Mapping[str, Any]) -> list[dict[str, Any]] | None:
+        if not record.is_file():
+            return None
+        found = read_json(record)
+        images = [(self.folder / row["image"], row["image_sha256"]) for row in found["rows"]]
+        intact = all(path.is_file() and sha256_file(path) == digest for path, digest in images)
+        return found["rows"] if intact and found["made_from"] == made_from else None
+
+    def _extract(self, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
+        made = self.preprocessing(dict(subject))
+        return [self._write(subject, patch, several=isinstance(made, list)) for patch in _as_list(made)]
+
+    def _write(self, subject: Mapping[str, Any], patch: Mapping[str, Any], several: bool) -> dict[str, Any]:
+        name = f"{subject['subject_id']}_slice{patch['slice']:03d}" if several else subject["subject_id"]
+        path = self.folder / f"{name}.nii.gz"
+        write_patch(path, np.asarray(patch["image"]), np.asarray(patch["image"].affine))
+        grade = subject.get("grade")
+        return {
+            "image": path.name,
+            "label": None if grade is None else self.classes[grade],
+            "subject_id": subject["subject_id"],
+            "site": subject.get("site"),
+            **{key: subject[key] for key in CARRIED if key in subject},
+            **{key: patch[key] for key in COPIED},
+            "image_sha256": sha256_file(path),
+        }
+
+
+def _walk(extract: _Extraction, subjects: Sequence[dict[str, Any]], num_workers: int) -> Iterator[Any]:
+    if num_workers <= 1:
+        yield from map(extract, subjects)
+        return
+    with ThreadPoolExecutor(num_workers) as pool:
+        futures = [pool.submit(extract, subject) for subject in subjects]
+        try:
+            yield from (future.result() for future in futures)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _separate(results: Iterable[list[dict[str, Any]] | str]) -> tuple[list[dict[str, Any]], list[str]]:
+    rows: list[dict[str, Any]] = []
+    failures: list[str] = []
+    for result in results:
+        if isinstance(result, str):
+            failures.append(result)
+        else:
+            rows.extend(result)
+    return rows, failures
+
+
+def _as_list(made: Any) -> list[Any]:
+    return made if isinstance(made, list) else [made]
+
+
+def _located(subject: Mapping[str, Any], cohort: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    located = {"mask_codes": cohort.get("mask_codes"), **subject}
+    if subject.get("images"):
+        located["images"] = {key: str(folder / path) for key, path in subject["images"].items()}
+    return located | {key: str(folder / subject[key]) for key in ("image", "mask") if subject.get(key)}
+
+
+def _files(subject: Mapping[str, Any]) -> list[str]:
+    images = list((subject.get("images") or {}).values()) + [subject.get("image"), subject.get("mask")]
+    return [path for path in images if path]
+
+
+def _fingerprint(path: str) -> list[int]:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path} does not exist; check the path in cohort.json, or scan the cohort again")
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _require_usable(
+    subjects: Sequence[Mapping[str, Any]], modalities: Sequence[str], classes: Mapping[str, int], cohort_path: str
+) -> None:
+    if not subjects:
+        raise ValueError(f"{cohort_path} must list subjects, got none; scan the cohort again")
+    names = [subject["subject_id"] for subject in subjects]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems = [f"- {name}: listed twice; keep one of them" for name in twice]
+    for subject in subjects:
+        problems += [f"- {subject['subject_id']}: {problem}" for problem in _problems(subject, modalities, classes)]
+    if problems:
+        raise ValueError(f"{cohort_path} must list subjects that patches can be made of, got\n" + "\n".join(problems))
+
+
+def _problems(subject: Mapping[str, Any], modalities: Sequence[str], classes: Mapping[str, int]) -> Iterator[str]:
+    given = subject.get("images") or subject.get("channel_order") or []
+    missing = [modality for modality in modalities if modality not in given]
+    if missing:
+        yield f"no {', '.join(missing)} among {list(given)}; add the files, or set modalities to those you have"
+    if not subject.get("mask") and subject.get("center") is None:
+        yield "no mask; segment it first, or give a center in voxels"
+    if subject.get("mask") and not subject.get("mask_codes"):
+        yield "no mask_codes; declare them when the cohort is scanned"
+    if subject.get("grade") is not None and subject["grade"] not in classes:
+        yield f"grade {subject['grade']!r} is none of the classes {list(classes)}"
+    if not re.fullmatch(r"[\w.+-]+", subject["subject_id"]):
+        yield "subject_id must be usable as a file name (letters, digits, '_', '-', '.'); rename it in cohort.json"
+    yield from (f"{path} does not exist; check the path" for path in _files(subject) if not os.path.isfile(path))
