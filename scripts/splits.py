@@ -13,11 +13,11 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from scripts.files import read_json, write_json
+from scripts.name_lists import some_names
 
 PARTS = ("train", "inner", "validation", "test", "all")
 SELECTIONS = ("inner", "validation")
 STRATA = ("grade", "site")
-MAX_NAMES = 10  # of the subjects that an error message lists
 
 Patient = dict[str, Any]  # {"patient_id", "grade", "site", "subject_ids"}
 
@@ -124,8 +124,8 @@ def load_splits(splits_path: str | Path) -> dict[str, Any]:
             shared |= inner & validation
         if shared:
             raise ValueError(
-                f"fold {number} of {splits_path} must keep its parts and the test part apart, got {_some(shared)} in"
-                " two of them; make the splits again with configs/splits.yaml"
+                f"fold {number} of {splits_path} must keep its parts and the test part apart, got {some_names(shared)}"
+                " in two of them; make the splits again with configs/splits.yaml"
             )
     return splits
 
@@ -321,11 +321,13 @@ def _check_arguments(
 def _check_subjects(subjects: Sequence[Mapping[str, Any]], classes: Collection[str]) -> None:
     twice = [name for name, count in Counter(s["subject_id"] for s in subjects).items() if count > 1]
     if twice:
-        raise ValueError(f"subject_id must be there once in a cohort, got {_some(twice)} twice; name each scan apart")
+        raise ValueError(
+            f"subject_id must be there once in a cohort, got {some_names(twice)} twice; name each scan apart"
+        )
     strange = {s["grade"] for s in subjects if s.get("grade") is not None} - set(classes)
     if strange:
         raise ValueError(
-            f"grade must be one of the classes {', '.join(classes)} or empty, got {_some(strange)};"
+            f"grade must be one of the classes {', '.join(classes)} or empty, got {some_names(strange)};"
             " set `classes`, or `grade_map` of configs/cohort.yaml"
         )
 
@@ -363,8 +365,8 @@ def _check_same_subjects(
     ):
         if subjects:
             raise ValueError(
-                f"splits and patches must be of the same subjects, got {_some(subjects)} in {have} but not in {lack};"
-                " make both from one cohort.json (configs/patches.yaml, configs/splits.yaml)"
+                f"splits and patches must be of the same subjects, got {some_names(subjects)} in {have} but not in"
+                f" {lack}; make both from one cohort.json (configs/patches.yaml, configs/splits.yaml)"
             )
 
 
@@ -372,8 +374,9 @@ def _check_labels(entries: Sequence[Mapping[str, Any]], patches_path: str | Path
     ungraded = {entry["subject_id"] for entry in entries if entry["label"] is None}
     if ungraded:
         raise ValueError(
-            f"grade must be known for every subject of a classifier, got none for {_some(ungraded)} in {patches_path};"
-            " give it in the cohort (docs/data.md), or leave these subjects out with `leave_out` of configs/cohort.yaml"
+            f"grade must be known for every subject of a classifier, got none for {some_names(ungraded)} in"
+            f" {patches_path}; give it in the cohort (docs/data.md), or leave these subjects out with `leave_out` of"
+            " configs/cohort.yaml"
         )
 
 
@@ -390,10 +393,3 @@ def _label_indices(patches: Mapping[str, Any], classes: Collection[str], patches
             " use one `classes` for patches and training"
         )
     return {known[name] for name in asked}
-
-
-def _some(names: Iterable[Any]) -> str:
-    """The first few names, in order, and how many more there are."""
-    listed = sorted(map(str, names))
-    more = f" and {len(listed) - MAX_NAMES} more" if len(listed) > MAX_NAMES else ""
-    return ", ".join(listed[:MAX_NAMES]) + more

@@ -1,0 +1,63 @@
+"""What people write for the grade of a glioma, and the class it means."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+# Grade 1 is left out on purpose: a 1 in somebody's table may as well be the label of the high-grade class.
+WORDS = {
+    "LGG": ("lgg", "low grade", "low grade glioma", "2", "ii"),
+    "HGG": ("hgg", "high grade", "high grade glioma", "3", "iii", "4", "iv", "gbm", "glioblastoma"),
+}
+UNKNOWN = ("", "na", "n a", "nan", "none", "null", "unknown", "not stated")
+
+
+def parse_grade(
+    value: object, classes: Collection[str], grade_map: Mapping[str, str | None] | None = None
+) -> str | None:
+    """Find the class that a word for a grade means.
+
+    Args:
+        value: what the table says: a class by its name, LGG or HGG in words, or a WHO grade (2, II, "grade 3", GBM).
+        classes: names of the classes; the words for LGG and HGG count where these are among them.
+        grade_map: the user's own words and the class each means (None: no grade), asked first.
+
+    Returns:
+        Name of the class, or None if the grade is empty or said to be unknown.
+
+    Raises:
+        ValueError: if the word is not understood, or means a class that is not among `classes`.
+    """
+    word = _plain(value)
+    own = {_plain(key): name for key, name in (grade_map or {}).items()}
+    if word in own:
+        return _known(own[word], value, classes)
+    if word in UNKNOWN:
+        return None
+    by_name = {_plain(name): name for name in classes}
+    if word in by_name:
+        return by_name[word]
+    number = re.sub(r"^(who )?(grade |g)?(?=(\d|[iv]+$))", "", word)
+    for name, words in WORDS.items():
+        if name in classes and (word in words or number in words):
+            return name
+    raise ValueError(f"grade must be {accepted_words(classes)}, got {value!r}; or say what it means with grade_map")
+
+
+def accepted_words(classes: Collection[str]) -> str:
+    """List the words that are understood for each class, for an error message."""
+    listed = "; ".join(f"{name} ({', '.join(WORDS[name])})" if name in WORDS else name for name in classes)
+    return f"{listed}, or empty where it is unknown"
+
+
+def _known(name: str | None, value: object, classes: Collection[str]) -> str | None:
+    if name is not None and name not in classes:
+        raise ValueError(f"grade_map must give one of {', '.join(classes)} or null, got {name!r} for {value!r}")
+    return name
+
+
+def _plain(value: object) -> str:
+    """Lower case, one blank between words, 2.0 as 2 (a table with gaps in its column of integers holds floats)."""
+    text = "" if value is None else str(value)
+    return re.sub(r"[\s_/-]+", " ", re.sub(r"\.0+$", "", text.strip())).strip().lower()
