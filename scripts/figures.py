@@ -62,8 +62,9 @@ def png_bytes(image: np.ndarray) -> bytes:
     if image.dtype != np.uint8 or image.ndim not in (2, 3):
         raise ValueError(f"image must be uint8 of two or three dimensions, got {image.dtype} {image.shape}")
     stream = io.BytesIO()
+    unnamed: dict[str, Any] = {"Software": None}
     colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
-    matplotlib_image.imsave(stream, colors, format="png", metadata={"Software": None})
+    matplotlib_image.imsave(stream, colors, format="png", metadata=unnamed)
     return stream.getvalue()
 
 
@@ -141,28 +142,36 @@ def _draw_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
 
 
 def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> str:
-    """Draw estimates with their intervals, one line a row, first row on top.
+    """Draw estimates with their intervals, one panel a group and one line a row.
 
     Args:
-        rows: each with `name`, `value`, `low`, `high` and `group`; a color stands for a group.
-        label: of the horizontal axis.
+        rows: each with `name`, `value`, `low`, `high` and `group`.
+        label: of the horizontal axis, which the panels share.
         reference: where a dashed line stands, such as the value of guessing.
 
     Returns:
         SVG text.
     """
-    groups = list(dict.fromkeys(row["group"] for row in rows))
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    sizes = [len(members) for members in groups.values()]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 0.6 + 0.24 * len(rows)), layout="constrained")
-        axes = figure.subplots()
-        for position, row in enumerate(rows):
-            color = COLORS[groups.index(row["group"]) % len(COLORS)]
-            axes.plot([row["low"], row["high"]], [position, position], color=color, linewidth=1.6)
-            axes.plot(row["value"], position, "o", color=color, markersize=4.5)
-        if reference is not None:
-            axes.axvline(reference, color="#777777", linestyle="--", linewidth=0.8)
-        axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
-        axes.set_ylim(len(rows) - 0.4, -0.6)
-        axes.set_xlabel(label)
-        axes.grid(axis="x", alpha=0.25)
+        figure = Figure(figsize=(6.6, 0.5 + 0.5 * len(groups) + 0.2 * sum(sizes)), layout="constrained")
+        panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=sizes).ravel()
+        for axes, color, (group, members) in zip(panels, COLORS * len(groups), groups.items(), strict=False):
+            _draw_estimates(axes, members, color, reference)
+            axes.set_title(group)
+        panels[-1].set_xlabel(label)
     return svg(figure)
+
+
+def _draw_estimates(axes: Axes, rows: Sequence[Mapping[str, Any]], color: str, reference: float | None) -> None:
+    for position, row in enumerate(rows):
+        axes.plot([row["low"], row["high"]], [position, position], color=color, linewidth=1.6)
+        axes.plot(row["value"], position, "o", color=color, markersize=4.5)
+    if reference is not None:
+        axes.axvline(reference, color="#777777", linestyle="--", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.25)

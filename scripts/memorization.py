@@ -13,8 +13,9 @@ from monai.transforms import LoadImage
 from scipy.special import gammaln
 
 from scripts.figures import mosaic, png_bytes
-from scripts.files import atomic_path, read_json, sha256_file, sha256_text, write_json
+from scripts.files import atomic_path, read_json, sha256_file, write_json
 from scripts.progress import progress
+from scripts.provenance import hash_subject
 from scripts.splits import load_splits
 
 
@@ -159,14 +160,14 @@ def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[s
     Raises:
         ValueError: if a subject of the provenance is not in the list: the two do not belong together.
     """
-    hashed = {sha256_text(entry["subject_id"]) for entry in entries}
+    hashed = {hash_subject(entry["subject_id"]) for entry in entries}
     missing = set(provenance["subjects"]) - hashed
     if missing:
         raise ValueError(
             f"patches must hold all {len(provenance['subjects'])} subjects behind the generator,"
             f" got a list without {len(missing)} of them; give the patches.json it was trained on"
         )
-    return [dict(entry) for entry in entries if sha256_text(entry["subject_id"]) in set(provenance["subjects"])]
+    return [dict(entry) for entry in entries if hash_subject(entry["subject_id"]) in set(provenance["subjects"])]
 
 
 def measure_images(
@@ -233,7 +234,7 @@ def _held_out(
 ) -> list[dict[str, Any]]:
     fold = provenance["fold"]
     subjects = set(splits["test"] if part == "test" else [] if fold is None else splits["folds"][fold][part])
-    seen = {subject for subject in subjects if sha256_text(subject) in set(provenance["subjects"])}
+    seen = {subject for subject in subjects if hash_subject(subject) in set(provenance["subjects"])}
     if seen:
         raise ValueError(
             f"held_out_part must hold subjects that the generator never saw, got {part!r} with {sorted(seen)[:3]};"
@@ -248,7 +249,9 @@ def _standardized(images: torch.Tensor, name: str) -> torch.Tensor:
     norm = centered.norm(dim=1, keepdim=True)
     # The mean of a constant image is exact only up to rounding, so compare with its size, not with 0.
     if bool((norm <= 1e-9 * flat.norm(dim=1, keepdim=True)).any()):
-        raise ValueError(f"{name} must not be constant, got an image without any contrast; look at the set it came from")
+        raise ValueError(
+            f"{name} must not be constant, got an image without any contrast; look at the set it came from"
+        )
     return centered / norm
 
 

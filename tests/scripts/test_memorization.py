@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.files import read_json, sha256_text, write_json
+from scripts.files import read_json, write_json
 from scripts.memorization import audit, max_pearson, maximum_weights, pearson_matrix, seen_by_generator
+from scripts.provenance import hash_subject
 from tests.helpers import run_stage
 
 SHAPES = pytest.mark.parametrize("shape", [(2, 5, 6), (1, 4, 5, 6)], ids=["2d", "3d"])
@@ -80,7 +81,7 @@ def test_other_shapes_are_refused():
 
 def test_patches_that_lack_a_subject_of_the_generator_are_refused():
     with pytest.raises(ValueError, match="without 1 of them"):
-        seen_by_generator({"subjects": [sha256_text("A"), sha256_text("B")]}, [{"subject_id": "A"}])
+        seen_by_generator({"subjects": [hash_subject("A"), hash_subject("B")]}, [{"subject_id": "A"}])
 
 
 def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study):
@@ -111,7 +112,7 @@ def study(tmp_path):
     write_json(tmp_path / "splits.json", {"seed": 0, "num_folds": 1, "test": ["S6"], "folds": [fold]})
     for index, source in enumerate((2, 0)):
         nibabel.save(nibabel.Nifti1Image(images[source] * 0.5, np.eye(4)), tmp_path / f"LGG_{index}.nii.gz")
-    provenance = {"cohort": "A", "method": "ddpm", "fold": 0, "subjects": [sha256_text(f"S{i}") for i in range(3)]}
+    provenance = {"cohort": "A", "method": "ddpm", "fold": 0, "subjects": [hash_subject(f"S{i}") for i in range(3)]}
     listing = [{"image": f"LGG_{index}.nii.gz", "label": 0, "k": index, "seed": 0} for index in range(2)]
     write_json(tmp_path / "synthetic.json", {"name": "A", **common, "provenance": provenance, "training": listing})
     paths = {f"{name}_path": str(tmp_path / f"{name}.json") for name in ("patches", "splits", "synthetic")}

@@ -1,0 +1,81 @@
+"""The study as one page: every number, picture and setting that the stages left, in a self-contained HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from scripts.files import write_csv, write_json, write_text
+from scripts.report_sections import (
+    cohort_sections,
+    curve_figure,
+    image_sections,
+    methods_section,
+    published_section,
+    result_sections,
+)
+from scripts.report_tables import METRIC_COLUMNS, class_names, compute_metrics, merge_predictions, summary_table
+from scripts.report_words import capitalize_first, format_interval, format_number, name_method, name_setup
+from scripts.study_files import StudyFiles
+
+
+def write_report(
+    files: StudyFiles,
+    output_dir: str,
+    title: str,
+    question: str,
+    setups: Sequence[str] = (),
+    unfinished_images: bool = False,
+    num_samples: int = 6,
+    num_curves: int = 8,
+) -> Path:
+    """Write `report.html`, `predictions.csv`, `metrics.csv`, `metrics.json` and `summary.txt`.
+
+    Args:
+        files: what the stages left.
+        output_dir: folder to write to.
+        title: heading of the page.
+        question: what the study asks, a sentence or two.
+        setups: order of the setups; others follow.
+        unfinished_images: the generators were trained too shortly to give good images, and the page says so.
+        num_samples: images shown of each class and method.
+        num_curves: training curves drawn at most, first folds first.
+
+    Returns:
+        Path of the page.
+    """
+    folder = Path(output_dir)
+    predictions = merge_predictions(files.named("predictions.csv"))
+    metrics = compute_metrics(predictions)
+    content = {
+        "title": title,
+        "question": question,
+        "unfinished_images": unfinished_images,
+        **result_sections(metrics, class_names(predictions), predictions, setups),
+        **cohort_sections(files),
+        **image_sections(files, num_samples),
+        "curves": curve_figure(files, num_curves),
+        "published": published_section(),
+        "methods": methods_section(files),
+    }
+    write_csv(folder / "predictions.csv", predictions, list(predictions[0]))
+    write_csv(folder / "metrics.csv", metrics, METRIC_COLUMNS)
+    write_json(folder / "metrics.json", metrics)
+    write_text(folder / "report.html", render(content))
+    summary = f"{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
+    write_text(folder / "summary.txt", summary)
+    return folder / "report.html"
+
+
+def render(content: Mapping[str, Any]) -> str:
+    """Fill the template `report.html.j2`; an item that the template needs and does not get is an error."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=format_number, interval=format_interval, sentence=capitalize_first)
+    environment.filters.update(setup=name_setup, method=name_method)
+    return environment.get_template("report.html.j2").render(content)

@@ -1,0 +1,76 @@
+"""Which files the stages of a study left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scripts.files import read_json
+
+RESULT_FILES = (
+    "cohort.json",
+    "patches.json",
+    "splits.json",
+    "synthetic.json",
+    "max_pearson.json",
+    "nearest.png",
+    "metrics.json",
+    "predictions.csv",
+)
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """What the stages of a study left for the report.
+
+    Args:
+        study_dir: folder of the study.
+        stage_names: folders below it, in the order in which they are reported; None takes every folder with a
+            `stage.json`, sorted.
+    """
+
+    study_dir: str
+    stage_names: Sequence[str] | None = None
+
+    @cached_property
+    def folders(self) -> list[Path]:
+        """Folders of the stages."""
+        root = Path(self.study_dir)
+        if self.stage_names is None:
+            return sorted(path.parent for path in root.rglob("stage.json") if path.parent.name != "report")
+        return [root / name for name in self.stage_names]
+
+    def named(self, name: str) -> list[Path]:
+        """List the files of this name, in the order of the stages."""
+        return [folder / name for folder in self.folders if (folder / name).is_file()]
+
+    def inputs(self) -> list[str]:
+        """List every file that the report reads, for the record of the stage."""
+        return [str(path) for name in (*RESULT_FILES, "config.yaml") for path in self.named(name)]
+
+    def title(self, path: Path) -> str:
+        """Name a file's stage for a reader: "site_a, fold 0, generator LGG ddpm"."""
+        parts = path.parent.relative_to(self.study_dir).parts
+        return ", ".join(part.replace("fold", "fold ").replace("_", " ") if i else part for i, part in enumerate(parts))
+
+    def trainings(self, kind: str) -> list[Path]:
+        """List the training curves of the stages whose folder begins with `kind`, "generator" or "classifier"."""
+        return [path for path in self.named("metrics.json") if path.parent.name.startswith(kind)]
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the curves of one training.
+
+    Args:
+        path: JSON list with one item an epoch: `epoch`, and scalars or null.
+
+    Returns:
+        Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.
+    """
+    rows: list[dict[str, Any]] = read_json(path)
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
+    series = {name: [(row["epoch"], row[name]) for row in rows if row.get(name) is not None] for name in names}
+    return {name: points for name, points in series.items() if points}

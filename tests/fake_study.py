@@ -1,0 +1,190 @@
+"""Files of a finished study, drawn at random: what the stages leave for the report, without training anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import yaml
+
+from scripts.files import write_csv, write_json
+from scripts.provenance import hash_subject
+
+MODALITIES = ("t1n", "t1c", "t2w", "t2f")
+CLASSES = ("LGG", "HGG")
+SETUPS = {"real": 0.9, "augmentation": 1.0, "ddpm": 1.1, "ddpm_mi": 1.4}
+METHODS = ("ddpm", "ddpm_mi")
+COLUMNS = (
+    "direction",
+    "setup",
+    "role",
+    "cohort",
+    "subject_id",
+    "site",
+    "label",
+    "fold",
+    "lesion_volume_ml",
+    "logit_LGG",
+    "logit_HGG",
+    "probability_LGG",
+    "probability_HGG",
+)
+
+
+def write_fake_study(study_dir: Path, num_subjects: int = 40, size: tuple[int, int] = (13, 11)) -> list[str]:
+    """Write two simulated cohorts with four setups below `study_dir` and return the names of the stages."""
+    random = np.random.default_rng(0)
+    cohorts = {name: _subjects(name, num_subjects, random) for name in ("site_a", "site_b")}
+    names: list[str] = []
+    for name, subjects in cohorts.items():
+        names += _write_data(study_dir, name, subjects, size, random)
+        names += [stage for method in METHODS for stage in _write_synthesis(study_dir, name, method, size, random)]
+        names += [_write_classifier(study_dir, name, setup, random) for setup in SETUPS]
+        names += [_write_evaluation(study_dir, name, setup, cohorts, random) for setup in SETUPS]
+    for stage in names:
+        _write_record(study_dir / stage)
+    return names
+
+
+def _subjects(cohort: str, count: int, random: np.random.Generator) -> list[dict[str, Any]]:
+    grades = random.random(count) < 0.7
+    return [
+        {"subject_id": f"{cohort}-{index:03d}", "site": cohort[-1].upper(), "grade": CLASSES[int(grade)]}
+        for index, grade in enumerate(grades)
+    ]
+
+
+def _write_data(
+    root: Path, cohort: str, subjects: list[dict[str, Any]], size: tuple[int, int], random: np.random.Generator
+) -> list[str]:
+    left_out = [{"subject_id": f"{cohort}-900", "reason": "no grade in name_mapping.csv"}]
+    common = {"name": cohort, "simulated": True}
+    content = {**common, "layout": "phantom", "modalities": MODALITIES, "subjects": subjects, "left_out": left_out}
+    write_json(root / cohort / "cohort" / "cohort.json", content)
+    entries = []
+    for subject in subjects:
+        label = CLASSES.index(subject["grade"])
+        _write_patch(root / cohort / "patches" / f"{subject['subject_id']}.nii.gz", _image(size, label, 0.15, random))
+        region = "enhancing" if random.random() < 0.8 else "core"
+        entries.append(
+            {"image": f"{subject['subject_id']}.nii.gz", "label": label, **subject, "region": region, "slice": 5}
+        )
+    write_json(root / cohort / "patches" / "patches.json", {**_listing(cohort, size), "training": entries})
+    ids = [subject["subject_id"] for subject in subjects]
+    cut = len(ids) // 4
+    folds = [{"train": ids[cut + 8 :], "inner": ids[cut + 6 : cut + 8], "validation": ids[cut : cut + 6]}]
+    splits = {"cohort": cohort, "seed": 0, "num_folds": 1, "test": ids[:cut], "folds": folds}
+    write_json(root / cohort / "splits" / "splits.json", splits)
+    return [f"{cohort}/cohort", f"{cohort}/patches", f"{cohort}/splits"]
+
+
+def _write_synthesis(
+    root: Path, cohort: str, method: str, size: tuple[int, int], random: np.random.Generator
+) -> list[str]:
+    names = []
+    for label, grade in enumerate(CLASSES):
+        generator, synthetic, measures = (
+            f"{cohort}/fold0/{kind}_{grade}_{method}" for kind in ("generator", "synthetic", "measures")
+        )
+        rows = [
+            {
+                "epoch": epoch,
+                "loss": 1 / epoch,
+                "noise_loss": 1 / epoch,
+                "mutual_information": 0.3 if method == "ddpm_mi" else None,
+                "val_noise_loss": 1.2 / epoch,
+            }
+            for epoch in range(1, 9)
+        ]
+        write_json(root / generator / "metrics.json", rows)
+        entries = [{"image": f"{grade}_{k:04d}.nii.gz", "label": label, "k": k, "seed": 0} for k in range(8)]
+        for entry in entries:
+            _write_patch(root / synthetic / str(entry["image"]), _image(size, label, 0.4, random))
+        provenance = {"cohort": cohort, "method": method, "fold": 0, "subjects": [hash_subject(f"{cohort}-030")]}
+        sampler = {"scheduler": "ddim", "num_inference_steps": 20, "simulated": True}
+        listing = {**_listing(cohort, size), "provenance": {**provenance, **sampler}, "training": entries}
+        write_json(root / synthetic / "synthetic.json", listing)
+        _write_measures(root / measures, provenance, grade, random)
+        names += [generator, synthetic, measures]
+    return names
+
+
+def _write_measures(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:
+    values = {
+        "synthetic_to_training": {"values": random.uniform(0.4, 0.6, 8).tolist()},
+        "held_out_to_training": {"values": random.uniform(0.5, 0.7, 6).tolist()},
+        "train_minus_held_out": {"values": random.uniform(-0.05, 0.1, 8).tolist()},
+    }
+    content = {name: provenance[name] for name in ("cohort", "method", "fold")}
+    write_json(folder / "max_pearson.json", {**content, "classes": {grade: values}})
+
+
+def _write_classifier(root: Path, cohort: str, setup: str, random: np.random.Generator) -> str:
+    rows = [
+        {
+            "epoch": epoch,
+            "loss": 0.7 / epoch,
+            "learning_rate": 3e-4,
+            "selection_loss": 0.8 / epoch + random.random() / 9,
+        }
+        for epoch in range(1, 9)
+    ]
+    write_json(root / cohort / "fold0" / f"classifier_{setup}" / "metrics.json", rows)
+    return f"{cohort}/fold0/classifier_{setup}"
+
+
+def _write_evaluation(
+    root: Path, cohort: str, setup: str, cohorts: dict[str, list[dict[str, Any]]], random: np.random.Generator
+) -> str:
+    other = next(name for name in cohorts if name != cohort)
+    cut = len(cohorts[cohort]) // 4
+    groups = [
+        ("out_of_fold", cohort, cohorts[cohort][cut:], 0, 1.0),
+        ("locked_test", cohort, cohorts[cohort][:cut], -1, 1.0),
+        ("external", other, cohorts[other], -1, 0.6),
+    ]
+    rows = []
+    for role, tested, subjects, fold, skill in groups:
+        for subject in subjects:
+            label = CLASSES.index(subject["grade"])
+            logit = float(SETUPS[setup] * skill * (2 * label - 1) + random.normal())
+            probability = 1 / (1 + np.exp(-logit))
+            key = (cohort, setup, role, tested, subject["subject_id"], subject["site"], subject["grade"], fold, 3.1)
+            rows.append(dict(zip(COLUMNS, (*key, 0.0, logit, 1 - probability, probability), strict=True)))
+    write_csv(root / cohort / f"evaluation_{setup}" / "predictions.csv", rows, COLUMNS)
+    return f"{cohort}/evaluation_{setup}"
+
+
+def _write_record(folder: Path) -> None:
+    identity = {"settings": {}, "inputs": [], "num_threads": 1, "seed": 0, "code": ""}
+    versions = {"python": "3.11.0", "torch": "2.13.0", "monai": "1.6.1"}
+    write_json(folder / "stage.json", {"key": "", "finished": True, "identity": identity, "versions": versions})
+    config = {"seed": 0, "num_threads": 1, "output_dir": "somewhere", "patch_size": [13, 11], "device": "$cpu"}
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def _listing(cohort: str, size: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "name": cohort,
+        "simulated": True,
+        "modality": {str(index): name for index, name in enumerate(MODALITIES)},
+        "labels": {str(index): name for index, name in enumerate(CLASSES)},
+        "spatial_dims": 2,
+        "patch_size": list(size),
+        "spacing_mm": 3.0,
+    }
+
+
+def _image(size: tuple[int, int], label: int, noise: float, random: np.random.Generator) -> np.ndarray:
+    x, y = np.meshgrid(*(np.linspace(-1, 1, n) for n in size), indexing="ij")
+    radius = np.hypot(x, y)
+    ring = np.exp(-(((radius - 0.45) / 0.2) ** 2)) * (0.6 + 0.4 * label)
+    planes = [ring * weight - 0.3 + random.normal(size=size) * noise for weight in (0.3, 1.2, 0.9, 0.7)]
+    return np.where(radius < 1, np.clip(planes, -1, 1), -1).astype(np.float32)
+
+
+def _write_patch(path: Path, image: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nibabel.save(nibabel.Nifti1Image(np.moveaxis(image, 0, -1)[:, :, None], np.eye(4)), path)
