@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -152,7 +153,7 @@ def find_brats(
         subject = Subject(subject_id, str(paths[0].parent), mask_source="expert")
         _sort_files(subject, paths, layout, modalities, found)
         grade, site = mapping.get(subject_id.lower(), (None, None))
-        by_folder = [part for part in paths[0].parts if part in classes]
+        by_folder = [part for part in paths[0].relative_to(folder).parts if part in classes]
         if grade and by_folder and grade != by_folder[-1]:
             found.add_problem(
                 subject_id,
@@ -162,6 +163,9 @@ def find_brats(
         subject.grade = grade or (by_folder[-1] if by_folder else None)
         subject.site = site_of(subject_id) or site
         subject.mask_source = "expert" if subject.mask else None
+        subject.images = {
+            name: subject.images[name] for name in (*modalities, *subject.images) if name in subject.images
+        }
         found.subjects.append(subject)
     return found
 
@@ -213,8 +217,9 @@ def source_files(source: Path, found: Found) -> list[Path]:
 
 
 def _volumes(folder: Path) -> list[Path]:
-    """All NIfTI files below a folder; names with a leading dot are what macOS leaves in archives."""
-    paths = (path for path in folder.rglob("*.nii*") if path.name.endswith(SUFFIXES))
+    """All NIfTI files below a folder and its links; names with a leading dot are what macOS leaves in archives."""
+    files = (Path(parent, name) for parent, _, names in os.walk(folder, followlinks=True) for name in names)
+    paths = (path for path in files if path.name.endswith(SUFFIXES))
     return sorted(path for path in paths if not any(part.startswith(".") for part in path.relative_to(folder).parts))
 
 
@@ -239,7 +244,7 @@ def _group_by_subject(folder: Path, layout: str, modalities: Sequence[str], foun
             sibling.name.startswith(path.parent.name + SEPARATORS[layout]) for sibling in path.parent.iterdir()
         )
         subject_id = path.parent.name if siblings_start else _kind(path, layout, modalities)[0]
-        groups[subject_id].append(path.resolve())
+        groups[subject_id].append(path)
         folders[subject_id].add(path.parent)
     for subject_id, places in folders.items():
         if len(places) > 1:
