@@ -185,7 +185,8 @@ class Study:
             self._to(f"{cohort}/fold{fold}/synthetic_{variant}", {**inputs, **weights}),
             (train.name, *data),
         )
-        synthetic = {**inputs, "synthetic_path": self._path(generate.name, "synthetic.json")}
+        synthetic = {name: inputs[name] for name in ("patches_path", "splits_path")}
+        synthetic["synthetic_path"] = self._path(generate.name, "synthetic.json")
         measure = PlannedStage(
             f"{cohort}/fold{fold}/measures_{variant}",
             "measure_images",
@@ -256,15 +257,21 @@ def _overlays_last(files: Sequence[str]) -> tuple[str, ...]:
 def _logged_to(path: Path, invocation: Invocation) -> Iterator[None]:
     """Send the log of a stage to a file, which begins with the command that runs the stage alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    root = logging.getLogger()
-    consoles, level = root.handlers[:], root.level
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root.handlers = [handler]
-    root.setLevel(logging.INFO)
+    # MONAI and ignite hang a console on each of their loggers; it would tear the progress bars apart.
+    known = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
+    before = [(item, item.handlers, item.propagate, item.level) for item in [logging.root, *known]]
+    for item, handlers, *_ in before:
+        if item is logging.root or handlers:
+            item.handlers, item.propagate = [], True
+    logging.root.handlers = [handler]
+    logging.root.setLevel(logging.INFO)
     try:
         logger.info("%s", invocation.command())
         yield
     finally:
-        root.handlers, root.level = consoles, level
+        for item, handlers, propagate, level in before:
+            item.handlers, item.propagate = handlers, propagate
+            item.setLevel(level)
         handler.close()
