@@ -98,6 +98,14 @@ def test_what_macos_leaves_in_archives_is_no_image(brats_2018, tmp_path):
     assert len(scan(brats_2018, tmp_path)["subjects"]) == 3
 
 
+def test_a_folder_of_links_comes_in_like_the_files(brats_2018, tmp_path):
+    (tmp_path / "links").mkdir()
+    for folder in ("HGG", "LGG"):
+        (tmp_path / "links" / folder).symlink_to(brats_2018 / folder)
+    cohort = scan(tmp_path / "links", tmp_path)
+    assert [s["grade"] for s in cohort["subjects"]] == ["HGG", "HGG", "LGG"]
+
+
 def test_the_decathlon_gives_its_channel_order_and_its_own_codes(tmp_path):
     cohort = scan(write_decathlon(tmp_path / "Task01", ["BRATS_001", "BRATS_002"]), tmp_path)
     subject = cohort["subjects"][0]

@@ -207,6 +207,11 @@ def test_every_patch_of_a_subject_is_in_the_part_of_its_subject(tmp_path):
     assert item["lesion_volume_ml"] == 3.5
 
 
+def test_splits_need_a_cohort(tmp_path):
+    with pytest.raises(ValueError, match="cohort_path must be a cohort.json, got None; pass --cohort_path"):
+        write_splits(None, tmp_path)
+
+
 def test_a_class_can_be_asked_for_by_name(tmp_path):
     patches_path, splits_path = write_both(tmp_path, cohort_of(BALANCED))
     items = load_part(patches_path, splits_path, 0, "train", classes=["LGG"])
