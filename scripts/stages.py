@@ -32,6 +32,7 @@ ENTRY_POINTS = ("initialize", "run", "finalize")
 RECORD = "stage.json"
 # Where things lie and what they run on does not change what comes out; the content of inputs is hashed instead.
 PLACE = re.compile(r"(_dir|_dirs|_path|_paths|_root)$|^(device|overwrite|imports|stage)$")
+NOT_OUTPUT = re.compile(r"^(\.|checkpoints/|events/|(stage\.json|config\.yaml|log\.txt)$)|/\.")
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")
 
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
@@ -108,7 +109,7 @@ class Stage:
         config = reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
         return {
             "settings": {key: value for key, value in config.items() if not PLACE.search(key)},
-            "inputs": [None if path is None else sha256_file(path) for path in self.inputs],
+            "inputs": [None if path is None else input_hash(path) for path in self.inputs],
             "num_threads": self.num_threads,
             "seed": self.seed,
             "code": code_hash(target_modules(config)),
@@ -120,7 +121,7 @@ class Stage:
         return bool(
             record.get("finished")
             and record["key"] == key_of(self.identity())
-            and all(self._size(name) == size for name, size in record["outputs"].items())
+            and all(self._size(name) == output["bytes"] for name, output in record["outputs"].items())
         )
 
     def begin(self) -> None:
@@ -175,11 +176,14 @@ class Stage:
         }
         write_json(self.output_dir / RECORD, record)
 
-    def _outputs(self) -> dict[str, int]:
+    def _outputs(self) -> dict[str, dict[str, Any]]:
         files = (path for path in sorted(self.output_dir.rglob("*")) if path.is_file())
-        names = {path.relative_to(self.output_dir).as_posix(): path.stat().st_size for path in files}
-        skipped = re.compile(r"^(\.|checkpoints/|stage\.json$|log\.txt$|events/)|/\.")
-        return {name: size for name, size in names.items() if not skipped.search(name)}
+        named = {path.relative_to(self.output_dir).as_posix(): path for path in files}
+        return {
+            name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
+            for name, path in named.items()
+            if not NOT_OUTPUT.search(name)
+        }
 
     def _refuse_other_settings(self, identity: Mapping[str, Any]) -> None:
         record = self._record()
@@ -204,6 +208,13 @@ def current_invocation() -> Invocation | None:
 def key_of(identity: Mapping[str, Any]) -> str:
     """Hash an identity to 64 hexadecimal digits, whatever the order of its keys."""
     return sha256_text(json.dumps(identity, sort_keys=True, default=str))
+
+
+def input_hash(path: str) -> str:
+    """Hash an input file and, where a stage wrote it, all that the stage wrote: a list stands for the images it names."""
+    record = Path(path).parent / RECORD
+    outputs = read_json(record).get("outputs", {}) if record.is_file() else {}
+    return sha256_text(sha256_file(path) + "".join(f"{name}:{item['sha256']}" for name, item in outputs.items()))
 
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -7,8 +7,8 @@ import torch
 
 from scripts import stages
 from scripts.configs import Invocation
-from scripts.files import read_json
-from scripts.stages import AlreadyFinished, Stage, code_hash, invoked, target_modules
+from scripts.files import read_json, sha256_file
+from scripts.stages import AlreadyFinished, Stage, code_hash, input_hash, invoked, target_modules
 
 
 @pytest.fixture
@@ -34,10 +34,8 @@ def make(config, overrides=(), run=True, **arguments):
 
 def test_a_finished_stage_is_not_run_again(config):
     folder = make(config)
-    assert read_json(folder / "stage.json")["outputs"] == {
-        "config.yaml": (folder / "config.yaml").stat().st_size,
-        "result.txt": 6,
-    }
+    outputs = read_json(folder / "stage.json")["outputs"]
+    assert outputs == {"result.txt": {"bytes": 6, "sha256": sha256_file(folder / "result.txt")}}
     with pytest.raises(AlreadyFinished, match="nothing to do") as stop:
         make(config)
     assert not isinstance(stop.value.code, int)
@@ -65,6 +63,15 @@ def test_a_changed_input_is_refused_by_name(config):
     (config.parent / "input.json").write_text("[]")
     with pytest.raises(ValueError, match="differs in inputs"):
         make(config)
+
+
+def test_a_changed_image_behind_an_unchanged_list_is_a_changed_input(config):
+    folder = make(config)
+    before = input_hash(str(folder / "config.yaml"))
+    (folder / "result.txt").write_text("other!")
+    with invoked(Invocation((str(config),))):
+        Stage(str(folder)).end()
+    assert input_hash(str(folder / "config.yaml")) != before
 
 
 def test_overwrite_empties_a_folder_of_other_settings(config):
