@@ -1,0 +1,185 @@
+"""Synthetic images of a trained generator, written as NIfTI with their provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import torch
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from torch import Tensor
+
+from scripts.files import atomic_path, write_json
+from scripts.noise import ImageNoise
+from scripts.progress import progress
+from scripts.samplers import sample_images, snap_background
+
+
+class SyntheticSet:
+    """A set of images of one generator: each from (seed, k), whatever the batch it is drawn in.
+
+    A stopped run continues with the batches that are not complete. Batches always start at the same images, so that
+    a continued set equals an uninterrupted one byte for byte.
+
+    Args:
+        network: trained generator.
+        scheduler: from `scripts.samplers.sampling_scheduler`.
+        provenance: record of the generator, from `scripts.generators.checked_provenance`.
+        output_dir: folder for the images and `synthetic.json`.
+        class_name: class to generate: that of the generator; None for a generator of all classes.
+        classes: class name -> label.
+        modalities: names of the channels.
+        patch_size: spatial shape of the images, pixels.
+        spacing_mm: mm a pixel.
+        num_images: images to draw; None means `default_num_images`.
+        ratio: synthetic images for each real one, where `num_images` is None.
+        balance: make the smaller class as large as the largest, where `num_images` is None.
+        batch_size: images drawn at once.
+        seed: seed of the set.
+        snap_tolerance: as in `scripts.samplers.snap_background`.
+        amp: sample under bf16 autocast.
+
+    Raises:
+        ValueError: if the generator draws images of another shape, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        scheduler: DDPMScheduler | DDIMScheduler,
+        provenance: Mapping[str, Any],
+        output_dir: str,
+        class_name: str | None,
+        classes: Mapping[str, int],
+        modalities: Sequence[str],
+        patch_size: Sequence[int],
+        spacing_mm: float,
+        num_images: int | None = None,
+        ratio: float = 1.0,
+        balance: bool = True,
+        batch_size: int = 64,
+        seed: int = 0,
+        snap_tolerance: float = 0.1,
+        amp: bool = False,
+    ) -> None:
+        self.network = network
+        self.scheduler = scheduler
+        self.output_dir = Path(output_dir)
+        self.class_name = class_name
+        self.classes = dict(classes)
+        self.modalities = list(modalities)
+        self.patch_size = list(patch_size)
+        self.spacing_mm = float(spacing_mm)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.snap_tolerance = snap_tolerance
+        self.amp = amp
+        self.provenance = dict(provenance)
+        self._check_shape()
+        counts = self.provenance["class_counts"]
+        wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
+        for name, value in (("num_images", wanted), ("batch_size", batch_size)):
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value!r}")
+        self.num_images = wanted
+
+    def run(self) -> Path:
+        """Draw and write what is not there yet, then `synthetic.json`.
+
+        Returns:
+            Path of `synthetic.json`.
+        """
+        starts = range(0, self.num_images, self.batch_size)
+        waiting = [start for start in starts if not all(self.path_of(k).is_file() for k in self._batch(start))]
+        for start in progress(waiting, description=f"generating {self.class_name or 'images'}"):
+            numbers = self._batch(start)
+            for k, image in zip(numbers, self.draw(numbers), strict=True):
+                self._write_image(self.path_of(k), image)
+        path = self.output_dir / "synthetic.json"
+        write_json(path, self.description())
+        return path
+
+    def draw(self, numbers: Sequence[int]) -> Tensor:
+        """Draw images k of the set, shape (B, C, *spatial), in [-1, 1] with background -1, on the CPU."""
+        device = next(self.network.parameters()).device
+        noise = ImageNoise(self.seed, numbers, (len(self.modalities), *self.patch_size), device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
+            images = sample_images(self.network, self.scheduler, noise)
+        if not torch.isfinite(images).all():
+            raise RuntimeError(f"images must be finite, got NaN or infinity in images {numbers[0]} to {numbers[-1]}")
+        return snap_background(images.float(), self.snap_tolerance).cpu()
+
+    def path_of(self, k: int) -> Path:
+        """File of image k."""
+        return self.output_dir / f"{self.class_name or 'synthetic'}_{k:04d}.nii.gz"
+
+    def description(self) -> dict[str, Any]:
+        """Content of `synthetic.json`: a MONAI decathlon list with the provenance of the set."""
+        label = None if self.class_name is None else self.classes[self.class_name]
+        return {
+            "name": f"{self.provenance['cohorts'][0]} {self.class_name or 'all'} {self.provenance['method']}",
+            "simulated": self.provenance["simulated"],
+            "modality": {str(index): name for index, name in enumerate(self.modalities)},
+            "labels": {str(index): name for name, index in self.classes.items()},
+            "spatial_dims": len(self.patch_size),
+            "patch_size": self.patch_size,
+            "spacing_mm": self.spacing_mm,
+            "provenance": self._set_provenance(),
+            "training": [
+                {"image": self.path_of(k).name, "label": label, "k": k, "seed": self.seed}
+                for k in range(self.num_images)
+            ],
+        }
+
+    def _set_provenance(self) -> dict[str, Any]:
+        copied = ("method", "fold", "weights_sha256", "subjects", "selected_on", "simulated")
+        return {
+            "cohort": self.provenance["cohorts"][0],
+            **{key: self.provenance[key] for key in copied},
+            "class_name": self.class_name,
+            "seed": self.seed,
+            "scheduler": type(self.scheduler).__name__,
+            "num_inference_steps": len(self.scheduler.timesteps),
+            "snap_tolerance": self.snap_tolerance,
+        }
+
+    def _batch(self, start: int) -> range:
+        return range(start, min(start + self.batch_size, self.num_images))
+
+    def _write_image(self, path: Path, image: Tensor) -> None:
+        spatial = image.movedim(0, -1).numpy()
+        volume = spatial[:, :, None] if len(self.patch_size) == 2 else spatial
+        with atomic_path(path) as temporary:
+            nib.save(nib.Nifti1Image(volume, np.diag([self.spacing_mm] * 3 + [1.0])), temporary)
+
+    def _check_shape(self) -> None:
+        shape = [len(self.modalities), *self.patch_size]
+        if self.provenance["image_shape"] != shape:
+            raise ValueError(
+                f"modalities and patch_size must give images of {self.provenance['image_shape']} (C, *spatial),"
+                f" as in the training of the generator, got {shape}"
+            )
+
+
+def default_num_images(class_counts: Mapping[str, int], class_name: str | None, ratio: float, balance: bool) -> int:
+    """Number of synthetic images for a class: `ratio` for each real one, and more for a smaller class.
+
+    >>> default_num_images({"LGG": 50, "HGG": 160}, "HGG", ratio=1.0, balance=True)
+    160
+    >>> default_num_images({"LGG": 50, "HGG": 160}, "LGG", ratio=1.0, balance=True)
+    270
+
+    Args:
+        class_counts: class name -> real training images of the fold; "" counts those without a grade.
+        class_name: class to generate; None for a generator of all classes.
+        ratio: synthetic images for each real one, > 0.
+        balance: give every class as many images, real and synthetic together, as the largest gets.
+    """
+    if class_name is None:
+        return math.ceil(ratio * sum(class_counts.values()))
+    own = class_counts[class_name]
+    return math.ceil((1 + ratio) * max(class_counts.values())) - own if balance else math.ceil(ratio * own)

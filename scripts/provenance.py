@@ -1,0 +1,82 @@
+"""What stands behind weights and synthetic images: cohort, method and, hashed, every subject."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.files import read_json, sha256_file, sha256_text, write_json
+
+FILE_NAME = "provenance.json"
+
+
+def hash_subject(subject_id: str) -> str:
+    """Hash a subject id to 64 hexadecimal digits: a list of subjects can be compared, but not read."""
+    return sha256_text(subject_id)
+
+
+def hash_subjects(subject_ids: Iterable[str]) -> list[str]:
+    """Hash subject ids, each once, sorted by hash so that the order tells nothing."""
+    return sorted({hash_subject(subject_id) for subject_id in subject_ids})
+
+
+def write_provenance(
+    weights_path: str | Path,
+    *,
+    cohorts: Iterable[str],
+    subjects: Iterable[str],
+    simulated: bool,
+    fold: int | None,
+    synthetic: Iterable[str] = (),
+    hashed_subjects: Iterable[str] = (),
+    **details: Any,
+) -> Path:
+    """Write `provenance.json` beside a file of weights.
+
+    Args:
+        weights_path: the state dict that the record is about; its hash ties the two together.
+        cohorts: names of the cohorts trained on.
+        subjects: ids, not hashed, of all subjects trained on.
+        simulated: whether the subjects are simulated.
+        fold: fold whose training part it was; None if it was no fold.
+        synthetic: hashes of the weights behind synthetic images trained on.
+        hashed_subjects: hashes of further subjects, such as those behind synthetic images or other weights.
+        details: what else to record: `method`, `setup`, `selected_on` (hashed subjects that chose the epoch)...
+
+    Returns:
+        Path of the file written.
+
+    Raises:
+        FileNotFoundError: if the weights do not exist.
+    """
+    path = Path(weights_path).parent / FILE_NAME
+    record = {
+        "cohorts": sorted(set(cohorts)),
+        "subjects": sorted({*hash_subjects(subjects), *hashed_subjects}),
+        "simulated": simulated,
+        "fold": fold,
+        "synthetic": sorted(set(synthetic)),
+        **details,
+        "weights_sha256": sha256_file(weights_path),
+    }
+    write_json(path, record)
+    return path
+
+
+def read_provenance(weights_path: str | Path) -> Mapping[str, Any]:
+    """Read the record beside a file of weights, and check that it is about these weights.
+
+    Raises:
+        FileNotFoundError: if weights or record are missing.
+        ValueError: if the record is about other weights.
+    """
+    path = Path(weights_path).parent / FILE_NAME
+    actual = sha256_file(weights_path)
+    record = read_json(path)
+    if record.get("weights_sha256") != actual:
+        raise ValueError(
+            f"{path} must be about {Path(weights_path).name} (sha256 {actual}),"
+            f" got weights_sha256 {record.get('weights_sha256')!r}; finish or repeat the training that writes both"
+        )
+    return record

@@ -1,0 +1,59 @@
+"""Tiny patches and splits for tests of the stages that follow them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+
+from scripts.files import write_json
+from scripts.splits import write_splits
+
+
+def write_tiny_patches(
+    folder: Path,
+    spatial_shape: tuple[int, ...] = (8, 12),
+    modalities: tuple[str, ...] = ("t1n", "t1c", "t2w", "t2f"),
+    classes: tuple[str, ...] = ("LGG", "HGG"),
+    subjects_per_class: int = 6,
+    graded: bool = True,
+    seed: int = 0,
+) -> dict[str, str]:
+    """Write smooth random patches, `patches.json` and `splits.json` of 2 folds; return the two paths as overrides."""
+    random = np.random.default_rng(seed)
+    entries = []
+    for label, name in enumerate(classes):
+        for index in range(subjects_per_class):
+            subject = f"{name}_subject_{index}"
+            _write_patch(folder / f"{subject}.nii.gz", random, spatial_shape, len(modalities))
+            entry = {"image": f"{subject}.nii.gz", "label": label if graded else None, "subject_id": subject}
+            entries.append({**entry, "site": "A", "lesion_volume_ml": 1.0})
+    write_json(folder / "patches.json", _header(modalities, classes, spatial_shape) | {"training": entries})
+    grades = [(entry["subject_id"], entry["label"]) for entry in entries]
+    subjects = [{"subject_id": s, "site": "A", "grade": None if g is None else classes[g]} for s, g in grades]
+    write_json(folder / "cohort.json", {"name": "tiny", "simulated": True, "subjects": subjects})
+    write_splits(folder / "cohort.json", folder, num_folds=2, test_fraction=0.2, inner_fraction=0.3, classes=classes)
+    return {"patches_path": str(folder / "patches.json"), "splits_path": str(folder / "splits.json")}
+
+
+def _write_patch(path: Path, random: np.random.Generator, spatial_shape: tuple[int, ...], num_channels: int) -> None:
+    axes = np.meshgrid(*[np.linspace(-1, 1, size) for size in spatial_shape], indexing="ij")
+    radius = np.sqrt(sum((axis - random.uniform(-0.2, 0.2)) ** 2 for axis in axes))
+    levels = random.uniform(-0.5, 0.9, num_channels)
+    image = np.where(radius[..., None] < 0.9, levels * np.cos(radius[..., None]), -1).astype(np.float32)
+    volume = image[:, :, None] if len(spatial_shape) == 2 else image
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+
+
+def _header(modalities: tuple[str, ...], classes: tuple[str, ...], spatial_shape: tuple[int, ...]) -> dict:
+    return {
+        "name": "tiny",
+        "simulated": True,
+        "modality": {str(index): name for index, name in enumerate(modalities)},
+        "labels": {str(index): name for index, name in enumerate(classes)},
+        "spatial_dims": len(spatial_shape),
+        "patch_size": list(spatial_shape),
+        "spacing_mm": 1.0,
+    }

@@ -1,0 +1,221 @@
+"""Training a generator and drawing its images, through the configs, at tiny size."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from scripts.files import read_json, sha256_file, write_json
+from scripts.provenance import hash_subject
+from scripts.resume import Resumption
+from tests.helpers import run_stage
+from tests.patches import write_tiny_patches
+
+TINY: dict[str, Any] = {
+    "device": "cpu",
+    "num_threads": 1,
+    "patch_size": [8, 12],
+    "generator_channels": [8, 8],
+    "generator_attention_levels": [False, True],
+    "generator_num_res_blocks": 1,
+    "generator_num_head_channels": 8,
+    "generator_norm_num_groups": 4,
+    "num_train_timesteps": 20,
+}
+TRAINING: dict[str, Any] = {
+    **TINY,
+    "generator_batch_size": 4,
+    "generator_max_epochs": 2,
+    "generator_epoch_images": 8,
+    "generator_num_validation_draws": 4,
+}
+
+
+def train(folder: Path, name: str, *overlays: str, **overrides: Any) -> Path:
+    output_dir = folder / name
+    run_stage("train_generator", *overlays, **{**TRAINING, "output_dir": str(output_dir), **overrides})
+    return output_dir / "model.pt"
+
+
+@pytest.fixture(scope="module")
+def patches(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    return write_tiny_patches(tmp_path_factory.mktemp("patches"))
+
+
+def refusal_of(stage: Callable[..., Path], *arguments: Any, **overrides: Any) -> str:
+    """Run a stage that must fail; return the message behind those that MONAI wraps around it."""
+    with pytest.raises((ValueError, RuntimeError, FileNotFoundError)) as caught:
+        stage(*arguments, **overrides)
+    error: BaseException = caught.value
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)
+
+
+def weights_equal(first: Path, second: Path) -> bool:
+    states = [torch.load(path, weights_only=True) for path in (first, second)]
+    return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_loss_without_mi_trains_the_weights_of_plain_ddpm_bit_for_bit(tmp_path, patches):
+    plain = train(tmp_path, "ddpm", **patches)
+    without = train(tmp_path, "ddpm_mi_0", "mutual_information", denoise_weight=1.0, mi_weight=0.0, **patches)
+    regularized = train(tmp_path, "ddpm_mi", "mutual_information", **patches)
+    assert weights_equal(plain, without)
+    assert not weights_equal(plain, regularized)
+    assert read_json(plain.parent / "metrics.json")[0]["mutual_information"] is None
+    assert read_json(regularized.parent / "metrics.json")[0]["mutual_information"] > 0
+
+
+def generate(folder: Path, name: str, model_path: Path, *overlays: str, **overrides: Any) -> Path:
+    output_dir = folder / name
+    settings = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 5, "generate_batch_size": 2}
+    places = {"output_dir": str(output_dir), "generator_path": str(model_path)}
+    run_stage("generate", *overlays, **{**TINY, **settings, **places, **overrides})
+    return output_dir
+
+
+@pytest.fixture(scope="module")
+def generator(tmp_path_factory: pytest.TempPathFactory, patches: dict[str, str]) -> Path:
+    return train(tmp_path_factory.mktemp("generator"), "lgg", **patches)
+
+
+def images_of(folder: Path) -> torch.Tensor:
+    entries = read_json(folder / "synthetic.json")["training"]
+    return torch.stack([torch.as_tensor(np.asarray(nib.load(folder / entry["image"]).dataobj)) for entry in entries])
+
+
+def test_a_set_lists_images_of_the_patches_form_with_their_provenance(tmp_path, patches, generator):
+    folder = generate(tmp_path, "set", generator, fold=0, **patches)
+    synthetic = read_json(folder / "synthetic.json")
+    training_part = read_json(patches["splits_path"])["folds"][0]["train"]
+    own = [subject for subject in training_part if subject.startswith("LGG")]
+    assert [entry["image"] for entry in synthetic["training"]] == [f"LGG_{k:04d}.nii.gz" for k in range(5)]
+    assert {entry["label"] for entry in synthetic["training"]} == {0}
+    assert synthetic["provenance"]["subjects"] == sorted(hash_subject(subject) for subject in own)
+    assert synthetic["provenance"]["weights_sha256"] == sha256_file(generator)
+    assert synthetic["simulated"] is True
+    assert images_of(folder).shape == (5, 8, 12, 1, 4)
+    assert images_of(folder).abs().max() <= 1
+
+
+@pytest.mark.parametrize("sampler", [{}, {"sampler": "ddpm", "num_inference_steps": None}], ids=["ddim", "ddpm"])
+def test_images_do_not_depend_on_the_batch_they_are_drawn_in(tmp_path, generator, sampler):
+    sets = [generate(tmp_path, str(n), generator, generate_batch_size=n, **sampler) for n in (1, 3, 5)]
+    for other in sets[1:]:
+        torch.testing.assert_close(images_of(other), images_of(sets[0]), rtol=0, atol=1e-4)
+
+
+def test_a_set_repeats_byte_for_byte_and_continues_after_a_loss(tmp_path, generator):
+    folders = [generate(tmp_path, name, generator) for name in ("first", "second")]
+    files = [path.name for path in sorted(folders[0].glob("*.nii.gz"))] + ["synthetic.json"]
+    before = {name: (folders[0] / name).read_bytes() for name in files}
+    assert before == {name: (folders[1] / name).read_bytes() for name in files}
+    # A run killed in its second batch: no list yet, one image of that batch missing.
+    (folders[0] / "synthetic.json").unlink()
+    (folders[0] / "LGG_0003.nii.gz").unlink()
+    generate(tmp_path, "first", generator)
+    assert before == {name: (folders[0] / name).read_bytes() for name in files}
+
+
+def test_seeds_and_numbers_give_other_images(tmp_path, generator):
+    first, other = (images_of(generate(tmp_path, str(seed), generator, seed=seed)) for seed in (0, 1))
+    images = torch.cat([first, other]).flatten(1)
+    assert torch.cdist(images, images).fill_diagonal_(1).min() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"sampler": "ddpm"}, "must be 20 for sampler 'ddpm', got 4"),
+        ({"num_inference_steps": 21}, "from 1 to 20"),
+        ({"sampler": "pndm"}, "sampler must be one of ddpm, ddim"),
+        ({"generator_channels": [8, 16]}, "another architecture"),
+        ({"generator_num_res_blocks": 2}, r"another architecture: \d+ missing"),
+        ({"generator_class": "HGG"}, "generator_class must be 'LGG'"),
+        ({"fold": 1}, "fold must be 0"),
+        ({"patch_size": [16, 12]}, r"must give images of \[4, 8, 12\]"),
+        ({"num_images": 0}, "num_images must be >= 1"),
+        ({"generator_path": "nowhere/model.pt"}, "nowhere/model.pt does not exist"),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, generator, overrides, message):
+    assert re.search(message, refusal_of(generate, tmp_path, "set", generator, **overrides))
+    assert not list(tmp_path.rglob("*.nii.gz"))
+
+
+def test_a_generator_of_another_split_is_refused(tmp_path, generator):
+    strangers = write_tiny_patches(tmp_path / "patches", classes=("LGG", "other"), subjects_per_class=7, seed=1)
+    message = refusal_of(generate, tmp_path, "set", generator, fold=0, classes={"LGG": 0, "other": 1}, **strangers)
+    assert "training part of fold 0" in message
+
+
+def test_a_training_killed_after_an_epoch_ends_with_the_same_files(tmp_path, patches, monkeypatch):
+    overrides = {**patches, "train#loss_function#mi_warmup_steps": 5, "generator_max_epochs": 3}
+    whole = train(tmp_path, "whole", "mutual_information", **overrides)
+    killed_after = 2
+
+    class Killed(BaseException):
+        pass
+
+    def kill(self, engine):
+        original(self, engine)
+        if engine.state.epoch == killed_after:
+            raise Killed
+
+    original = Resumption.save
+    monkeypatch.setattr(Resumption, "save", kill)
+    with pytest.raises(Killed):
+        train(tmp_path, "killed", "mutual_information", **overrides)
+    monkeypatch.undo()
+    resumed = train(tmp_path, "killed", "mutual_information", **overrides)
+    for name in ("model.pt", "metrics.json", "provenance.json"):
+        assert (resumed.parent / name).read_bytes() == (whole.parent / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("modalities", "classes", "shape", "overrides"),
+    [
+        (("t1n",), ("LGG", "HGG"), (8, 12), {}),
+        (("t1n", "t2w"), ("glioma", "meningioma", "pituitary"), (8, 12), {"generator_class": "pituitary"}),
+        (("t1n",), ("healthy", "sick"), (8, 8, 12), {"generator_class": "sick", "spatial_dims": 3}),
+    ],
+    ids=["one_channel", "three_classes", "3d"],
+)
+def test_the_configs_run_at_any_channels_classes_and_dimensions(tmp_path, modalities, classes, shape, overrides):
+    patches = write_tiny_patches(tmp_path / "patches", shape, modalities, classes)
+    labels = {name: index for index, name in enumerate(classes)}
+    shared = {"modalities": list(modalities), "classes": labels, "patch_size": list(shape), **overrides}
+    model = train(tmp_path, "model", "mutual_information", generator_max_epochs=1, **patches, **shared)
+    folder = generate(tmp_path, "set", model, num_images=None, **shared)
+    volume_shape = shape if len(shape) == 3 else (*shape, 1)
+    assert images_of(folder).shape[1:] == (*volume_shape, len(modalities))
+
+
+def test_one_generator_for_all_serves_a_cohort_without_grades(tmp_path):
+    patches = write_tiny_patches(tmp_path / "patches", graded=False)
+    model = train(tmp_path, "model", generator_class=None, generator_max_epochs=1, **patches)
+    entries = read_json(generate(tmp_path, "set", model, generator_class=None) / "synthetic.json")["training"]
+    assert entries[0] == {"image": "synthetic_0000.nii.gz", "label": None, "k": 0, "seed": 0}
+
+
+def test_an_inner_part_without_the_class_is_refused(tmp_path, patches):
+    splits = read_json(patches["splits_path"])
+    for fold in splits["folds"]:
+        fold["train"] += [subject for subject in fold["inner"] if subject.startswith("LGG")]
+        fold["inner"] = [subject for subject in fold["inner"] if not subject.startswith("LGG")]
+    write_json(tmp_path / "splits.json", splits)
+    message = refusal_of(train, tmp_path, "model", **{**patches, "splits_path": str(tmp_path / "splits.json")})
+    assert "part 'inner' of fold 0 must have at least one patch of LGG" in message
+
+
+def test_validation_that_never_ran_is_named(tmp_path, patches):
+    message = refusal_of(train, tmp_path, "model", generator_val_interval=5, **patches)
+    assert "generator_val_interval must be at most" in message
