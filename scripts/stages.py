@@ -211,7 +211,7 @@ def key_of(identity: Mapping[str, Any]) -> str:
 
 
 def input_hash(path: str) -> str:
-    """Hash an input file and, where a stage wrote it, all that the stage wrote: a list stands for the images it names."""
+    """Hash an input file and, where a stage wrote it, all of its outputs: a list stands for the images it names."""
     record = Path(path).parent / RECORD
     outputs = read_json(record).get("outputs", {}) if record.is_file() else {}
     return sha256_text(sha256_file(path) + "".join(f"{name}:{item['sha256']}" for name, item in outputs.items()))
