@@ -1,0 +1,187 @@
+"""The evaluation stage on tiny classifiers, in this process."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
+
+from scripts.evaluation import Predictor, average_by_subject, summarize
+from scripts.files import read_csv, read_json, write_json
+from scripts.networks import FoldEnsemble
+from scripts.provenance import hash_subject, read_provenance, write_provenance
+from tests.helpers import run_stage
+from tests.ring_or_blob import messages, write_patches, write_splits
+
+TINY = {"classifier_backbone": "resnet10", "modalities": ["t1c", "t2f"], "num_threads": 1, "device": "cpu"}
+
+
+def write_member(folder: Path, splits_path: str, number: int, **values: Any) -> str:
+    """Write an untrained classifier with the record of one that was trained on a fold."""
+    torch.manual_seed(number)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(FoldEnsemble("resnet10", in_channels=2).state_dict(), folder / "model.pt")
+    parts = read_json(splits_path)["folds"][number]
+    record = {
+        "cohorts": ["phantom_A"],
+        "subjects": parts["train"],
+        "simulated": True,
+        "fold": number,
+        "setup": "real",
+        "selection_subjects": sorted(hash_subject(subject) for subject in parts["inner"]),
+    }
+    write_provenance(folder / "model.pt", **{**record, **values})
+    return str(folder / "model.pt")
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("data")
+    splits = write_splits(folder / "a")
+    other = write_patches(folder / "b", "phantom_B", counts=(3, 4), seed=5)
+    content = read_json(other)
+    content["training"][0]["label"] = None
+    write_json(other, content)
+    return {
+        "patches_path": write_patches(folder / "a"),
+        "splits_path": splits,
+        "external_patches_paths": [other],
+        "member_paths": [write_member(folder / f"member{fold}", splits, fold) for fold in range(2)],
+    }
+
+
+def evaluate(data: dict[str, Any], output_dir: Path, **overrides: Any) -> list[dict[str, str]]:
+    run_stage("evaluate", **{**TINY, **data, "output_dir": str(output_dir), **overrides})
+    return read_csv(output_dir / "predictions.csv")
+
+
+@pytest.fixture(scope="module")
+def evaluated(data: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("evaluated")
+    evaluate(data, folder)
+    return folder
+
+
+def test_every_subject_has_one_row_in_each_role_it_may_have(data: dict[str, Any], evaluated: Path) -> None:
+    rows, splits = read_csv(evaluated / "predictions.csv"), read_json(data["splits_path"])
+    by_role = {role: [row for row in rows if row["role"] == role] for role in {row["role"] for row in rows}}
+
+    assert set(by_role) == {"out_of_fold", "locked_test", "external"}
+    for fold, parts in enumerate(splits["folds"]):
+        found = [row["subject_id"] for row in by_role["out_of_fold"] if row["fold"] == str(fold)]
+        assert sorted(found) == parts["validation"]
+    assert [row["subject_id"] for row in by_role["locked_test"]] == splits["test"]
+    assert len(by_role["external"]) == 6
+    assert {row["fold"] for row in by_role["external"]} == {"-1"}
+    assert {row["direction"] for row in rows} == {"phantom_A"}
+    assert read_json(evaluated / "metrics.json")["left_out"] == {"phantom_B": ["phantom_B_0_000"]}
+
+
+def test_the_ensemble_answers_as_fold_ensemble_does(data: dict[str, Any], evaluated: Path) -> None:
+    network = FoldEnsemble("resnet10", num_members=2, in_channels=2).eval()
+    network.load_state_dict(torch.load(evaluated / "model.pt", weights_only=True))
+    items = [entry for entry in read_json(data["external_patches_paths"][0])["training"] if entry["label"] is not None]
+    folder = Path(data["external_patches_paths"][0]).parent
+    items = [{**item, "image": str(folder / item["image"])} for item in items]
+
+    expected = Predictor(num_channels=2)(network.members, items)
+    from scripts.datasets import LabeledImages
+
+    with torch.no_grad():
+        logits = network(LabeledImages(items, 2).images)
+    assert np.allclose(torch.softmax(logits, dim=1).numpy(), expected, atol=1e-6)
+
+    rows = [row for row in read_csv(evaluated / "predictions.csv") if row["role"] == "external"]
+    assert np.allclose([float(row["logit_HGG"]) for row in rows], logits[:, 1].numpy(), atol=1e-5)
+
+
+def test_predictions_are_equal_byte_for_byte_when_repeated(
+    data: dict[str, Any], evaluated: Path, tmp_path: Path
+) -> None:
+    evaluate(data, tmp_path)
+    for name in ("predictions.csv", "metrics.json", "provenance.json"):
+        assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
+
+
+def test_metrics_equal_those_of_scikit_learn(evaluated: Path) -> None:
+    rows = [row for row in read_csv(evaluated / "predictions.csv") if row["role"] == "out_of_fold"]
+    metrics = next(item for item in read_json(evaluated / "metrics.json")["roles"] if item["role"] == "out_of_fold")
+    labels = [int(row["label"]) for row in rows]
+    scores = np.array([float(row["probability_HGG"]) for row in rows])
+
+    assert metrics["n"] == 20
+    assert metrics["n_by_class"] == {"LGG": 10, "HGG": 10}
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx(balanced_accuracy_score(labels, scores > 0.5))
+    assert metrics["weighted_f1"]["value"] == pytest.approx(f1_score(labels, scores > 0.5, average="weighted"))
+    assert metrics["auc"]["value"] == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_the_record_of_the_ensemble_holds_the_subjects_of_all_members(data: dict[str, Any], evaluated: Path) -> None:
+    record = read_provenance(evaluated / "model.pt")
+    folds = read_json(data["splits_path"])["folds"]
+    assert record["subjects"] == sorted({hash_subject(name) for fold in folds for name in fold["train"]})
+    assert record["fold"] is None
+    assert record["setup"] == "real"
+    assert len(record["members"]) == 2
+
+
+@pytest.mark.parametrize("part", ["validation", "test", "external"])
+def test_a_member_that_knows_a_tested_subject_stops_the_run(data: dict[str, Any], tmp_path: Path, part: str) -> None:
+    splits = read_json(data["splits_path"])
+    known = {
+        "validation": splits["folds"][1]["validation"][0],
+        "test": splits["test"][0],
+        "external": "phantom_B_1_000",
+    }
+    leak = write_member(tmp_path / "leak", data["splits_path"], 1, subjects=[known[part]])
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, "member_paths": [data["member_paths"][0], leak]}, tmp_path / "out")
+    assert re.search(f"leak.*{known[part]}", messages(caught.value))
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_a_member_selected_on_validation_needs_splits_that_say_so(data: dict[str, Any], tmp_path: Path) -> None:
+    validation = read_json(data["splits_path"])["folds"][0]["validation"]
+    selected = {"selection_subjects": [hash_subject(validation[0])]}
+    members = [write_member(tmp_path / "member", data["splits_path"], 0, **selected)]
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, "member_paths": members}, tmp_path / "inner")
+    assert validation[0] in messages(caught.value)
+
+    paper = write_splits(tmp_path, selection="validation")
+    rows = evaluate({**data, "member_paths": members, "splits_path": paper}, tmp_path / "paper")
+    assert {row["role"] for row in rows} == {"validation_selected_on", "locked_test", "external"}
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [({"setup": "ddpm"}, "setup 'real'"), ({"cohorts": ["other"]}, "cohort 'phantom_A'"), ({"fold": 0}, "folds")],
+)
+def test_members_of_something_else_are_refused(
+    data: dict[str, Any], tmp_path: Path, values: dict[str, Any], message: str
+) -> None:
+    other = write_member(tmp_path / "other", data["splits_path"], 1, **values)
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, "member_paths": [data["member_paths"][0], other]}, tmp_path / "out")
+    assert message in messages(caught.value)
+
+
+def test_patches_of_one_subject_are_averaged() -> None:
+    items = [{"subject_id": name} for name in ("b", "a", "b")]
+    means = average_by_subject(items, np.array([[0.2, 0.8], [0.5, 0.5], [0.6, 0.4]]))
+    assert [item["subject_id"] for item, _ in means] == ["b", "a"]
+    assert np.allclose([mean for _, mean in means], [[0.4, 0.6], [0.5, 0.5]])
+
+
+def test_a_class_without_a_case_gives_no_value_instead_of_a_wrong_one() -> None:
+    rows = [{"label": 1, "probability_LGG": 0.1, "probability_HGG": 0.9}] * 3
+    summary = summarize(rows, {"LGG": 0, "HGG": 1})
+    assert summary["auc"]["value"] is None
+    assert summary["balanced_accuracy"]["value"] is None
+    assert summary["accuracy"]["value"] == 1
+    assert summary["sensitivity"]["LGG"]["value"] is None
