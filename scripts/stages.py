@@ -12,6 +12,7 @@ import platform
 import random
 import re
 import shutil
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
@@ -24,6 +25,7 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from scripts.configs import Invocation, reachable, refuse_unknown_keys
+from scripts.errors import explain_last
 from scripts.files import read_json, sha256_file, sha256_text, write_json, write_text
 
 logger = logging.getLogger(__name__)
@@ -132,6 +134,7 @@ class Stage:
             ValueError: if the folder holds results of other settings and `overwrite` is false.
             RuntimeError: if another process works in this folder.
         """
+        sys.excepthook = explain_last
         invocation = current_invocation()
         if invocation is not None:
             refuse_unknown_keys(invocation)

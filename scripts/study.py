@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from scripts.configs import Invocation, refuse_unknown_keys
+from scripts.errors import explain_last
 from scripts.progress import progress
 from scripts.stages import Stage, current_invocation, invoked, run_invocation
 
@@ -75,6 +77,7 @@ class Study:
         Raises:
             ValueError: if a setup needs a method that is not defined, or a key of the command line is unknown.
         """
+        sys.excepthook = explain_last
         for setup, method in self.setups.items():
             if method is not None and method not in self.methods:
                 raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")

@@ -14,7 +14,7 @@ from tests.helpers import ROOT, config_files
 def study(tmp_path):
     return Study(
         study_dir=str(tmp_path / "study"),
-        cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_dir": "x"}},
+        cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_path": "x"}},
         setups={"real": None, "ddpm": "ddpm", "ddpm_mi": "ddpm_mi"},
         methods={"ddpm": [], "ddpm_mi": ["mutual_information"]},
         generator_classes=["LGG", "HGG"],
