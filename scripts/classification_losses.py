@@ -1,0 +1,72 @@
+"""The focal loss of the classifier, with its alpha spelled out a class."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from monai.losses import FocalLoss
+from torch import Tensor
+
+ALPHA_MODES = ("class", "constant")
+
+
+def focal_alpha(num_classes: int, alpha: float | Sequence[float] = 0.25, alpha_mode: str = "class") -> list[float]:
+    """Weight of each class in the focal loss.
+
+    Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", section 3.1. The paper this project follows gives
+    alpha = .25 without saying for which class; `class` reads it as the detector's: class 0 gets 1 - alpha.
+
+    Args:
+        num_classes: K >= 2.
+        alpha: factor in [0, 1], or one a class.
+        alpha_mode: `class` gives 1 - alpha to class 0 and alpha to the others (LGG .75, HGG .25 by default);
+            `constant` gives alpha to all.
+
+    Returns:
+        K factors.
+
+    Raises:
+        ValueError: if `alpha` is outside [0, 1], of another length than K, or the mode is unknown.
+    """
+    if alpha_mode not in ALPHA_MODES:
+        raise ValueError(f"alpha_mode must be one of {', '.join(ALPHA_MODES)}, got {alpha_mode!r}")
+    factors = [float(factor) for factor in ([alpha] if isinstance(alpha, (int, float)) else alpha)]
+    if not all(0 <= factor <= 1 for factor in factors) or len(factors) not in (1, num_classes):
+        raise ValueError(f"alpha must be one number in [0, 1], or {num_classes}, one a class; got {alpha!r}")
+    if len(factors) == num_classes:
+        return factors
+    first = 1 - factors[0] if alpha_mode == "class" else factors[0]
+    return [first] + factors * (num_classes - 1)
+
+
+class ClassFocalLoss(FocalLoss):
+    """MONAI's softmax focal loss for one label an image: the mean over the batch of alpha_y (1 - p_y)^gamma (-log p_y).
+
+    MONAI's own mean also divides by the number of classes; this is the published one.
+
+    Args:
+        num_classes: K >= 2.
+        gamma: focusing exponent, >= 0; 0 is weighted cross-entropy.
+        alpha: see `focal_alpha`.
+        alpha_mode: see `focal_alpha`.
+    """
+
+    def __init__(
+        self,
+        num_classes: int = 2,
+        gamma: float = 2.0,
+        alpha: float | Sequence[float] = 0.25,
+        alpha_mode: str = "class",
+    ) -> None:
+        factors = focal_alpha(num_classes, alpha, alpha_mode)
+        super().__init__(to_onehot_y=True, gamma=gamma, alpha=factors, reduction="none", use_softmax=True)
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Return the loss, a scalar >= 0.
+
+        Args:
+            input: logits, shape (B, K).
+            target: labels, shape (B,), integers in 0..K-1.
+        """
+        per_class = super().forward(input, target.reshape(-1, 1))
+        return per_class.sum(dim=1).mean()

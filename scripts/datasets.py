@@ -1,0 +1,263 @@
+"""What a classifier trains on: the real patches of a fold and the synthetic images it may see."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.transforms import Compose
+from monai.utils import convert_to_tensor
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+
+from scripts.files import read_json
+from scripts.leakage import load_synthetic_set, seen_subjects
+from scripts.patch_tensors import batches, load_patch
+from scripts.provenance import hash_subjects, write_provenance
+from scripts.splits import load_part, load_splits, part_subjects
+
+Items = list[dict[str, Any]]
+
+
+class ClassifierData:
+    """The images of one fold: what to train on and what to select the epoch on.
+
+    The fold's training part trains and its inner part selects; with splits made for `selection: validation`, as in the
+    paper, the inner part is the validation part.
+
+    Args:
+        patches_path: `patches.json` of the cohort.
+        splits_path: `splits.json` of the same subjects.
+        fold: number of the fold, from 0.
+        classes: class name -> label.
+        synthetic_paths: `synthetic.json` files to add to the training; each goes through `scripts.leakage`.
+        synthetic_ratio: synthetic images a class, relative to its real ones; see `synthetic_limits`.
+        synthetic_balance: let the smaller classes take more, up to class balance.
+        synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
+
+    Raises:
+        ValueError: if the synthetic sets are not of the setup's method or too small, a subject has no grade, or a class
+            has no training image.
+        LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell.
+    """
+
+    def __init__(
+        self,
+        patches_path: str,
+        splits_path: str,
+        fold: int,
+        classes: Mapping[str, int],
+        synthetic_paths: Sequence[str] = (),
+        synthetic_ratio: float = 1.0,
+        synthetic_balance: bool = True,
+        synthetic_method: str | None = None,
+    ) -> None:
+        self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
+        held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
+        self.synthetic_sets = [load_synthetic_set(path, held_out, use) for path in synthetic_paths]
+        self._refuse_other_method(synthetic_paths, synthetic_method)
+        self.real: Items = load_part(patches_path, splits_path, fold, "train", self.classes, require_labels=True)
+        self.selection: Items = load_part(patches_path, splits_path, fold, "inner", self.classes, require_labels=True)
+        self._refuse_missing_class()
+        self.synthetic: Items = []
+        if synthetic_paths:
+            limits = synthetic_limits(self.num_real, synthetic_ratio, synthetic_balance)
+            self.synthetic = choose_synthetic(self.synthetic_sets, self.classes, limits)
+
+    @property
+    def num_real(self) -> dict[str, int]:
+        """Real training images of each class."""
+        return _count(self.real, self.classes)
+
+    @property
+    def training(self) -> Items:
+        """Every training image, the real ones first."""
+        return [*self.real, *self.synthetic]
+
+    def record(self, weights_path: str, setup: str) -> None:
+        """Write `provenance.json` beside the weights: all subjects that they, or generators behind them, have seen.
+
+        Args:
+            weights_path: `model.pt` of this training.
+            setup: name of the setup.
+        """
+        patches = read_json(self.patches_path)
+        records = [item["provenance"] for item in self.synthetic_sets]
+        write_provenance(
+            weights_path,
+            cohorts=[patches["name"], *(record["cohort"] for record in records)],
+            subjects=[item["subject_id"] for item in self.real],
+            hashed_subjects=set().union(*(seen_subjects(record, "synthetic set", False) for record in records)),
+            selection_subjects=hash_subjects(item["subject_id"] for item in self.selection),
+            simulated=bool(patches["simulated"]),
+            fold=self.fold,
+            synthetic=[record["weights_sha256"] for record in records],
+            setup=setup,
+            num_real_images=self.num_real,
+            num_synthetic_images=_count(self.synthetic, self.classes),
+        )
+
+    def _refuse_other_method(self, paths: Sequence[str], method: str | None) -> None:
+        found = [item["provenance"].get("method") for item in self.synthetic_sets]
+        if set(found) != ({method} - {None}):
+            raise ValueError(
+                f"synthetic_paths must be of method {method!r} (null: none),"
+                f" got {dict(zip(paths, found, strict=True))};"
+                " choose the setup_*.yaml that fits, or give its synthetic.json files"
+            )
+
+    def _refuse_missing_class(self) -> None:
+        missing = [name for name, count in self.num_real.items() if count == 0]
+        if missing:
+            raise ValueError(
+                f"fold {self.fold} of {self.patches_path} must train on every class, got no patch of"
+                f" {', '.join(missing)}; make splits with fewer folds or add subjects"
+            )
+
+
+class LabeledImages(Dataset):
+    """Images and labels decoded once into two tensors, on the device if it has room (335 patches are 50 MB).
+
+    Real and synthetic files go through the same reader and checks. An index may be a list: a batch is then one
+    indexing, and random transforms, if there are any, are applied image by image.
+
+    Args:
+        items: `image` (path) and `label` of each.
+        num_channels: channels that the images must have.
+        spatial_dims: 2 or 3.
+        device: where the tensors lie.
+        transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
+
+    Raises:
+        ValueError: if an image has another shape or range than it must have.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        num_channels: int,
+        spatial_dims: int = 2,
+        device: torch.device | str = "cpu",
+        transform: Compose | None = None,
+    ) -> None:
+        self.items = list(items)
+        images = [load_patch(item["image"], num_channels, spatial_dims) for item in items]
+        for item, image in zip(items, images, strict=True):
+            if image.shape != images[0].shape:
+                raise ValueError(
+                    f"{item['image']} must have the shape of {items[0]['image']} {tuple(images[0].shape)},"
+                    f" got {tuple(image.shape)}; make patches and synthetic images with one patch_size"
+                )
+        self.images = torch.stack(images).to(device)
+        self.labels = torch.tensor([int(item["label"]) for item in items], device=device)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
+        images, labels = self.images[index], self.labels[index]
+        if self.transform is None or not self.transform.transforms:
+            return {"image": images, "label": labels}
+        if isinstance(index, int):
+            return {"image": self._transformed(images, self.transform), "label": labels}
+        return {"image": torch.stack([self._transformed(image, self.transform) for image in images]), "label": labels}
+
+    @staticmethod
+    def _transformed(image: Tensor, transform: Callable[[dict[str, Tensor]], Any]) -> Tensor:
+        return convert_to_tensor(transform({"image": image.clone()})["image"], track_meta=False).to(image)
+
+
+def training_batches(dataset: Dataset, batch_size: int, epoch_images: int) -> DataLoader:
+    """Iterate over shuffled batches, all full and as many in every setup of a fold.
+
+    An epoch is a number of optimizer steps, not a pass over the pool: with synthetic images the pool grows and the
+    epoch does not. A setup thus differs from another in what it shows, never in how long it trains.
+
+    Args:
+        dataset: takes a list of indices.
+        batch_size: images a step, at least 2.
+        epoch_images: images an epoch, rounded up to full batches: the number of *real* training images by default.
+
+    Raises:
+        ValueError: if `batch_size` is 1, from which BatchNorm cannot learn.
+    """
+    if batch_size < 2:
+        raise ValueError(f"classifier_batch_size must be at least 2 for BatchNorm, got {batch_size!r}")
+    return batches(dataset, batch_size, epoch_images)
+
+
+def ordered_batches(dataset: Dataset, batch_size: int) -> DataLoader:
+    """Iterate over all images in their order; the last batch may be smaller."""
+    in_order = SequentialSampler(dataset)  # type: ignore[arg-type]
+    return DataLoader(dataset, sampler=BatchSampler(in_order, batch_size, drop_last=False), batch_size=None)
+
+
+def held_out_subjects(splits_path: str, fold: int) -> set[str]:
+    """Return the ids that no network of a fold may know: the test part, and the validation part unless it selects."""
+    splits = load_splits(splits_path)
+    test, validation, inner = (set(part_subjects(splits, fold, part)) for part in ("test", "validation", "inner"))
+    return test | (validation - inner)
+
+
+def synthetic_limits(
+    num_real: Mapping[str, int], ratio: float = 1.0, balance: bool = True
+) -> dict[str, tuple[int, int]]:
+    """How many synthetic images of each class a training needs and may take.
+
+    Args:
+        num_real: real training images of each class.
+        ratio: wanted synthetic images a class, relative to its real ones, >= 0.
+        balance: let smaller classes take more, until all are as large as the largest with its synthetic images.
+
+    Returns:
+        Class -> (fewest, most).
+
+    >>> synthetic_limits({"LGG": 76, "HGG": 259})
+    {'LGG': (76, 442), 'HGG': (259, 259)}
+    """
+    if ratio < 0:
+        raise ValueError(f"synthetic_ratio must be at least 0, got {ratio!r}")
+    wanted = {name: math.ceil(ratio * count) for name, count in num_real.items()}
+    largest = max(count + wanted[name] for name, count in num_real.items())
+    return {name: (wanted[name], largest - count if balance else wanted[name]) for name, count in num_real.items()}
+
+
+def choose_synthetic(
+    sets: Sequence[Mapping[str, Any]], classes: Mapping[str, int], limits: Mapping[str, tuple[int, int]]
+) -> Items:
+    """Take the first images of each class, at most as many as its limit.
+
+    Args:
+        sets: contents of `synthetic.json`, with absolute paths.
+        classes: class name -> label.
+        limits: class -> (fewest, most), from `synthetic_limits`.
+
+    Raises:
+        ValueError: if an image has no known label, or a class has fewer images than it needs.
+    """
+    pool: Items = [entry for item in sets for entry in item["training"]]
+    unknown = [entry for entry in pool if entry["label"] not in classes.values()]
+    if unknown:
+        raise ValueError(
+            f"label of a synthetic image must be one of {dict(classes)}, got {unknown[0]['label']!r} for"
+            f" {unknown[0]['image']}; train a generator for each class (generator_class)"
+        )
+    chosen: Items = []
+    for name, (fewest, most) in limits.items():
+        found = [entry for entry in pool if entry["label"] == classes[name]]
+        if len(found) < fewest:
+            raise ValueError(
+                f"synthetic_paths must hold at least {fewest} images of {name}, got {len(found)};"
+                " generate more of them (configs/generate.yaml) or lower synthetic_ratio"
+            )
+        chosen += found[:most]
+    return chosen
+
+
+def _count(items: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, int]:
+    counts = Counter(item["label"] for item in items)
+    return {name: counts[label] for name, label in classes.items()}

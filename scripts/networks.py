@@ -1,0 +1,266 @@
+"""The classifier: one network a fold, all folds in one state dict."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.networks import nets
+from torch import Tensor, nn
+
+# With these a ResNet has the keys, shapes and strides of torchvision's; MONAI's own default stem (stride 1) is another
+# network, four times slower.
+TORCHVISION_LAYOUT = {"conv1_t_stride": 2, "bias_downsample": False}
+
+
+def _resnet(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def build(spatial_dims: int, in_channels: int, num_classes: int, **options: Any) -> nn.Module:
+        settings = {**TORCHVISION_LAYOUT, **options}
+        return make(spatial_dims=spatial_dims, n_input_channels=in_channels, num_classes=num_classes, **settings)
+
+    return build
+
+
+def _densenet(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    def build(spatial_dims: int, in_channels: int, num_classes: int, **options: Any) -> nn.Module:
+        return make(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=num_classes, **options)
+
+    return build
+
+
+# Name -> function of (spatial_dims, in_channels, num_classes, **options). A new backbone is a line here.
+BACKBONES: dict[str, Callable[..., nn.Module]] = {
+    **{f"resnet{depth}": _resnet(getattr(nets, f"resnet{depth}")) for depth in (10, 18, 34, 50, 101, 152)},
+    **{f"densenet{depth}": _densenet(getattr(nets, f"DenseNet{depth}")) for depth in (121, 169, 201)},
+}
+
+
+def create_backbone(
+    backbone: str, spatial_dims: int = 2, in_channels: int = 4, num_classes: int = 2, **options: Any
+) -> nn.Module:
+    """Build a MONAI classification network by name.
+
+    Args:
+        backbone: key of `BACKBONES`.
+        spatial_dims: 2 or 3.
+        in_channels: modalities of the image.
+        num_classes: length of the logits, K.
+        options: further arguments of the MONAI network, such as `conv1_t_stride` of a ResNet.
+
+    Returns:
+        Network from (B, C, *spatial) to logits (B, K).
+
+    Raises:
+        ValueError: if the name is unknown.
+    """
+    if backbone not in BACKBONES:
+        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+    return BACKBONES[backbone](spatial_dims=spatial_dims, in_channels=in_channels, num_classes=num_classes, **options)
+
+
+class FoldEnsemble(nn.Module):
+    """The classifiers of the folds as one network; with one member, that network itself.
+
+    Training, evaluation and inference build this class, so a fold's `model.pt` and the ensemble's have one layout:
+    `members.0.`, `members.1.`, ...
+
+    Args:
+        backbone: key of `BACKBONES`.
+        num_members: number of networks, N >= 1.
+        spatial_dims: 2 or 3.
+        in_channels: modalities of the image.
+        num_classes: length of the logits, K.
+        pretrained_path: local torchvision-layout state dict to start every member from; None starts at random.
+        options: further arguments of the MONAI network; ResNets have the torchvision layout unless told otherwise.
+
+    Raises:
+        ValueError: if the backbone is unknown, `num_members` is not positive or the pretrained weights do not fit.
+    """
+
+    def __init__(
+        self,
+        backbone: str = "resnet152",
+        num_members: int = 1,
+        spatial_dims: int = 2,
+        in_channels: int = 4,
+        num_classes: int = 2,
+        pretrained_path: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__()
+        if num_members < 1:
+            raise ValueError(f"num_members must be at least 1, got {num_members!r}; give one a fold")
+        self.members = nn.ModuleList(
+            create_backbone(backbone, spatial_dims, in_channels, num_classes, **options) for _ in range(num_members)
+        )
+        self.description = (
+            f"FoldEnsemble of {num_members} x {backbone}, spatial_dims {spatial_dims}, in_channels {in_channels},"
+            f" num_classes {num_classes}"
+        )
+        if pretrained_path is not None:
+            for member in self.members:
+                load_pretrained(member, pretrained_path)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Classify a batch.
+
+        Args:
+            image: shape (B, C, *spatial), [-1, 1], background -1.
+
+        Returns:
+            Logits (B, K). With several members they are the log of the mean probability, so softmax gives the mean.
+        """
+        logits = [member(image) for member in self.members]
+        if len(logits) == 1:
+            return logits[0]
+        return mean_log_probabilities(torch.stack(logits))
+
+    def load_state_dict(  # type: ignore[override]
+        self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False
+    ) -> Any:
+        """Load weights; a missing, unexpected or misshaped key raises, even with `strict=False`.
+
+        MONAI's loaders pass `strict=False` and go on with random weights where names differ.
+
+        Raises:
+            ValueError: naming the first wrong keys, their shapes, the likely cause and the way out.
+        """
+        faults = _key_faults(self.state_dict(), state_dict)
+        if faults:
+            raise ValueError(
+                f"state_dict must be of a {self.description}, got {len(faults)} other keys:"
+                f" {'; '.join(faults[:3])}. Likely cause: {_likely_cause(self.state_dict(), state_dict)}."
+                " Build the network with the settings of the training (config.yaml beside the weights),"
+                " or train again with configs/train_classifier.yaml"
+            )
+        return super().load_state_dict(state_dict, strict=True, assign=assign)
+
+
+def mean_log_probabilities(logits: Tensor) -> Tensor:
+    """Log of the mean softmax over the first dimension.
+
+    Args:
+        logits: shape (N, ..., K), unbounded.
+
+    Returns:
+        Shape (..., K), <= 0; its softmax is the mean probability.
+    """
+    probabilities = torch.log_softmax(logits, dim=-1)
+    return torch.logsumexp(probabilities, dim=0) - math.log(logits.shape[0])
+
+
+def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Put the state dicts of single-member ensembles into the state dict of their ensemble.
+
+    Args:
+        member_state_dicts: one a fold, each with keys `members.0.*` only, all of one architecture.
+
+    Returns:
+        State dict with keys `members.i.*`, in the given order; the tensors are shared, not copied.
+
+    Raises:
+        ValueError: if there is none, or one is not of a single member, or two are of different architectures.
+    """
+    if not member_state_dicts:
+        raise ValueError("member_state_dicts must hold at least one state dict, got none; train a fold first")
+    ensemble = {}
+    for index, state_dict in enumerate(member_state_dicts):
+        if not all(key.startswith("members.0.") for key in state_dict):
+            raise ValueError(
+                f"member_state_dicts[{index}] must have keys members.0.* only, got {sorted(state_dict)[-1]!r};"
+                " give the model.pt of one fold, not of an ensemble"
+            )
+        faults = _key_faults(member_state_dicts[0], state_dict)
+        if faults:
+            raise ValueError(f"member_state_dicts[{index}] must be of the network of the first, got {faults[0]}")
+        ensemble.update({key.replace("members.0.", f"members.{index}.", 1): state_dict[key] for key in state_dict})
+    return ensemble
+
+
+def load_pretrained(network: nn.Module, path: str) -> None:
+    """Start a backbone from a torchvision-layout state dict, such as ImageNet weights brought as a local file.
+
+    The first convolution is inflated from its RGB channels to those of the network, keeping its response to a grey
+    image; the last layer (`fc`) is dropped, because its classes are others.
+
+    Args:
+        network: MONAI ResNet in the torchvision layout.
+        path: `.pt` or `.pth` file of tensors.
+
+    Raises:
+        ValueError: if another key is missing, unexpected or misshaped.
+    """
+    own = network.state_dict()
+    found = dict(torch.load(path, map_location="cpu", weights_only=True))
+    found.update({key: own[key] for key in own if key.startswith("fc.")})
+    if "conv1.weight" in found and "conv1.weight" in own:
+        found["conv1.weight"] = inflate_channels(found["conv1.weight"], own["conv1.weight"].shape[1])
+    faults = _key_faults(own, found)
+    if faults:
+        raise ValueError(
+            f"{path} must be a torchvision state dict of this backbone, got {len(faults)} other keys:"
+            f" {'; '.join(faults[:3])}; choose the classifier_backbone that the file is of"
+        )
+    network.load_state_dict(found)
+
+
+def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:
+    """Spread the mean kernel over `in_channels`, so that a grey image keeps its response.
+
+    Args:
+        weight: shape (out, in, *kernel).
+        in_channels: new number of input channels.
+
+    Returns:
+        Shape (out, in_channels, *kernel); unchanged if it has that many channels already.
+    """
+    if weight.shape[1] == in_channels:
+        return weight
+    grey = weight.sum(dim=1, keepdim=True) / in_channels
+    return grey.expand(-1, in_channels, *[-1] * (weight.ndim - 2)).clone()
+
+
+def _key_faults(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    misshaped = [
+        f"{key} has shape {_shape(found[key])} instead of {_shape(expected[key])}"
+        for key in expected
+        if key in found and _shape(expected[key]) != _shape(found[key])
+    ]
+    missing = [f"{key} {_shape(expected[key])} is missing" for key in expected if key not in found]
+    unexpected = [f"{key} {_shape(found[key])} is unexpected" for key in found if key not in expected]
+    return misshaped + missing[:2] + unexpected + missing[2:]
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def _likely_cause(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+    members, own_members = _num_members(found), _num_members(expected)
+    if members == 0:
+        return "weights of something else than a FoldEnsemble (no key starts with members.0.)"
+    stem, own_stem = (_shape(_first(weights)) for weights in (found, expected))
+    if _layer_names(expected) != _layer_names(found):
+        return "weights of another backbone"
+    if members != own_members:
+        return f"weights of num_members {members}, the network has {own_members}"
+    if stem is not None and own_stem is not None and len(stem) != len(own_stem):
+        return f"weights of spatial_dims {len(stem) - 2}, the network has {len(own_stem) - 2}"
+    if stem is not None and own_stem is not None and stem[1] != own_stem[1]:
+        return f"weights of in_channels {stem[1]}, the network has {own_stem[1]}"
+    return "weights of another num_classes or another width"
+
+
+def _num_members(weights: Mapping[str, Any]) -> int:
+    return len({match[1] for match in (re.match(r"members\.(\d+)\.", key) for key in weights) if match})
+
+
+def _first(weights: Mapping[str, Any]) -> Any:
+    return next(iter(weights.values()))
+
+
+def _layer_names(weights: Mapping[str, Any]) -> set[str]:
+    return {re.sub(r"^members\.\d+\.", "", key) for key in weights}
