@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import yaml
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
 from scripts.files import PathLike, atomic_path, read_json, write_json
@@ -27,6 +27,7 @@ from scripts.tissue_maps import TissueMaps, make_tissue_maps
 
 FIELD_OF_VIEW_MM = (240.0, 240.0, 155.0)
 MAX_MATRIX_SIZE = (240, 240, 155)
+BRAIN_LIMITS_MM = (84.0, 104.0, 80.0)  # no brain of scripts/tissue_maps.py reaches farther from the middle
 WHITE_MATTER_LEVEL = 500.0  # stored integer of white matter before the scanner's arbitrary scale
 
 
@@ -106,13 +107,57 @@ def make_subject(
     fraction = protocol["lgg_fraction"] if lgg_fraction is None else lgg_fraction
     grade = subject_grade(index, fraction, list(settings["grades"]))
     plan_rng, anatomy_rng, lesion_rng, scanner_rng = _generators(seed, site, index, 4)
-    plan = plan_lesion(plan_rng, settings["lesion_volume"], settings["grades"][grade])
+    quantiles = matched_quantiles(seed, site, index, fraction, list(settings["grades"]))
+    plan = plan_lesion(plan_rng, settings["lesion_volume"], settings["grades"][grade], *quantiles)
+    # Nothing is computed where no brain reaches; half of the field of view is air.
+    box = tuple(_within(axis, limit) for axis, limit in zip(axes_mm, BRAIN_LIMITS_MM, strict=True))
+    axes_mm = [axis[part] for axis, part in zip(axes_mm, box, strict=True)]
     tissue = make_tissue_maps(axes_mm, anatomy_rng, functools.partial(_mass_effect, plan))
     lesion = make_lesion(plan, axes_mm, tissue, lesion_rng)
-    mask = np.zeros(tuple(matrix_size), np.int16)
+    mask = np.zeros(tissue.brain.shape, np.int16)
     mask[lesion.box] = lesion.mask
     images = scan(tissue, lesion, protocol, axes_mm, scanner_rng)
+    images = {modality: _embed(image, box, matrix_size) for modality, image in images.items()}
+    mask = _embed(mask, box, matrix_size)
     return SimulatedSubject(f"SIM-{site}-{index:04d}", site, grade, images, mask, affine)
+
+
+def _within(axis: NDArray[np.floating], limit: float) -> slice:
+    inside = np.flatnonzero(np.abs(axis) <= limit)
+    return slice(int(inside[0]), int(inside[-1]) + 1)
+
+
+def _embed(image: NDArray[np.int16], box: tuple[slice, ...], matrix_size: Sequence[int]) -> NDArray[np.int16]:
+    whole = np.zeros(tuple(matrix_size), np.int16)
+    whole[box] = image
+    return whole
+
+
+def matched_quantiles(
+    seed: int, site: str, index: int, lgg_fraction: float, grades: Sequence[str]
+) -> tuple[float, float]:
+    """Quantiles of lesion volume and of style that fill [0, 1) evenly within a grade, however many subjects are made.
+
+    Without it, volume would tell the classes of a small cohort apart by chance. Source: the additive recurrence of
+    Roberts 2018, "The unreasonable effectiveness of quasirandom sequences", in two dimensions.
+
+    Args:
+        seed: seed of the cohort.
+        site: name of the site.
+        index: number of the subject, >= 0.
+        lgg_fraction: share of the first grade, in [0, 1].
+        grades: names of the grades.
+
+    Returns:
+        Two numbers in [0, 1).
+    """
+    grade = subject_grade(index, lgg_fraction, grades)
+    rank = sum(subject_grade(earlier, lgg_fraction, grades) == grade for earlier in range(index))
+    starts = _generators(seed, f"{site}/{grade}", 0, 1)[0].random(2)
+    # The positive root of x^3 = x + 1 and its square.
+    steps = np.array([1.32471795724474602596, 1.75487766624669276005]) ** -1
+    volume, style = (starts + rank * steps) % 1
+    return float(volume), float(style)
 
 
 def _site_settings(site: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -180,7 +225,7 @@ def scan(
         Modality -> int16 image, background 0, brain >= 1, in arbitrary units.
     """
     table, agent = relaxation_at(float(protocol["field_strength_tesla"]))
-    table = {name: _individual(values, rng) for name, values in table.items()}
+    table = {name: _individual(values, rng, 3.0 if name in lesion.fractions else 1.0) for name, values in table.items()}
     texture = 1 + 0.025 * SmoothField(rng, 6.0)(axes_mm)
     bias = np.exp(np.float32(protocol["bias_log_std"]) * SmoothField(rng, 75.0)(axes_mm))
     voxel_mm = [abs(axis[1] - axis[0]) for axis in axes_mm]
@@ -196,8 +241,8 @@ def scan(
     return images
 
 
-def _individual(tissue: Tissue, rng: np.random.Generator) -> Tissue:
-    t1, t2, density = np.exp(rng.normal(0, (0.05, 0.06, 0.01)))
+def _individual(tissue: Tissue, rng: np.random.Generator, spread: float) -> Tissue:
+    t1, t2, density = np.exp(spread * rng.normal(0, (0.05, 0.05, 0.01)))
     return Tissue(tissue.t1_ms * t1, tissue.t2_ms * t2, min(tissue.proton_density * density, 1.0))
 
 
@@ -211,21 +256,26 @@ def _noise_free(
     """Signal of every voxel, and that of white matter."""
     parameters = {name: value for name, value in sequence.items() if name not in ("sequence", "contrast_agent")}
     equation = functools.partial(SEQUENCES[sequence["sequence"]], **parameters)
+    given = sequence.get("contrast_agent") or {"blood_mmol": 0.0, "tumor_factor": 0.0}
     signal = np.zeros(tissue.brain.shape, np.float32)
     for name, fraction in tissue.fractions.items():
-        signal += fraction * np.float32(equation(*table[name]))
-    box = lesion.box
-    signal[box] *= 1 - sum(lesion.fractions.values())
+        concentration = given["blood_mmol"] if name == "blood" else 0.0
+        signal += fraction * np.float32(equation(*_with_agent(table[name], concentration, agent)))
+    inside = signal[lesion.box]
+    inside *= 1 - sum(lesion.fractions.values())
     for name, fraction in lesion.fractions.items():
-        inside = fraction > 0
-        t1, t2 = (time * lesion.texture[inside] for time in table[name][:2])
-        dose = sequence.get("contrast_agent", 0.0)
-        if name == "enhancing" and dose:
-            concentration = dose * lesion.concentration_mmol[inside]
-            t1 = relaxation_with_contrast_agent(t1, concentration, agent.r1)
-            t2 = relaxation_with_contrast_agent(t2, concentration, agent.r2)
-        signal[box][inside] += fraction[inside] * equation(t1, t2, table[name].proton_density).astype(np.float32)
+        part = fraction > 0
+        concentration = given["tumor_factor"] * lesion.concentration_mmol[part] if name == "enhancing" else 0.0
+        t1_ms, t2_ms, density = _with_agent(table[name], concentration, agent)
+        texture = lesion.texture[part]
+        inside[part] += fraction[part] * equation(t1_ms * texture, t2_ms * texture, density).astype(np.float32)
     return signal, float(equation(*table["wm"]))
+
+
+def _with_agent(tissue: Tissue, concentration_mmol: ArrayLike, agent: ContrastAgent) -> tuple[Any, Any, float]:
+    t1_ms = relaxation_with_contrast_agent(tissue.t1_ms, concentration_mmol, agent.r1)
+    t2_ms = relaxation_with_contrast_agent(tissue.t2_ms, concentration_mmol, agent.r2)
+    return t1_ms, t2_ms, tissue.proton_density
 
 
 def _as_stored(image: Field, brain: NDArray[np.bool_]) -> NDArray[np.int16]:

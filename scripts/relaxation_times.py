@@ -20,32 +20,36 @@ class ContrastAgent(NamedTuple):
     r2: float
 
 
-# White and gray matter: Stanisz et al. 2005, Magn Reson Med 54:507 (1.5 T and 3 T). Deep gray matter: within the ranges
-# for caudate, putamen and thalamus at 3 T in Bojorquez et al. 2017, Magn Reson Imaging 35:69; shortened for 1.5 T as
-# cortex is. CSF: T1 4.3 s at every field strength, Rooney et al. 2007, Magn Reson Med 57:308; T2 about 2 s.
-# Proton density: Tofts 2003, "Quantitative MRI of the Brain", chapter 4 (0.69-0.71 white, 0.80-0.83 gray).
+# White and gray matter at 1.5 T: the values of the BrainWeb phantom, Kwan, Evans, Pike 1999, IEEE Trans Med Imaging
+# 18:1085. At 3 T: Wansapura et al. 1999, J Magn Reson Imaging 9:531. Deep gray matter: within the ranges for caudate,
+# putamen and thalamus at 3 T in Bojorquez et al. 2017, Magn Reson Imaging 35:69; shortened for 1.5 T as cortex is.
+# CSF: T1 4.3 s at every field strength, Rooney et al. 2007, Magn Reson Med 57:308; T2 about 2 s. Blood: T1 of Stanisz
+# et al. 2005, Magn Reson Med 54:507; T2 rounded for venous oxygenation, Lu et al. 2012, Magn Reson Med 67:42.
+# Proton density: BrainWeb (1.5 T); Tofts 2003, "Quantitative MRI of the Brain", chapter 4 (3 T).
 # Tumor: rounded within the ranges of Badve et al. 2017, AJNR 38:492 (3 T: solid tumor and perilesional white matter of
 # low-grade glioma and glioblastoma) and Just and Thelen 1988, Radiology 169:779 (1.5 T); necrosis lies towards water.
 RELAXATION: dict[float, dict[str, Tissue]] = {
     1.5: {
-        "wm": Tissue(884, 72, 0.70),
-        "gm": Tissue(1124, 95, 0.82),
-        "deep_gm": Tissue(1030, 84, 0.80),
+        "wm": Tissue(500, 70, 0.77),
+        "gm": Tissue(833, 83, 0.86),
+        "deep_gm": Tissue(720, 76, 0.83),
         "csf": Tissue(4300, 2000, 1.00),
-        "edema": Tissue(1200, 135, 0.82),
-        "solid": Tissue(1350, 150, 0.86),
-        "enhancing": Tissue(1250, 120, 0.86),
-        "necrosis": Tissue(2100, 260, 0.94),
+        "blood": Tissue(1441, 130, 0.85),
+        "edema": Tissue(1050, 130, 0.86),
+        "solid": Tissue(1500, 150, 0.88),
+        "enhancing": Tissue(1250, 125, 0.88),
+        "necrosis": Tissue(2200, 240, 0.94),
     },
     3.0: {
-        "wm": Tissue(1084, 69, 0.70),
-        "gm": Tissue(1820, 99, 0.82),
-        "deep_gm": Tissue(1400, 80, 0.80),
+        "wm": Tissue(832, 80, 0.70),
+        "gm": Tissue(1331, 110, 0.81),
+        "deep_gm": Tissue(1200, 85, 0.78),
         "csf": Tissue(4300, 1900, 1.00),
-        "edema": Tissue(1500, 125, 0.82),
-        "solid": Tissue(1750, 140, 0.86),
-        "enhancing": Tissue(1600, 110, 0.86),
-        "necrosis": Tissue(2600, 240, 0.94),
+        "blood": Tissue(1932, 60, 0.85),
+        "edema": Tissue(1450, 135, 0.82),
+        "solid": Tissue(2000, 150, 0.86),
+        "enhancing": Tissue(1550, 120, 0.84),
+        "necrosis": Tissue(2600, 220, 0.93),
     },
 }
 

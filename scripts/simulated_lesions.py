@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtri
 
 from scripts.smooth_fields import Field, SmoothField
 from scripts.tissue_maps import TissueMaps, step
@@ -61,13 +62,21 @@ class Lesion:
     texture: Field
 
 
-def plan_lesion(rng: np.random.Generator, volume: Mapping[str, float], grade: Mapping[str, Any]) -> LesionPlan:
+def plan_lesion(
+    rng: np.random.Generator,
+    volume: Mapping[str, float],
+    grade: Mapping[str, Any],
+    volume_quantile: float,
+    style_quantile: float,
+) -> LesionPlan:
     """Draw place, size and style of a lesion.
 
     Args:
         rng: source of randomness.
         volume: `median_ml`, `log_std`, `min_ml`, `max_ml` of the whole lesion; the same for every grade.
         grade: `styles` (name -> probability) and ranges [low, high] of everything else.
+        volume_quantile: where in the distribution of volumes, in [0, 1).
+        style_quantile: where in the cumulated probabilities of the styles, in [0, 1).
 
     Returns:
         The plan, independent of any grid.
@@ -77,11 +86,12 @@ def plan_lesion(rng: np.random.Generator, volume: Mapping[str, float], grade: Ma
     center = np.array([0.0, -2.0, 14.0]) + direction * rng.uniform(0.35, 0.68) * np.array([62, 76, 48])
     center[0] += 10 * np.sign(center[0])
     center[2] = max(center[2], -8.0)
-    volume_ml = float(np.clip(rng.lognormal(np.log(volume["median_ml"]), volume["log_std"]), *_limits(volume)))
+    normal = float(ndtri(np.clip(volume_quantile, 1e-6, 1 - 1e-6)))
+    volume_ml = float(np.clip(volume["median_ml"] * np.exp(volume["log_std"] * normal), *_limits(volume)))
     axes = np.exp(rng.normal(0, 0.16, 3))
     rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0]
-    styles = grade["styles"]
-    style = str(rng.choice(list(styles), p=np.array(list(styles.values())) / sum(styles.values())))
+    cumulated = np.cumsum(list(grade["styles"].values()))
+    style = list(grade["styles"])[int(np.searchsorted(cumulated / cumulated[-1], style_quantile, side="right"))]
     drawn = {name: float(rng.uniform(*limits)) for name, limits in grade.items() if name != "styles"}
     return LesionPlan(center, volume_ml, axes / np.cbrt(axes.prod()), rotation, style, drawn)
 
@@ -114,7 +124,7 @@ def make_lesion(
     return _compose(plan, box, core_depth, edema_depth, sampled, softness)
 
 
-_KNOTS_MM = {"core": 11.0, "edema": 13.0, "ring": 7.0, "nodules": 5.0, "texture": 3.5}
+_KNOTS_MM = {"core": 11.0, "edema": 13.0, "ring": 7.0, "nodules": 7.0, "texture": 3.5}
 
 
 def _box(axis: NDArray[np.floating], middle: float) -> slice:

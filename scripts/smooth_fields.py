@@ -41,7 +41,7 @@ class SmoothField:
             derivative: dimension to differentiate by, or None for the field itself.
 
         Returns:
-            Values, one dimension an axis; over realizations the field has mean 0 and variance 1. Derivatives are per mm.
+            Values, one dimension an axis; over realizations the field has mean 0, variance 1. Derivatives are per mm.
         """
         values = self.coefficients
         for dimension, axis in enumerate(axes_mm):

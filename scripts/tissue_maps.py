@@ -64,12 +64,12 @@ def make_tissue_maps(
         warp: moves the three coordinate arrays at which the inner structures are sampled (mass effect).
 
     Returns:
-        Fractions of "wm", "gm", "deep_gm" and "csf".
+        Fractions of "wm", "gm", "deep_gm", "csf" and "blood".
     """
     scale = rng.normal(1.0, 0.035, 3)
     ventricle_scale = float(np.clip(rng.lognormal(0.0, 0.25), 0.6, 1.7))
-    shape_field, fold_field, reach_field, inner_field = (
-        SmoothField(rng, spacing) for spacing in (45.0, 7.5, 25.0, 18.0)
+    shape_field, fold_field, reach_field, inner_field, vein_field = (
+        SmoothField(rng, spacing) for spacing in (45.0, 6.5, 25.0, 18.0, 9.0)
     )
     coordinates = _scaled_grid(axes_mm, scale)
     softness = 0.35 * float(np.mean([abs(axis[1] - axis[0]) for axis in axes_mm]))
@@ -77,20 +77,28 @@ def make_tissue_maps(
     depth = _union_depth(coordinates, BRAIN_PARTS) + 2.5 * shape_field(axes_mm)
     inner = coordinates if warp is None else warp(coordinates)
     sulcus_mm = _distance_to_zero(fold_field, axes_mm)
-    reach = np.hypot(sulcus_mm, np.maximum(depth - 14 - 4 * reach_field(axes_mm), 0))
-    pial_mm = np.minimum(np.minimum(depth, reach), _distance_to_midline(inner))
+    reach = np.hypot(sulcus_mm, np.maximum(depth - 16 - 5 * reach_field(axes_mm), 0))
+    midline_mm = _distance_to_midline(inner)
+    pial_mm = np.minimum(np.minimum(depth, reach), midline_mm)
+    # Veins run in the sulci; the sagittal sinus along the upper edge of the fissure.
+    sinus_mm = 4.0 - np.hypot(coordinates[0], depth - 3.0) - np.maximum(8.0 - coordinates[2], 0)
+    vein_mm = np.minimum(1.5 - np.minimum(reach, midline_mm), 5.0 * (vein_field(axes_mm) - 0.9))
     wobble = 1.2 * inner_field(axes_mm)
     ventricle_mm = _union_depth(inner, VENTRICLES, ventricle_scale) + wobble
     deep_mm = _union_depth(inner, DEEP_GRAY_MATTER) + wobble
-    return _fractions(depth, pial_mm, ventricle_mm, deep_mm, softness)
+    return _fractions(depth, pial_mm, ventricle_mm, deep_mm, np.maximum(sinus_mm, vein_mm), softness)
 
 
-def _fractions(depth: Field, pial_mm: Field, ventricle_mm: Field, deep_mm: Field, softness: float) -> TissueMaps:
+def _fractions(
+    depth: Field, pial_mm: Field, ventricle_mm: Field, deep_mm: Field, vessel_mm: Field, softness: float
+) -> TissueMaps:
     ventricles = step(ventricle_mm, softness)
     csf = np.maximum(step(0.7 - pial_mm, softness), ventricles)
     deep = (1 - csf) * step(deep_mm, softness)
     gray = (1 - csf - deep) * step(0.7 + CORTEX_THICKNESS_MM - pial_mm, softness)
+    blood = step(vessel_mm, softness)
     fractions = {"csf": csf, "deep_gm": deep, "gm": gray, "wm": 1 - csf - deep - gray}
+    fractions = {name: fraction * (1 - blood) for name, fraction in fractions.items()} | {"blood": blood}
     return TissueMaps(fractions, ventricles, depth > 0, depth)
 
 
