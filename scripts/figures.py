@@ -110,35 +110,27 @@ def heat_text_color(value: float | None, low: float = 0.4, high: float = 1.0) ->
     return "#ffffff" if value is not None and (value - low) / (high - low) > 0.62 else "#1a1a1a"
 
 
-def draw_curves(curves: Sequence[Mapping[str, Any]], columns: int = 2) -> str:
-    """Draw training curves, one small panel a training.
+def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Draw the curves of one training.
 
     Args:
-        curves: each with `title`, and `series`: name of a scalar -> list of (epoch, value).
-        columns: panels side by side.
+        title: what was trained.
+        series: name of a scalar -> (epoch, value) by epoch.
 
     Returns:
         SVG text.
     """
-    rows = math.ceil(len(curves) / columns)
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.3 * columns, 2.1 * rows), layout="constrained")
-        panels = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes, curve in zip(panels, curves, strict=False):
-            _draw_panel(axes, curve)
-        for axes in panels[len(curves) :]:
-            axes.set_axis_off()
+        figure = Figure(figsize=(3.3, 2.1), layout="constrained")
+        axes = figure.subplots()
+        for color, (name, points) in zip(COLORS, series.items(), strict=False):
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=7)
     return svg(figure)
-
-
-def _draw_panel(axes: Axes, curve: Mapping[str, Any]) -> None:
-    for color, (name, points) in zip(COLORS, curve["series"].items(), strict=False):
-        epochs, values = zip(*points, strict=True)
-        axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
-    axes.set_title(curve["title"])
-    axes.set_xlabel("epoch")
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=7)
 
 
 def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> str:
@@ -157,7 +149,7 @@ def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: flo
         groups.setdefault(row["group"], []).append(row)
     sizes = [len(members) for members in groups.values()]
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(6.6, 0.5 + 0.5 * len(groups) + 0.2 * sum(sizes)), layout="constrained")
+        figure = Figure(figsize=(4.8, 0.4 + 0.35 * len(groups) + 0.2 * sum(sizes)), layout="constrained")
         panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=sizes).ravel()
         for axes, color, (group, members) in zip(panels, COLORS * len(groups), groups.items(), strict=False):
             _draw_estimates(axes, members, color, reference)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from scripts import published
-from scripts.figures import draw_curves, draw_intervals, heat_color, heat_text_color, mosaic, png_data_uri
+from scripts.figures import draw_curve, draw_intervals, heat_color, heat_text_color, mosaic, png_data_uri
 from scripts.files import read_json
 from scripts.memorization import load_images
 from scripts.report_tables import MEASURE_NAMES, MEASURES, ROLE_NAMES, class_name, metric_table, ordered
@@ -79,11 +79,11 @@ def heatmap(rows: Sequence[Mapping[str, Any]], setups: Sequence[str], measure: s
 
 
 def interval_figure(table: Sequence[Mapping[str, Any]], measure: str, chance: float) -> dict[str, str]:
-    """Draw one measure with its intervals for all setups and roles, one color a role."""
+    """Draw one measure with its intervals, one panel a direction and role."""
     rows = [
         {
-            "name": f"{row['direction']} → {row['cohort']}, {name_setup(row['setup'])}",
-            "group": ROLE_NAMES.get(row["role"], row["role"]),
+            "name": name_setup(row["setup"]),
+            "group": f"{row['direction']} → {row['cohort']}: {ROLE_NAMES.get(row['role'], row['role'])}",
             **row[measure],
         }
         for row in table
@@ -130,23 +130,22 @@ def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
     """Draw the training curves of the generators and the classifiers, first folds first.
 
     Returns:
-        `figures`: SVG of each kind; `left_out`: number of trainings that were not drawn.
+        `figures`: kind -> SVGs; `left_out`: number of trainings that were not drawn.
     """
     found = {f"{kind}s": sorted(files.trainings(kind), key=_not_first_fold) for kind in ("generator", "classifier")}
     chosen = {kind: paths[:num_curves] for kind, paths in found.items() if paths}
-    panels = {kind: [_curve_panel(files, path) for path in paths] for kind, paths in chosen.items()}
     return {
-        "figures": {kind: draw_curves(curves) for kind, curves in panels.items()},
+        "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in chosen.items()},
         "left_out": sum(map(len, found.values())) - sum(map(len, chosen.values())),
     }
 
 
-def _curve_panel(files: StudyFiles, path: Path) -> dict[str, Any]:
+def _draw_training(files: StudyFiles, path: Path) -> str:
     series = read_curves(path)
     # Of a plain DDPM the loss is the noise loss; the learning rate has another unit.
     repeated = {"learning_rate"} | ({"noise_loss"} if series.get("noise_loss") == series.get("loss") else set())
     shown = {name.replace("_", " "): points for name, points in series.items() if name not in repeated}
-    return {"title": files.title(path), "series": shown}
+    return draw_curve(files.title(path), shown)
 
 
 def _not_first_fold(path: Path) -> bool:

@@ -61,7 +61,7 @@ def test_the_report_holds_every_section(report):
     ):
         assert words in html
     assert html.count('class="pictures"') == 2 * 2 * 3  # cohorts, classes, real and two methods
-    assert html.count("<svg") == 4  # two figures of intervals, generators, classifiers
+    assert html.count("<svg") == 2 + 8 + 8  # figures of intervals, generators, classifiers
 
 
 def test_the_same_study_gives_the_same_bytes_whatever_the_order_of_its_evaluations(study, report):
