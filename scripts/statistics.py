@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm, rankdata
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
@@ -66,7 +67,7 @@ def square_and_add(proportions: Sequence[Estimate]) -> Estimate:
     return Estimate(float(mean), float(low), float(high), "Newcombe square-and-add of Wilson limits")
 
 
-def sensitivities(labels: Sequence[int], predictions: Sequence[int], num_classes: int) -> list[Estimate]:
+def sensitivities(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> list[Estimate]:
     """Sensitivity of each class with its Wilson interval; higher is better, [0, 1].
 
     Args:
@@ -82,7 +83,7 @@ def sensitivities(labels: Sequence[int], predictions: Sequence[int], num_classes
     return [wilson(int((guess[case] == i).sum()), int(case.sum())) for i, case in enumerate(cases)]
 
 
-def balanced_accuracy(labels: Sequence[int], predictions: Sequence[int], num_classes: int) -> Estimate:
+def balanced_accuracy(labels: ArrayLike, predictions: ArrayLike, num_classes: int) -> Estimate:
     """Mean sensitivity of the classes with its square-and-add interval; higher is better, [0, 1], chance 1/K.
 
     >>> round(balanced_accuracy([0, 0, 1, 1, 1, 1], [0, 1, 1, 1, 1, 1], 2).value, 2)
@@ -94,18 +95,18 @@ def balanced_accuracy(labels: Sequence[int], predictions: Sequence[int], num_cla
     return estimate._replace(value=float(balanced_accuracy_score(labels, predictions)))
 
 
-def accuracy(labels: Sequence[int], predictions: Sequence[int]) -> Estimate:
+def accuracy(labels: ArrayLike, predictions: ArrayLike) -> Estimate:
     """Share of right answers with its Wilson interval; higher is better, [0, 1]."""
     right = round(accuracy_score(labels, predictions, normalize=False))
-    return wilson(right, len(labels))
+    return wilson(right, len(np.asarray(labels)))
 
 
-def weighted_f1(labels: Sequence[int], predictions: Sequence[int]) -> Estimate:
+def weighted_f1(labels: ArrayLike, predictions: ArrayLike) -> Estimate:
     """F1 of each class weighted by its cases; higher is better, [0, 1]; no interval."""
     return Estimate(float(f1_score(labels, predictions, average="weighted", zero_division=0)))
 
 
-def auc(labels: Sequence[int], probabilities: np.ndarray) -> Estimate:
+def auc(labels: ArrayLike, probabilities: np.ndarray) -> Estimate:
     """Area under the ROC curve; higher is better, [0, 1], chance .5.
 
     Two classes: of class 1, with the DeLong interval. More: mean of one class against the rest, without interval.

@@ -1,0 +1,41 @@
+"""The focal loss against its formula."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from scripts.classification_losses import ClassFocalLoss, focal_alpha
+
+
+def test_the_default_weighs_the_first_class_three_times_the_second() -> None:
+    assert focal_alpha(2) == [0.75, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("alpha", "mode", "expected"),
+    [(0.25, "class", [0.75, 0.25, 0.25]), (0.25, "constant", [0.25] * 3), ([0.1, 0.2, 0.7], "class", [0.1, 0.2, 0.7])],
+)
+def test_alpha_of_three_classes(alpha: float | list[float], mode: str, expected: list[float]) -> None:
+    assert focal_alpha(3, alpha, mode) == expected
+
+
+@pytest.mark.parametrize(("alpha", "mode"), [(1.5, "class"), ([0.5, 0.5], "class"), (0.25, "both")])
+def test_a_wrong_alpha_is_refused(alpha: float | list[float], mode: str) -> None:
+    with pytest.raises(ValueError, match=r"must be one"):
+        focal_alpha(3, alpha, mode)
+
+
+def test_without_focus_it_is_weighted_cross_entropy() -> None:
+    logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
+    loss = ClassFocalLoss(num_classes=3, gamma=0.0, alpha=1.0, alpha_mode="constant")
+    assert torch.allclose(loss(logits, labels), cross_entropy(logits, labels))
+
+
+def test_the_loss_is_the_published_formula() -> None:
+    logits, labels = torch.randn(8, 2, dtype=torch.float64), torch.tensor([0, 1] * 4)
+    p = logits.softmax(dim=1)[torch.arange(8), labels]
+    alpha = torch.tensor([0.75, 0.25])[labels]
+    expected = (alpha * (1 - p) ** 2 * -p.log()).mean()
+    assert torch.allclose(ClassFocalLoss()(logits, labels).double(), expected, atol=1e-6)

@@ -1,0 +1,164 @@
+"""What a classifier is given: items, tensors and batches."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import Compose, RandFlipd
+
+from scripts.datasets import (
+    ClassifierData,
+    LabeledImages,
+    choose_synthetic,
+    held_out_subjects,
+    ordered_batches,
+    synthetic_limits,
+    training_batches,
+)
+from scripts.files import read_json, write_json
+from scripts.leakage import LeakageError
+from tests.ring_or_blob import GRADES, write_image, write_patches, write_splits, write_synthetic
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> dict[str, Any]:
+    return {"patches_path": write_patches(tmp_path), "splits_path": write_splits(tmp_path)}
+
+
+def data(paths: dict[str, Any], **values: Any) -> ClassifierData:
+    return ClassifierData(**{**paths, "fold": 0, "classes": GRADES, **values})
+
+
+def test_training_selection_and_held_out_subjects_are_those_of_the_splits(paths: dict[str, Any]) -> None:
+    fold, splits = data(paths), read_json(paths["splits_path"])
+    assert sorted(item["subject_id"] for item in fold.real) == splits["folds"][0]["train"]
+    assert sorted(item["subject_id"] for item in fold.selection) == splits["folds"][0]["inner"]
+    assert held_out_subjects(paths["splits_path"], 0) == {*splits["test"], *splits["folds"][0]["validation"]}
+
+
+def test_subjects_that_select_are_not_held_out(paths: dict[str, Any]) -> None:
+    splits = read_json(paths["splits_path"])
+    splits["folds"][0]["inner"] = splits["folds"][0]["validation"]
+    write_json(paths["splits_path"], {**splits, "selection": "validation"})
+    assert held_out_subjects(paths["splits_path"], 0) == set(splits["test"])
+
+
+def test_a_subject_without_grade_is_refused_by_name(paths: dict[str, Any]) -> None:
+    patches = read_json(paths["patches_path"])
+    subject = read_json(paths["splits_path"])["folds"][0]["train"][0]
+    for entry in patches["training"]:
+        entry["label"] = None if entry["subject_id"] == subject else entry["label"]
+    write_json(paths["patches_path"], patches)
+    with pytest.raises(ValueError, match=subject):
+        data(paths)
+
+
+def test_a_class_without_training_image_is_refused_by_name(paths: dict[str, Any]) -> None:
+    splits = read_json(paths["splits_path"])
+    fold = splits["folds"][0]
+    moved = [subject for subject in fold["train"] if "_1_" in subject]
+    fold["train"] = [subject for subject in fold["train"] if subject not in moved]
+    fold["inner"] += moved
+    write_json(paths["splits_path"], splits)
+    with pytest.raises(ValueError, match="no patch of HGG"):
+        data(paths)
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_generator_that_saw_a_held_out_subject_is_refused(paths: dict[str, Any], tmp_path: Path, part: str) -> None:
+    splits = read_json(paths["splits_path"])
+    known = splits["test"][0] if part == "test" else splits["folds"][0]["validation"][0]
+    synthetic = write_synthetic(tmp_path / "s", 0, [splits["folds"][0]["train"][0], known])
+    with pytest.raises(LeakageError, match=re.escape(known)):
+        data(paths, synthetic_paths=[synthetic], synthetic_method="ddpm")
+
+
+def test_a_generator_may_know_training_and_inner_subjects(paths: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(paths["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(label), label, fold["train"] + fold["inner"]) for label in (0, 1)]
+    assert len(data(paths, synthetic_paths=sets, synthetic_method="ddpm").training) == 12
+
+
+def test_synthetic_images_of_another_method_than_the_setup_are_refused(paths: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(paths["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
+    for values in (
+        {"synthetic_paths": sets, "synthetic_method": "ddpm_mi"},
+        {"synthetic_paths": sets},
+        {"synthetic_method": "ddpm"},
+    ):
+        with pytest.raises(ValueError, match="synthetic_paths must be of method"):
+            data(paths, **values)
+
+
+def test_more_synthetic_images_of_the_small_class_are_used_up_to_balance() -> None:
+    limits = synthetic_limits({"LGG": 4, "HGG": 10}, ratio=1.0, balance=True)
+    assert limits == {"LGG": (4, 16), "HGG": (10, 10)}
+    pool = [{"training": [{"image": f"{label}{k}", "label": label} for label in (0, 1) for k in range(12)]}]
+    chosen = [entry["label"] for entry in choose_synthetic(pool, GRADES, limits)]
+    assert (chosen.count(0), chosen.count(1)) == (12, 10)
+    assert synthetic_limits({"LGG": 4, "HGG": 10}, ratio=0.5, balance=False) == {"LGG": (2, 2), "HGG": (5, 5)}
+
+
+def test_too_few_synthetic_images_and_unlabeled_ones_are_refused() -> None:
+    few = [{"training": [{"image": "a", "label": 0}, {"image": "b", "label": 1}]}]
+    with pytest.raises(ValueError, match="at least 2 images of LGG, got 1"):
+        choose_synthetic(few, GRADES, {"LGG": (2, 2), "HGG": (1, 1)})
+    with pytest.raises(ValueError, match="got None for c"):
+        choose_synthetic([{"training": [{"image": "c", "label": None}]}], GRADES, {"LGG": (0, 1)})
+
+
+@pytest.mark.parametrize("size", [(12, 10), (8, 10, 12)], ids=["2d", "3d"])
+@pytest.mark.parametrize("num_channels", [1, 4])
+def test_images_arrive_channel_first_and_unchanged(tmp_path: Path, size: tuple[int, ...], num_channels: int) -> None:
+    image = np.random.RandomState(0).uniform(-1, 1, (num_channels, *size)).astype(np.float32)
+    write_image(tmp_path / "image.nii.gz", image)
+    dataset = LabeledImages([{"image": str(tmp_path / "image.nii.gz"), "label": 1}], num_channels, len(size))
+    assert np.array_equal(dataset[0]["image"].numpy(), image)
+    assert dataset[[0]]["image"].shape == (1, num_channels, *size)
+    assert dataset[[0]]["label"].tolist() == [1]
+
+
+def test_images_of_two_sizes_are_refused_by_file(tmp_path: Path) -> None:
+    for name, size in (("a", (8, 8)), ("b", (8, 10))):
+        write_image(tmp_path / f"{name}.nii.gz", np.zeros((1, *size), dtype=np.float32))
+    items = [{"image": str(tmp_path / f"{name}.nii.gz"), "label": 0} for name in "ab"]
+    with pytest.raises(ValueError, match=r"b\.nii\.gz must have the shape of .*a\.nii\.gz"):
+        LabeledImages(items, 1)
+
+
+def test_random_transforms_change_copies_and_follow_their_seed(paths: dict[str, Any]) -> None:
+    transform = Compose([RandFlipd("image", prob=0.5, spatial_axis=0)])
+    dataset = LabeledImages(data(paths).training, 2, transform=transform)
+    before = dataset.images.clone()
+    transform.set_random_state(seed=3)
+    first = dataset[[0, 1, 2, 3]]["image"]
+    transform.set_random_state(seed=3)
+    assert torch.equal(first, dataset[[0, 1, 2, 3]]["image"])
+    assert not torch.equal(first, before[:4])
+    assert torch.equal(before, dataset.images)
+
+
+def test_an_epoch_has_as_many_full_batches_with_a_larger_pool(paths: dict[str, Any]) -> None:
+    real = LabeledImages(data(paths).training, 2)
+    larger = LabeledImages(data(paths).training * 3, 2)
+    lengths = [[len(batch["label"]) for batch in training_batches(each, 4, len(real))] for each in (real, larger)]
+    assert lengths == [[4, 4], [4, 4]]
+
+
+def test_no_batch_has_one_image_only(paths: dict[str, Any]) -> None:
+    dataset = LabeledImages(data(paths).training[:5], 2)
+    assert [len(batch["label"]) for batch in training_batches(dataset, 4, 5)] == [4, 4]
+    with pytest.raises(ValueError, match="at least 2 for BatchNorm"):
+        training_batches(dataset, 1, 5)
+
+
+def test_ordered_batches_keep_the_order_and_lose_nothing(paths: dict[str, Any]) -> None:
+    dataset = LabeledImages(data(paths).training, 2)
+    images = torch.cat([batch["image"] for batch in ordered_batches(dataset, 4)])
+    assert torch.equal(images, dataset.images)

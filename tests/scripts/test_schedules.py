@@ -1,0 +1,37 @@
+"""Learning-rate schedules at their ends."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scripts.schedules import SCHEDULES, learning_rate_schedule
+
+
+def rates(name: str) -> list[float]:
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=0.01)
+    schedule = learning_rate_schedule(name, optimizer, num_epochs=5, steps_per_epoch=4)
+    found = []
+    for _ in range(20):
+        found.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return found
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_no_schedule_goes_above_the_rate_of_the_optimizer(name: str) -> None:
+    assert 0.0099 < max(rates(name)) <= 0.01 + 1e-12
+
+
+def test_cosine_falls_and_one_cycle_rises_first() -> None:
+    assert rates("cosine")[0] == 0.01
+    assert rates("cosine")[-1] < 0.0002
+    assert rates("one_cycle")[0] == pytest.approx(0.01 / 25)
+    assert rates("one_cycle")[-1] < 0.0002
+    assert set(rates("constant")) == {0.01}
+
+
+def test_an_unknown_schedule_is_refused() -> None:
+    with pytest.raises(ValueError, match="one_cycle.*got 'step'"):
+        rates("step")
