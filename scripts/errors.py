@@ -6,11 +6,17 @@ import sys
 import traceback
 from types import TracebackType
 
+# What MONAI raises from the error of a config item, of a transform and of a component's constructor.
+WRAPPERS = ("Failed to evaluate", "applying transform", "Failed to instantiate")
+
 
 def root_cause(error: BaseException) -> BaseException:
-    """Follow an error to the one that was raised first."""
-    while (cause := error.__cause__ or error.__context__) is not None:
-        error = cause
+    """Take off the errors that MONAI wraps around one.
+
+    What lies deeper is left alone: our errors name the file and the way out, the library's error below them does not.
+    """
+    while error.__cause__ is not None and isinstance(error, RuntimeError) and str(error).startswith(WRAPPERS):
+        error = error.__cause__
     return error
 
 
