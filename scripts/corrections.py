@@ -31,13 +31,17 @@ def correct_bias_field(volume: Volume, shrink_factor: int = 4) -> Volume:
         raise ValueError(f"{volume.path} must vary inside the brain, got zeros only; leave the subject out")
     sitk = _simpleitk()
     image = _to_image(sitk, volume)
-    brain = sitk.Cast(sitk.NotEqual(image, 0.0), sitk.sitkUInt8)
+    # N4 takes logarithms: the few negative voxels of interpolation are corrected, not asked.
+    positive = sitk.Cast(sitk.Greater(image, 0.0), sitk.sitkUInt8)
     factors = [min(shrink_factor, max(size // 8, 1)) for size in image.GetSize()]
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.Execute(sitk.Shrink(image, factors), sitk.Shrink(brain, factors))
-    field = np.exp(sitk.GetArrayViewFromImage(n4.GetLogBiasFieldAsImage(image)).T)
-    corrected = np.where(volume.data == 0, 0, volume.data / field).astype(np.float32)
-    return Volume(volume.path, np.asfortranarray(corrected), volume.affine)
+    n4.SetNumberOfThreads(1)  # with more, sums differ from run to run
+    n4.Execute(sitk.Shrink(image, factors), sitk.Shrink(positive, factors))
+    log_field = sitk.GetArrayViewFromImage(n4.GetLogBiasFieldAsImage(image)).T
+    brain = volume.data != 0  # outside, the field is not determined and may be anything
+    corrected = np.zeros(volume.data.shape, np.float32, order="F")
+    corrected[brain] = volume.data[brain] / np.exp(log_field[brain])
+    return Volume(volume.path, corrected, volume.affine)
 
 
 def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0) -> Volume:
@@ -68,12 +72,13 @@ def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0) -> Volume:
 
 def _registration(sitk: Any, start: Any, smallest_side: int, seed: int) -> Any:
     method = sitk.ImageRegistrationMethod()
+    method.SetNumberOfThreads(1)  # with more, sums differ from run to run
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(0.1 if smallest_side >= 64 else 1.0, seed + 1)  # 0 would take the clock
     method.SetInterpolator(sitk.sitkLinear)
     method.SetOptimizerAsRegularStepGradientDescent(
-        learningRate=1.0, minStep=1e-3, numberOfIterations=200, relaxationFactor=0.5
+        learningRate=1.0, minStep=1e-5, numberOfIterations=200, relaxationFactor=0.5
     )
     method.SetOptimizerScalesFromPhysicalShift()
     levels = [4, 2, 1] if smallest_side >= 64 else [2, 1]

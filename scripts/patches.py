@@ -13,6 +13,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from scripts.errors import root_cause
 from scripts.files import atomic_path, read_json, sha256_file, write_json
 from scripts.progress import progress
 
@@ -101,13 +102,6 @@ def write_patch(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
     with atomic_path(path) as temporary:
         # nibabel would store the temporary name in the gzip header.
         temporary.write_bytes(gzip.compress(nifti.to_bytes(), compresslevel=6, mtime=0))
-
-
-def root_cause(error: BaseException) -> BaseException:
-    """Return the error that a MONAI transform chain wraps in "applying transform ..."."""
-    while error.__cause__ is not None and str(error).startswith("applying transform"):
-        error = error.__cause__
-    return error
 
 
 class _Extraction:

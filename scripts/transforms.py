@@ -185,8 +185,8 @@ class ChooseRegiond(Transform):
             ValueError: if there is neither mask nor click, or the mask holds no region of the chain.
         """
         voxels = self._labeled_voxels(data)
-        unknown = dict.fromkeys(("region_reason", "region_volume_ml", "lesion_volume_ml"))
-        chosen: Subject = {**data, "labeled_voxels": voxels, **unknown}
+        untold = ("region_reason", "region_volume_ml", "lesion_volume_ml")
+        chosen: Subject = {**data, "labeled_voxels": voxels} | dict.fromkeys(untold)
         if voxels is not None:
             chosen["lesion_volume_ml"] = voxels.volume_ml("whole")
         if data.get("center") is not None:

@@ -147,5 +147,7 @@ def test_one_grid_stored_in_two_orders_is_one_grid():
 
 def test_unequal_shapes_name_both_files():
     array = make_images()["t1n"]
-    with pytest.raises(ValueError, match=r"shape \(40, 33, 21\) instead of \(40, 33, 22\) \(b against a\).*registration"):
+    with pytest.raises(
+        ValueError, match=r"shape \(40, 33, 21\) instead of \(40, 33, 22\) \(b against a\).*registration"
+    ):
         require_one_geometry({"t1n": Volume("a", array, AFFINE), "t1c": Volume("b", array[..., :-1], AFFINE)})
