@@ -63,7 +63,7 @@ def write_patches(
             if subjects could not be read: all of them, with file and reason. What was finished is kept.
     """
     cohort = read_json(cohort_path)
-    subjects = [_located(subject, cohort, Path(cohort_path).parent) for subject in cohort["subjects"]]
+    subjects = locate_subjects(cohort, Path(cohort_path).parent)
     _require_usable(subjects, modalities, classes, cohort_path)
     folder = Path(output_dir)
     extract = _Extraction(folder, preprocessing, classes)
@@ -85,6 +85,16 @@ def write_patches(
         },
     )
     return folder / "patches.json"
+
+
+def locate_subjects(cohort: Mapping[str, Any], folder: Path) -> list[dict[str, Any]]:
+    """Return the subjects of a cohort as the transforms take them: with paths from here, and with the mask codes.
+
+    Args:
+        cohort: content of `cohort.json`.
+        folder: folder of that file; relative paths start there.
+    """
+    return [_located(subject, cohort, folder) for subject in cohort["subjects"]]
 
 
 def write_patch(path: Path, image: np.ndarray, affine: np.ndarray) -> None:

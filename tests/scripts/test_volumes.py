@@ -74,6 +74,14 @@ def test_a_4d_file_without_a_whole_channel_order_is_refused(tmp_path, order):
         read_channels(path, order)
 
 
+def test_two_members_of_equal_size_are_both_read(tmp_path):
+    raw = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), AFFINE).to_bytes()
+    raw += bytes(-len(raw) % 2)
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(gzip.compress(raw[: len(raw) // 2]) + gzip.compress(raw[len(raw) // 2 :]))
+    np.testing.assert_array_equal(read_volume(path).data, np.arange(60).reshape(3, 4, 5))
+
+
 def test_a_4d_file_is_no_volume(tmp_path):
     path = write_volume(tmp_path / "a.nii.gz", np.zeros((4, 5, 6, 2), np.int16))
     with pytest.raises(ValueError, match=r"a\.nii\.gz must hold one 3D image"):
