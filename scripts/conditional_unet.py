@@ -1,0 +1,66 @@
+"""One diffusion network for several classes: the label travels where MONAI's inferer passes its condition."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from monai.networks.nets import DiffusionModelUNet
+from torch import Tensor
+
+
+class ClassConditionalUNet(DiffusionModelUNet):
+    """`DiffusionModelUNet` whose `context` is a class label, so that stock inferer and trainer condition it.
+
+    The stock network takes labels as `class_labels`, which `DiffusionInferer` never passes. Here `context` holds integer
+    labels in [0, num_classes); a negative one means "no class", as `DiffusionInferer.sample(cfg=...)` fills in for
+    classifier-free guidance. In training a label is dropped with `dropout_prob`, so that "no class" is learned too.
+
+    Source: Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", algorithm 1.
+
+    Args:
+        num_classes: number of classes; None makes the stock, unconditional network (same names of weights).
+        dropout_prob: probability that a label is dropped in training, in [0, 1).
+        kwargs: as for `DiffusionModelUNet`.
+    """
+
+    def __init__(self, num_classes: int | None = None, dropout_prob: float = 0.1, **kwargs: Any) -> None:
+        if not 0 <= dropout_prob < 1:
+            raise ValueError(f"dropout_prob must be in [0, 1), got {dropout_prob!r}")
+        super().__init__(num_class_embeds=None if num_classes is None else num_classes + 1, **kwargs)
+        self.num_classes = num_classes
+        self.dropout_prob = dropout_prob
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
+        """Predict the noise.
+
+        Args:
+            x: noisy images, shape (B, C, *spatial).
+            timesteps: integers, shape (B,) or (1,).
+            context: labels, shape (B,); negative or None is "no class".
+            kwargs: as for `DiffusionModelUNet`.
+
+        Returns:
+            Shape of `x`.
+
+        Raises:
+            ValueError: if labels are given to an unconditional network, or one is not a class.
+        """
+        if self.num_classes is None:
+            if context is not None:
+                raise ValueError("context must be None for a generator without classes; set generator_condition: label")
+            return super().forward(x, timesteps, **kwargs)
+        return super().forward(x, timesteps, class_labels=self._labels(x, context), **kwargs)
+
+    def _labels(self, x: Tensor, context: Tensor | None) -> Tensor:
+        no_class = int(self.num_classes or 0)
+        if context is None:
+            return torch.full((x.shape[0],), no_class, device=x.device)
+        labels = context.to(x.device).long().reshape(-1)
+        if (labels >= no_class).any():
+            raise ValueError(f"context must hold labels below {no_class}, got {labels.tolist()}")
+        labels = torch.where(labels < 0, no_class, labels)
+        if self.training and self.dropout_prob > 0:
+            dropped = torch.rand(labels.shape, device=labels.device) < self.dropout_prob
+            labels = torch.where(dropped, no_class, labels)
+        return labels
