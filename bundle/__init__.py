@@ -1,0 +1,1 @@
+"""What makes this folder a MONAI bundle that other programs use."""

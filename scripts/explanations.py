@@ -1,0 +1,169 @@
+"""Where a classifier looked: maps of the parts of an image that speak for a class."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from monai.visualize import GradCAM, OcclusionSensitivity
+from torch import Tensor, nn
+
+from scripts.figures import STYLE
+
+BACKGROUND = -1.0
+MIN_CELLS = 3  # a coarser map than 3 cells a side says nothing about where
+WARNING = "NOT FOR PATIENTS: the weights were trained on simulated images"
+
+
+def explain(
+    network: nn.Module, image: Tensor, label: int, method: str = "gradcam", layer: str | None = None, mask_size: int = 8
+) -> np.ndarray:
+    """Compute where an image speaks for a class.
+
+    Args:
+        network: classifier in evaluation mode; of one with `members` the maps of all members are averaged.
+        image: (C, *spatial), [-1, 1], on the network's device.
+        label: class that is explained.
+        method: a key of `METHODS`: `gradcam` or `occlusion`.
+        layer: of GradCAM, name of a module of a member; None takes the deepest one whose map is fine enough.
+        mask_size: of occlusion, side of the part that is covered, pixels.
+
+    Returns:
+        (*spatial) float32 in [0, 1]; 1 is where most speaks for the class, all 0 where nothing does.
+
+    Raises:
+        ValueError: if the method is unknown or no layer has a map of at least 3 cells a side.
+    """
+    if method not in METHODS:
+        raise ValueError(f"explanation must be one of {', '.join(METHODS)}, got {method!r}")
+    members = list(getattr(network, "members", [network]))
+    plain = torch.as_tensor(image).unsqueeze(0)
+    option = layer if method == "gradcam" else mask_size
+    maps = [METHODS[method](member, plain, label, option) for member in members]
+    return normalize(torch.stack(maps).mean(dim=0))
+
+
+def normalize(heat: Tensor) -> np.ndarray:
+    """Cut off what speaks against the class and divide by the maximum: (*spatial) to [0, 1]."""
+    positive = heat.detach().float().clamp(min=0)
+    top = positive.max()
+    return (positive / top if top > 0 else positive).cpu().numpy()
+
+
+def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS) -> str:
+    """Name the last module of a network whose output still is a map of at least `min_cells` a side.
+
+    Args:
+        network: from (1, C, *spatial) to logits.
+        image: (1, C, *spatial).
+        min_cells: cells along the shortest side.
+
+    Returns:
+        Name as in `network.named_modules()`.
+    """
+    found: list[str] = []
+
+    def note(name: str) -> Callable[[nn.Module, tuple, object], None]:
+        def hook(module: nn.Module, inputs: tuple, output: object) -> None:
+            if isinstance(output, Tensor) and output.ndim == image.ndim and min(output.shape[2:]) >= min_cells:
+                found.append(name)
+
+        return hook
+
+    handles = [module.register_forward_hook(note(name)) for name, module in network.named_modules() if name]
+    try:
+        with torch.no_grad():
+            network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    if not found:
+        raise ValueError(
+            f"explanation must be 'occlusion' for images of {tuple(image.shape[2:])}, got 'gradcam':"
+            f" no layer of this network has a map of {min_cells} cells a side"
+        )
+    return found[-1]
+
+
+def draw_answer(
+    image: np.ndarray, heat: np.ndarray, modalities: list[str], title: str, not_for_patients: bool = False
+) -> Figure:
+    """Draw a patch, modality by modality, and below it the same with the map laid over it.
+
+    Args:
+        image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
+        heat: (*spatial), [0, 1].
+        modalities: C names.
+        title: what was answered.
+        not_for_patients: print the warning across the picture.
+
+    Returns:
+        Figure, two rows by C columns.
+    """
+    if image.ndim == 4:
+        image, heat = image[..., image.shape[-1] // 2], heat[..., heat.shape[-1] // 2]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.1 * len(image), 5.0), layout="constrained")
+        panels = figure.subplots(2, len(image), squeeze=False)
+        for column, (plane, name) in enumerate(zip(image, modalities, strict=True)):
+            panels[0, column].set_title(name)
+            for row in range(2):
+                panels[row, column].imshow(plane.T, cmap="gray", vmin=-1, vmax=1, origin="lower")
+                panels[row, column].set_axis_off()
+            # Transparent where nothing speaks for the class, so that the anatomy stays visible.
+            panels[1, column].imshow(heat.T, cmap="inferno", vmin=0, vmax=1, origin="lower", alpha=0.65 * heat.T)
+        _mark_sides(panels[0, 0])
+        color = "#b00020" if not_for_patients else "#444444"
+        figure.suptitle(title, fontsize=11)
+        figure.supxlabel(WARNING if not_for_patients else "For research only", fontsize=10, color=color, weight="bold")
+        if not_for_patients:
+            style = {"color": color, "alpha": 0.35, "rotation": 18, "ha": "center", "va": "center", "weight": "bold"}
+            figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * len(image), **style)
+    return figure
+
+
+def _mark_sides(axes: Axes) -> None:
+    # Patches run from the patient's left to right; radiologists are used to the mirror image.
+    for x, name in ((0.04, "L"), (0.96, "R")):
+        axes.text(x, 0.5, name, transform=axes.transAxes, color="#ffd54f", ha="center", va="center", weight="bold")
+
+
+def _gradcam(member: nn.Module, image: Tensor, label: int, layer: str | int | None) -> Tensor:
+    name = str(layer) if layer is not None else deepest_layer(member, image)
+    with torch.enable_grad():
+        # A copy, because MONAI leaves its hooks on the network and turns in-place layers off. Its scaling, which puts 1
+        # where least speaks for the class, is left out: `normalize` does that.
+        cam = GradCAM(nn_module=copy.deepcopy(member), target_layers=name, postprocessing=_as_it_is)
+        return cam(x=image, class_idx=label)[0, 0]
+
+
+def _occlusion(member: nn.Module, image: Tensor, label: int, mask_size: str | int | None) -> Tensor:
+    # Covered with background, which is what "nothing there" looks like, and not with the grey that 0 is.
+    size = int(mask_size or 1)
+    # Softmax is named, because MONAI takes the sigmoid where the image has one channel.
+    covered = OcclusionSensitivity(
+        member, size, n_batch=16, verbose=False, mode=BACKGROUND, overlap=0.5, activate=_softmax
+    )
+    with torch.no_grad():
+        probabilities, _ = covered(image)
+        # What the class loses when a part is covered.
+        return member(image).softmax(dim=1)[0, label] - probabilities[0, label]
+
+
+def _softmax(logits: Tensor) -> Tensor:
+    return logits.softmax(dim=1)
+
+
+def _as_it_is(heat: Tensor) -> Tensor:
+    return heat
+
+
+METHODS: dict[str, Callable[[nn.Module, Tensor, int, str | int | None], Tensor]] = {
+    "gradcam": _gradcam,
+    "occlusion": _occlusion,
+}

@@ -1,0 +1,339 @@
+"""One patient in, a graded answer out: probabilities, the patch, a picture, and what the weights were trained on."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.data.utils import list_data_collate
+from torch import nn
+
+from scripts.explanations import draw_answer, explain
+from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.mask_codes import decide_mask_codes
+from scripts.modality_names import describe_aliases, parse_modality
+from scripts.patches import write_patch
+from scripts.provenance import FILE_NAME, read_provenance
+from scripts.transforms import ReadVolumesd
+
+HOW_TO_GET_WEIGHTS = (
+    "make them with `python -m monai.bundle run --config_file \"['configs/common.yaml','configs/study.yaml']\"` and"
+    " give the model.pt of one of its evaluation folders as --weights_path, or copy that and the provenance.json"
+    " beside it to models/"
+)
+CHOSEN = (
+    "subject_id",
+    "region",
+    "region_reason",
+    "slice",
+    "center_voxel",
+    "center_mm",
+    "lesion_volume_ml",
+    "spacing_mm",
+    "mask_codes_reason",
+)
+NOTICE = "Simulated weights: trained on simulated images only. Not for patients."
+RESEARCH = "For research only. Not a medical device."
+
+
+class ReadPatientd(ReadVolumesd):
+    """Read one patient as a user gives it: four files or one 4D file, with a mask or a click.
+
+    Takes `images` (name of a modality, or an alias -> path) or `image` (a 4D file) with `channel_order`, and `mask`
+    or `click` ([i, j, k], voxel indices of the file). Where both are given the click decides and the mask measures.
+    Adds what `ReadVolumesd` adds, `center` for a click, `mask_codes` and `mask_codes_reason` for a mask.
+
+    Args:
+        modalities: modalities to read, in the order of the patch's channels.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Read the patient's files.
+
+        Raises:
+            ValueError: if the request is incomplete or not understood, or a file cannot be used.
+        """
+        given = {key: value for key, value in data.items() if value is not None}
+        if not given.get("mask") and "click" not in given:
+            raise ValueError(
+                'mask or click must say where the tumor is, got neither; give --mask FILE or --click "[i,j,k]" (voxels)'
+            )
+        subject = {**given, **self._files(given), "center": given.get("click")}
+        read = super().__call__(subject)
+        return {**read, **self._codes(read)}
+
+    def _files(self, given: Mapping[Hashable, Any]) -> dict[str, Any]:
+        if bool(given.get("images")) == bool(given.get("image")):
+            raise ValueError(
+                f"images (one file for each of {', '.join(self.modalities)}) or image (one 4D file) must be given, got"
+                f" {'both' if given.get('image') else 'neither'}"
+            )
+        if given.get("image"):
+            order = given.get("channel_order") or stored_channel_order(given["image"])
+            return {"images": None, "channel_order": parse_channels(order, given["image"], self.modalities)}
+        return {"image": None, "images": parse_images(given["images"], self.modalities)}
+
+    @staticmethod
+    def _codes(read: Mapping[Hashable, Any]) -> dict[str, Any]:
+        mask = read["mask_volume"]
+        if mask is None:
+            return {}
+        present = [int(code) for code in np.unique(mask.data) if code != 0]
+        codes, reason = decide_mask_codes({str(mask.path): present}, "table", read.get("mask_codes"))
+        return {"mask_codes": codes, "mask_codes_reason": reason}
+
+
+def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[str, str]:
+    """Bring the names of a patient's files to those of the project.
+
+    Args:
+        images: modality, or an alias such as "flair" -> path.
+        modalities: the project's names.
+
+    Returns:
+        Modality -> path, in the order of `modalities`.
+
+    Raises:
+        ValueError: if a modality is missing, there twice, or not understood.
+    """
+    found: dict[str, str] = {}
+    for name, path in images.items():
+        modality = parse_modality(name, modalities)
+        if modality not in modalities:
+            raise ValueError(f"images must be named as in {describe_aliases(modalities)}; got {name!r} ({path})")
+        if modality in found:
+            raise ValueError(
+                f"images must hold one file for {modality}, got {found[modality]} and {path}; leave one out"
+            )
+        found[modality] = str(path)
+    missing = [modality for modality in modalities if modality not in found]
+    if missing:
+        raise ValueError(
+            f"images must hold a file for each of {', '.join(modalities)}, got none for {', '.join(missing)}"
+        )
+    return {modality: found[modality] for modality in modalities}
+
+
+def parse_channels(channel_order: Sequence[str] | None, image: str, modalities: Sequence[str]) -> list[str]:
+    """Bring the names of a 4D file's channels to those of the project.
+
+    Args:
+        channel_order: name or alias of each channel; None if nobody said.
+        image: path of the file, for messages.
+        modalities: the project's names; each must be there once.
+
+    Returns:
+        Modality of each channel.
+
+    Raises:
+        ValueError: if the order is not given: never guessed, since exchanged channels give a plausible wrong answer.
+    """
+    if not channel_order:
+        raise ValueError(
+            f"channel_order must be declared for {image}, got none, and no dataset.json beside it stores one;"
+            f' give --channel_order "{list(modalities)}" in the order of the file'
+        )
+    order = [parse_modality(name, modalities) or name for name in channel_order]
+    if sorted(set(order) & set(modalities)) != sorted(modalities) or len(set(order)) != len(order):
+        raise ValueError(
+            f"channel_order must name each of {', '.join(modalities)} once, got {list(channel_order)!r} for {image};"
+            f" understood are {describe_aliases(modalities)}"
+        )
+    return order
+
+
+def stored_channel_order(image: str) -> list[str] | None:
+    """Find the channel order of a 4D file in a `dataset.json` (Medical Decathlon) in its folder or the one above.
+
+    Returns:
+        Names of the channels; None if there is no such file.
+    """
+    for folder in Path(image).resolve().parents[:2]:
+        if (folder / "dataset.json").is_file():
+            names = read_json(folder / "dataset.json").get("modality", {})
+            return [names[key] for key in sorted(names, key=int)] or None
+    return None
+
+
+def input_files(
+    images: Mapping[str, str] | None, image: str | None, mask: str | None, weights_path: str
+) -> list[str | None]:
+    """List the files that an answer depends on, for the record of the stage; missing weights are an error already.
+
+    Raises:
+        FileNotFoundError: naming the path of the weights and the command that makes them.
+    """
+    require_weights(weights_path)
+    provenance = Path(weights_path).parent / FILE_NAME
+    return [*(images or {}).values(), image, mask, weights_path, str(provenance)]
+
+
+def require_weights(weights_path: str | Path) -> None:
+    """Check that weights and the record of what they were trained on are there.
+
+    Raises:
+        FileNotFoundError: naming the path and the command that makes them.
+    """
+    for path in (Path(weights_path), Path(weights_path).parent / FILE_NAME):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} does not exist: {HOW_TO_GET_WEIGHTS}")
+
+
+def load_classifier(network_def: nn.Module, weights_path: str, device: torch.device | str = "cpu") -> nn.Module:
+    """Put trained weights into the classifier, ready to answer.
+
+    Args:
+        network_def: `FoldEnsemble` as it was trained; other weights are refused by it.
+        weights_path: `model.pt`, a bare state dict.
+        device: where to compute.
+
+    Returns:
+        The network on the device, in evaluation mode.
+
+    Raises:
+        FileNotFoundError: if there are no weights.
+        ValueError: if they are of another network or their record is about other weights.
+    """
+    require_weights(weights_path)
+    read_provenance(weights_path)
+    network_def.load_state_dict(torch.load(weights_path, map_location="cpu", weights_only=True))
+    return network_def.to(device).eval()
+
+
+def describe_weights(weights_path: str) -> dict[str, Any]:
+    """Say what weights were trained on, as every answer carries it.
+
+    Returns:
+        `simulated`, `cohorts`, `num_subjects`, `setup`, `fold` (None for an ensemble), `num_synthetic_sets`, `sha256`
+        and `notice`, a sentence for people.
+    """
+    record = read_provenance(weights_path)
+    return {
+        "simulated": bool(record["simulated"]),
+        "cohorts": record["cohorts"],
+        "num_subjects": len(record["subjects"]),
+        "setup": record.get("setup"),
+        "fold": record["fold"],
+        "num_synthetic_sets": len(record["synthetic"]),
+        "sha256": sha256_file(weights_path),
+        "notice": NOTICE if record["simulated"] else RESEARCH,
+    }
+
+
+def collate_patients(items: Sequence[Mapping[Hashable, Any]]) -> dict[str, Any]:
+    """Batch patches as MONAI does, with what was chosen for each as JSON text in `patient`.
+
+    Lists of numbers would come out of MONAI's own collation as tensors, transposed.
+    """
+    chosen = [{key: item[key] for key in CHOSEN if key in item} for item in items]
+    batch = list_data_collate([{"image": item["image"]} for item in items])
+    return {"image": batch["image"], "patient": [json.dumps(row) for row in chosen]}
+
+
+class AnswerWriter:
+    """Evaluator handler: write `answer.json`, `explanation.png` and `patch.nii.gz` of each patient.
+
+    Args:
+        output_dir: folder to write to.
+        network: classifier on its device.
+        weights_path: what it was loaded from.
+        modalities: modality of each channel.
+        classes: class name -> label.
+        metadata_path: `metadata.json` of the bundle, for its version.
+        explanation: "gradcam" or "occlusion".
+        explanation_layer: of GradCAM; None takes the deepest layer whose map is fine enough.
+        occlusion_size: of occlusion, pixels.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        network: nn.Module,
+        weights_path: str,
+        modalities: Sequence[str],
+        classes: Mapping[str, int],
+        metadata_path: str,
+        explanation: str = "gradcam",
+        explanation_layer: str | None = None,
+        occlusion_size: int = 8,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.network = network
+        self.weights_path = weights_path
+        self.modalities = list(modalities)
+        self.names = sorted(classes, key=lambda name: classes[name])
+        self.metadata_path = metadata_path
+        self.explanation = explanation
+        self.explanation_layer = explanation_layer
+        self.occlusion_size = occlusion_size
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the answers of a batch."""
+        for given, item in zip(engine.state.batch, engine.state.output, strict=True):
+            self.write(item["image"], item["pred"], json.loads(given["patient"]))
+
+    def write(self, image: Any, probabilities: torch.Tensor, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Write one answer.
+
+        Args:
+            image: patch with its affine, (C, *spatial).
+            probabilities: (K,), sum 1.
+            chosen: how the patch was chosen, keys `CHOSEN`.
+
+        Returns:
+            Content of `answer.json`.
+        """
+        values = [float(value) for value in probabilities]
+        label = int(np.argmax(values))
+        answer = self._describe(values, label, image, chosen)
+        self._draw(image, label, answer)
+        write_patch(self.folder / "patch.nii.gz", np.asarray(image.cpu()), np.asarray(image.affine))
+        write_json(self.folder / "answer.json", answer)
+        return answer
+
+    def _describe(self, values: Sequence[float], label: int, image: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        metadata = read_json(self.metadata_path)
+        return {
+            "subject_id": chosen.get("subject_id"),
+            "class": self.names[label],
+            "probabilities": dict(zip(self.names, values, strict=True)),
+            "crop": {
+                "center_voxel": chosen["center_voxel"],
+                "center_mm": chosen["center_mm"],
+                "source": "click" if chosen["region"] == "click" else "mask",
+                "region": chosen["region"],
+                "region_reason": chosen.get("region_reason"),
+                "slice": chosen["slice"],
+                "size": list(image.shape[1:]),
+                "spacing_mm": chosen["spacing_mm"],
+            },
+            "lesion_volume_ml": chosen.get("lesion_volume_ml"),
+            "mask_codes": chosen.get("mask_codes_reason"),
+            "weights": describe_weights(self.weights_path),
+            "bundle": {"name": metadata["name"], "version": metadata["version"]},
+            "explanation": self.explanation,
+            "files": {"patch": "patch.nii.gz", "picture": "explanation.png"},
+        }
+
+    def _draw(self, image: Any, label: int, answer: Mapping[str, Any]) -> None:
+        plain = torch.as_tensor(image).as_subclass(torch.Tensor)
+        option = {"layer": self.explanation_layer, "mask_size": self.occlusion_size}
+        heat = explain(self.network, plain, label, self.explanation, **option)
+        shares = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
+        title = f"{answer['subject_id']}: {shares}\nbrighter: speaks more for {answer['class']} ({self.explanation})"
+        figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])
+        stream = io.BytesIO()
+        unnamed: dict[str, Any] = {"Software": None}
+        figure.savefig(stream, format="png", dpi=120, metadata=unnamed)
+        with atomic_path(self.folder / "explanation.png") as temporary:
+            temporary.write_bytes(stream.getvalue())

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+from monai.bundle import ConfigParser
+
+from bundle.__main__ import main
+from bundle.flatten import FLAT, LOOKED_UP, flatten, stale, write_flat
+from tests.helpers import ROOT
+
+
+def test_committed_flat_configs_are_those_of_the_yaml():
+    assert stale() == [], "run python -m bundle flatten"
+
+
+@pytest.mark.parametrize("name", sorted(FLAT))
+def test_a_flat_config_stands_alone(name):
+    config = json.loads((ROOT / "configs" / name).read_text(encoding="utf-8"))
+    parser = ConfigParser(config)
+    parser.parse()
+    assert {"bundle_root", "device", "dataset_dir", "network_def", "output_dir"} <= set(config)
+
+
+@pytest.mark.parametrize("name", sorted(FLAT))
+def test_a_flat_config_holds_nothing_that_is_never_read(name):
+    config = flatten(name)
+    text = json.dumps(config)
+    unread = [key for key in config if f"@{key}" not in text and f"%{key}" not in text and key not in LOOKED_UP]
+    assert unread == []
+
+
+def test_a_changed_yaml_makes_the_flat_config_stale_until_it_is_written_again(tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    assert stale(tmp_path) == []
+    inference = tmp_path / "configs" / "inference.yaml"
+    changed = inference.read_text(encoding="utf-8").replace("num_members: 5", "num_members: 3")
+    inference.write_text(changed, encoding="utf-8")
+    assert stale(tmp_path) == ["inference.json"]
+    write_flat(tmp_path)
+    assert stale(tmp_path) == []
+
+
+def test_check_writes_nothing_and_says_what_it_found(capsys):
+    before = {name: (ROOT / "configs" / name).read_bytes() for name in FLAT}
+    assert main(["flatten", "--check"]) == 0
+    assert "up to date" in capsys.readouterr().out
+    assert before == {name: (ROOT / "configs" / name).read_bytes() for name in FLAT}
+
+
+def test_the_command_runs_from_the_bundle_root():
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "bundle", "flatten", "--check"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
