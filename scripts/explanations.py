@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -122,7 +123,14 @@ def draw_answer(
         figure.suptitle(title, fontsize=11)
         figure.supxlabel(WARNING if not_for_patients else "For research only", fontsize=10, color=color, weight="bold")
         if not_for_patients:
-            style = {"color": color, "alpha": 0.35, "rotation": 18, "ha": "center", "va": "center", "weight": "bold"}
+            style: dict[str, Any] = {
+                "color": color,
+                "alpha": 0.35,
+                "rotation": 18,
+                "ha": "center",
+                "va": "center",
+                "weight": "bold",
+            }
             figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * len(image), **style)
     return figure
 

@@ -20,6 +20,7 @@ from scripts.mask_codes import decide_mask_codes
 from scripts.modality_names import describe_aliases, parse_modality
 from scripts.patches import write_patch
 from scripts.provenance import FILE_NAME, read_provenance
+from scripts.stages import RECORD, Stage
 from scripts.transforms import ReadVolumesd
 
 HOW_TO_GET_WEIGHTS = (
@@ -64,11 +65,11 @@ class ReadPatientd(ReadVolumesd):
             raise ValueError(
                 'mask or click must say where the tumor is, got neither; give --mask FILE or --click "[i,j,k]" (voxels)'
             )
-        subject = {**given, **self._files(given), "center": given.get("click")}
+        subject: dict[Hashable, Any] = {**given, **self._files(given), "center": given.get("click")}
         read = super().__call__(subject)
         return {**read, **self._codes(read)}
 
-    def _files(self, given: Mapping[Hashable, Any]) -> dict[str, Any]:
+    def _files(self, given: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         if bool(given.get("images")) == bool(given.get("image")):
             raise ValueError(
                 f"images (one file for each of {', '.join(self.modalities)}) or image (one 4D file) must be given, got"
@@ -80,7 +81,7 @@ class ReadPatientd(ReadVolumesd):
         return {"image": None, "images": parse_images(given["images"], self.modalities)}
 
     @staticmethod
-    def _codes(read: Mapping[Hashable, Any]) -> dict[str, Any]:
+    def _codes(read: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         mask = read["mask_volume"]
         if mask is None:
             return {}
@@ -105,7 +106,7 @@ def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[s
     found: dict[str, str] = {}
     for name, path in images.items():
         modality = parse_modality(name, modalities)
-        if modality not in modalities:
+        if modality is None or modality not in modalities:
             raise ValueError(f"images must be named as in {describe_aliases(modalities)}; got {name!r} ({path})")
         if modality in found:
             raise ValueError(
@@ -161,17 +162,44 @@ def stored_channel_order(image: str) -> list[str] | None:
     return None
 
 
-def input_files(
-    images: Mapping[str, str] | None, image: str | None, mask: str | None, weights_path: str
-) -> list[str | None]:
-    """List the files that an answer depends on, for the record of the stage; missing weights are an error already.
+class AnswerStage(Stage):
+    """The record of an answer: a stage that asks for the weights first and may be asked again after a mistake.
 
-    Raises:
-        FileNotFoundError: naming the path of the weights and the command that makes them.
+    Args:
+        weights_path: `model.pt`, with `provenance.json` beside it.
+        images: modality -> path, or None.
+        image: 4D file, or None.
+        mask: tumor mask, or None.
+        options: further arguments of `Stage`.
     """
-    require_weights(weights_path)
-    provenance = Path(weights_path).parent / FILE_NAME
-    return [*(images or {}).values(), image, mask, weights_path, str(provenance)]
+
+    def __init__(
+        self,
+        weights_path: str,
+        images: Mapping[str, str] | None = None,
+        image: str | None = None,
+        mask: str | None = None,
+        **options: Any,
+    ) -> None:
+        provenance = str(Path(weights_path).parent / FILE_NAME)
+        super().__init__(inputs=[*(images or {}).values(), image, mask, weights_path, provenance], **options)
+        self.weights_path = weights_path
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the answer depends on.
+
+        Raises:
+            FileNotFoundError: naming the path of the weights and the command that makes them.
+        """
+        require_weights(self.weights_path)
+        return super().identity()
+
+    def begin(self) -> None:
+        """Begin as any stage does, but a request that failed does not stand in the way of the corrected one."""
+        record = self.output_dir / RECORD
+        if record.is_file() and not read_json(record).get("finished"):
+            record.unlink()
+        super().begin()
 
 
 def require_weights(weights_path: str | Path) -> None:
@@ -327,8 +355,7 @@ class AnswerWriter:
 
     def _draw(self, image: Any, label: int, answer: Mapping[str, Any]) -> None:
         plain = torch.as_tensor(image).as_subclass(torch.Tensor)
-        option = {"layer": self.explanation_layer, "mask_size": self.occlusion_size}
-        heat = explain(self.network, plain, label, self.explanation, **option)
+        heat = explain(self.network, plain, label, self.explanation, self.explanation_layer, self.occlusion_size)
         shares = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
         title = f"{answer['subject_id']}: {shares}\nbrighter: speaks more for {answer['class']} ({self.explanation})"
         figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])

@@ -186,6 +186,17 @@ def test_weights_of_another_architecture_are_refused(patient, tmp_path, changes,
         ask(tmp_path / "out", path, images=patient["images"], mask=patient["mask"])
 
 
+def test_a_corrected_request_may_go_to_the_folder_of_the_failed_one(patient, weights, tmp_path):
+    with pytest.raises(ValueError, match="got neither"):
+        ask(tmp_path, weights, images=patient["images"])
+    assert ask(tmp_path, weights, images=patient["images"], mask=patient["mask"])["crop"]["source"] == "mask"
+
+
+def test_an_answer_is_not_overwritten_by_another_one(by_mask, patient, weights):
+    with pytest.raises(ValueError, match="pass --overwrite true"):
+        ask(by_mask[0], weights, images=patient["images"], click=[20, 15, 10])
+
+
 def test_neither_mask_nor_click_is_refused(patient, weights, tmp_path):
     with pytest.raises(ValueError, match="got neither; give --mask"):
         ask(tmp_path, weights, images=patient["images"])
