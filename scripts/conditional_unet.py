@@ -12,8 +12,8 @@ from torch import Tensor
 class ClassConditionalUNet(DiffusionModelUNet):
     """`DiffusionModelUNet` whose `context` is a class label, so that stock inferer and trainer condition it.
 
-    The stock network takes labels as `class_labels`, which `DiffusionInferer` never passes. Here `context` holds integer
-    labels in [0, num_classes); a negative one means "no class", as `DiffusionInferer.sample(cfg=...)` fills in for
+    The stock network takes labels as `class_labels`, which `DiffusionInferer` never passes. Here `context` holds the
+    labels, in [0, num_classes); a negative one means "no class", as `DiffusionInferer.sample(cfg=...)` fills in for
     classifier-free guidance. In training a label is dropped with `dropout_prob`, so that "no class" is learned too.
 
     Source: Ho and Salimans 2022, "Classifier-Free Diffusion Guidance", algorithm 1.

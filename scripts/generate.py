@@ -30,7 +30,8 @@ class SyntheticSet:
         scheduler: from `scripts.samplers.sampling_scheduler`.
         provenance: record of the generator, from `scripts.generators.checked_provenance`.
         output_dir: folder for the images and `synthetic.json`.
-        class_name: class to generate: that of the generator; None for a generator of all classes.
+        class_name: class to generate: that of the generator, or one of a generator conditioned on the class; None for
+            a generator of all classes.
         classes: class name -> label.
         modalities: names of the channels.
         patch_size: spatial shape of the images, pixels.
@@ -108,7 +109,7 @@ class SyntheticSet:
         device = next(self.network.parameters()).device
         noise = ImageNoise(self.seed, numbers, (len(self.modalities), *self.patch_size), device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
-            images = sample_images(self.network, self.scheduler, noise)
+            images = sample_images(self.network, self.scheduler, noise, self._labels(len(numbers)))
         if not torch.isfinite(images).all():
             raise RuntimeError(f"images must be finite, got NaN or infinity in images {numbers[0]} to {numbers[-1]}")
         return snap_background(images.float(), self.snap_tolerance).cpu()
@@ -146,6 +147,11 @@ class SyntheticSet:
             "num_inference_steps": len(self.scheduler.timesteps),
             "snap_tolerance": self.snap_tolerance,
         }
+
+    def _labels(self, count: int) -> Tensor | None:
+        if self.provenance["condition"] is None or self.class_name is None:
+            return None
+        return torch.full((count,), self.classes[self.class_name])
 
     def _batch(self, start: int) -> range:
         return range(start, min(start + self.batch_size, self.num_images))

@@ -79,7 +79,7 @@ def checked_provenance(
 
     Args:
         generator_path: weights, with `provenance.json` beside them.
-        class_name: class that it must draw; None for all classes.
+        class_name: class that it must draw, its own or one of those that it is conditioned on; None for all classes.
         fold: fold that it must be of; None takes any.
         patches_path: `patches.json`; with `splits_path` and `fold`, no subject outside the fold's training part may
             stand behind the generator.
@@ -92,7 +92,7 @@ def checked_provenance(
     if not Path(generator_path).is_file():
         raise FileNotFoundError(f"{generator_path} does not exist; write it with configs/train_generator.yaml")
     record = dict(read_provenance(generator_path))
-    if record["class_name"] != class_name:
+    if record["class_name"] != class_name and record["condition"] is None:
         raise ValueError(
             f"generator_class must be {record['class_name']!r}, the class that {generator_path} was trained on,"
             f" got {class_name!r}"
@@ -199,6 +199,7 @@ class GeneratorRecord:
         class_name: class generated; None for all.
         fold: number of the fold.
         method: "ddpm" or "ddpm_mi".
+        condition: "label" where the network is conditioned on the class, else None.
     """
 
     def __init__(
@@ -211,6 +212,7 @@ class GeneratorRecord:
         class_name: str | None,
         fold: int,
         method: str,
+        condition: str | None = None,
     ) -> None:
         self.weights_path = Path(weights_path)
         self.patches_path = patches_path
@@ -220,6 +222,7 @@ class GeneratorRecord:
         self.class_name = class_name
         self.fold = fold
         self.method = method
+        self.condition = condition
 
     def write(self) -> Path:
         """Write `provenance.json` beside the weights.
@@ -241,6 +244,7 @@ class GeneratorRecord:
             fold=self.fold,
             method=self.method,
             class_name=self.class_name,
+            condition=self.condition,
             selected_on=hash_subjects(self.selection.subject_ids),
             class_counts=class_counts(self.patches_path, self.splits_path, self.fold),
             image_shape=list(self.training.images.shape[1:]),

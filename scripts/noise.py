@@ -92,14 +92,19 @@ class ValidationNoiseDataset(Dataset):
         image, draw = divmod(index, self.timesteps.shape[1])
         original = self.images[image]["image"]
         noise = ImageNoise(self.seed, [index], original.shape).draw()[0]
-        return {"image": original, "noise": noise, "timesteps": self.timesteps[image, draw]}
+        item = {**self.images[image], "image": original}
+        return {**item, "noise": noise, "timesteps": self.timesteps[image, draw]}
 
 
 class StoredNoisePrepareBatch(DiffusionPrepareBatch):
-    """`DiffusionPrepareBatch` that takes noise and timesteps from the batch instead of drawing them."""
+    """`DiffusionPrepareBatch` that takes noise and timesteps from the batch instead of drawing them.
 
-    def __init__(self) -> None:
-        super().__init__(num_train_timesteps=0)
+    Args:
+        condition_name: key of the batch that the network is conditioned on; None for none.
+    """
+
+    def __init__(self, condition_name: str | None = None) -> None:
+        super().__init__(num_train_timesteps=0, condition_name=condition_name)
 
     def __call__(  # type: ignore[override]
         self,
@@ -108,7 +113,10 @@ class StoredNoisePrepareBatch(DiffusionPrepareBatch):
         non_blocking: bool = False,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """Return (images, noise, (), {"noise", "timesteps"}) on `device`."""
+        """Return (images, noise, (), {"noise", "timesteps" and, if asked for, "condition"}) on `device`."""
         images, noise = (batchdata[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "noise"))
         timesteps = batchdata["timesteps"].to(device, non_blocking=non_blocking)
-        return images, noise, (), {"noise": noise, "timesteps": timesteps}
+        arguments = {"noise": noise, "timesteps": timesteps}
+        if self.condition_name is not None:
+            arguments["condition"] = batchdata[self.condition_name].to(device, non_blocking=non_blocking)
+        return images, noise, (), arguments

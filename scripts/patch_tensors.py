@@ -20,7 +20,8 @@ from scripts.splits import load_part
 class PatchTensorDataset(Dataset):
     """All patches of a part in memory, or on the device, so that an epoch decodes nothing.
 
-    335 patches of 4 x 96 x 96 are 50 MB. An index may be a list: a batch is then one indexing.
+    335 patches of 4 x 96 x 96 are 50 MB. An index may be a list: a batch is then one indexing. Items hold "image" and,
+    where every patch has a grade, "label".
 
     Args:
         patches_path: `patches.json`.
@@ -52,12 +53,15 @@ class PatchTensorDataset(Dataset):
         images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in self.entries]
         _refuse_other_shapes([(e["image"], tuple(i.shape)) for e, i in zip(self.entries, images, strict=True)])
         self.images = torch.stack(images).to(device)
+        labels = [entry["label"] for entry in self.entries]
+        self.labels = None if None in labels else torch.tensor(labels, device=device)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
-        return {"image": self.images[index]}
+        batch = {"image": self.images[index]}
+        return batch if self.labels is None else {**batch, "label": self.labels[index]}
 
     @property
     def subject_ids(self) -> list[str]:

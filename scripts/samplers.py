@@ -104,7 +104,12 @@ def sampling_scheduler(
 
 
 @torch.no_grad()
-def sample_images(network: torch.nn.Module, scheduler: DDPMScheduler | EvenDDIMScheduler, noise: ImageNoise) -> Tensor:
+def sample_images(
+    network: torch.nn.Module,
+    scheduler: DDPMScheduler | EvenDDIMScheduler,
+    noise: ImageNoise,
+    labels: Tensor | None = None,
+) -> Tensor:
     """Draw images, each from its own start and step noise, with the network in eval mode.
 
     `DiffusionInferer.sample` draws the noise of a whole batch from one generator and leaves the network in the mode it
@@ -114,15 +119,17 @@ def sample_images(network: torch.nn.Module, scheduler: DDPMScheduler | EvenDDIMS
         network: predicts noise from (x_t, timesteps).
         scheduler: from `sampling_scheduler`.
         noise: source of noise of each image.
+        labels: class of each image for a network conditioned on it, shape (B,).
 
     Returns:
         Images, shape (B, C, *spatial), clipped as the scheduler clips its estimates; background not snapped.
     """
     network.eval()
     images = noise.draw()
+    condition = {} if labels is None else {"context": labels.to(images.device)}
     for timestep in _timesteps(scheduler):
         timesteps = torch.full((len(images),), timestep, device=images.device, dtype=torch.long)
-        model_output = network(images, timesteps=timesteps).to(images.dtype)
+        model_output = network(images, timesteps=timesteps, **condition).to(images.dtype)
         if isinstance(scheduler, DDPMScheduler):
             images = ancestral_step(scheduler, model_output, timestep, images, noise.draw() if timestep else None)
         else:

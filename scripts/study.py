@@ -48,8 +48,9 @@ class Study:
         cohorts: cohort name -> {"config": "phantom" or "cohort", and overrides of that config}.
         setups: setup name -> method of its generator ("ddpm") or None where only real images are used.
         methods: method name -> list of overlays of `train_generator` ([] for plain DDPM).
-        generator_classes: one generator for each of these classes; [None] trains one for all.
+        classes: names of the classes; a synthetic set is made for each.
         num_folds: folds of every cohort.
+        condition: "label" trains one generator for all classes, told which to draw; None one for each class.
         config_dir: folder of the config files.
     """
 
@@ -59,15 +60,17 @@ class Study:
         cohorts: Mapping[str, Mapping[str, Any]],
         setups: Mapping[str, str | None],
         methods: Mapping[str, Sequence[str]],
-        generator_classes: Sequence[str | None],
+        classes: Sequence[str],
         num_folds: int,
+        condition: str | None = None,
         config_dir: str = "configs",
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
         self.setups = dict(setups)
         self.methods = {name: tuple(overlays) for name, overlays in methods.items()}
-        self.generator_classes = list(generator_classes)
+        self.classes = list(classes)
+        self.condition = condition
         self.num_folds = num_folds
         self.config_dir = Path(config_dir)
 
@@ -99,8 +102,7 @@ class Study:
             for cohort in self.cohorts
             for fold in range(self.num_folds)
             for method in methods
-            for name in self.generator_classes
-            for stage in self._synthesis_stages(cohort, fold, method, name)
+            for stage in self._synthesis_stages(cohort, fold, method)
         ]
         classifiers = [
             self._classifier_stage(cohort, fold, setup)
@@ -145,11 +147,11 @@ class Study:
         own = current_invocation() or Invocation(())
         recipes = [path for path in own.config_files if Path(path).stem not in ("common", "study")]
         names = ("common", planned.config, *planned.overlays)
-        files = (*(str(self.config_dir / f"{name}.yaml") for name in names), *recipes)
+        files = tuple(str(self.config_dir / f"{name}.yaml") for name in names)
         known = _top_level_keys(files)
         general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
         # The study owns its folder: a stage of other settings in it is made anew.
-        return Invocation(files, {**general, **planned.overrides, "overwrite": True})
+        return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
 
     def _data_stages(self, cohort: str) -> list[PlannedStage]:
         overrides = dict(self.cohorts[cohort])
@@ -169,35 +171,34 @@ class Study:
             "fold": fold,
         }
 
-    def _synthesis_stages(self, cohort: str, fold: int, method: str, class_name: str | None) -> list[PlannedStage]:
-        variant = f"{class_name or 'all'}_{method}"
+    def _synthesis_stages(self, cohort: str, fold: int, method: str) -> list[PlannedStage]:
+        trained: list[str | None] = [None] if self.condition else [*self.classes]
+        generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
+        sets = [
+            stage
+            for name in self.classes
+            for stage in self._set_stages(cohort, fold, method, name, generators[None if self.condition else name])
+        ]
+        return [*generators.values(), *sets]
+
+    def _generator_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
+        name = f"{cohort}/fold{fold}/generator_{class_name or 'all'}_{method}"
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        needs = (f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "train_generator", self.methods[method], self._to(name, inputs), needs)
+
+    def _set_stages(
+        self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage
+    ) -> list[PlannedStage]:
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        inputs["generator_path"] = self._path(generator.name, "model.pt")
+        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
         data = (f"{cohort}/patches", f"{cohort}/splits")
-        train = PlannedStage(
-            f"{cohort}/fold{fold}/generator_{variant}",
-            "train_generator",
-            self.methods[method],
-            self._to(f"{cohort}/fold{fold}/generator_{variant}", inputs),
-            data,
-        )
-        weights = {"generator_path": self._path(train.name, "model.pt")}
-        generate = PlannedStage(
-            f"{cohort}/fold{fold}/synthetic_{variant}",
-            "generate",
-            (),
-            self._to(f"{cohort}/fold{fold}/synthetic_{variant}", {**inputs, **weights}),
-            (train.name, *data),
-        )
-        synthetic = {name: inputs[name] for name in ("patches_path", "splits_path")}
-        synthetic["synthetic_path"] = self._path(generate.name, "synthetic.json")
-        measure = PlannedStage(
-            f"{cohort}/fold{fold}/measures_{variant}",
-            "measure_images",
-            (),
-            self._to(f"{cohort}/fold{fold}/measures_{variant}", synthetic),
-            (generate.name, *data),
-        )
-        return [train, generate, measure]
+        generate = PlannedStage(name, "generate", (), self._to(name, inputs), (generator.name, *data))
+        measured = {key: inputs[key] for key in ("patches_path", "splits_path")}
+        measured["synthetic_path"] = self._path(name, "synthetic.json")
+        name = f"{cohort}/fold{fold}/measures_{class_name}_{method}"
+        return [generate, PlannedStage(name, "measure_images", (), self._to(name, measured), (generate.name, *data))]
 
     def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
         method = self.setups[setup]
@@ -209,7 +210,7 @@ class Study:
         return PlannedStage(name, "train_classifier", (f"setup_{setup}",), self._to(name, inputs), needs)
 
     def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
-        return [f"{cohort}/fold{fold}/synthetic_{name or 'all'}_{method}" for name in self.generator_classes]
+        return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]
 
     def _evaluation_stage(self, cohort: str, setup: str) -> PlannedStage:
         members = [f"{cohort}/fold{fold}/classifier_{setup}" for fold in range(self.num_folds)]

@@ -112,6 +112,7 @@ def test_the_dataset_holds_one_class_of_one_part(patches):
 def test_every_batch_is_full_and_every_image_is_drawn_before_any_is_drawn_again(patches):
     dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
     dataset.images = torch.arange(5.0).reshape(5, 1, 1, 1)
+    dataset.labels = None
     drawn = [batch["image"].flatten() for batch in batches(dataset, batch_size=4, epoch_images=9)]
     assert [len(batch) for batch in drawn] == [4, 4, 4]
     order = torch.cat(drawn)

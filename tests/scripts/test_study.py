@@ -17,7 +17,7 @@ def study(tmp_path):
         cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_path": "x"}},
         setups={"real": None, "ddpm": "ddpm", "ddpm_mi": "ddpm_mi"},
         methods={"ddpm": [], "ddpm_mi": ["mutual_information"]},
-        generator_classes=["LGG", "HGG"],
+        classes=["LGG", "HGG"],
         num_folds=3,
         config_dir=str(ROOT / "configs"),
     )
@@ -39,6 +39,14 @@ def test_the_plan_has_one_stage_for_each_combination(study):
         word: sum(word in name for name in names) for word in ("generator_", "synthetic_", "classifier_", "evaluation_")
     }
     assert count == {"generator_": 2 * 3 * 2 * 2, "synthetic_": 24, "classifier_": 2 * 3 * 3, "evaluation_": 2 * 3}
+
+
+def test_one_conditional_generator_draws_the_sets_of_all_classes(study):
+    study.condition = "label"
+    plan = {planned.name: planned for planned in study.plan()}
+    assert sum("generator_" in name for name in plan) == 2 * 3 * 2
+    for name in ("LGG", "HGG"):
+        assert plan[f"a/fold1/synthetic_{name}_ddpm"].needs[0] == "a/fold1/generator_all_ddpm"
 
 
 def test_the_data_of_all_cohorts_come_before_any_training(study):
