@@ -37,7 +37,7 @@ def correct_bias_field(volume: Volume, shrink_factor: int = 4) -> Volume:
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
     n4.SetNumberOfThreads(1)  # with more, sums differ from run to run
     n4.Execute(sitk.Shrink(image, factors), sitk.Shrink(positive, factors))
-    log_field = sitk.GetArrayViewFromImage(n4.GetLogBiasFieldAsImage(image)).T
+    log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T  # a view would outlive its image
     brain = volume.data != 0  # outside, the field is not determined and may be anything
     corrected = np.zeros(volume.data.shape, np.float32, order="F")
     corrected[brain] = volume.data[brain] / np.exp(log_field[brain])
