@@ -13,6 +13,7 @@ import numpy as np
 from matplotlib import image as matplotlib_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 # Colors that stay apart for color-blind readers and in grey print (Okabe and Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -68,12 +69,13 @@ def png_bytes(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def mosaic(patch: np.ndarray, enlarge_to: int = 96) -> np.ndarray:
+def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2) -> np.ndarray:
     """Lay the channels of a patch side by side, in rows of the square root of their number.
 
     Args:
         patch: (C, *spatial), intensities in [-1, 1]; of a 3D patch the middle slice along the last axis is shown.
         enlarge_to: pixels that a channel is wide at least; small patches grow by a whole factor, so pixels stay square.
+        gap: white pixels between channels.
 
     Returns:
         (height, width) uint8; -1 is black, 1 is white, values outside are shown as the nearest of them.
@@ -88,10 +90,12 @@ def mosaic(patch: np.ndarray, enlarge_to: int = 96) -> np.ndarray:
     columns = math.ceil(math.sqrt(len(planes)))
     rows = math.ceil(len(planes) / columns)
     height, width = planes.shape[1:]
-    canvas = np.full((rows * height, columns * width), -1.0, dtype=np.float32)
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 1.0, dtype=np.float32)
     for index, plane in enumerate(planes):
-        row, column = divmod(index, columns)
-        canvas[row * height : (row + 1) * height, column * width : (column + 1) * width] = plane
+        row, column = (
+            position * (side + gap) for position, side in zip(divmod(index, columns), plane.shape, strict=True)
+        )
+        canvas[row : row + height, column : column + width] = plane
     return np.rint((np.clip(canvas, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
 
 
@@ -128,6 +132,7 @@ def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) ->
             axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
         axes.set_title(title)
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
         axes.legend(fontsize=7)
     return svg(figure)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -273,7 +274,8 @@ def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, coun
 
 def _sampler(provenance: Mapping[str, Any]) -> str:
     steps = provenance.get("num_inference_steps")
-    return f"{provenance['scheduler']}, {steps} steps" if steps and provenance.get("scheduler") else ""
+    scheduler = re.sub(r"^.*(DDPM|DDIM).*$", r"\1", str(provenance.get("scheduler") or ""), flags=re.IGNORECASE)
+    return f"{scheduler.upper()}, {steps} steps" if steps and scheduler else ""
 
 
 def _memorization(files: StudyFiles) -> list[dict[str, Any]]:

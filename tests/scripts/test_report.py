@@ -167,7 +167,7 @@ def test_numbers_are_written_without_leading_zero(value, text):
     ("shape", "expected"), [((4, 5, 3), (6, 10)), ((1, 5, 3), (3, 5)), ((3, 4, 6, 5), (12, 8))], ids=str
 )
 def test_a_mosaic_holds_every_channel_upright(shape, expected):
-    assert mosaic(np.zeros(shape), enlarge_to=1).shape == expected
+    assert mosaic(np.zeros(shape), enlarge_to=1, gap=0).shape == expected
 
 
 def test_the_far_left_corner_of_a_patch_is_at_the_bottom_left_of_the_mosaic():
@@ -176,6 +176,14 @@ def test_the_far_left_corner_of_a_patch_is_at_the_bottom_left_of_the_mosaic():
     picture = mosaic(patch, enlarge_to=1)
     assert picture[-1, 0] == 255
     assert picture.sum() == 255
+
+
+def test_a_white_line_parts_the_channels_of_a_mosaic():
+    picture = mosaic(np.full((4, 5, 3), -1.0), enlarge_to=1, gap=2)
+    assert picture.shape == (8, 12)
+    assert (picture[3:5] == 255).all()
+    assert (picture[:, 5:7] == 255).all()
+    assert (picture[:3, :5] == 0).all()
 
 
 def test_a_png_has_no_date_and_no_program():
