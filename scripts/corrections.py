@@ -35,7 +35,6 @@ def correct_bias_field(volume: Volume, shrink_factor: int = 4) -> Volume:
     positive = sitk.Cast(sitk.Greater(image, 0.0), sitk.sitkUInt8)
     factors = [min(shrink_factor, max(size // 8, 1)) for size in image.GetSize()]
     n4 = sitk.N4BiasFieldCorrectionImageFilter()
-    n4.SetNumberOfThreads(1)  # with more, sums differ from run to run
     n4.Execute(sitk.Shrink(image, factors), sitk.Shrink(positive, factors))
     log_field = sitk.GetArrayFromImage(n4.GetLogBiasFieldAsImage(image)).T  # a view would outlive its image
     brain = volume.data != 0  # outside, the field is not determined and may be anything
@@ -72,7 +71,6 @@ def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0) -> Volume:
 
 def _registration(sitk: Any, start: Any, smallest_side: int, seed: int) -> Any:
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)  # with more, sums differ from run to run
     method.SetMetricAsMattesMutualInformation(numberOfHistogramBins=32)
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentage(0.1 if smallest_side >= 64 else 1.0, seed + 1)  # 0 would take the clock
@@ -107,4 +105,6 @@ def _simpleitk() -> Any:
         raise ImportError(
             "SimpleITK must be installed for bias_correction and registration; pip install '.[registration]'"
         ) from error
+    # With more threads sums differ from run to run, and not every filter heeds a number of its own.
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return SimpleITK

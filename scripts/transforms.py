@@ -286,9 +286,9 @@ class CropPatchd(Transform):
     `image`, (C, *patch_size) float32 with the affine of its cells, axes towards right, anterior (and superior), and
     `spacing_mm`.
 
-    A copy of a subject at 0.5 mm gives the same patch up to 3e-4 if its voxels are repeated (percentiles move by a rank),
-    and with a mean difference of at most .05 and a correlation of at least .99 if it is interpolated linearly inside the
-    brain (three real cases; .11 and .98 if interpolation also dims the rim of the brain).
+    A copy of a subject at 0.5 mm gives the same patch up to 3e-4 if its voxels are repeated (percentiles move by a
+    rank), and with a mean difference of at most .05 and a correlation of at least .99 if it is interpolated linearly
+    inside the brain (three real cases; .11 and .98 if interpolation also dims the rim of the brain).
 
     Args:
         patch_size: cells of each axis; its length is the number of dimensions, 2 or 3.
