@@ -1,0 +1,123 @@
+"""Config files are code: each composes, has no dead key, and recipes change numbers and names of networks only."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+from scripts.configs import Invocation, reachable, references
+from scripts.stages import ENTRY_POINTS, target_modules
+from tests.helpers import ROOT, TINY, config_files
+
+STAGES = {
+    "phantom": ("phantom",),
+    "cohort": ("cohort",),
+    "patches": ("patches",),
+    "splits": ("splits",),
+    "train_generator": ("train_generator",),
+    "train_generator+mutual_information": ("train_generator", "mutual_information"),
+    "generate": ("generate",),
+    "measure_images": ("measure_images",),
+    **{
+        f"train_classifier+{setup}": ("train_classifier", f"setup_{setup}")
+        for setup in ("real", "augmentation", "ddpm", "ddpm_mi")
+    },
+    "evaluate": ("evaluate",),
+    "report": ("report",),
+    "study": ("study",),
+    "inference": ("patches", "inference"),
+}
+RECIPES = ("quick", "small", "paper")
+# Looked up by other tools (MONAI Label, the model zoo, federated learning), by name; and the study's own, by its overlays.
+LOOKED_UP = {
+    "_meta_",
+    "imports",
+    "bundle_root",
+    "dataset_dir",
+    "output_dir",
+    "network_def",
+    "preprocessing",
+    "postprocessing",
+    "inferer",
+    "evaluator",
+    "dataset",
+    "train",
+    "validate",
+    "handlers",
+    "displayable_configs",
+    "seed",
+    "overwrite",
+    "num_threads",
+}
+
+
+def own_keys(name: str) -> set[str]:
+    """Top-level keys that a config file defines itself."""
+    content = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
+    return {re.split("#|::", key)[0].lstrip("+") for key in content}
+
+
+def merged(names: tuple[str, ...], *extra: str) -> dict:
+    return Invocation((*config_files(*names), *extra)).merged()
+
+
+@pytest.mark.parametrize("names", STAGES.values(), ids=STAGES.keys())
+def test_no_key_of_a_stage_is_dead(names):
+    config = merged(names)
+    read = set(reachable(config, (*ENTRY_POINTS, *LOOKED_UP)))
+    defined = set().union(*(own_keys(name) for name in names)) - own_keys("common")
+    unread_of_patches = own_keys("patches") if "inference" in names else set()
+    assert defined - read - LOOKED_UP - set(ENTRY_POINTS) - unread_of_patches == set()
+
+
+@pytest.mark.parametrize("names", STAGES.values(), ids=STAGES.keys())
+def test_every_reference_of_a_stage_exists(names):
+    config = merged(names)
+    assert {name for value in config.values() for name in references(value)} - set(config) == set()
+
+
+@pytest.mark.parametrize("names", STAGES.values(), ids=STAGES.keys())
+def test_every_target_of_ours_exists(names):
+    modules = target_modules(merged(names))
+    assert {name for name in modules if not (ROOT / "scripts" / f"{name}.py").is_file()} == set()
+
+
+def test_every_key_of_common_is_read_by_some_stage():
+    read = set().union(*(reachable(merged(names), ENTRY_POINTS) for names in STAGES.values()))
+    assert own_keys("common") - read - LOOKED_UP == set()
+
+
+def test_every_config_file_is_part_of_a_stage_or_a_recipe():
+    named = {name for names in STAGES.values() for name in names} | {"common", *RECIPES}
+    assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} == named
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES, TINY], ids=[*RECIPES, "tiny"])
+def test_a_recipe_changes_numbers_and_names_only(recipe):
+    path = recipe if recipe == TINY else ROOT / "configs" / f"{recipe}.yaml"
+    with open(path, encoding="utf-8") as stream:
+        changes = yaml.safe_load(stream)
+    known = {key: value for names in STAGES.values() for key, value in merged(names).items()}
+    for key, value in changes.items():
+        assert key in known, f"{key} of {path} is no key of any stage"
+        assert isinstance(value, (int, float, str, list)), f"{key} must be a number, a name or a list of them"
+        assert not any(
+            str(item).startswith(("$", "@", "%")) for item in (value if isinstance(value, list) else [value])
+        )
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_a_config_file_says_in_its_first_line_what_it_is(path):
+    first = path.read_text(encoding="utf-8").splitlines()[0]
+    assert first.startswith(f"# configs/{path.name} — "), first
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+def test_no_program_hides_in_a_string(path):
+    for line in path.read_text(encoding="utf-8").splitlines():
+        expression = re.search(r"'\$(.*)'", line)
+        if expression:
+            assert not re.search(r"\b(lambda|for|print|glob|import os|open)\b", expression[1]), line
+            assert len(expression[1]) <= 90, line
