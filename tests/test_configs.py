@@ -30,7 +30,7 @@ STAGES = {
     "inference": ("patches", "inference"),
 }
 RECIPES = ("quick", "small", "paper")
-# Looked up by other tools (MONAI Label, the model zoo, federated learning), by name; and the study's own, by its overlays.
+# Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
     "_meta_",
     "imports",
