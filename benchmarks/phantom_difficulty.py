@@ -133,9 +133,10 @@ def train_network(images: torch.Tensor, labels: torch.Tensor, epochs: int, seed:
 
 
 def _augment(images: torch.Tensor) -> torch.Tensor:
-    turns, flip = torch.randint(0, 4, ()).item(), torch.rand(()) < 0.5
-    images = torch.rot90(images, int(turns), (2, 3))
-    return images.flip(3) if flip else images
+    """Turn each image by a random multiple of 90 degrees, mirror half of them."""
+    turns = torch.randint(0, 4, (len(images),)).tolist()
+    turned = torch.stack([torch.rot90(image, turn, (1, 2)) for image, turn in zip(images, turns, strict=True)])
+    return torch.where((torch.rand(len(images)) < 0.5)[:, None, None, None], turned.flip(3), turned)
 
 
 @torch.inference_mode()
