@@ -79,11 +79,15 @@ class Invocation:
 def refuse_unknown_keys(invocation: Invocation) -> None:
     """Refuse an override whose top-level key no config file defines; MONAI accepts a misspelt one silently.
 
+    The lower-case words true and false are refused too: a command line passes them on as text, and any text is true.
+
     Raises:
         ValueError: naming the key and the nearest known ones.
     """
     known = set(invocation.files_merged().get())
-    for key in invocation.overrides:
+    for key, value in invocation.overrides.items():
+        if value in ("true", "false"):
+            raise ValueError(f"--{key} must be True or False, got {value!r}; write it with a capital letter")
         name = re.split(r"#|::", key)[0]
         if name not in known:
             near = get_close_matches(name, known, n=3) or sorted(known)[:10]

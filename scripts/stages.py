@@ -196,7 +196,7 @@ class Stage:
             raise ValueError(
                 f"{self.output_dir} must be empty or hold a run of these settings, got one that differs in"
                 f" {', '.join(differences(record['identity'], identity))}; choose another output_dir,"
-                " or pass --overwrite true to empty this one"
+                " or pass --overwrite True to empty this one"
             )
         for path in self.output_dir.iterdir():
             if path.name != ".lock":

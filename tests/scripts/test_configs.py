@@ -58,6 +58,12 @@ def test_a_misspelt_override_is_refused_with_the_right_spelling(config_file):
     refuse_unknown_keys(Invocation((config_file,), {"epochs": 3, "trainer#rate": 1}))
 
 
+@pytest.mark.parametrize("word", ["true", "false"])
+def test_a_word_that_would_be_true_as_text_is_refused(config_file, word):
+    with pytest.raises(ValueError, match="--lr must be True or False, got"):
+        refuse_unknown_keys(Invocation((config_file,), {"lr": word}))
+
+
 def test_later_files_and_then_overrides_win(config_file, tmp_path):
     (tmp_path / "overlay.yaml").write_text("epochs: 3\ntrainer#rate: 4\n")
     merged = Invocation((config_file, str(tmp_path / "overlay.yaml")), {"epochs": 5}).merged()
