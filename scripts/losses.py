@@ -35,8 +35,8 @@ class MIRegularizedNoiseLoss(nn.Module):
     L = denoise_weight * SmoothL1(epsilon, epsilon_theta) + mi_weight * I(x0_hat; x0). The mutual information is added,
     so training lowers it: the network is discouraged from reproducing the training image it sees.
 
-    Source: Moshe, Teicher, Artzi, "Improving brain tumor classification with mutual-information regularised diffusion";
-    best reading of its equation, with options for what it leaves open.
+    Source: Moshe, Teicher, Artzi (see `scripts/published.py`); best reading of its equation, with options for what it
+    leaves open.
 
     With `denoise_weight` 1 and `mi_weight` 0 the value and the gradient are those of `torch.nn.SmoothL1Loss`, bit for
     bit.
