@@ -32,6 +32,7 @@ class PatchTensorDataset(Dataset):
         num_channels: channels that the images must have.
         spatial_dims: 2 or 3.
         device: where the tensor lies.
+        require_labels: refuse subjects without a grade, as a network conditioned on the class must.
 
     Raises:
         ValueError: if there is no image, or an image's shape or range is not what it must be.
@@ -47,9 +48,10 @@ class PatchTensorDataset(Dataset):
         num_channels: int,
         spatial_dims: int = 2,
         device: torch.device | str = "cpu",
+        require_labels: bool = False,
     ) -> None:
         classes = None if class_name is None else [class_name]
-        self.entries: list[dict[str, Any]] = load_part(patches_path, splits_path, fold, part, classes)
+        self.entries: list[dict[str, Any]] = load_part(patches_path, splits_path, fold, part, classes, require_labels)
         images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in self.entries]
         _refuse_other_shapes([(e["image"], tuple(i.shape)) for e, i in zip(self.entries, images, strict=True)])
         self.images = torch.stack(images).to(device)

@@ -206,6 +206,23 @@ def test_one_generator_for_all_serves_a_cohort_without_grades(tmp_path):
     assert entries[0] == {"image": "synthetic_0000.nii.gz", "label": None, "k": 0, "seed": 0}
 
 
+def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path, patches):
+    conditioned = {"generator_condition": "label"}
+    overrides = {"generator_class": None, "generator_learning_rate": 0.01, **conditioned, **patches}
+    model = train(tmp_path, "model", "mutual_information", **overrides)
+    folders = [generate(tmp_path, name, model, generator_class=name, **conditioned) for name in ("LGG", "HGG")]
+    entries = [read_json(folder / "synthetic.json")["training"][0] for folder in folders]
+    assert [(entry["image"], entry["label"]) for entry in entries] == [("LGG_0000.nii.gz", 0), ("HGG_0000.nii.gz", 1)]
+    assert not torch.equal(*(images_of(folder) for folder in folders))
+
+
+def test_a_conditioned_generator_refuses_subjects_without_grade(tmp_path):
+    patches = write_tiny_patches(tmp_path / "patches", graded=False)
+    message = refusal_of(train, tmp_path, "model", generator_class=None, generator_condition="label", **patches)
+    assert "LGG_subject_" in message
+    assert "grade" in message
+
+
 def test_an_inner_part_without_the_class_is_refused(tmp_path, patches):
     splits = read_json(patches["splits_path"])
     for fold in splits["folds"]:
