@@ -11,6 +11,7 @@ import pytest
 
 from scripts.files import read_json
 from scripts.phantom import default_settings, grid, make_cohort, make_subject, subject_grade
+from tests.helpers import run_stage
 
 SMALL = (40, 48, 30)  # unequal sides, so that a swapped axis fails
 MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
@@ -150,3 +151,17 @@ def test_unknown_site_is_refused():
 def test_config_is_the_place_where_the_numbers_are_written():
     assert set(default_settings()["sites"]) == {"A", "B"}
     assert "phantom_sites:" in (Path(__file__).parents[2] / "configs" / "phantom.yaml").read_text(encoding="utf-8")
+
+
+def test_stage_writes_what_the_function_writes(tmp_path):
+    size = [24, 28, 16]
+    run_stage(
+        "phantom",
+        output_dir=str(tmp_path / "stage"),
+        phantom_site="B",
+        phantom_num_subjects=2,
+        phantom_matrix_size=size,
+    )
+    make_cohort(tmp_path / "function", "B", 2, size, seed=0)
+    for name in ("cohort.json", "SIM-B-0001/SIM-B-0001-t1c.nii.gz"):
+        assert (tmp_path / "stage" / name).read_bytes() == (tmp_path / "function" / name).read_bytes()
