@@ -1,0 +1,61 @@
+"""What the README says can be typed."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from scripts.configs import Invocation, refuse_unknown_keys
+from tests.helpers import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+MADE_BY_READER = {"my_study.yaml"}
+
+
+def commands(page: Path) -> list[str]:
+    """Commands of a page: lines of code blocks, with the indented continuation of a list joined."""
+    lines = re.findall(r"^(?:    |\$ )?((?:python|make) .*)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [line.split("   #")[0].strip() for line in lines]
+
+
+ALL = [(page.relative_to(ROOT).as_posix(), command) for page in PAGES for command in commands(page)]
+
+
+@pytest.mark.parametrize(("page", "command"), ALL, ids=[f"{page}:{number}" for number, (page, _) in enumerate(ALL)])
+def test_a_command_names_only_what_exists(page, command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+        assert {word for word in words[1:] if "=" not in word} <= set(targets)
+    elif words[2] == "monai.bundle":
+        invocation = Invocation.from_command_line(["monai/bundle/__main__.py", *words[3:]])
+        assert invocation is not None
+        files = [path for path in invocation.config_files if path not in MADE_BY_READER]
+        refuse_unknown_keys(Invocation(tuple(files), with_stages(invocation).overrides))
+    else:
+        assert words[:2] == ["python", "-m"]
+        assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file() or (ROOT / words[2] / "__main__.py").is_file()
+
+
+def with_stages(invocation: Invocation) -> Invocation:
+    """Leave out of a study's command the overrides that are keys of its stages."""
+    if not any(path.endswith("study.yaml") for path in invocation.config_files):
+        return invocation
+    return Invocation(invocation.config_files, {"study_dir": invocation.overrides.get("study_dir")})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_to_files_of_the_repository(page):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith(("http", "mailto")):
+            assert (page.parent / target).exists(), f"{target} in {page.name}"
+
+
+def test_the_readme_shows_its_two_commands_first():
+    first_screen = (ROOT / "README.md").read_text(encoding="utf-8")[:2000]
+    assert "make demo" in first_screen
+    assert "make test" in first_screen

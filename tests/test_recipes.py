@@ -1,0 +1,96 @@
+"""Every stage runs at full size and with every recipe: one epoch of a few images, on simulated patients."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from tests.helpers import run_stage
+
+SETUPS = ("real", "augmentation", "ddpm", "ddpm_mi")
+# One batch of what each recipe trains on; the sizes of images and networks are the recipe's own.
+ONE_STEP = {
+    "generator_max_epochs": 1,
+    "generator_epoch_images": 1,
+    "generator_batch_size": 2,
+    "generator_num_validation_draws": 1,
+    "classifier_max_epochs": 1,
+    "classifier_batch_size": 4,
+    "classifier_epoch_images": 4,
+}
+RECIPES = [(), ("quick",), ("small",), ("paper",)]
+
+
+def chosen(*names):
+    """Overrides that belong to a stage; others would be refused."""
+    return {key: value for key, value in ONE_STEP.items() if key.startswith(names)}
+
+
+@pytest.fixture(scope="module", params=RECIPES, ids=lambda names: "".join(names) or "full_size")
+def data(request, tmp_path_factory):
+    """Recipe, folder and paths of patches and splits of ten simulated patients."""
+    folder, recipe = tmp_path_factory.mktemp("recipe"), request.param
+    phantom = {"phantom_num_subjects": 12, "phantom_matrix_size": [48, 48, 31], "phantom_lgg_fraction": 0.5}
+    run_stage("phantom", *recipe, output_dir=str(folder / "cohort"), **phantom)
+    cohort = {"cohort_path": str(folder / "cohort" / "cohort.json")}
+    run_stage("patches", *recipe, output_dir=str(folder / "patches"), **cohort, **small_images(recipe))
+    run_stage("splits", *recipe, output_dir=str(folder / "splits"), num_folds=2, **cohort)
+    paths = {
+        "patches_path": str(folder / "patches" / "patches.json"),
+        "splits_path": str(folder / "splits" / "splits.json"),
+    }
+    return recipe, folder, paths
+
+
+def small_images(recipe):
+    """Smaller patches for the full-size networks: 96 x 96 takes minutes a step on a CPU."""
+    return {"patch_size": [32, 32], "patch_spacing_mm": 3.0} if recipe in ((), ("paper",)) else {}
+
+
+@pytest.fixture(scope="module")
+def synthetic(data):
+    """Paths of one synthetic set for each method."""
+    recipe, folder, paths = data
+    made = {}
+    for method, overlays in {"ddpm": (), "ddpm_mi": ("mutual_information",)}.items():
+        name = None if recipe == ("small",) else "LGG"  # small trains one network for all classes
+        settings = {**paths, "fold": 0, "generator_class": name}
+        trained = folder / f"generator_{method}"
+        run_stage("train_generator", *overlays, *recipe, output_dir=str(trained), **settings, **chosen("generator"))
+        drawn = folder / f"synthetic_{method}"
+        settings = {**settings, "generator_class": "LGG", "num_images": 2}
+        # Full size and the paper draw with all steps of DDPM: ten of them here.
+        settings["num_train_timesteps"] = 10
+        settings["generator_path"] = str(trained / "model.pt")
+        steps = {} if recipe in ((), ("paper",)) else {"num_inference_steps": 2}
+        run_stage("generate", *recipe, output_dir=str(drawn), **settings, **steps, **small_images(recipe))
+        made[method] = str(drawn / "synthetic.json")
+    return made
+
+
+@pytest.mark.slow
+def test_generators_train_and_draw(data, synthetic):
+    recipe, folder, paths = data
+    for method, path in synthetic.items():
+        with open(path, encoding="utf-8") as stream:
+            content = json.load(stream)
+        assert content["provenance"]["method"] == method
+        assert len(content["training"]) == 2
+        run_stage(
+            "measure_images", *recipe, output_dir=str(folder / f"measures_{method}"), synthetic_path=path, **paths
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("setup", SETUPS)
+def test_classifiers_of_every_setup_train(data, synthetic, setup):
+    recipe, folder, paths = data
+    output_dir = folder / f"classifier_{setup}"
+    settings = {**paths, "fold": 0, "synthetic_paths": [synthetic[setup]] if setup in synthetic else []}
+    run_stage(
+        "train_classifier", f"setup_{setup}", *recipe, output_dir=str(output_dir), **settings, **chosen("classifier")
+    )
+    weights = torch.load(output_dir / "model.pt", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in weights.values())
