@@ -1,9 +1,10 @@
-"""The focal loss of the classifier, with its alpha spelled out a class."""
+"""What the classifier minimizes, and what its epoch is selected on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from monai.losses import FocalLoss
 from torch import Tensor
 
@@ -70,3 +71,18 @@ class ClassFocalLoss(FocalLoss):
         """
         per_class = super().forward(input, target.reshape(-1, 1))
         return per_class.sum(dim=1).mean()
+
+
+def brier_score(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean squared distance of the probabilities from the truth; lower is better, 0 to 2, (K - 1) / K for no idea.
+
+    Source: Brier 1950, "Verification of forecasts expressed in terms of probability". Unlike the focal loss it is
+    bounded: on a handful of selection subjects, one sure mistake does not outweigh many right answers.
+
+    Args:
+        logits: shape (B, K).
+        labels: shape (B,), integers in 0..K-1.
+    """
+    probabilities = logits.float().softmax(dim=1)
+    truth = torch.nn.functional.one_hot(labels.reshape(-1), logits.shape[1])
+    return (probabilities - truth).square().sum(dim=1).mean()

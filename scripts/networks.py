@@ -11,35 +11,40 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-# With these a ResNet has the keys, shapes and strides of torchvision's; MONAI's own default stem (stride 1) is another
-# network, four times slower.
-TORCHVISION_LAYOUT = {"conv1_t_stride": 2, "bias_downsample": False}
+Builder = Callable[[int, int, int, int], nn.Module]
 
 
-def _resnet(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    def build(spatial_dims: int, in_channels: int, num_classes: int, **options: Any) -> nn.Module:
-        settings = {**TORCHVISION_LAYOUT, **options}
-        return make(spatial_dims=spatial_dims, n_input_channels=in_channels, num_classes=num_classes, **settings)
-
-    return build
-
-
-def _densenet(make: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    def build(spatial_dims: int, in_channels: int, num_classes: int, **options: Any) -> nn.Module:
-        return make(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=num_classes, **options)
+def _resnet(make: Callable[..., nn.Module]) -> Builder:
+    def build(spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int) -> nn.Module:
+        return make(
+            spatial_dims=spatial_dims,
+            n_input_channels=in_channels,
+            num_classes=num_classes,
+            conv1_t_stride=stem_stride,
+            bias_downsample=False,  # has a bias in MONAI, has none in torchvision
+        )
 
     return build
 
 
-# Name -> function of (spatial_dims, in_channels, num_classes, **options). A new backbone is a line here.
-BACKBONES: dict[str, Callable[..., nn.Module]] = {
+def _densenet(make: Callable[..., nn.Module]) -> Builder:
+    def build(spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int) -> nn.Module:
+        if stem_stride != 2:
+            raise ValueError(f"stem_stride must be 2 for a DenseNet, got {stem_stride!r}; only ResNets can change it")
+        return make(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=num_classes)
+
+    return build
+
+
+# Name -> function of (spatial_dims, in_channels, num_classes, stem_stride). A new backbone is a line here.
+BACKBONES: dict[str, Builder] = {
     **{f"resnet{depth}": _resnet(getattr(nets, f"resnet{depth}")) for depth in (10, 18, 34, 50, 101, 152)},
     **{f"densenet{depth}": _densenet(getattr(nets, f"DenseNet{depth}")) for depth in (121, 169, 201)},
 }
 
 
 def create_backbone(
-    backbone: str, spatial_dims: int = 2, in_channels: int = 4, num_classes: int = 2, **options: Any
+    backbone: str, spatial_dims: int = 2, in_channels: int = 4, num_classes: int = 2, stem_stride: int = 2
 ) -> nn.Module:
     """Build a MONAI classification network by name.
 
@@ -48,7 +53,8 @@ def create_backbone(
         spatial_dims: 2 or 3.
         in_channels: modalities of the image.
         num_classes: length of the logits, K.
-        options: further arguments of the MONAI network, such as `conv1_t_stride` of a ResNet.
+        stem_stride: of the first convolution. 2 is torchvision's; 1, MONAI's own, is four times slower and sees finer
+            detail, which pays below about 64 pixels.
 
     Returns:
         Network from (B, C, *spatial) to logits (B, K).
@@ -58,14 +64,14 @@ def create_backbone(
     """
     if backbone not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
-    return BACKBONES[backbone](spatial_dims=spatial_dims, in_channels=in_channels, num_classes=num_classes, **options)
+    return BACKBONES[backbone](spatial_dims, in_channels, num_classes, stem_stride)
 
 
 class FoldEnsemble(nn.Module):
     """The classifiers of the folds as one network; with one member, that network itself.
 
     Training, evaluation and inference build this class, so a fold's `model.pt` and the ensemble's have one layout:
-    `members.0.`, `members.1.`, ...
+    `members.0.`, `members.1.`, ... and `stem_stride`.
 
     Args:
         backbone: key of `BACKBONES`.
@@ -73,8 +79,8 @@ class FoldEnsemble(nn.Module):
         spatial_dims: 2 or 3.
         in_channels: modalities of the image.
         num_classes: length of the logits, K.
+        stem_stride: stride of the first convolution; see `create_backbone`.
         pretrained_path: local torchvision-layout state dict to start every member from; None starts at random.
-        options: further arguments of the MONAI network; ResNets have the torchvision layout unless told otherwise.
 
     Raises:
         ValueError: if the backbone is unknown, `num_members` is not positive or the pretrained weights do not fit.
@@ -87,18 +93,20 @@ class FoldEnsemble(nn.Module):
         spatial_dims: int = 2,
         in_channels: int = 4,
         num_classes: int = 2,
+        stem_stride: int = 2,
         pretrained_path: str | None = None,
-        **options: Any,
     ) -> None:
         super().__init__()
         if num_members < 1:
             raise ValueError(f"num_members must be at least 1, got {num_members!r}; give one a fold")
         self.members = nn.ModuleList(
-            create_backbone(backbone, spatial_dims, in_channels, num_classes, **options) for _ in range(num_members)
+            create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride) for _ in range(num_members)
         )
+        # A stride leaves no trace in names and shapes: without this, weights would load into another network unnoticed.
+        self.register_buffer("stem_stride", torch.tensor(stem_stride))
         self.description = (
             f"FoldEnsemble of {num_members} x {backbone}, spatial_dims {spatial_dims}, in_channels {in_channels},"
-            f" num_classes {num_classes}"
+            f" num_classes {num_classes}, stem_stride {stem_stride}"
         )
         if pretrained_path is not None:
             for member in self.members:
@@ -156,10 +164,10 @@ def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Te
     """Put the state dicts of single-member ensembles into the state dict of their ensemble.
 
     Args:
-        member_state_dicts: one a fold, each with keys `members.0.*` only, all of one architecture.
+        member_state_dicts: one a fold, each of a `FoldEnsemble` with one member, all of one architecture.
 
     Returns:
-        State dict with keys `members.i.*`, in the given order; the tensors are shared, not copied.
+        State dict with keys `members.i.*` and `stem_stride`, in the given order; the tensors are shared, not copied.
 
     Raises:
         ValueError: if there is none, or one is not of a single member, or two are of different architectures.
@@ -168,9 +176,9 @@ def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Te
         raise ValueError("member_state_dicts must hold at least one state dict, got none; train a fold first")
     ensemble = {}
     for index, state_dict in enumerate(member_state_dicts):
-        if not all(key.startswith("members.0.") for key in state_dict):
+        if _num_members(state_dict) != 1:
             raise ValueError(
-                f"member_state_dicts[{index}] must have keys members.0.* only, got {sorted(state_dict)[-1]!r};"
+                f"member_state_dicts[{index}] must have one member, members.0.*, got {_num_members(state_dict)};"
                 " give the model.pt of one fold, not of an ensemble"
             )
         faults = _key_faults(member_state_dicts[0], state_dict)
@@ -231,7 +239,12 @@ def _key_faults(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[s
     ]
     missing = [f"{key} {_shape(expected[key])} is missing" for key in expected if key not in found]
     unexpected = [f"{key} {_shape(found[key])} is unexpected" for key in found if key not in expected]
-    return misshaped + missing[:2] + unexpected + missing[2:]
+    other_values = [
+        f"{key} is {int(found[key])} instead of {int(expected[key])}"
+        for key in ("stem_stride",)
+        if key in found and key in expected and int(found[key]) != int(expected[key])
+    ]
+    return other_values + misshaped + missing[:2] + unexpected + missing[2:]
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -251,6 +264,8 @@ def _likely_cause(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return f"weights of spatial_dims {len(stem) - 2}, the network has {len(own_stem) - 2}"
     if stem is not None and own_stem is not None and stem[1] != own_stem[1]:
         return f"weights of in_channels {stem[1]}, the network has {own_stem[1]}"
+    if _shape(found.get("stem_stride")) == () and int(found["stem_stride"]) != int(expected["stem_stride"]):
+        return f"weights of stem_stride {int(found['stem_stride'])}, the network has {int(expected['stem_stride'])}"
     return "weights of another num_classes or another width"
 
 
@@ -259,7 +274,7 @@ def _num_members(weights: Mapping[str, Any]) -> int:
 
 
 def _first(weights: Mapping[str, Any]) -> Any:
-    return next(iter(weights.values()))
+    return next((weights[key] for key in weights if key.startswith("members.")), None)
 
 
 def _layer_names(weights: Mapping[str, Any]) -> set[str]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from sklearn.metrics import brier_score_loss
 from torch.nn.functional import cross_entropy
 
-from scripts.classification_losses import ClassFocalLoss, focal_alpha
+from scripts.classification_losses import ClassFocalLoss, brier_score, focal_alpha
 
 
 def test_the_default_weighs_the_first_class_three_times_the_second() -> None:
@@ -39,3 +40,13 @@ def test_the_loss_is_the_published_formula() -> None:
     alpha = torch.tensor([0.75, 0.25])[labels]
     expected = (alpha * (1 - p) ** 2 * -p.log()).mean()
     assert torch.allclose(ClassFocalLoss()(logits, labels).double(), expected, atol=1e-6)
+
+
+def test_the_brier_score_of_two_classes_is_twice_that_of_scikit_learn() -> None:
+    logits, labels = torch.randn(9, 2), torch.arange(9) % 2
+    expected = 2 * brier_score_loss(labels.numpy(), logits.softmax(dim=1)[:, 1].numpy())
+    assert float(brier_score(logits, labels)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_brier_score_of_no_idea_depends_on_the_number_of_classes_only() -> None:
+    assert float(brier_score(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))) == pytest.approx(2 / 3)

@@ -81,9 +81,10 @@ def test_an_ensemble_is_no_member_of_an_ensemble() -> None:
         (FoldEnsemble("resnet10", in_channels=1), "in_channels 1, the network has 4"),
         (FoldEnsemble("resnet10", num_classes=3), "another num_classes"),
         (FoldEnsemble("resnet10", spatial_dims=3), "spatial_dims 3, the network has 2"),
+        (FoldEnsemble("resnet10", stem_stride=1), "stem_stride 1, the network has 2"),
         (create_backbone("resnet10"), "something else than a FoldEnsemble"),
     ],
-    ids=["backbone", "members", "channels", "classes", "dimensions", "bare"],
+    ids=["backbone", "members", "channels", "classes", "dimensions", "stride", "bare"],
 )
 def test_weights_of_another_network_are_refused_with_the_cause(
     other: torch.nn.Module, cause: str, strict: bool
@@ -111,6 +112,12 @@ def test_every_backbone_can_be_built(name: str) -> None:
 def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="resnet152, .*got 'resnet99'"):
         create_backbone("resnet99")
+
+
+def test_the_stem_stride_of_a_resnet_can_be_one_and_that_of_a_densenet_cannot() -> None:
+    assert tiny(stem_stride=1).members[0].conv1.stride == (1, 1)
+    with pytest.raises(ValueError, match="stem_stride must be 2 for a DenseNet, got 1"):
+        create_backbone("densenet121", stem_stride=1)
 
 
 def test_resnet152_has_the_keys_and_shapes_of_torchvision() -> None:

@@ -44,14 +44,14 @@ def test_a_training_writes_weights_curve_and_provenance(data: dict[str, Any], tm
     record, curve = read_provenance(tmp_path / "model.pt"), read_json(tmp_path / "metrics.json")
     fold = read_json(data["splits_path"])["folds"][0]
 
-    assert all(name.startswith("members.0.") for name in weights)
+    assert {name.split(".")[0] for name in weights} == {"members", "stem_stride"}
     assert record["setup"] == "real"
     assert record["fold"] == 0
     assert record["simulated"]
     assert record["subjects"] == sorted(hash_subject(subject) for subject in fold["train"])
     assert record["selection_subjects"] == sorted(hash_subject(subject) for subject in fold["inner"])
     assert [row["epoch"] for row in curve] == [1, 2]
-    assert {"loss", "selection_loss", "learning_rate"} <= set(curve[0])
+    assert {"loss", "selection_brier", "selection_loss", "learning_rate"} <= set(curve[0])
 
 
 def test_a_training_learns_to_tell_a_ring_from_a_blob(tmp_path: Path) -> None:
