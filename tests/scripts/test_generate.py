@@ -158,7 +158,7 @@ def test_a_generator_of_another_split_is_refused(tmp_path, generator):
 
 
 def test_a_training_killed_after_an_epoch_ends_with_the_same_files(tmp_path, patches, monkeypatch):
-    overrides = {**patches, "train#loss_function#mi_warmup_steps": 5, "generator_max_epochs": 3}
+    overrides = {**patches, "mi_warmup_steps": 5, "generator_max_epochs": 3}
     whole = train(tmp_path, "whole", "mutual_information", **overrides)
     killed_after = 2
 

@@ -33,12 +33,13 @@ def write_image(path: Path, volume: np.ndarray) -> str:
     return str(path)
 
 
-@pytest.mark.parametrize("name", ["train_generator", "generate"])
-def test_no_key_of_the_generator_configs_is_dead(name):
-    own = ConfigParser.load_config_files(config_files(name)[1:])
-    merged = ConfigParser.load_config_files(config_files(name))
+@pytest.mark.parametrize("names", [["train_generator"], ["train_generator", "mutual_information"], ["generate"]])
+def test_no_key_of_the_generator_configs_is_dead(names):
+    text = Path(config_files(names[-1])[-1]).read_text(encoding="utf-8")
+    own = {key for key in yaml.safe_load(text) if "#" not in key}
+    merged = ConfigParser.load_config_files(config_files(*names))
     referenced = set(re.findall(r"[@%](\w+)", yaml.safe_dump(merged)))
-    assert set(own) - referenced - ENTRY_POINTS == set()
+    assert own - referenced - ENTRY_POINTS == set()
 
 
 def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
@@ -46,7 +47,8 @@ def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
     plain.read_config(config_files("train_generator"))
     regularized.read_config(config_files("train_generator", "mutual_information"))
     changed = {key for key in regularized.get() if plain.get().get(key) != regularized.get()[key]}
-    assert changed == {"method", "denoise_weight", "mi_weight", "train"}
+    options = {key for key in changed if key.startswith("mi_")}
+    assert changed - options == {"method", "denoise_weight", "train"}
     before, after = plain.get()["train"], regularized.get()["train"]
     assert {key for key in after if before[key] != after[key]} == {"inferer", "loss_function"}
 
