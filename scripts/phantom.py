@@ -16,12 +16,13 @@ import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
+from scipy.stats.qmc import Halton
 
 from scripts.files import PathLike, atomic_path, read_json, write_json
 from scripts.progress import progress
 from scripts.relaxation_times import ContrastAgent, Tissue, relaxation_at
 from scripts.signal_equations import SEQUENCES, relaxation_with_contrast_agent, rician_magnitude
-from scripts.simulated_lesions import MASK_CODES, Lesion, LesionPlan, make_lesion, plan_lesion
+from scripts.simulated_lesions import MASK_CODES, MATCHED, Lesion, LesionPlan, make_lesion, plan_lesion
 from scripts.smooth_fields import Field, SmoothField
 from scripts.tissue_maps import TissueMaps, make_tissue_maps
 
@@ -108,7 +109,7 @@ def make_subject(
     grade = subject_grade(index, fraction, list(settings["grades"]))
     plan_rng, anatomy_rng, lesion_rng, scanner_rng = _generators(seed, site, index, 4)
     quantiles = matched_quantiles(seed, site, index, fraction, list(settings["grades"]))
-    plan = plan_lesion(plan_rng, settings["lesion_volume"], settings["grades"][grade], *quantiles)
+    plan = plan_lesion(plan_rng, settings["lesion_volume"], settings["grades"][grade], quantiles)
     # Nothing is computed where no brain reaches; half of the field of view is air.
     box = tuple(_within(axis, limit) for axis, limit in zip(axes_mm, BRAIN_LIMITS_MM, strict=True))
     axes_mm = [axis[part] for axis, part in zip(axes_mm, box, strict=True)]
@@ -133,13 +134,12 @@ def _embed(image: NDArray[np.int16], box: tuple[slice, ...], matrix_size: Sequen
     return whole
 
 
-def matched_quantiles(
-    seed: int, site: str, index: int, lgg_fraction: float, grades: Sequence[str]
-) -> tuple[float, float]:
-    """Quantiles of lesion volume and of style that fill [0, 1) evenly within a grade, however many subjects are made.
+def matched_quantiles(seed: int, site: str, index: int, lgg_fraction: float, grades: Sequence[str]) -> dict[str, float]:
+    """Quantiles of what the grades share, filling [0, 1) evenly within a grade however many subjects are made.
 
-    Without it, volume would tell the classes of a small cohort apart by chance. Source: the additive recurrence of
-    Roberts 2018, "The unreasonable effectiveness of quasirandom sequences", in two dimensions.
+    Without it, volume or place of the lesion would tell the classes of a small cohort apart by chance.
+
+    Source: the scrambled Halton sequence of Owen 2017, "A randomized Halton algorithm in R".
 
     Args:
         seed: seed of the cohort.
@@ -149,15 +149,12 @@ def matched_quantiles(
         grades: names of the grades.
 
     Returns:
-        Two numbers in [0, 1).
+        Name of what is drawn -> quantile in [0, 1).
     """
     grade = subject_grade(index, lgg_fraction, grades)
     rank = sum(subject_grade(earlier, lgg_fraction, grades) == grade for earlier in range(index))
-    starts = _generators(seed, f"{site}/{grade}", 0, 1)[0].random(2)
-    # The positive root of x^3 = x + 1 and its square.
-    steps = np.array([1.32471795724474602596, 1.75487766624669276005]) ** -1
-    volume, style = (starts + rank * steps) % 1
-    return float(volume), float(style)
+    sequence = Halton(len(MATCHED), scramble=True, rng=_generators(seed, f"{site}/{grade}", 0, 1)[0])
+    return dict(zip(MATCHED, sequence.fast_forward(rank).random(1)[0].tolist(), strict=True))
 
 
 def _site_settings(site: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -14,6 +14,7 @@ from scripts.smooth_fields import Field, SmoothField
 from scripts.tissue_maps import TissueMaps, step
 
 MASK_CODES = {"necrotic": 1, "edema": 2, "enhancing": 3}
+MATCHED = ("volume", "style", "azimuth", "height", "eccentricity")  # distributed alike in every grade
 MAX_RADIUS_MM = 62.0
 
 
@@ -63,11 +64,7 @@ class Lesion:
 
 
 def plan_lesion(
-    rng: np.random.Generator,
-    volume: Mapping[str, float],
-    grade: Mapping[str, Any],
-    volume_quantile: float,
-    style_quantile: float,
+    rng: np.random.Generator, volume: Mapping[str, float], grade: Mapping[str, Any], quantiles: Mapping[str, float]
 ) -> LesionPlan:
     """Draw place, size and style of a lesion.
 
@@ -75,25 +72,28 @@ def plan_lesion(
         rng: source of randomness.
         volume: `median_ml`, `log_std`, `min_ml`, `max_ml` of the whole lesion; the same for every grade.
         grade: `styles` (name -> probability) and ranges [low, high] of everything else.
-        volume_quantile: where in the distribution of volumes, in [0, 1).
-        style_quantile: where in the cumulated probabilities of the styles, in [0, 1).
+        quantiles: for each of `MATCHED`, where in its distribution this lesion lies, in [0, 1).
 
     Returns:
         The plan, independent of any grid.
     """
-    direction = rng.standard_normal(3)
-    direction /= np.linalg.norm(direction)
-    center = np.array([0.0, -2.0, 14.0]) + direction * rng.uniform(0.35, 0.68) * np.array([62, 76, 48])
-    center[0] += 10 * np.sign(center[0])
-    center[2] = max(center[2], -8.0)
-    normal = float(ndtri(np.clip(volume_quantile, 1e-6, 1 - 1e-6)))
+    normal = float(ndtri(np.clip(quantiles["volume"], 1e-6, 1 - 1e-6)))
     volume_ml = float(np.clip(volume["median_ml"] * np.exp(volume["log_std"] * normal), *_limits(volume)))
     axes = np.exp(rng.normal(0, 0.16, 3))
     rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     cumulated = np.cumsum(list(grade["styles"].values()))
-    style = list(grade["styles"])[int(np.searchsorted(cumulated / cumulated[-1], style_quantile, side="right"))]
+    style = list(grade["styles"])[int(np.searchsorted(cumulated / cumulated[-1], quantiles["style"], side="right"))]
     drawn = {name: float(rng.uniform(*limits)) for name, limits in grade.items() if name != "styles"}
-    return LesionPlan(center, volume_ml, axes / np.cbrt(axes.prod()), rotation, style, drawn)
+    return LesionPlan(_center(quantiles), volume_ml, axes / np.cbrt(axes.prod()), rotation, style, drawn)
+
+
+def _center(quantiles: Mapping[str, float]) -> NDArray[np.floating]:
+    """A point in white matter of either hemisphere, away from the midline and from the base of the brain."""
+    azimuth, height = 2 * np.pi * quantiles["azimuth"], 2 * quantiles["height"] - 1
+    direction = np.array([np.cos(azimuth), np.sin(azimuth), 0]) * np.sqrt(1 - height**2) + [0, 0, height]
+    reach = (0.35 + 0.33 * quantiles["eccentricity"]) * np.array([62.0, 76.0, 48.0])
+    center = np.array([0.0, -2.0, 14.0]) + direction * reach
+    return np.array([center[0] + 10 * np.sign(center[0]), center[1], max(center[2], -8.0)])
 
 
 def _limits(volume: Mapping[str, float]) -> tuple[float, float]:

@@ -67,6 +67,7 @@ def make_tissue_maps(
         Fractions of "wm", "gm", "deep_gm", "csf" and "blood".
     """
     scale = rng.normal(1.0, 0.035, 3)
+    vein_threshold = rng.uniform(0.5, 1.3)
     ventricle_scale = float(np.clip(rng.lognormal(0.0, 0.25), 0.6, 1.7))
     shape_field, fold_field, reach_field, inner_field, vein_field = (
         SmoothField(rng, spacing) for spacing in (45.0, 6.5, 25.0, 18.0, 9.0)
@@ -82,7 +83,7 @@ def make_tissue_maps(
     pial_mm = np.minimum(np.minimum(depth, reach), midline_mm)
     # Veins run in the sulci; the sagittal sinus along the upper edge of the fissure.
     sinus_mm = 4.0 - np.hypot(coordinates[0], depth - 3.0) - np.maximum(8.0 - coordinates[2], 0)
-    vein_mm = np.minimum(1.5 - np.minimum(reach, midline_mm), 5.0 * (vein_field(axes_mm) - 0.9))
+    vein_mm = np.minimum(1.5 - np.minimum(reach, midline_mm), 5.0 * (vein_field(axes_mm) - vein_threshold))
     wobble = 1.2 * inner_field(axes_mm)
     ventricle_mm = _union_depth(inner, VENTRICLES, ventricle_scale) + wobble
     deep_mm = _union_depth(inner, DEEP_GRAY_MATTER) + wobble
