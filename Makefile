@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 RUN := $(VENV)/bin/python -m monai.bundle run --config_file
 export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
+# Threads that wait give their core away: beside another program, spinning ones slow a two-core machine a hundredfold.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help demo study test test-fast lint types flatten clean
 .DELETE_ON_ERROR:

@@ -24,4 +24,5 @@ def run_stage(*names: str, **overrides: Any) -> ConfigWorkflow:
 
     A stage that is finished already raises `scripts.stages.AlreadyFinished`.
     """
-    return run_invocation(Invocation(tuple(config_files(*names)), overrides))
+    # One thread: the tests run side by side, and threads that wait for a busy core wait a hundred times longer.
+    return run_invocation(Invocation(tuple(config_files(*names)), {"num_threads": 1, **overrides}))

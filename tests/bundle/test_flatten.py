@@ -38,7 +38,7 @@ def test_a_changed_yaml_makes_the_flat_config_stale_until_it_is_written_again(tm
     shutil.copytree(ROOT / "configs", tmp_path / "configs")
     assert stale(tmp_path) == []
     inference = tmp_path / "configs" / "inference.yaml"
-    changed = inference.read_text(encoding="utf-8").replace("num_members: 5", "num_members: 3")
+    changed = inference.read_text(encoding="utf-8").replace("explanation: gradcam", "explanation: occlusion")
     inference.write_text(changed, encoding="utf-8")
     assert stale(tmp_path) == ["inference.json"]
     write_flat(tmp_path)

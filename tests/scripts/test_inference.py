@@ -193,7 +193,7 @@ def test_a_corrected_request_may_go_to_the_folder_of_the_failed_one(patient, wei
 
 
 def test_an_answer_is_not_overwritten_by_another_one(by_mask, patient, weights):
-    with pytest.raises(ValueError, match="pass --overwrite true"):
+    with pytest.raises(ValueError, match="pass --overwrite True"):
         ask(by_mask[0], weights, images=patient["images"], click=[20, 15, 10])
 
 
