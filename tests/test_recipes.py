@@ -51,33 +51,33 @@ def small_images(recipe):
 
 @pytest.fixture(scope="module")
 def synthetic(data):
-    """Paths of one synthetic set for each method."""
+    """Paths of one synthetic set of each class for each method, drawn by one network told the class."""
     recipe, folder, paths = data
+    common = {**paths, "fold": 0, "generator_condition": "label"}
     made = {}
     for method, overlays in {"ddpm": (), "ddpm_mi": ("mutual_information",)}.items():
-        name = None if recipe == ("small",) else "LGG"  # small trains one network for all classes
-        settings = {**paths, "fold": 0, "generator_class": name}
         trained = folder / f"generator_{method}"
-        run_stage("train_generator", *overlays, *recipe, output_dir=str(trained), **settings, **chosen("generator"))
-        drawn = folder / f"synthetic_{method}"
-        settings = {**settings, "generator_class": "LGG", "num_images": 2}
+        settings = {**common, "generator_class": None, "output_dir": str(trained)}
+        run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"))
         # Full size and the paper draw with all steps of DDPM: ten of them here.
-        settings["num_train_timesteps"] = 10
-        settings["generator_path"] = str(trained / "model.pt")
-        steps = {} if recipe in ((), ("paper",)) else {"num_inference_steps": 2}
-        run_stage("generate", *recipe, output_dir=str(drawn), **settings, **steps, **small_images(recipe))
-        made[method] = str(drawn / "synthetic.json")
+        steps = {"num_train_timesteps": 10, **({} if recipe in ((), ("paper",)) else {"num_inference_steps": 2})}
+        for name in ("LGG", "HGG"):
+            drawn = folder / f"synthetic_{name}_{method}"
+            settings = {**common, "generator_class": name, "num_images": 4, "output_dir": str(drawn)}
+            settings["generator_path"] = str(trained / "model.pt")
+            run_stage("generate", *recipe, **settings, **steps, **small_images(recipe))
+            made.setdefault(method, []).append(str(drawn / "synthetic.json"))
     return made
 
 
 @pytest.mark.slow
 def test_generators_train_and_draw(data, synthetic):
     recipe, folder, paths = data
-    for method, path in synthetic.items():
+    for method, (path, _) in synthetic.items():
         with open(path, encoding="utf-8") as stream:
             content = json.load(stream)
         assert content["provenance"]["method"] == method
-        assert len(content["training"]) == 2
+        assert len(content["training"]) == 4
         run_stage(
             "measure_images", *recipe, output_dir=str(folder / f"measures_{method}"), synthetic_path=path, **paths
         )
@@ -88,7 +88,7 @@ def test_generators_train_and_draw(data, synthetic):
 def test_classifiers_of_every_setup_train(data, synthetic, setup):
     recipe, folder, paths = data
     output_dir = folder / f"classifier_{setup}"
-    settings = {**paths, "fold": 0, "synthetic_paths": [synthetic[setup]] if setup in synthetic else []}
+    settings = {**paths, "fold": 0, "synthetic_paths": synthetic.get(setup, [])}
     run_stage(
         "train_classifier", f"setup_{setup}", *recipe, output_dir=str(output_dir), **settings, **chosen("classifier")
     )
