@@ -17,6 +17,7 @@ from scripts.configs import Invocation, refuse_unknown_keys
 from scripts.errors import explain_last
 from scripts.progress import progress
 from scripts.stages import Stage, current_invocation, invoked, run_invocation
+from scripts.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Study:
         num_folds: folds of every cohort.
         condition: "label" trains one generator for all classes, told which to draw; None one for each class.
         config_dir: folder of the config files.
+        num_workers: worker processes; 1 runs one stage after the other in this one. The numbers do not depend on it.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Study:
         num_folds: int,
         condition: str | None = None,
         config_dir: str = "configs",
+        num_workers: int = 1,
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
@@ -73,6 +76,7 @@ class Study:
         self.condition = condition
         self.num_folds = num_folds
         self.config_dir = Path(config_dir)
+        self.num_workers = num_workers
 
     def begin(self) -> None:
         """Check the settings of the study and of every stage before any work.
@@ -81,6 +85,8 @@ class Study:
             ValueError: if a setup needs a method that is not defined, or a key of the command line is unknown.
         """
         sys.excepthook = explain_last
+        if self.num_workers < 1:
+            raise ValueError(f"num_workers must be >= 1, got {self.num_workers!r}")
         for setup, method in self.setups.items():
             if method is not None and method not in self.methods:
                 raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
@@ -115,14 +121,17 @@ class Study:
         return [*before, self._report_stage(before)]
 
     def run(self) -> None:
-        """Run what is not finished, one stage after the other in this process, then print where the report is."""
-        plan = self.plan()
-        for planned in progress(plan, total=len(plan), description="study"):
-            try:
-                self.run_stage(planned)
-            except KeyboardInterrupt:
-                logger.warning("stopped in %s; the same command continues there", planned.name)
-                raise SystemExit(130) from None
+        """Run what is not finished, then print where the report is."""
+        try:
+            if self.num_workers > 1:
+                run_on_workers(self, current_invocation(), self.num_workers)
+            else:
+                plan = self.plan()
+                for planned in progress(plan, total=len(plan), description="study"):
+                    self.run_stage(planned)
+        except KeyboardInterrupt:
+            logger.warning("stopped; the same command continues")
+            raise SystemExit(130) from None
         print((self.study_dir / "report" / "summary.txt").read_text(encoding="utf-8"))
 
     def run_stage(self, planned: PlannedStage) -> bool:
@@ -134,8 +143,15 @@ class Study:
         invocation = self.invocation_of(planned)
         if _is_finished(invocation):
             return False
-        with _logged_to(self.study_dir / planned.name / "log.txt", invocation):
-            run_invocation(invocation)
+        log_path = self.study_dir / planned.name / "log.txt"
+        try:
+            with _logged_to(log_path, invocation):
+                run_invocation(invocation)
+        except Exception:
+            logger.error(
+                "stage %s failed; its log and the command that runs it alone are in %s", planned.name, log_path
+            )
+            raise
         return True
 
     def invocation_of(self, planned: PlannedStage) -> Invocation:
