@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 PathLike = str | os.PathLike[str]
+MIN_FREE_BYTES = 1 << 20  # below this a failed write is taken for a full disk
 
 
 @contextlib.contextmanager
@@ -27,7 +30,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         Temporary path with the same suffixes (".nii.gz", ".pt"), so that writers that look at them work.
 
     Raises:
-        OSError: whatever the write raised, naming `path` when the disk is full.
+        OSError: if the disk is full, naming `path`; otherwise whatever the write raised.
     """
     final = Path(path)
     final.parent.mkdir(parents=True, exist_ok=True)
@@ -37,6 +40,12 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, final)
+    except (OSError, RuntimeError) as error:
+        # torch.save says "unexpected pos" where the disk is full.
+        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(final.parent).free < MIN_FREE_BYTES:
+            message = f"no space left to write {final}; free some, then run the same command again"
+            raise OSError(errno.ENOSPC, message) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

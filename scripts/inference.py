@@ -198,7 +198,7 @@ class AnswerStage(Stage):
         """Begin as any stage does, but a request that failed does not stand in the way of the corrected one."""
         record = self.output_dir / RECORD
         if record.is_file() and not read_json(record).get("finished"):
-            record.unlink()
+            self.overwrite = True
         super().begin()
 
 

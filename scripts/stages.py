@@ -32,8 +32,11 @@ logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = ("initialize", "run", "finalize")
 RECORD = "stage.json"
-# Where things lie and what they run on does not change what comes out; the content of inputs is hashed instead.
-PLACE = re.compile(r"(_dir|_dirs|_path|_paths|_root)$|^(device|overwrite|imports|stage)$")
+# Where things lie, and how the work is cut, does not change what comes out; the content of inputs is hashed instead.
+PLACE = re.compile(
+    r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
+    r"|^(device|overwrite|imports|stage|num_workers)$"
+)
 NOT_OUTPUT = re.compile(r"^(\.|checkpoints/|events/|(stage\.json|config\.yaml|log\.txt)$)|/\.")
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")
 
@@ -43,6 +46,10 @@ _locks: dict[Path, IO[str]] = {}
 
 class AlreadyFinished(SystemExit):
     """The stage was finished before with these settings: nothing is left to do, and the exit status is 0."""
+
+    def __init__(self, output_dir: Path) -> None:
+        super().__init__(0)
+        logger.warning("%s is finished with these settings, nothing to do", output_dir)
 
 
 def run_invocation(invocation: Invocation) -> ConfigWorkflow:
@@ -102,7 +109,7 @@ class Stage:
         self._started = time.monotonic()
 
     def identity(self) -> dict[str, Any]:
-        """Return what the outputs depend on: settings, input hashes, threads and the code that is reached.
+        """Return what the outputs depend on: settings, input hashes, threads, kind of device and the code reached.
 
         Raises:
             FileNotFoundError: if an input is missing.
@@ -111,9 +118,10 @@ class Stage:
         config = reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
         return {
             "settings": {key: value for key, value in config.items() if not PLACE.search(key)},
-            "inputs": [None if path is None else input_hash(path) for path in self.inputs],
+            "inputs": [None if path is None else self._input_hash(path) for path in self.inputs],
             "num_threads": self.num_threads,
             "seed": self.seed,
+            "device": device_type(config.get("device")),
             "code": code_hash(target_modules(config)),
         }
 
@@ -131,7 +139,7 @@ class Stage:
 
         Raises:
             AlreadyFinished: if there is nothing left to do.
-            ValueError: if the folder holds results of other settings and `overwrite` is false.
+            ValueError: if the folder holds results of other settings and `overwrite` is false, or files of somebody else.
             RuntimeError: if another process works in this folder.
         """
         sys.excepthook = explain_last
@@ -141,9 +149,12 @@ class Stage:
         self.output_dir.mkdir(parents=True, exist_ok=True)
         _lock(self.output_dir)
         if self.is_finished():
-            raise AlreadyFinished(f"{self.output_dir} is finished with these settings, nothing to do") from None
+            raise AlreadyFinished(self.output_dir)
         identity = self.identity()
+        self._refuse_other_files()
         self._refuse_other_settings(identity)
+        for leftover in self.output_dir.rglob(".partial-*"):
+            leftover.unlink()
         self._write_record(identity, finished=False)
         if invocation is not None:
             write_text(self.output_dir / "config.yaml", yaml.safe_dump(invocation.merged(), sort_keys=False))
@@ -188,18 +199,33 @@ class Stage:
             if not NOT_OUTPUT.search(name)
         }
 
+    def _input_hash(self, path: str) -> str:
+        # A listing that a stage makes of its source in its own folder must not count the outputs beside it.
+        return sha256_file(path) if Path(path).parent == self.output_dir else input_hash(path)
+
+    def _refuse_other_files(self) -> None:
+        # What is not ours must never be taken for an output, nor be emptied with them later.
+        strangers = [path.name for path in self.output_dir.iterdir() if not NOT_OUTPUT.search(path.name)]
+        if strangers and not self._record():
+            raise ValueError(
+                f"{self.output_dir} must be new or hold a run, got a folder with {', '.join(sorted(strangers)[:5])};"
+                " choose an output_dir of its own for each stage"
+            )
+
     def _refuse_other_settings(self, identity: Mapping[str, Any]) -> None:
         record = self._record()
-        if not record or record["key"] == key_of(identity) and not record["finished"]:
+        # A folder of the same key is continued, even if an output was lost.
+        if not record or record["key"] == key_of(identity):
             return
-        if record["key"] != key_of(identity) and not self.overwrite:
+        if not self.overwrite:
             raise ValueError(
                 f"{self.output_dir} must be empty or hold a run of these settings, got one that differs in"
                 f" {', '.join(differences(record['identity'], identity))}; choose another output_dir,"
                 " or pass --overwrite True to empty this one"
             )
-        for path in self.output_dir.iterdir():
-            if path.name != ".lock":
+        # The record goes last: a kill in between must find what the rest belongs to.
+        for path in sorted(self.output_dir.iterdir(), key=lambda path: path.name == RECORD):
+            if path.name not in (".lock", "log.txt"):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -224,7 +250,16 @@ def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str
     """Name the settings in which two identities differ, then "inputs", "code", "seed" or "num_threads"."""
     old, new = before["settings"], after["settings"]
     settings = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
-    return settings + [key for key in ("inputs", "code", "seed", "num_threads") if before[key] != after[key]]
+    others = ("inputs", "code", "seed", "num_threads", "device")
+    return settings + [key for key in others if before.get(key) != after.get(key)]
+
+
+def device_type(device: Any) -> str | None:
+    """Return "cpu" or "cuda" of a config's `device`, which may be an expression; the two draw other random numbers."""
+    if device is None:
+        return None
+    text = str(device)
+    return ("cuda" if torch.cuda.is_available() else "cpu") if text.startswith("$") else text.partition(":")[0]
 
 
 def target_modules(config: Mapping[str, Any]) -> set[str]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from monai.bundle import ConfigParser
 
 from scripts.configs import Invocation, refuse_unknown_keys
@@ -90,11 +91,16 @@ class Study:
         for setup, method in self.setups.items():
             if method is not None and method not in self.methods:
                 raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
+        same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
+        if same:
+            raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
         invocation = current_invocation()
         if invocation is not None:
             stage_files = [path for planned in self.plan() for path in self.invocation_of(planned).config_files]
-            every = (*dict.fromkeys([*invocation.config_files, *sorted(set(stage_files))]),)
-            refuse_unknown_keys(Invocation(_overlays_last(every), invocation.overrides))
+            recipes = self._recipes(invocation)
+            known = [path for path in dict.fromkeys([*invocation.config_files, *stage_files]) if path not in recipes]
+            keys = {key: None for path in recipes for key in _own_keys(path)}
+            refuse_unknown_keys(Invocation(_overlays_last(known), {**keys, **invocation.overrides}))
 
     def plan(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.
@@ -161,7 +167,7 @@ class Study:
         line goes to every stage that knows its key.
         """
         own = current_invocation() or Invocation(())
-        recipes = [path for path in own.config_files if Path(path).stem not in ("common", "study")]
+        recipes = self._recipes(own)
         names = ("common", planned.config, *planned.overlays)
         files = tuple(str(self.config_dir / f"{name}.yaml") for name in names)
         known = _top_level_keys(files)
@@ -169,9 +175,16 @@ class Study:
         # The study owns its folder: a stage of other settings in it is made anew.
         return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
 
+    def _recipes(self, invocation: Invocation) -> list[str]:
+        return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]
+
     def _data_stages(self, cohort: str) -> list[PlannedStage]:
         overrides = dict(self.cohorts[cohort])
-        source = PlannedStage(f"{cohort}/cohort", overrides.pop("config"), (), self._to(f"{cohort}/cohort", overrides))
+        config = overrides.pop("config")
+        if config == "cohort":
+            # Two tables may both be called patients.csv.
+            overrides.setdefault("cohort_name", cohort)
+        source = PlannedStage(f"{cohort}/cohort", config, (), self._to(f"{cohort}/cohort", overrides))
         patches = {"cohort_path": self._path(source.name, "cohort.json")}
         splits = {"cohort_path": patches["cohort_path"]}
         return [
@@ -261,6 +274,11 @@ def _is_finished(invocation: Invocation) -> bool:
     with invoked(invocation):
         stage: Stage = parser.get_parsed_content("stage")
         return stage.is_finished()
+
+
+def _own_keys(path: str) -> list[str]:
+    # Not merged: an overlay of single nodes ("train#inferer") cannot be read without its base.
+    return [str(key).lstrip("+") for key in yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}]
 
 
 def _top_level_keys(files: Sequence[str]) -> set[str]:

@@ -84,6 +84,16 @@ def test_every_target_of_ours_exists(names):
     assert {name for name in modules if not (ROOT / "scripts" / f"{name}.py").is_file()} == set()
 
 
+@pytest.mark.parametrize("names", STAGES.values(), ids=STAGES.keys())
+def test_every_file_that_a_stage_reads_is_among_its_inputs(names):
+    config = reachable(merged(names), ENTRY_POINTS)
+    paths = {key for key in config if re.search(r"_paths?$", key)} - {"metadata_path"}
+    stage = config.get("stage", {})
+    named = references([stage.get("inputs", []), stage.get("weights_path", "")])
+    followed = named.union(*(references(config[name]) for name in named if name in config))
+    assert paths - followed == set()
+
+
 def test_every_key_of_common_is_read_by_some_stage():
     read = set().union(*(reachable(merged(names), ENTRY_POINTS) for names in STAGES.values()))
     assert own_keys("common") - read - LOOKED_UP == set()
@@ -121,3 +131,12 @@ def test_no_program_hides_in_a_string(path):
         if expression:
             assert not re.search(r"\b(lambda|for|print|glob|import os|open)\b", expression[1]), line
             assert len(expression[1]) <= 90, line
+
+
+@pytest.mark.parametrize("key", ["synthetic_ratio", "synthetic_balance"])
+def test_one_key_sets_how_many_synthetic_images_are_generated_and_how_many_are_used(key):
+    for stage, reader in (("generate", "generation"), ("train_classifier+ddpm", "data")):
+        merged = Invocation(tuple(config_files(*STAGES[stage])), {key: 2}).merged()
+        reads = merged[reader].get(key, merged[reader].get(key.removeprefix("synthetic_")))
+        assert (reads, merged[key]) == (f"@{key}", 2)
+    assert key in own_keys("common")

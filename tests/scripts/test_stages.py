@@ -8,7 +8,7 @@ import torch
 from scripts import stages
 from scripts.configs import Invocation
 from scripts.files import read_json, sha256_file
-from scripts.stages import AlreadyFinished, Stage, code_hash, input_hash, invoked, target_modules
+from scripts.stages import AlreadyFinished, Stage, code_hash, device_type, input_hash, invoked, target_modules
 
 
 @pytest.fixture
@@ -32,13 +32,14 @@ def make(config, overrides=(), run=True, **arguments):
     return folder
 
 
-def test_a_finished_stage_is_not_run_again(config):
+def test_a_finished_stage_is_not_run_again_and_says_so(config, caplog):
     folder = make(config)
     outputs = read_json(folder / "stage.json")["outputs"]
     assert outputs == {"result.txt": {"bytes": 6, "sha256": sha256_file(folder / "result.txt")}}
-    with pytest.raises(AlreadyFinished, match="nothing to do") as stop:
+    with pytest.raises(AlreadyFinished) as stop:
         make(config)
-    assert not isinstance(stop.value.code, int)
+    assert stop.value.code == 0
+    assert "nothing to do" in caplog.text
 
 
 def test_the_end_drops_checkpoints_and_an_unfinished_stage_keeps_them(config):
@@ -93,6 +94,49 @@ def test_a_lost_output_makes_the_stage_unfinished(config):
     (folder / "result.txt").unlink()
     make(config)
     assert (folder / "result.txt").exists()
+
+
+def test_a_folder_of_somebody_else_is_refused_and_left_alone(config):
+    (config.parent / "out").mkdir()
+    (config.parent / "out" / "patients.csv").write_text("subject_id")
+    with pytest.raises(ValueError, match=r"must be new or hold a run, got a folder with patients\.csv"):
+        make(config, overwrite=True)
+    assert [path.name for path in (config.parent / "out").iterdir() if path.name != ".lock"] == ["patients.csv"]
+
+
+def test_a_kill_while_a_folder_is_emptied_does_not_mix_old_and_new(config, monkeypatch):
+    folder = make(config)
+    (folder / "zzz.txt").write_text("old")
+
+    def killed(path, missing_ok=False):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.unlink", killed)
+        with pytest.raises(KeyboardInterrupt):
+            make(config, overrides={"lr": 2}, overwrite=True)
+    assert (folder / "stage.json").exists()
+    make(config, overrides={"lr": 2}, overwrite=True)
+    assert not (folder / "zzz.txt").exists()
+
+
+def test_a_listing_in_the_own_folder_does_not_count_the_outputs(config):
+    for attempt in range(2):
+        with invoked(Invocation((str(config),))):
+            (config.parent / "out").mkdir(exist_ok=True)
+            (config.parent / "out" / ".listing").write_text("files")
+            stage = Stage(str(config.parent / "out"), inputs=[str(config.parent / "out" / ".listing")])
+            if attempt:
+                assert stage.is_finished()
+            else:
+                stage.begin()
+                (config.parent / "out" / "cohort.json").write_text("{}")
+                stage.end()
+
+
+@pytest.mark.parametrize(("device", "kind"), [("cuda:1", "cuda"), ("cpu", "cpu"), (None, None)])
+def test_the_kind_of_device_counts_and_its_number_does_not(device, kind):
+    assert device_type(device) == kind
 
 
 def test_a_second_process_is_kept_out(config):

@@ -92,6 +92,19 @@ def test_a_misspelt_override_is_refused_before_any_work(study):
         study.begin()
 
 
+def test_a_misspelt_key_of_an_overlay_is_refused(study, tmp_path):
+    (tmp_path / "mine.yaml").write_text("generator_max_epoch: 20\ntrain#trainer#max_epochs: 3\n")
+    files = (*config_files("study"), str(tmp_path / "mine.yaml"))
+    with invoked(Invocation(files)), pytest.raises(ValueError, match="did you mean generator_max_epochs"):
+        study.begin()
+
+
+def test_the_same_patients_twice_are_refused(study):
+    study.cohorts["c"] = dict(study.cohorts["a"])
+    with pytest.raises(ValueError, match="cohorts must differ, got the same patients as a and c"):
+        study.begin()
+
+
 def test_a_setup_of_an_unknown_method_is_refused(study):
     study.setups["gan"] = "gan"
     with pytest.raises(ValueError, match=r"setups\.gan must name one of methods"):
