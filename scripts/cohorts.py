@@ -12,7 +12,7 @@ from typing import Any
 
 from scripts.cohort_layouts import Found, Subject, detect_layout, find_brats, find_decathlon, source_files
 from scripts.cohort_tables import find_table
-from scripts.files import write_json, write_text
+from scripts.files import sha256_file, write_json, write_text
 from scripts.mask_codes import MaskCodes, decide_mask_codes
 from scripts.name_lists import some_names
 from scripts.progress import progress
@@ -37,11 +37,13 @@ class Reading:
         problems: one sentence each.
         mask_codes: codes in the mask; None without a mask, or where it could not be read.
         hashes: file or channel -> sha256 of its voxels.
+        contents: `sha256` or `file_stamp` -> modality, `image` or `mask` -> what tells this file from a corrected one.
     """
 
     problems: list[str] = field(default_factory=list)
     mask_codes: list[int] | None = None
     hashes: dict[str, str] = field(default_factory=dict)
+    contents: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def scan_cohort(
@@ -107,7 +109,9 @@ def scan_cohort(
         "mask_codes_reason": reason,
         "checked_voxels": check_voxels,
         **found.notes,
-        "subjects": [_entry(subject, own[i], path.parent) for i, subject in enumerate(found.subjects)],
+        "subjects": [
+            _entry(subject, own[i], path.parent) | readings[i].contents for i, subject in enumerate(found.subjects)
+        ],
         "left_out": left_out,
     }
     write_json(path, cohort)
@@ -252,7 +256,17 @@ def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool) 
         reading.mask_codes = _try(reading, find_mask_codes, subject.mask)
     for path in images.values() if check_voxels else ():
         reading.hashes.update(_try(reading, check_image, path, channels) or {})
+    if not reading.problems:
+        reading.contents = _contents(grids, check_voxels)
     return reading
+
+
+def _contents(paths: Mapping[str, Path], check_voxels: bool) -> dict[str, dict[str, str]]:
+    """What changes with a file, its header included; without reading it, size and date must do."""
+    if check_voxels:
+        return {"sha256": {kind: sha256_file(path) for kind, path in paths.items()}}
+    facts = {kind: path.stat() for kind, path in paths.items()}
+    return {"file_stamp": {kind: f"{stat.st_size} {stat.st_mtime_ns}" for kind, stat in facts.items()}}
 
 
 def _try(reading: Reading, check: Any, *arguments: Any) -> Any:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 
+import nibabel as nib
 import numpy as np
 import pytest
 
@@ -259,6 +260,25 @@ def test_nan_constant_and_empty_volumes_are_told_together(brats_2018, tmp_path):
 def test_voxels_of_images_are_not_read_if_not_asked_for(brats_2018, tmp_path):
     save(brats_2018 / "HGG/Brats18_2013_10_1/Brats18_2013_10_1_t2.nii.gz", np.zeros(SHAPE, np.int16))
     assert scan(brats_2018, tmp_path, check_voxels=False)["checked_voxels"] is False
+
+
+@pytest.mark.parametrize("check_voxels", [True, False])
+@pytest.mark.parametrize("kind", ["t2", "seg"])
+def test_a_corrected_file_changes_the_entry_of_its_subject_alone(brats_2018, tmp_path, kind, check_voxels):
+    before = by_id(scan(brats_2018, tmp_path, check_voxels=check_voxels))
+    changed = mask([1, 2, 2, 4]) if kind == "seg" else image("corrected")
+    save(brats_2018 / f"HGG/Brats18_2013_10_1/Brats18_2013_10_1_{kind}.nii.gz", changed)
+    after = by_id(scan(brats_2018, tmp_path, check_voxels=check_voxels))
+    assert {name for name in before if before[name] != after[name]} == {"Brats18_2013_10_1"}
+
+
+def test_a_corrected_header_alone_changes_the_entry_too(brats_2018, tmp_path):
+    before = by_id(scan(brats_2018, tmp_path))["Brats18_2013_10_1"]
+    for path in (brats_2018 / "HGG/Brats18_2013_10_1").iterdir():
+        nib.save(nib.Nifti1Image(np.asanyarray(nib.load(path).dataobj), np.diag([2, 1, 1, 1])), path)
+    after = by_id(scan(brats_2018, tmp_path))["Brats18_2013_10_1"]
+    assert set(before["sha256"]) == {"t1n", "t1c", "t2w", "t2f", "mask"}
+    assert all(before["sha256"][kind] != after["sha256"][kind] for kind in before["sha256"])
 
 
 def test_a_subject_twice_is_refused(brats_2018, tmp_path):
