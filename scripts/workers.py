@@ -31,6 +31,7 @@ def run_on_workers(study: Study, invocation: Invocation | None, num_workers: int
         Exception: the error of the first stage that failed; the stages that do not need it may have run.
     """
     plan = study.plan()
+    logging.getLogger("distributed").setLevel(logging.ERROR)
     # Daemonic processes cannot start the workers of a data loader.
     with (
         dask.config.set({"distributed.worker.daemon": False}),
