@@ -57,7 +57,8 @@ class ClassifierData:
     ) -> None:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
-        self.synthetic_sets = [load_synthetic_set(path, held_out, use) for path in synthetic_paths]
+        only_select = selecting_subjects(splits_path, fold)
+        self.synthetic_sets = [load_synthetic_set(path, held_out, use, only_select) for path in synthetic_paths]
         self._refuse_other_method(synthetic_paths, synthetic_method)
         self.real: Items = load_part(patches_path, splits_path, fold, "train", self.classes, require_labels=True)
         self.selection: Items = load_part(patches_path, splits_path, fold, "inner", self.classes, require_labels=True)
@@ -91,7 +92,11 @@ class ClassifierData:
             cohorts=[patches["name"], *(record["cohort"] for record in records)],
             subjects=[item["subject_id"] for item in self.real],
             hashed_subjects=set().union(*(seen_subjects(record, "synthetic set", False) for record in records)),
-            selection_subjects=hash_subjects(item["subject_id"] for item in self.selection),
+            selection_subjects=sorted(
+                {*hash_subjects(item["subject_id"] for item in self.selection)}.union(
+                    *(record.get("selection_subjects", ()) for record in records)
+                )
+            ),
             simulated=bool(patches["simulated"]),
             fold=self.fold,
             synthetic=[record["weights_sha256"] for record in records],
@@ -201,6 +206,12 @@ def held_out_subjects(splits_path: str, fold: int) -> set[str]:
     splits = load_splits(splits_path)
     test, validation, inner = (set(part_subjects(splits, fold, part)) for part in ("test", "validation", "inner"))
     return test | (validation - inner)
+
+
+def selecting_subjects(splits_path: str, fold: int) -> set[str]:
+    """Return the ids that select a fold's networks and validate them too; none unless `selection` is `validation`."""
+    splits = load_splits(splits_path)
+    return set(part_subjects(splits, fold, "validation")) & set(part_subjects(splits, fold, "inner"))
 
 
 def synthetic_limits(

@@ -137,7 +137,7 @@ class SyntheticSet:
         }
 
     def _set_provenance(self) -> dict[str, Any]:
-        copied = ("method", "fold", "weights_sha256", "subjects", "selected_on", "simulated")
+        copied = ("method", "fold", "weights_sha256", "subjects", "selection_subjects", "simulated")
         return {
             "cohort": self.provenance["cohorts"][0],
             **{key: self.provenance[key] for key in copied},

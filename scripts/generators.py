@@ -245,7 +245,7 @@ class GeneratorRecord:
             method=self.method,
             class_name=self.class_name,
             condition=self.condition,
-            selected_on=hash_subjects(self.selection.subject_ids),
+            selection_subjects=hash_subjects(self.selection.subject_ids),
             class_counts=class_counts(self.patches_path, self.splits_path, self.fold),
             image_shape=list(self.training.images.shape[1:]),
         )

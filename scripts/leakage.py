@@ -57,13 +57,17 @@ def refuse_leakage(seen: Iterable[str], held_out: Iterable[str], origin: str, us
         )
 
 
-def load_synthetic_set(path: str | Path, held_out: Iterable[str], use: str) -> dict[str, Any]:
+def load_synthetic_set(
+    path: str | Path, held_out: Iterable[str], use: str, only_select: Iterable[str] = ()
+) -> dict[str, Any]:
     """Read `synthetic.json` for training, if its generator saw none of the held-out subjects.
 
     Args:
         path: `synthetic.json`.
         held_out: subject ids of validation and test.
         use: see `refuse_leakage`.
+        only_select: ids of subjects that may have chosen the generator's epoch but not trained it: the validation part
+            of splits made with `selection: validation`.
 
     Returns:
         Content of the file; `training` has absolute image paths.
@@ -75,5 +79,7 @@ def load_synthetic_set(path: str | Path, held_out: Iterable[str], use: str) -> d
     folder = Path(path).resolve().parent
     images = [{**entry, "image": str(folder / entry["image"])} for entry in content["training"]]
     origin = f"{images[0]['image']} (of {path})" if images else str(path)
-    refuse_leakage(seen_subjects(content.get("provenance"), str(path)), held_out, origin, use)
+    provenance = content.get("provenance")
+    refuse_leakage(seen_subjects(provenance, str(path)), held_out, origin, use)
+    refuse_leakage(seen_subjects(provenance, str(path), with_selection=False), only_select, origin, use)
     return {**content, "training": images}

@@ -42,7 +42,7 @@ def write_provenance(
         fold: fold whose training part it was; None if it was no fold.
         synthetic: hashes of the weights behind synthetic images trained on.
         hashed_subjects: hashes of further subjects, such as those behind synthetic images or other weights.
-        details: what else to record: `method`, `setup`, `selected_on` (hashed subjects that chose the epoch)...
+        details: what else to record: `method`, `setup`, `selection_subjects` (hashed, chose the epoch)...
 
     Returns:
         Path of the file written.

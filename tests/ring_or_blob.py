@@ -95,6 +95,7 @@ def write_synthetic(
     num_channels: int = 2,
     size: Sequence[int] = (32, 32),
     method: str = "ddpm",
+    selection_subjects: Sequence[str] = (),
 ) -> str:
     """Write `synthetic.json` of one class whose generator saw `subjects`; return its path."""
     random = np.random.RandomState(99 + label)
@@ -109,6 +110,7 @@ def write_synthetic(
         "fold": 0,
         "weights_sha256": f"weights of {label}",
         "subjects": hash_subjects(subjects),
+        "selection_subjects": hash_subjects(selection_subjects),
         "simulated": True,
     }
     write_json(folder / "synthetic.json", {"provenance": provenance, "training": entries})

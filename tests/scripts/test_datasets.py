@@ -22,6 +22,7 @@ from scripts.datasets import (
 )
 from scripts.files import read_json, write_json
 from scripts.leakage import LeakageError
+from scripts.provenance import hash_subjects, read_provenance
 from tests.ring_or_blob import GRADES, write_image, write_patches, write_splits, write_synthetic
 
 
@@ -82,6 +83,34 @@ def test_a_generator_may_know_training_and_inner_subjects(paths: dict[str, Any],
     fold = read_json(paths["splits_path"])["folds"][0]
     sets = [write_synthetic(tmp_path / str(label), label, fold["train"] + fold["inner"]) for label in (0, 1)]
     assert len(data(paths, synthetic_paths=sets, synthetic_method="ddpm").training) == 12
+
+
+def test_splits_that_select_on_validation_still_refuse_a_generator_trained_on_it(
+    paths: dict[str, Any], tmp_path: Path
+) -> None:
+    splits = read_json(paths["splits_path"])
+    fold = splits["folds"][0]
+    fold["inner"] = fold["validation"]
+    write_json(paths["splits_path"], {**splits, "selection": "validation"})
+    values = {"synthetic_method": "ddpm", "synthetic_ratio": 0}
+    selected = write_synthetic(tmp_path / "s", 0, fold["train"], selection_subjects=fold["validation"])
+    data(paths, synthetic_paths=[selected], **values)
+    trained = write_synthetic(tmp_path / "t", 0, [fold["train"][0], fold["validation"][0]])
+    with pytest.raises(LeakageError, match=re.escape(fold["validation"][0])):
+        data(paths, synthetic_paths=[trained], **values)
+
+
+def test_subjects_that_selected_a_generator_stay_on_the_record_of_the_classifier(
+    paths: dict[str, Any], tmp_path: Path
+) -> None:
+    fold = read_json(paths["splits_path"])["folds"][0]
+    own, others = fold["train"][0], fold["train"][1:3]
+    synthetic = write_synthetic(tmp_path / "s", 0, [own], selection_subjects=others)
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    values = {"synthetic_paths": [synthetic], "synthetic_method": "ddpm", "synthetic_ratio": 0}
+    data(paths, **values).record(str(tmp_path / "model.pt"), "ddpm")
+    record = read_provenance(tmp_path / "model.pt")
+    assert record["selection_subjects"] == hash_subjects([*fold["inner"], *others])
 
 
 def test_synthetic_images_of_another_method_than_the_setup_are_refused(paths: dict[str, Any], tmp_path: Path) -> None:

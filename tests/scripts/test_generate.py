@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from scripts.datasets import ClassifierData
 from scripts.files import read_json, sha256_file, write_json
+from scripts.leakage import LeakageError
 from scripts.provenance import hash_subject
 from scripts.resume import Resumption
 from tests.helpers import run_stage
@@ -155,6 +157,23 @@ def test_a_generator_of_another_split_is_refused(tmp_path, generator):
     strangers = write_tiny_patches(tmp_path / "patches", classes=("LGG", "other"), subjects_per_class=7, seed=1)
     message = refusal_of(generate, tmp_path, "set", generator, fold=0, classes={"LGG": 0, "other": 1}, **strangers)
     assert "training part of fold 0" in message
+
+
+def test_images_of_a_generator_selected_on_validation_are_kept_from_a_classifier_validated_there(tmp_path, patches):
+    model = train(tmp_path, "generator", generator_selection="validation", generator_max_epochs=1, **patches)
+    folder = generate(tmp_path, "set", model, fold=0, **patches)
+    splits = read_json(patches["splits_path"])
+    validation = [name for name in splits["folds"][0]["validation"] if name.startswith("LGG")]
+    provenance = read_json(folder / "synthetic.json")["provenance"]
+    assert provenance["selection_subjects"] == sorted(hash_subject(name) for name in validation)
+
+    settings = {"fold": 0, "classes": {"LGG": 0, "HGG": 1}, "synthetic_method": "ddpm", "synthetic_ratio": 0}
+    sets = {"synthetic_paths": [str(folder / "synthetic.json")]}
+    with pytest.raises(LeakageError, match=validation[0]):
+        ClassifierData(**patches, **settings, **sets)
+    splits["folds"][0]["inner"] = splits["folds"][0]["validation"]
+    write_json(tmp_path / "paper.json", {**splits, "selection": "validation"})
+    ClassifierData(**{**patches, "splits_path": str(tmp_path / "paper.json")}, **settings, **sets)
 
 
 def test_a_training_killed_after_an_epoch_ends_with_the_same_files(tmp_path, patches, monkeypatch):

@@ -28,13 +28,17 @@ def test_a_set_that_knows_a_held_out_subject_is_refused_by_file_and_subject(
 
 
 def test_a_subject_that_only_selected_the_generator_counts_as_seen(tmp_path: Path) -> None:
-    path = write_synthetic(tmp_path, 0, ["a"])
-    content = read_json(path)
-    content["provenance"]["selection_subjects"] = [hash_subject("b")]
-    write_json(path, content)
+    path = write_synthetic(tmp_path, 0, ["a"], selection_subjects=["b"])
     with pytest.raises(LeakageError, match=": b;"):
         load_synthetic_set(path, ["b"], "validation")
-    assert seen_subjects(content["provenance"], path, with_selection=False) == {hash_subject("a")}
+    assert seen_subjects(read_json(path)["provenance"], path, with_selection=False) == {hash_subject("a")}
+
+
+def test_a_subject_that_may_select_may_not_train(tmp_path: Path) -> None:
+    path = write_synthetic(tmp_path, 0, ["a"], selection_subjects=["b"])
+    load_synthetic_set(path, ["c"], "validation", only_select=["b"])
+    with pytest.raises(LeakageError, match=": a;"):
+        load_synthetic_set(path, ["c"], "validation", only_select=["a", "b"])
 
 
 @pytest.mark.parametrize("provenance", [None, {}, {"subjects": []}])
