@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import NibabelReader
-from monai.transforms import LoadImage
 from scipy.special import gammaln
 
 from scripts.figures import mosaic, png_bytes
 from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.leakage import seen_subjects
+from scripts.patch_tensors import load_patch
 from scripts.progress import progress
 from scripts.provenance import hash_subject
-from scripts.splits import load_splits
+from scripts.splits import load_splits, part_subjects
 
 
 def pearson_matrix(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
@@ -136,21 +136,24 @@ def describe(values: torch.Tensor) -> dict[str, Any]:
     }
 
 
-def load_images(list_path: str | Path, entries: Sequence[Mapping[str, Any]], spatial_dims: int) -> torch.Tensor:
-    """Load the patches named in a decathlon list.
+def load_images(
+    list_path: str | Path, listing: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
+) -> torch.Tensor:
+    """Load some of the images of a decathlon list.
 
     Args:
         list_path: the list; its entries' `image` is relative to its folder.
-        entries: those to load, at least none.
-        spatial_dims: 2 drops the single slice, 3 keeps the volume.
+        listing: its content, of which `modality` and `spatial_dims` count.
+        entries: those to load, or none.
 
     Returns:
-        (N, C, *spatial) float32; (0,) when there are no entries.
+        (N, C, *spatial) float32 in [-1, 1]; (0,) when there are no entries.
+
+    Raises:
+        ValueError: if an image has other channels, dimensions or range than it must have.
     """
-    reader = LoadImage(image_only=True, ensure_channel_first=True, reader=NibabelReader)
-    folder = Path(list_path).parent
-    images = [torch.as_tensor(reader(str(folder / entry["image"]))) for entry in entries]
-    images = [image.squeeze(-1) if spatial_dims == 2 else image for image in images]
+    folder, num_channels, spatial_dims = Path(list_path).parent, len(listing["modality"]), int(listing["spatial_dims"])
+    images = [load_patch(str(folder / entry["image"]), num_channels, spatial_dims) for entry in entries]
     return torch.stack(images) if images else torch.empty(0)
 
 
@@ -175,7 +178,7 @@ def measure_images(
     patches_path: str,
     splits_path: str,
     output_dir: str,
-    held_out_part: str = "validation",
+    held_out_part: str | None = None,
     block_size: int = 256,
     device: str | torch.device = "cpu",
 ) -> Path:
@@ -186,26 +189,33 @@ def measure_images(
         patches_path: `patches.json` that the generator was trained on.
         splits_path: `splits.json`; gives the real held-out images.
         output_dir: folder to write to.
-        held_out_part: part of the fold that the generator neither trained nor was selected on.
+        held_out_part: part that the generator neither trained nor was selected on; None is `validation`, or `test`
+            where the splits were made with `selection: validation`.
         block_size: images correlated at once.
         device: where the correlations are computed, in float64.
 
     Returns:
-        Path of `max_pearson.json`: what `audit` returns for each class, with cohort, method and fold.
+        Path of `max_pearson.json`: what `audit` returns for each class, with cohort, method, fold and the part held
+        out. Images of a class are compared with real images of that class alone, also where the generator, conditioned
+        on the class, was trained on all: else the gap would measure the class.
+
+    Raises:
+        ValueError: if the generator has seen a subject of the held-out part, or patches and generator do not fit.
     """
     synthetic, patches = read_json(synthetic_path), read_json(patches_path)
     provenance = synthetic["provenance"]
     behind = seen_by_generator(provenance, patches["training"])
-    unseen = _held_out(patches, load_splits(splits_path), provenance, held_out_part)
-    spatial_dims = int(synthetic["spatial_dims"])
-    training = load_images(patches_path, behind, spatial_dims).to(device)
+    splits = load_splits(splits_path)
+    part = held_out_part or default_held_out_part(splits)
+    unseen = _held_out(patches, splits, provenance, part)
     classes, pairs = {}, []
     for label, name in progress(class_names(synthetic), description="max-Pearson"):
         entries = [entry for entry in synthetic["training"] if entry["label"] == label]
-        real = [entry for entry in unseen if label is None or entry["label"] == label]
-        images = load_images(synthetic_path, entries, spatial_dims).to(device)
-        held_out = load_images(patches_path, real, spatial_dims).to(device)
-        classes[name] = audit(images, training, held_out, block_size)
+        images = load_images(synthetic_path, synthetic, entries).to(device)
+        training, held_out = (
+            load_images(patches_path, patches, _of_class(real, label)).to(device) for real in (behind, unseen)
+        )
+        classes[name] = {"num_training": len(training), **audit(images, training, held_out, block_size)}
         pairs += _most_similar(classes[name], images, training)
     _write_pairs(Path(output_dir) / "nearest.png", pairs)
     content = {
@@ -215,11 +225,16 @@ def measure_images(
         "simulated": bool(synthetic["simulated"]),
         "synthetic_sha256": sha256_file(synthetic_path),
         "num_training": len(behind),
-        "held_out_part": held_out_part,
+        "held_out_part": part,
         "classes": classes,
     }
     write_json(Path(output_dir) / "max_pearson.json", content)
     return Path(output_dir) / "max_pearson.json"
+
+
+def default_held_out_part(splits: Mapping[str, Any]) -> str:
+    """Return the part that no generator of a fold has seen: `validation`, or `test` where validation selects."""
+    return "test" if splits.get("selection", "inner") == "validation" else "validation"
 
 
 def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:
@@ -233,14 +248,19 @@ def _held_out(
     patches: Mapping[str, Any], splits: Mapping[str, Any], provenance: Mapping[str, Any], part: str
 ) -> list[dict[str, Any]]:
     fold = provenance["fold"]
-    subjects = set(splits["test"] if part == "test" else [] if fold is None else splits["folds"][fold][part])
-    seen = {subject for subject in subjects if hash_subject(subject) in set(provenance["subjects"])}
+    subjects = set() if fold is None and part != "test" else set(part_subjects(splits, fold, part))
+    known = seen_subjects(provenance, "synthetic.json")
+    seen = {subject for subject in subjects if hash_subject(subject) in known}
     if seen:
         raise ValueError(
-            f"held_out_part must hold subjects that the generator never saw, got {part!r} with {sorted(seen)[:3]};"
-            " the splits are not those the generator was trained with"
+            f"held_out_part must hold subjects that the generator was neither trained nor selected on, got {part!r}"
+            f" with {sorted(seen)[:3]}; pass --held_out_part test, or the splits that the generator was trained with"
         )
     return [dict(entry) for entry in patches["training"] if entry["subject_id"] in subjects]
+
+
+def _of_class(entries: Sequence[Mapping[str, Any]], label: int | None) -> list[Mapping[str, Any]]:
+    return [entry for entry in entries if label is None or entry["label"] == label]
 
 
 def _standardized(images: torch.Tensor, name: str) -> torch.Tensor:

@@ -263,7 +263,7 @@ def _first_with(sets: Sequence[tuple[Path, Any]], method: str, label: int) -> tu
 def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, count: int) -> dict[str, Any]:
     # The first of the list, never a choice: a picked sample shows the person who picked.
     entries = [entry for entry in content["training"] if entry["label"] == label][:count]
-    images = load_images(path, entries, int(content["spatial_dims"])).numpy()
+    images = load_images(path, content, entries).numpy()
     return {
         "method": method,
         "images": [png_data_uri(mosaic(image)) for image in images],

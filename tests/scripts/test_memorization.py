@@ -9,8 +9,9 @@ import torch
 
 from scripts.files import read_json, write_json
 from scripts.memorization import audit, max_pearson, maximum_weights, pearson_matrix, seen_by_generator
-from scripts.provenance import hash_subject
+from scripts.provenance import hash_subject, hash_subjects
 from tests.helpers import run_stage
+from tests.ring_or_blob import messages
 
 SHAPES = pytest.mark.parametrize("shape", [(2, 5, 6), (1, 4, 5, 6)], ids=["2d", "3d"])
 
@@ -93,12 +94,58 @@ def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study
     assert lgg["held_out_to_training"]["n"] == 2
     assert lgg["synthetic_to_training"]["max"] > 0.99
     assert list(result["classes"]) == ["LGG"]
+    assert result["held_out_part"] == "validation"
+
+
+def change(path, **values):
+    write_json(path, {**read_json(path), **values})
+
+
+def test_images_of_a_class_are_compared_with_training_images_of_that_class_alone(study, tmp_path):
+    everyone = hash_subjects(["S0", "S1", "S2", "S3"])  # S3 is of the other class
+    change(
+        study["synthetic_path"], provenance={**read_json(study["synthetic_path"])["provenance"], "subjects": everyone}
+    )
+    (tmp_path / "LGG_0.nii.gz").write_bytes((tmp_path / "S3.nii.gz").read_bytes())
+    run_stage("measure_images", **study)
+    result = read_json(f"{study['output_dir']}/max_pearson.json")
+    lgg = result["classes"]["LGG"]
+    assert (result["num_training"], lgg["num_training"]) == (4, 3)
+    assert lgg["synthetic_to_training"]["values"][0] < 0.9
+    assert max(lgg["nearest_training"]) < 3
+
+
+def test_subjects_that_selected_the_generator_are_no_baseline(study):
+    provenance = {**read_json(study["synthetic_path"])["provenance"], "selection_subjects": hash_subjects(["S4"])}
+    change(study["synthetic_path"], provenance=provenance)
+    with pytest.raises(RuntimeError) as caught:
+        run_stage("measure_images", **study)
+    assert "'validation' with ['S4']; pass --held_out_part test" in messages(caught.value)
+
+
+def test_splits_that_select_on_validation_take_the_test_part_as_baseline(study):
+    selected = hash_subjects(["S4", "S5", "S7"])
+    provenance = {**read_json(study["synthetic_path"])["provenance"], "selection_subjects": selected}
+    change(study["synthetic_path"], provenance=provenance)
+    (fold,) = read_json(study["splits_path"])["folds"]
+    change(study["splits_path"], selection="validation", folds=[{**fold, "inner": fold["validation"]}])
+    run_stage("measure_images", **study)
+    result = read_json(f"{study['output_dir']}/max_pearson.json")
+    assert result["held_out_part"] == "test"
+    assert result["classes"]["LGG"]["held_out_to_training"]["n"] == 1
+
+
+def test_images_outside_the_range_are_refused_by_file(study, tmp_path):
+    nibabel.save(nibabel.Nifti1Image(np.full((6, 5, 1, 4), 3.0), np.eye(4)), tmp_path / "LGG_0.nii.gz")
+    with pytest.raises(RuntimeError) as caught:
+        run_stage("measure_images", **study)
+    assert "LGG_0.nii.gz must lie in [-1, 1]" in messages(caught.value)
 
 
 @pytest.fixture
 def study(tmp_path):
     """Patches of eight subjects, a fold, and a synthetic set that copies two of the three training subjects of LGG."""
-    images = draw(8, (6, 5, 1, 4), 9).numpy()
+    images = draw(8, (6, 5, 1, 4), 9).tanh().numpy()
     names = [f"S{index}" for index in range(8)]
     labels = {"0": "LGG", "1": "HGG"}
     entries = []
@@ -106,7 +153,13 @@ def study(tmp_path):
         nibabel.save(nibabel.Nifti1Image(image, np.eye(4)), tmp_path / f"{name}.nii.gz")
         label = int(name in {"S3", "S7"})
         entries.append({"image": f"{name}.nii.gz", "label": label, "subject_id": name})
-    common = {"simulated": True, "modality": {}, "labels": labels, "spatial_dims": 2, "patch_size": [6, 5]}
+    common = {
+        "simulated": True,
+        "modality": dict(enumerate("abcd")),
+        "labels": labels,
+        "spatial_dims": 2,
+        "patch_size": [6, 5],
+    }
     write_json(tmp_path / "patches.json", {"name": "A", **common, "training": entries})
     fold = {"train": ["S0", "S1", "S2", "S3"], "inner": [], "validation": ["S4", "S5", "S7"]}
     write_json(tmp_path / "splits.json", {"seed": 0, "num_folds": 1, "test": ["S6"], "folds": [fold]})
