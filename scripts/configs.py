@@ -51,6 +51,8 @@ class Invocation:
         given = _parse_flags(arguments[2:])
         if given.get("args_file"):
             given = {**ConfigParser.load_config_files(given["args_file"]), **given}
+        for key in (key for key, value in given.items() if value is None):
+            raise ValueError(f"--{key} must not be None, which MONAI ignores; write --{key} '$None'")
         files = given.get("config_file") or ()
         return cls(
             config_files=(files,) if isinstance(files, str) else tuple(files),
@@ -144,4 +146,4 @@ def _parse_flags(arguments: list[str]) -> dict[str, Any]:
 
 
 def _as_argument(value: Any) -> str:
-    return value if isinstance(value, str) else repr(value)
+    return value if isinstance(value, str) else "$None" if value is None else repr(value)

@@ -35,7 +35,7 @@ def test_a_negative_number_is_a_value(config_file):
 def test_the_command_of_an_invocation_reads_back_as_itself(config_file):
     import shlex
 
-    invocation = Invocation((config_file,), {"lr": 0.5, "trainer#max_epochs": 3, "names": ["a b", "c"], "none": None})
+    invocation = Invocation((config_file,), {"lr": 0.5, "trainer#max_epochs": 3, "names": ["a b", "c"]})
     words = shlex.split(invocation.command())[3:]
     assert Invocation.from_command_line(["monai/bundle/__main__.py", *words]) == invocation
 
@@ -46,6 +46,11 @@ def test_the_args_file_gives_defaults_that_the_command_line_wins_over(config_fil
     invocation = Invocation.from_command_line(arguments)
     assert invocation.config_files == (config_file,)
     assert invocation.overrides == {"lr": 1, "epochs": 9}
+
+
+def test_none_is_refused_because_monai_ignores_it(config_file):
+    with pytest.raises(ValueError, match=r"write --lr '\$None'"):
+        Invocation.from_command_line(command_line("--config_file", config_file, "--lr", "None"))
 
 
 def test_another_program_has_no_invocation():
