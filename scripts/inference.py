@@ -22,6 +22,7 @@ from scripts.patches import write_patch
 from scripts.provenance import FILE_NAME, read_provenance
 from scripts.stages import RECORD, Stage
 from scripts.transforms import ReadVolumesd
+from scripts.volumes import mask_codes_in
 
 HOW_TO_GET_WEIGHTS = (
     "make them with `python -m monai.bundle run --config_file \"['configs/common.yaml','configs/study.yaml']\"` and"
@@ -85,8 +86,7 @@ class ReadPatientd(ReadVolumesd):
         mask = read["mask_volume"]
         if mask is None:
             return {}
-        present = [int(code) for code in np.unique(mask.data) if code != 0]
-        codes, reason = decide_mask_codes({str(mask.path): present}, "table", read.get("mask_codes"))
+        codes, reason = decide_mask_codes({str(mask.path): mask_codes_in(mask)}, "table", read.get("mask_codes"))
         return {"mask_codes": codes, "mask_codes_reason": reason}
 
 

@@ -10,7 +10,6 @@ SETUP_NAMES = {
     "augmentation": "+ augmentation",
     "ddpm": "+ DDPM",
     "ddpm_mi": "+ DDPM with MI",
-    "synthetic_only": "Synthetic images only",
 }
 METHOD_NAMES = {"real": "Real", "ddpm": "DDPM", "ddpm_mi": "DDPM + MI"}
 

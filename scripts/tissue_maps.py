@@ -146,7 +146,7 @@ def ellipsoid_depth(coordinates: list[Field], center: Sequence[float], semi_axes
 
 def _distance_to_zero(field: SmoothField, axes_mm: Sequence[NDArray[np.floating]]) -> Field:
     squared_slope = sum(field(axes_mm, derivative=dimension) ** 2 for dimension in range(len(axes_mm)))
-    return np.abs(field(axes_mm)) / np.sqrt(squared_slope + 1e-4)
+    return np.asarray(np.abs(field(axes_mm)) / np.sqrt(squared_slope + 1e-4), np.float32)
 
 
 def _distance_to_midline(coordinates: list[Field]) -> Field:

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from scripts.volumes import Volume, geometry_difference, read_channels, read_volume
+from scripts.volumes import Volume, geometry_difference, mask_codes_in, read_channels, read_volume
 
 
 def check_grid(paths: Mapping[str, Path], num_channels: int | None = None) -> None:
@@ -63,18 +63,12 @@ def find_mask_codes(path: Path) -> list[int]:
     Raises:
         ValueError: if the file is cut short, holds fractions or negative numbers, or is empty.
     """
-    stored = read_volume(path).stored
-    codes = np.unique(stored[stored != 0])
-    if codes.size == 0:
+    codes = mask_codes_in(read_volume(path))
+    if not codes:
         raise ValueError(
             f"{path} must hold a tumor, got an empty mask; correct it, or leave the subject out (leave_out)"
         )
-    if (codes != np.round(codes)).any() or codes[0] < 0:
-        raise ValueError(
-            f"{path} must hold whole codes of at least 0, got {', '.join(f'{code:g}' for code in codes[:5])};"
-            " resample masks with nearest neighbors only"
-        )
-    return [int(code) for code in codes]
+    return codes
 
 
 def _empty_volume(path: Path, num_channels: int | None) -> Volume:

@@ -116,6 +116,28 @@ def read_channels(path: str | os.PathLike[str], channel_order: Sequence[str] | N
     }
 
 
+def mask_codes_in(volume: Volume) -> list[int]:
+    """List the codes of a mask that was read.
+
+    Args:
+        volume: whole numbers of at least 0, whatever their type.
+
+    Returns:
+        Codes that occur, sorted, without the background (0).
+
+    Raises:
+        ValueError: if the mask holds fractions or negative numbers.
+    """
+    stored = volume.stored
+    codes = np.unique(stored[stored != 0])
+    if codes.size and ((codes != np.round(codes)).any() or codes[0] < 0):
+        raise ValueError(
+            f"{volume.path} must hold whole codes of at least 0, got {', '.join(f'{code:g}' for code in codes[:5])};"
+            " resample masks with nearest neighbors only"
+        )
+    return [int(code) for code in codes]
+
+
 def require_one_geometry(volumes: Mapping[str, Volume]) -> None:
     """Refuse volumes that do not lie on one voxel grid once they are in RAS+ order.
 

@@ -140,3 +140,8 @@ def test_one_key_sets_how_many_synthetic_images_are_generated_and_how_many_are_u
         reads = merged[reader].get(key, merged[reader].get(key.removeprefix("synthetic_")))
         assert (reads, merged[key]) == (f"@{key}", 2)
     assert key in own_keys("common")
+
+
+def test_the_report_lists_the_setups_that_there_are():
+    listed = yaml.safe_load((ROOT / "configs/report.yaml").read_text(encoding="utf-8"))["report_setups"]
+    assert sorted(listed) == sorted(path.stem.removeprefix("setup_") for path in ROOT.glob("configs/setup_*.yaml"))

@@ -217,6 +217,14 @@ def test_mask_codes_that_conventions_read_differently_must_be_declared(patient, 
     assert answer["mask_codes"].startswith("declared as brats_2023")
 
 
+def test_a_mask_of_fractions_is_refused_and_not_rounded(patient, weights, tmp_path):
+    mask = make_mask().astype(np.float32)
+    mask[tuple(np.argwhere(mask)[0])] = 0.5
+    path = write_volume(tmp_path / "seg.nii.gz", mask, AFFINE)
+    with pytest.raises(ValueError, match=r"seg.nii.gz must hold whole codes of at least 0, got 0\.5"):
+        ask(tmp_path / "out", weights, images=patient["images"], mask=path)
+
+
 def test_aliases_are_understood_and_put_in_order():
     images = {"FLAIR": "f", "T1ce": "c", "t2": "w", "T1": "n"}
     assert list(parse_images(images, MODALITIES).items()) == [("t1n", "n"), ("t1c", "c"), ("t2w", "w"), ("t2f", "f")]
