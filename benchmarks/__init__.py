@@ -1,0 +1,1 @@
+"""Speed beside stock MONAI, and other measurements: each module is a command."""

@@ -139,7 +139,7 @@ class Stage:
 
         Raises:
             AlreadyFinished: if there is nothing left to do.
-            ValueError: if the folder holds results of other settings and `overwrite` is false, or files of somebody else.
+            ValueError: if the folder holds results of other settings and `overwrite` is false, or foreign files.
             RuntimeError: if another process works in this folder.
         """
         sys.excepthook = explain_last
