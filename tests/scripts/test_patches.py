@@ -188,10 +188,10 @@ def test_a_click_takes_the_place_of_a_mask(cohort, tmp_path):
 def test_a_full_disk_ends_the_run_and_leaves_no_half_file(cohort, tmp_path, monkeypatch):
     def full(path, content):
         Path.write_text(path, "half")
-        raise OSError(28, "No space left on device", str(path))
+        raise OSError(28, "no space left to write on device", str(path))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match="no space left to write"):
         run(cohort, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.nii.gz"))
 
