@@ -1,4 +1,4 @@
-"""The training curve of a classifier: one row an epoch, kept through interruptions."""
+"""Training curves: one row an epoch, kept through interruptions."""
 
 from __future__ import annotations
 
@@ -7,32 +7,27 @@ from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scripts.files import write_json
 
 
-class ClassifierCurves:
-    """Trainer handler: mean training loss, learning rate and the evaluator's metrics of each epoch, as JSON.
+class EpochCurves:
+    """Trainer handler: what `_row` makes of the mean loss terms of each epoch, as a JSON list.
 
     Attach it after validation and before `Resumption`, and give it to that, so that a resumed training goes on in the
     same list.
 
     Args:
-        path: JSON file; a list of {"epoch", "loss", "learning_rate", and each metric of the evaluator}.
-        evaluator: engine that validates.
-        optimizer: its first group's learning rate is recorded, as it was during the epoch.
+        path: JSON file; a list of rows, each with its "epoch".
     """
 
-    def __init__(self, path: str, evaluator: Engine, optimizer: Optimizer) -> None:
+    def __init__(self, path: str) -> None:
         self.path = Path(path)
-        self.evaluator = evaluator
-        self.optimizer = optimizer
-        self.rows: list[dict[str, float | int]] = []
-        self._loss_sum: Tensor | float = 0.0
+        self.rows: list[dict[str, Any]] = []
+        self._sums: dict[str, Tensor] = {}
         self._count = 0
-        self._learning_rate = 0.0
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -49,16 +44,78 @@ class ClassifierCurves:
         self.rows = list(state["rows"])
 
     def _start(self, engine: Engine) -> None:
-        self._loss_sum, self._count = 0.0, 0
-        self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
+        self._sums, self._count = {}, 0
 
     def _add(self, engine: Engine) -> None:
         # Summed on the device: a GPU is not made to wait at every step.
-        self._loss_sum = self._loss_sum + engine.state.output["loss"].detach()
+        self._sums = {name: self._sums.get(name, 0) + value for name, value in self._terms(engine).items()}
         self._count += 1
 
     def _write(self, engine: Engine) -> None:
-        metrics = {name: float(value) for name, value in self.evaluator.state.metrics.items()}
-        row = {"epoch": engine.state.epoch, "loss": float(self._loss_sum) / self._count}
-        self.rows.append({**row, "learning_rate": self._learning_rate, **metrics})
+        means = {name: float(total) / self._count for name, total in self._sums.items()}
+        self.rows.append({"epoch": engine.state.epoch, **self._row(means)})
         write_json(self.path, self.rows)
+
+    def _terms(self, engine: Engine) -> dict[str, Tensor]:
+        return {"loss": engine.state.output["loss"].detach()}
+
+    def _row(self, means: dict[str, float]) -> dict[str, Any]:
+        raise NotImplementedError
+
+
+class ClassifierCurves(EpochCurves):
+    """Mean training loss, learning rate and the evaluator's metrics of each epoch.
+
+    Args:
+        path: JSON file; a list of {"epoch", "loss", "learning_rate", and each metric of the evaluator}.
+        evaluator: engine that validates.
+        optimizer: its first group's learning rate is recorded, as it was during the epoch.
+    """
+
+    def __init__(self, path: str, evaluator: Engine, optimizer: Optimizer) -> None:
+        super().__init__(path)
+        self.evaluator = evaluator
+        self.optimizer = optimizer
+        self._learning_rate = 0.0
+
+    def _start(self, engine: Engine) -> None:
+        super()._start(engine)
+        self._learning_rate = float(self.optimizer.param_groups[0]["lr"])
+
+    def _row(self, means: dict[str, float]) -> dict[str, Any]:
+        metrics = {name: float(value) for name, value in self.evaluator.state.metrics.items()}
+        return {**means, "learning_rate": self._learning_rate, **metrics}
+
+
+class GeneratorCurves(EpochCurves):
+    """Mean loss terms, what the mutual-information term does at each noise level, and validation loss of each epoch.
+
+    Args:
+        path: JSON file; a list of {"epoch", "loss", "noise_loss", "mutual_information", "noise_levels",
+            "val_noise_loss"}. The noise loss is the whole loss of a plain DDPM, which has no mutual information (null)
+            and no noise levels ([]); `val_noise_loss` is null in epochs without validation.
+        loss_function: loss of the training; its `terms` and `noise_levels` are read if it has any.
+        evaluator: engine that validates.
+        metric_name: key of the validation loss in the evaluator's metrics.
+    """
+
+    def __init__(self, path: str, loss_function: nn.Module, evaluator: Engine, metric_name: str) -> None:
+        super().__init__(path)
+        self.loss_function = loss_function
+        self.metric_name = metric_name
+        self._validation: float | None = None
+        evaluator.add_event_handler(Events.COMPLETED, self._validated)
+
+    def _validated(self, evaluator: Engine) -> None:
+        self._validation = float(evaluator.state.metrics[self.metric_name])
+
+    def _terms(self, engine: Engine) -> dict[str, Tensor]:
+        loss = engine.state.output["loss"].detach()
+        return {"noise_loss": loss, **getattr(self.loss_function, "terms", {}), "loss": loss}
+
+    def _row(self, means: dict[str, float]) -> dict[str, Any]:
+        noise_levels = getattr(self.loss_function, "noise_levels", None)
+        row: dict[str, Any] = {"loss": None, "noise_loss": None, "mutual_information": None, **means}
+        row["noise_levels"] = [] if noise_levels is None else noise_levels.take()
+        row["val_noise_loss"], self._validation = self._validation, None
+        return row

@@ -1,4 +1,4 @@
-"""The diffusion network around MONAI's: its averaged copy, its weights, its record and its training curves."""
+"""The diffusion network around MONAI's: its averaged copy, its weights and its record."""
 
 from __future__ import annotations
 
@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 from ignite.handlers import EMAHandler
 from torch import Tensor, nn
 
-from scripts.files import write_json
 from scripts.patch_tensors import PatchTensorDataset, class_counts, patches_header
 from scripts.provenance import hash_subjects, read_provenance, write_provenance
 from scripts.splits import load_part
@@ -129,62 +128,6 @@ class WarmEMA(EMAHandler):
     def _update_ema_model(self, engine: Engine, name: str) -> None:
         setattr(engine.state, name, max(self.momentum, 9 / (10 + engine.state.iteration)))
         super()._update_ema_model(engine, name)
-
-
-class GeneratorCurves:
-    """Trainer handler: mean loss terms and validation loss of each epoch, in `metrics.json`.
-
-    Attach it after validation and before `Resumption`, and give it to that, so that a resumed training continues the
-    list.
-
-    Args:
-        path: JSON file; a list of {"epoch", "loss", "noise_loss", "mutual_information", "val_noise_loss"}. The noise
-            loss is the whole loss of a plain DDPM, which has no mutual information (null); `val_noise_loss` is null in
-            epochs without validation.
-        loss_function: loss of the training; its `terms` are read if it has any.
-        evaluator: engine that validates.
-        metric_name: key of the validation loss in the evaluator's metrics.
-    """
-
-    def __init__(self, path: str, loss_function: nn.Module, evaluator: Engine, metric_name: str) -> None:
-        self.path = Path(path)
-        self.loss_function = loss_function
-        self.metric_name = metric_name
-        self.rows: list[dict[str, float | int | None]] = []
-        self._sums: dict[str, Tensor] = {}
-        self._count = 0
-        self._validation: float | None = None
-        evaluator.add_event_handler(Events.COMPLETED, self._validated)
-
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return the rows so far."""
-        return {"rows": self.rows}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` left."""
-        self.rows = list(state["rows"])
-
-    def _validated(self, evaluator: Engine) -> None:
-        self._validation = float(evaluator.state.metrics[self.metric_name])
-
-    def _add(self, engine: Engine) -> None:
-        loss = engine.state.output["loss"].detach()
-        terms = {"noise_loss": loss, **getattr(self.loss_function, "terms", {}), "loss": loss}
-        # Summed on the device: a GPU is not made to wait at every step.
-        self._sums = {name: self._sums.get(name, 0) + value for name, value in terms.items()}
-        self._count += 1
-
-    def _write(self, engine: Engine) -> None:
-        means = {name: float(total) / self._count for name, total in self._sums.items()}
-        row = {"loss": None, "noise_loss": None, "mutual_information": None, **means}
-        self.rows.append({"epoch": engine.state.epoch, **row, "val_noise_loss": self._validation})
-        self._sums, self._count, self._validation = {}, 0, None
-        write_json(self.path, self.rows)
 
 
 class GeneratorRecord:

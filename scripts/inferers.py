@@ -19,6 +19,7 @@ class MIRegularizedPrediction(NamedTuple):
         original_samples: x_0 in [-1, 1], same shape.
         noisy_samples: x_t, same shape.
         signal_to_noise: alpha_bar / (1 - alpha_bar) at each image's timestep, shape (B,).
+        relative_timesteps: t / T of each image, shape (B,), in [0, 1).
     """
 
     noise_pred: Tensor
@@ -26,6 +27,7 @@ class MIRegularizedPrediction(NamedTuple):
     original_samples: Tensor
     noisy_samples: Tensor
     signal_to_noise: Tensor
+    relative_timesteps: Tensor
 
 
 class MIRegularizedDiffusionInferer(DiffusionInferer):
@@ -70,7 +72,12 @@ class MIRegularizedDiffusionInferer(DiffusionInferer):
             )
             signal = alphas_cumprod[timesteps]
             return MIRegularizedPrediction(
-                noise_pred, original_samples_pred, inputs, noisy_samples, signal / (1 - signal)
+                noise_pred,
+                original_samples_pred,
+                inputs,
+                noisy_samples,
+                signal_to_noise=signal / (1 - signal),
+                relative_timesteps=timesteps / len(alphas_cumprod),
             )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from scripts.inferers import MIRegularizedPrediction
 from scripts.mutual_information import check_options, mutual_information
+from scripts.noise_levels import NoiseLevels
 
 # Noise reaches about 3 standard deviations; histograms want [-1, 1].
 NOISE_RANGE = 3.0
@@ -45,7 +46,8 @@ class MIRegularizedNoiseLoss(nn.Module):
         denoise_weight: factor of the noise loss, dimensionless, >= 0.
         mi_weight: factor of the mutual information, dimensionless, >= 0.
         mi_pair: "x0_pred__x0"; "noise_pred__x0"; or "x_t__noise_pred", which made memorization worse (warned).
-        mi_estimator: "parzen_gaussian" and "gaussian" (nats), or "nmi" (in [0, 1]).
+        mi_estimator: "parzen_gaussian" and "gaussian" (nats), or "nmi" (in [0, 1]); "histogram" (nats) has no gradient
+            and only logs, with `mi_weight` 0.
         mi_channels: "per_channel" or "pooled".
         mi_timestep_weighting: "uniform"; "min_snr", min(1, SNR), which keeps the gradient of the term below 3 times
             that of the noise loss; "high_noise", 1 - alpha_bar.
@@ -53,9 +55,10 @@ class MIRegularizedNoiseLoss(nn.Module):
         mi_x0_clamp: clamp both of the pair to [-1, 1]; pixels outside then get no gradient. A histogram without it
             counts them in its outermost bins, where the gradient vanishes smoothly.
         mi_warmup_steps: training steps over which the factor rises linearly from 0 to `mi_weight`.
+        mi_log_interval: training steps between two looks at the gradients of both terms, for `noise_levels`.
 
     Raises:
-        ValueError: if a weight is negative or an option unknown.
+        ValueError: if a weight is negative, an option unknown, or an estimator without gradient is to be minimized.
     """
 
     def __init__(
@@ -69,11 +72,14 @@ class MIRegularizedNoiseLoss(nn.Module):
         mi_num_bins: int = 23,
         mi_x0_clamp: bool = True,
         mi_warmup_steps: int = 0,
+        mi_log_interval: int = 10,
     ) -> None:
         super().__init__()
         _check_weights(denoise_weight=denoise_weight, mi_weight=mi_weight, mi_warmup_steps=mi_warmup_steps)
+        if mi_log_interval < 1:
+            raise ValueError(f"mi_log_interval must be >= 1, got {mi_log_interval!r}")
         _check_choices(mi_pair=(mi_pair, PAIRS), mi_timestep_weighting=(mi_timestep_weighting, TIMESTEP_WEIGHTINGS))
-        check_options(mi_estimator, mi_channels)
+        check_options(mi_estimator, mi_channels, with_gradient=mi_weight > 0)
         if mi_pair == "x_t__noise_pred":
             warnings.warn(
                 "mi_pair 'x_t__noise_pred' made memorization worse when tried; it is an ablation", stacklevel=2
@@ -87,8 +93,10 @@ class MIRegularizedNoiseLoss(nn.Module):
         self.mi_num_bins = mi_num_bins
         self.mi_x0_clamp = mi_x0_clamp
         self.mi_warmup_steps = mi_warmup_steps
+        self.mi_log_interval = mi_log_interval
         self.num_steps = 0
         self.terms: dict[str, Tensor] = {}
+        self.noise_levels = NoiseLevels()
 
     def forward(self, pred: MIRegularizedPrediction, target: Tensor) -> Tensor:
         """Compute the loss of a training step and keep its two terms, without gradient, in `terms` for the log.
@@ -107,8 +115,10 @@ class MIRegularizedNoiseLoss(nn.Module):
             information = self.information(pred)
             weighted = (information * TIMESTEP_WEIGHTINGS[self.mi_timestep_weighting](pred.signal_to_noise)).mean()
         self.terms = {"noise_loss": noise_loss.detach(), "mutual_information": information.detach().mean()}
-        denoising = self.denoise_weight * noise_loss
-        return denoising + mi_weight * weighted if self.mi_weight > 0 else denoising
+        denoising, regularizing = self.denoise_weight * noise_loss, mi_weight * weighted
+        if self.training and pred.noise_pred.requires_grad and self.num_steps % self.mi_log_interval == 0:
+            self._log_noise_levels(pred, target, information, denoising, regularizing)
+        return denoising + regularizing if self.mi_weight > 0 else denoising
 
     def information(self, pred: MIRegularizedPrediction) -> Tensor:
         """Mutual information of each image's pair, shape (B,), before weighting."""
@@ -125,6 +135,28 @@ class MIRegularizedNoiseLoss(nn.Module):
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up where `get_extra_state` left."""
         self.num_steps = int(state["num_steps"])
+
+    def _log_noise_levels(
+        self,
+        pred: MIRegularizedPrediction,
+        target: Tensor,
+        information: Tensor,
+        denoising: Tensor,
+        regularizing: Tensor,
+    ) -> None:
+        if not pred.noise_pred.requires_grad:
+            return
+        # By the predicted noise, where both terms meet: the network is not walked through a second time.
+        noise_gradient, information_gradient = (
+            torch.autograd.grad(term, pred.noise_pred, retain_graph=True)[0]
+            if term.requires_grad
+            else torch.zeros_like(pred.noise_pred)
+            for term in (denoising, regularizing)
+        )
+        noise_loss = F.smooth_l1_loss(pred.noise_pred.detach(), target, reduction="none").flatten(1).mean(1)
+        self.noise_levels.add(
+            pred.relative_timesteps, noise_loss, information.detach(), noise_gradient, information_gradient
+        )
 
     def _warmup(self) -> float:
         self.num_steps += self.training

@@ -153,6 +153,7 @@ def bin_numbers(values: Tensor, num_bins: int) -> Tensor:
 
 
 ESTIMATORS: dict[str, Callable[..., Tensor]] = {"parzen_gaussian": parzen_gaussian, "nmi": nmi, "gaussian": gaussian}
+WITHOUT_GRADIENT: dict[str, Callable[..., Tensor]] = {"histogram": histogram}
 CHANNEL_MODES = ("per_channel", "pooled")
 
 
@@ -170,7 +171,7 @@ def mutual_information(
     Args:
         first: intensities in [-1, 1], shape (B, C, *spatial).
         second: intensities in [-1, 1], same shape.
-        estimator: "parzen_gaussian", "nmi" or "gaussian".
+        estimator: "parzen_gaussian", "nmi" or "gaussian"; "histogram", which has no gradient, for logs.
         channels: "per_channel" averages over the channels' own values; "pooled" puts all channels of an image into
             one histogram, which then also counts what the channels' mean intensities share.
         num_bins: bins on each axis of a histogram.
@@ -183,20 +184,23 @@ def mutual_information(
     """
     if first.shape != second.shape:
         raise ValueError(f"second must have the shape of first {tuple(first.shape)}, got {tuple(second.shape)}")
-    check_options(estimator, channels)
+    check_options(estimator, channels, with_gradient=False)
     batch = first.shape[0]
     rows = batch * first.shape[1] if channels == "per_channel" else batch
     with torch.autocast(device_type=first.device.type, enabled=False):
         dtype = torch.promote_types(first.dtype, torch.float32)
         pair = (image.to(dtype).reshape(rows, -1) for image in (first, second))
-        return ESTIMATORS[estimator](*pair, num_bins).reshape(batch, -1).mean(1)
+        information = {**ESTIMATORS, **WITHOUT_GRADIENT}[estimator](*pair, num_bins)
+        return information.to(dtype).reshape(batch, -1).mean(1)
 
 
-def check_options(estimator: str, channels: str) -> None:
-    """Raise ValueError if `estimator` or `channels` is not one that `mutual_information` knows."""
-    if estimator == "histogram":
-        raise ValueError("estimator must have a gradient, got 'histogram', which is for logs; use 'parzen_gaussian'")
-    if estimator not in ESTIMATORS:
+def check_options(estimator: str, channels: str, with_gradient: bool = True) -> None:
+    """Raise ValueError if `estimator` or `channels` is unknown, or the estimator lacks the gradient that is needed."""
+    if estimator in WITHOUT_GRADIENT and with_gradient:
+        raise ValueError(
+            f"estimator must have a gradient, got {estimator!r}, which is for logs (mi_weight 0); use 'parzen_gaussian'"
+        )
+    if estimator not in {**ESTIMATORS, **WITHOUT_GRADIENT}:
         raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
     if channels not in CHANNEL_MODES:
         raise ValueError(f"channels must be one of {', '.join(CHANNEL_MODES)}, got {channels!r}")

@@ -125,12 +125,16 @@ class Stage:
             "code": code_hash(target_modules(config)),
         }
 
-    def is_finished(self) -> bool:
-        """Tell whether the folder holds finished outputs of exactly these settings, all still there."""
+    def is_finished(self, identity: Mapping[str, Any] | None = None) -> bool:
+        """Tell whether the folder holds finished outputs of exactly these settings, all still there.
+
+        Args:
+            identity: what `identity` returned, if it is at hand.
+        """
         record = self._record()
         return bool(
             record.get("finished")
-            and record["key"] == key_of(self.identity())
+            and record["key"] == key_of(self.identity() if identity is None else identity)
             and all(self._size(name) == output["bytes"] for name, output in record["outputs"].items())
         )
 
@@ -148,9 +152,9 @@ class Stage:
             refuse_unknown_keys(invocation)
         self.output_dir.mkdir(parents=True, exist_ok=True)
         _lock(self.output_dir)
-        if self.is_finished():
-            raise AlreadyFinished(self.output_dir)
         identity = self.identity()
+        if self.is_finished(identity):
+            raise AlreadyFinished(self.output_dir)
         self._refuse_other_files()
         self._refuse_other_settings(identity)
         for leftover in self.output_dir.rglob(".partial-*"):

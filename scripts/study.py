@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import re
 import sys
@@ -281,8 +282,9 @@ def _own_keys(path: str) -> list[str]:
     return [str(key).lstrip("+") for key in yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}]
 
 
-def _top_level_keys(files: Sequence[str]) -> set[str]:
-    return set(Invocation(tuple(files)).files_merged().get())
+@functools.lru_cache
+def _top_level_keys(files: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(Invocation(files).files_merged().get())
 
 
 def _overlays_last(files: Sequence[str]) -> tuple[str, ...]:

@@ -18,6 +18,11 @@ STAGES = {
     "splits": ("splits",),
     "train_generator": ("train_generator",),
     "train_generator+mutual_information": ("train_generator", "mutual_information"),
+    "train_generator+mutual_information_bounded": (
+        "train_generator",
+        "mutual_information",
+        "mutual_information_bounded",
+    ),
     "generate": ("generate",),
     "measure_images": ("measure_images",),
     **{

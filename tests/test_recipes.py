@@ -55,7 +55,7 @@ def synthetic(data):
     recipe, folder, paths = data
     common = {**paths, "fold": 0, "generator_condition": "label"}
     made = {}
-    for method, overlays in {"ddpm": (), "ddpm_mi": ("mutual_information",)}.items():
+    for method, overlays in {"ddpm": (), "ddpm_mi": ("mutual_information", "mutual_information_bounded")}.items():
         trained = folder / f"generator_{method}"
         settings = {**common, "generator_class": None, "output_dir": str(trained)}
         run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"))

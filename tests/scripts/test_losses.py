@@ -21,7 +21,7 @@ def prediction(noise_pred: torch.Tensor, images: torch.Tensor, noise: torch.Tens
     scheduler = DDPMScheduler(num_train_timesteps=1000)
     noisy, signal = scheduler.add_noise(images, noise, timesteps), scheduler.alphas_cumprod[timesteps]
     estimate = predict_original_samples(noisy, noise_pred, timesteps, scheduler.alphas_cumprod)
-    return MIRegularizedPrediction(noise_pred, estimate, images, noisy, signal / (1 - signal))
+    return MIRegularizedPrediction(noise_pred, estimate, images, noisy, signal / (1 - signal), timesteps / 1000)
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_minimizing_over_a_free_estimate_lowers_the_mutual_information(estimator
     values = []
     for _ in range(40):
         optimizer.zero_grad()
-        loss = loss_function(MIRegularizedPrediction(noise, free, images, images, torch.ones(4)), noise)
+        loss = loss_function(MIRegularizedPrediction(noise, free, images, images, torch.ones(4), torch.zeros(4)), noise)
         loss.backward()
         optimizer.step()
         values.append(loss_function.terms["mutual_information"].item())
@@ -107,7 +107,7 @@ def test_clamped_pixels_have_no_gradient():
     estimate = images.clone()
     estimate[..., :8] = 3.0
     estimate.requires_grad_()
-    pred = MIRegularizedPrediction(images, estimate, images, images, torch.ones(1))
+    pred = MIRegularizedPrediction(images, estimate, images, images, torch.ones(1), torch.zeros(1))
     MIRegularizedNoiseLoss(0, 1)(pred, images).backward()
     assert (estimate.grad[..., :8] == 0).all()
     assert (estimate.grad[..., 8:] != 0).any()
@@ -151,3 +151,36 @@ def test_a_pair_known_to_do_harm_is_warned_about():
 def test_unknown_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         MIRegularizedNoiseLoss(**options)
+
+
+def test_a_histogram_is_logged_and_changes_no_gradient(step):
+    pred, noise = step
+    loss_function = MIRegularizedNoiseLoss(denoise_weight=1, mi_weight=0, mi_estimator="histogram", mi_log_interval=1)
+    assert torch.equal(loss_function(pred, noise), torch.nn.SmoothL1Loss()(pred.noise_pred, noise))
+    assert loss_function.terms["mutual_information"] > 0
+    assert [row["gradient_ratio"] for row in loss_function.noise_levels.take()] == [0, None, 0, 0]
+
+
+def test_noise_levels_hold_both_terms_and_the_ratio_of_their_gradients(step):
+    pred, noise = step
+    loss_function = MIRegularizedNoiseLoss(mi_log_interval=1)
+    loss_function(pred, noise)
+    rows = loss_function.noise_levels.take()
+    information = loss_function.information(pred)
+    (by_information,) = torch.autograd.grad(0.1 * information.mean(), pred.noise_pred, retain_graph=True)
+    by_noise = torch.autograd.grad(0.9 * torch.nn.functional.smooth_l1_loss(pred.noise_pred, noise), pred.noise_pred)[0]
+    ratio = by_information.flatten(1).norm(dim=1) / by_noise.flatten(1).norm(dim=1)
+    # Timesteps 0 and 100 share the first band.
+    assert rows[0]["mutual_information"] == pytest.approx(information[:2].mean().item())
+    assert [rows[2]["gradient_ratio"], rows[3]["gradient_ratio"]] == pytest.approx(ratio[2:].tolist(), rel=1e-4)
+    assert rows[1] == {"from": 0.25, "to": 0.5, "noise_loss": None, "mutual_information": None, "gradient_ratio": None}
+
+
+def test_noise_levels_are_looked_at_only_at_their_interval_and_start_anew(step):
+    pred, noise = step
+    loss_function = MIRegularizedNoiseLoss(mi_log_interval=2)
+    loss_function(pred, noise)
+    assert loss_function.noise_levels.take()[0]["noise_loss"] is None
+    loss_function(pred, noise)
+    assert loss_function.noise_levels.take()[0]["noise_loss"] > 0
+    assert loss_function.noise_levels.take()[0]["noise_loss"] is None

@@ -181,7 +181,6 @@ def test_shares_sum_to_one_far_outside_the_bins_too():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"estimator": "histogram"}, "must have a gradient"),
         ({"estimator": "mine"}, "estimator must be one of parzen_gaussian, nmi, gaussian"),
         ({"channels": "mean"}, "channels must be one of per_channel, pooled"),
         ({"num_bins": 1}, "num_bins must be >= 2"),
@@ -195,3 +194,10 @@ def test_unknown_options_are_refused(options, message):
 def test_images_of_two_shapes_are_refused():
     with pytest.raises(ValueError, match="second must have the shape of first"):
         mutual_information(random_images(1, 1, 4, 4), random_images(1, 1, 4, 5))
+
+
+def test_a_histogram_reads_but_has_no_gradient():
+    first, second = random_images(2, 3, 8, 8).requires_grad_(), random_images(2, 3, 8, 8)
+    information = mutual_information(first, second, "histogram")
+    assert information.shape == (2,)
+    assert not information.requires_grad
