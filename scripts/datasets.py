@@ -16,7 +16,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSample
 from scripts.files import read_json
 from scripts.leakage import load_synthetic_set, seen_subjects
 from scripts.patch_tensors import batches, load_patch
-from scripts.provenance import hash_subjects, write_provenance
+from scripts.provenance import IMAGE_FACTS, hash_subjects, image_facts, require_same_images, write_provenance
 from scripts.splits import load_part, load_splits, part_subjects
 
 Items = list[dict[str, Any]]
@@ -39,8 +39,8 @@ class ClassifierData:
         synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
 
     Raises:
-        ValueError: if the synthetic sets are not of the setup's method or too small, a subject has no grade, or a class
-            has no training image.
+        ValueError: if the synthetic sets are not of the setup's method, made otherwise than the patches or too small, a
+            subject has no grade, or a class has no training image.
         LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell.
     """
 
@@ -60,6 +60,8 @@ class ClassifierData:
         only_select = selecting_subjects(splits_path, fold)
         self.synthetic_sets = [load_synthetic_set(path, held_out, use, only_select) for path in synthetic_paths]
         self._refuse_other_method(synthetic_paths, synthetic_method)
+        self.images = image_facts(read_json(patches_path), patches_path)
+        self._refuse_other_images(synthetic_paths)
         self.real: Items = load_part(patches_path, splits_path, fold, "train", self.classes, require_labels=True)
         self.selection: Items = load_part(patches_path, splits_path, fold, "inner", self.classes, require_labels=True)
         self._refuse_missing_class()
@@ -101,6 +103,7 @@ class ClassifierData:
             fold=self.fold,
             synthetic=[record["weights_sha256"] for record in records],
             setup=setup,
+            images=self.images,
             num_real_images=self.num_real,
             num_synthetic_images=_count(self.synthetic, self.classes),
         )
@@ -113,6 +116,12 @@ class ClassifierData:
                 f" got {dict(zip(paths, found, strict=True))};"
                 " choose the setup_*.yaml that fits, or give its synthetic.json files"
             )
+
+    def _refuse_other_images(self, paths: Sequence[str]) -> None:
+        # Real patches of lesion_box have no common spacing; synthetic images are written with the nominal one.
+        keys = [key for key in IMAGE_FACTS if key != "spacing_mm" or self.images[key] is not None]
+        for path, item in zip(paths, self.synthetic_sets, strict=True):
+            require_same_images(self.images, image_facts(item, path), path, self.patches_path, keys)
 
     def _refuse_missing_class(self) -> None:
         missing = [name for name, count in self.num_real.items() if count == 0]

@@ -18,7 +18,7 @@ from scripts.datasets import LabeledImages, ordered_batches
 from scripts.files import atomic_path, read_json, write_csv, write_json
 from scripts.leakage import refuse_leakage, seen_subjects
 from scripts.networks import FoldEnsemble, assemble
-from scripts.provenance import read_provenance, write_provenance
+from scripts.provenance import image_facts, read_provenance, recorded_images, require_same_images, write_provenance
 from scripts.splits import load_part, load_splits, part_subjects
 from scripts.statistics import Estimate, accuracy, auc, balanced_accuracy, sensitivities, weighted_f1
 
@@ -119,7 +119,8 @@ class Evaluation:
         output_dir: gets `predictions.csv`, `metrics.json`, the ensemble's `model.pt` and `provenance.json`.
 
     Raises:
-        ValueError: if the members are not of this cohort, of this setup and each of another fold.
+        ValueError: if the members are not of this cohort, of this setup and each of another fold, or if members or
+            external patches are of images that are made otherwise than the patches.
     """
 
     def __init__(
@@ -144,6 +145,8 @@ class Evaluation:
         self.splits = load_splits(splits_path)
         self.left_out: dict[str, list[str]] = {}
         self._check_members()
+        self.images = image_facts(self.patches, patches_path)
+        self._check_images()
         self.network.load_state_dict(assemble([member.state_dict for member in self.members]))
 
     @property
@@ -255,6 +258,7 @@ class Evaluation:
             fold=None,
             synthetic=[weights for record in records for weights in record["synthetic"]],
             setup=self.setup,
+            images=self.images,
             members=[record["weights_sha256"] for record in records],
         )
 
@@ -269,6 +273,13 @@ class Evaluation:
                     f"{member.path} must be of setup {self.setup!r} and cohort {self.direction!r},"
                     f" got {setup!r} and {cohorts}; give the classifiers that were trained on {self.patches_path}"
                 )
+
+    def _check_images(self) -> None:
+        for member in self.members:
+            trained_on = recorded_images(member.provenance, member.path)
+            require_same_images(self.images, trained_on, member.path, self.patches_path)
+        for path in self.external_patches_paths:
+            require_same_images(self.images, image_facts(read_json(path), path), path, self.patches_path)
 
 
 def _mean_softmax(keys: Sequence[str]) -> Compose:

@@ -7,15 +7,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
-from scripts.files import atomic_path, write_json
+from scripts.files import write_json
+from scripts.nifti import write_image
 from scripts.noise import ImageNoise
 from scripts.progress import progress
+from scripts.provenance import recorded_images, require_same_images
 from scripts.samplers import sample_images, snap_background
 
 
@@ -29,6 +30,7 @@ class SyntheticSet:
         network: trained generator.
         scheduler: from `scripts.samplers.sampling_scheduler`.
         provenance: record of the generator, from `scripts.generators.checked_provenance`.
+        generator_path: weights that the record is about, for messages.
         output_dir: folder for the images and `synthetic.json`.
         class_name: class to generate: that of the generator, or one of a generator conditioned on the class; None for
             a generator of all classes.
@@ -45,7 +47,8 @@ class SyntheticSet:
         amp: sample under bf16 autocast.
 
     Raises:
-        ValueError: if the generator draws images of another shape, or a number is out of range.
+        ValueError: if the generator draws images of other modalities, classes, size or spacing, its record does not
+            tell, or a number is out of range.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class SyntheticSet:
         network: torch.nn.Module,
         scheduler: DDPMScheduler | DDIMScheduler,
         provenance: Mapping[str, Any],
+        generator_path: str,
         output_dir: str,
         class_name: str | None,
         classes: Mapping[str, int],
@@ -80,7 +84,8 @@ class SyntheticSet:
         self.snap_tolerance = snap_tolerance
         self.amp = amp
         self.provenance = dict(provenance)
-        self._check_shape()
+        self.image_facts = recorded_images(self.provenance, generator_path)
+        self._refuse_other_images(generator_path)
         counts = self.provenance["class_counts"]
         wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
         for name, value in (("num_images", wanted), ("batch_size", batch_size)):
@@ -99,7 +104,7 @@ class SyntheticSet:
         for start in progress(waiting, description=f"generating {self.class_name or 'images'}"):
             numbers = self._batch(start)
             for k, image in zip(numbers, self.draw(numbers), strict=True):
-                self._write_image(self.path_of(k), image)
+                write_image(self.path_of(k), image.numpy(), np.diag([self.spacing_mm] * 3 + [1.0]))
         path = self.output_dir / "synthetic.json"
         write_json(path, self.description())
         return path
@@ -129,6 +134,7 @@ class SyntheticSet:
             "spatial_dims": len(self.patch_size),
             "patch_size": self.patch_size,
             "spacing_mm": self.spacing_mm,
+            **{key: self.image_facts[key] for key in ("intensity_mode", "intensity_percentiles", "zscore_limit")},
             "provenance": self._set_provenance(),
             "training": [
                 {"image": self.path_of(k).name, "label": label, "k": k, "seed": self.seed}
@@ -156,19 +162,16 @@ class SyntheticSet:
     def _batch(self, start: int) -> range:
         return range(start, min(start + self.batch_size, self.num_images))
 
-    def _write_image(self, path: Path, image: Tensor) -> None:
-        spatial = image.movedim(0, -1).numpy()
-        volume = spatial[:, :, None] if len(self.patch_size) == 2 else spatial
-        with atomic_path(path) as temporary:
-            nib.save(nib.Nifti1Image(volume, np.diag([self.spacing_mm] * 3 + [1.0])), temporary)
-
-    def _check_shape(self) -> None:
-        shape = [len(self.modalities), *self.patch_size]
-        if self.provenance["image_shape"] != shape:
-            raise ValueError(
-                f"modalities and patch_size must give images of {self.provenance['image_shape']} (C, *spatial),"
-                f" as in the training of the generator, got {shape}"
-            )
+    def _refuse_other_images(self, generator_path: str) -> None:
+        set_here = {
+            "modality": self.modalities,
+            "labels": sorted(self.classes, key=self.classes.__getitem__),
+            "patch_size": self.patch_size,
+            "spacing_mm": self.spacing_mm,
+        }
+        # Patches of lesion_box have no common spacing.
+        keys = [key for key in set_here if self.image_facts[key] is not None]
+        require_same_images(self.image_facts, set_here, "the images to generate", generator_path, keys)
 
 
 def default_num_images(class_counts: Mapping[str, int], class_name: str | None, ratio: float, balance: bool) -> int:

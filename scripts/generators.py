@@ -190,5 +190,5 @@ class GeneratorRecord:
             condition=self.condition,
             selection_subjects=hash_subjects(self.selection.subject_ids),
             class_counts=class_counts(self.patches_path, self.splits_path, self.fold),
-            image_shape=list(self.training.images.shape[1:]),
+            images=self.training.image_facts,
         )

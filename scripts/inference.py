@@ -18,10 +18,10 @@ from scripts.explanations import draw_answer, explain
 from scripts.files import atomic_path, read_json, sha256_file, write_json
 from scripts.mask_codes import decide_mask_codes
 from scripts.modality_names import describe_aliases, parse_modality
-from scripts.patches import write_patch
-from scripts.provenance import FILE_NAME, read_provenance
+from scripts.nifti import write_image
+from scripts.provenance import FILE_NAME, read_provenance, recorded_images, require_same_images
 from scripts.stages import RECORD, Stage
-from scripts.transforms import ReadVolumesd
+from scripts.transforms import CROP_FACTS, ReadVolumesd
 from scripts.volumes import mask_codes_in
 
 HOW_TO_GET_WEIGHTS = (
@@ -29,17 +29,7 @@ HOW_TO_GET_WEIGHTS = (
     " give the model.pt of one of its evaluation folders as --weights_path, or copy that and the provenance.json"
     " beside it to models/"
 )
-CHOSEN = (
-    "subject_id",
-    "region",
-    "region_reason",
-    "slice",
-    "center_voxel",
-    "center_mm",
-    "lesion_volume_ml",
-    "spacing_mm",
-    "mask_codes_reason",
-)
+CHOSEN = ("subject_id", *CROP_FACTS, "mask_codes_reason")
 NOTICE = "Simulated weights: trained on simulated images only. Not for patients."
 RESEARCH = "For research only. Not a medical device."
 
@@ -213,12 +203,15 @@ def require_weights(weights_path: str | Path) -> None:
             raise FileNotFoundError(f"{path} does not exist: {HOW_TO_GET_WEIGHTS}")
 
 
-def load_classifier(network_def: nn.Module, weights_path: str, device: torch.device | str = "cpu") -> nn.Module:
+def load_classifier(
+    network_def: nn.Module, weights_path: str, images: Mapping[str, Any], device: torch.device | str = "cpu"
+) -> nn.Module:
     """Put trained weights into the classifier, ready to answer.
 
     Args:
         network_def: `FoldEnsemble` as it was trained; other weights are refused by it.
         weights_path: `model.pt`, a bare state dict.
+        images: what patches it is given, from `scripts.provenance.describe_images`; it must be trained on such.
         device: where to compute.
 
     Returns:
@@ -226,10 +219,12 @@ def load_classifier(network_def: nn.Module, weights_path: str, device: torch.dev
 
     Raises:
         FileNotFoundError: if there are no weights.
-        ValueError: if they are of another network or their record is about other weights.
+        ValueError: if they are of another network or of other images, or their record is about other weights or does
+            not tell the images.
     """
     require_weights(weights_path)
-    read_provenance(weights_path)
+    trained_on = recorded_images(read_provenance(weights_path), weights_path)
+    require_same_images(trained_on, images, "the patch to grade", weights_path)
     network_def.load_state_dict(torch.load(weights_path, map_location="cpu", weights_only=True))
     return network_def.to(device).eval()
 
@@ -325,7 +320,7 @@ class AnswerWriter:
         label = int(np.argmax(values))
         answer = self._describe(values, label, image, chosen)
         self._draw(image, label, answer)
-        write_patch(self.folder / "patch.nii.gz", np.asarray(image.cpu()), np.asarray(image.affine))
+        write_image(self.folder / "patch.nii.gz", np.asarray(image.cpu()), np.asarray(image.affine))
         write_json(self.folder / "answer.json", answer)
         return answer
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from scripts.files import read_json
+from scripts.provenance import image_facts
 from scripts.splits import load_part
 
 
@@ -35,7 +36,8 @@ class PatchTensorDataset(Dataset):
         require_labels: refuse subjects without a grade, as a network conditioned on the class must.
 
     Raises:
-        ValueError: if there is no image, or an image's shape or range is not what it must be.
+        ValueError: if there is no image, an image's shape or range is not what it must be, or `patches.json` does not
+            say of what the patches are made.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class PatchTensorDataset(Dataset):
         require_labels: bool = False,
     ) -> None:
         classes = None if class_name is None else [class_name]
+        self.image_facts = image_facts(patches_header(patches_path), patches_path)
         self.entries: list[dict[str, Any]] = load_part(patches_path, splits_path, fold, part, classes, require_labels)
         images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in self.entries]
         _refuse_other_shapes([(e["image"], tuple(i.shape)) for e, i in zip(self.entries, images, strict=True)])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -10,26 +9,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 
 from scripts.errors import root_cause
-from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.files import read_json, sha256_file, write_json
+from scripts.nifti import write_image
 from scripts.progress import progress
+from scripts.transforms import CROP_FACTS
 
 Preprocessing = Callable[[dict[str, Any]], Any]
 # Where the stage keeps the rows of finished subjects until all are there; the stage drops it at the end.
 RECORDS = "checkpoints"
-COPIED = (
-    "region",
-    "region_reason",
-    "slice",
-    "center_voxel",
-    "center_mm",
-    "lesion_volume_ml",
-    "region_volume_ml",
-    "spacing_mm",
-)
 CARRIED = ("patient_id", "mask_source")
 
 
@@ -39,8 +29,7 @@ def write_patches(
     preprocessing: Preprocessing,
     modalities: Sequence[str],
     classes: Mapping[str, int],
-    patch_size: Sequence[int],
-    patch_spacing_mm: float | None,
+    images: Mapping[str, Any],
     num_workers: int = 1,
 ) -> Path:
     """Write one NIfTI a patch and `patches.json`; subjects that are finished already are kept.
@@ -51,8 +40,7 @@ def write_patches(
         preprocessing: transforms from the files of a subject to its patch, or to a list of patches.
         modalities: modality of each channel.
         classes: grade -> label.
-        patch_size: cells of each axis.
-        patch_spacing_mm: length of a cell, mm; None where it differs between patches.
+        images: what the patches are made of, from `scripts.provenance.describe_images`.
         num_workers: subjects at a time (threads: decompression leaves Python's lock).
 
     Returns:
@@ -76,11 +64,10 @@ def write_patches(
         {
             "name": cohort["name"],
             "simulated": bool(cohort.get("simulated", False)),
+            **images,
             "modality": {str(index): name for index, name in enumerate(modalities)},
             "labels": {str(label): name for name, label in classes.items()},
-            "spatial_dims": len(patch_size),
-            "patch_size": list(patch_size),
-            "spacing_mm": patch_spacing_mm,
+            "spatial_dims": len(images["patch_size"]),
             "training": rows,
         },
     )
@@ -95,23 +82,6 @@ def locate_subjects(cohort: Mapping[str, Any], folder: Path) -> list[dict[str, A
         folder: folder of that file; relative paths start there.
     """
     return [_located(subject, cohort, folder) for subject in cohort["subjects"]]
-
-
-def write_patch(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
-    """Write a patch as gzipped NIfTI with the modalities along the fourth dimension; equal patches give equal bytes.
-
-    Args:
-        path: file to write, `.nii.gz`.
-        image: (C, H, W) or (C, H, W, D), float32.
-        affine: cell indices -> mm, (4, 4).
-    """
-    channels_last = np.moveaxis(image, 0, -1)
-    volume = channels_last if channels_last.ndim == 4 else channels_last[:, :, None]
-    nifti = nib.Nifti1Image(volume, affine)
-    nifti.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary:
-        # nibabel would store the temporary name in the gzip header.
-        temporary.write_bytes(gzip.compress(nifti.to_bytes(), compresslevel=6, mtime=0))
 
 
 class _Extraction:
@@ -150,7 +120,7 @@ class _Extraction:
     def _write(self, subject: Mapping[str, Any], patch: Mapping[str, Any], several: bool) -> dict[str, Any]:
         name = f"{subject['subject_id']}_slice{patch['slice']:03d}" if several else subject["subject_id"]
         path = self.folder / f"{name}.nii.gz"
-        write_patch(path, np.asarray(patch["image"]), np.asarray(patch["image"].affine))
+        write_image(path, np.asarray(patch["image"]), np.asarray(patch["image"].affine))
         grade = subject.get("grade")
         return {
             "image": path.name,
@@ -158,7 +128,7 @@ class _Extraction:
             "subject_id": subject["subject_id"],
             "site": subject.get("site"),
             **{key: subject[key] for key in CARRIED if key in subject},
-            **{key: patch[key] for key in COPIED},
+            **{key: patch[key] for key in CROP_FACTS},
             "image_sha256": sha256_file(path),
         }
 

@@ -22,6 +22,17 @@ from scripts.volumes import Volume, geometry_difference, read_channels, read_vol
 BACKGROUND = -1.0
 LATTICE_MM = 1.0  # patches begin at whole mm from the edge of the volume: voxels of 1 mm are copied as they are
 SLICES = ("largest", "centroid", "all")
+# What was chosen for a patch, as its row in patches.json and an answer tell it.
+CROP_FACTS = (
+    "region",
+    "region_reason",
+    "slice",
+    "center_voxel",
+    "center_mm",
+    "lesion_volume_ml",
+    "region_volume_ml",
+    "spacing_mm",
+)
 Subject = dict[Hashable, Any]
 
 

@@ -174,6 +174,9 @@ def _listing(cohort: str, size: tuple[int, int]) -> dict[str, Any]:
         "spatial_dims": 2,
         "patch_size": list(size),
         "spacing_mm": 3.0,
+        "intensity_mode": "percentile",
+        "intensity_percentiles": [0.5, 99.5],
+        "zscore_limit": None,
     }
 
 

@@ -56,4 +56,7 @@ def _header(modalities: tuple[str, ...], classes: tuple[str, ...], spatial_shape
         "spatial_dims": len(spatial_shape),
         "patch_size": list(spatial_shape),
         "spacing_mm": 1.0,
+        "intensity_mode": "percentile",
+        "intensity_percentiles": [0.5, 99.5],
+        "zscore_limit": None,
     }

@@ -13,6 +13,7 @@ from scripts.files import write_json
 from scripts.provenance import hash_subjects
 
 GRADES = {"LGG": 0, "HGG": 1}
+MODALITIES = ("t1c", "t2f", "t1n", "t2w")
 
 
 def draw(label: int, num_channels: int, size: Sequence[int], random: np.random.RandomState) -> np.ndarray:
@@ -39,6 +40,20 @@ def write_image(path: Path, image: np.ndarray) -> None:
     nib.save(nib.Nifti1Image(spatial[:, :, None] if image.ndim == 3 else spatial, np.eye(4)), path)
 
 
+def image_header(num_channels: int = 2, size: Sequence[int] = (32, 32), classes: Mapping[str, int] = GRADES) -> dict:
+    """Return what a list of images says about how they are made."""
+    return {
+        "modality": {str(index): name for index, name in enumerate(MODALITIES[:num_channels])},
+        "labels": {str(label): name for name, label in classes.items()},
+        "spatial_dims": len(size),
+        "patch_size": list(size),
+        "spacing_mm": 1.0,
+        "intensity_mode": "percentile",
+        "intensity_percentiles": [0.5, 99.5],
+        "zscore_limit": None,
+    }
+
+
 def write_patches(
     folder: Path,
     name: str = "phantom_A",
@@ -58,9 +73,8 @@ def write_patches(
             write_image(folder / f"{subject}.nii.gz", draw(label, num_channels, size, random))
             entry = {"image": f"{subject}.nii.gz", "label": label, "subject_id": subject, "site": "A"}
             entries.append({**entry, "lesion_volume_ml": 1.0 + index, **entry_values})
-    labels = {str(label): grade for grade, label in classes.items()}
-    content = {"name": name, "simulated": True, "labels": labels, "spatial_dims": len(size), "training": entries}
-    write_json(folder / "patches.json", content)
+    header = image_header(num_channels, size, classes)
+    write_json(folder / "patches.json", {"name": name, "simulated": True, **header, "training": entries})
     return str(folder / "patches.json")
 
 
@@ -113,7 +127,8 @@ def write_synthetic(
         "selection_subjects": hash_subjects(selection_subjects),
         "simulated": True,
     }
-    write_json(folder / "synthetic.json", {"provenance": provenance, "training": entries})
+    header = image_header(num_channels, size)
+    write_json(folder / "synthetic.json", {**header, "provenance": provenance, "training": entries})
     return str(folder / "synthetic.json")
 
 

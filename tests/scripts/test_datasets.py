@@ -22,8 +22,8 @@ from scripts.datasets import (
 )
 from scripts.files import read_json, write_json
 from scripts.leakage import LeakageError
-from scripts.provenance import hash_subjects, read_provenance
-from tests.ring_or_blob import GRADES, write_image, write_patches, write_splits, write_synthetic
+from scripts.provenance import hash_subjects, image_facts, read_provenance
+from tests.ring_or_blob import GRADES, image_header, write_image, write_patches, write_splits, write_synthetic
 
 
 @pytest.fixture
@@ -111,6 +111,41 @@ def test_subjects_that_selected_a_generator_stay_on_the_record_of_the_classifier
     data(paths, **values).record(str(tmp_path / "model.pt"), "ddpm")
     record = read_provenance(tmp_path / "model.pt")
     assert record["selection_subjects"] == hash_subjects([*fold["inner"], *others])
+    assert record["images"] == image_facts(image_header(), "patches.json")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("modality", {"0": "t2f", "1": "t1c"}, "modality ['t1c', 't2f'], as {} has, got ['t2f', 't1c']"),
+        ("labels", {"0": "HGG", "1": "LGG"}, "labels ['LGG', 'HGG'], as {} has, got ['HGG', 'LGG']"),
+        ("patch_size", [16, 64], "patch_size [32, 32], as {} has, got [16, 64]"),
+        ("spacing_mm", 2.0, "spacing_mm 1.0, as {} has, got 2.0"),
+        ("intensity_mode", "zscore", "intensity_mode 'percentile', as {} has, got 'zscore'"),
+    ],
+)
+def test_synthetic_images_that_are_made_otherwise_than_the_patches_are_refused(
+    paths: dict[str, Any], tmp_path: Path, key: str, value: Any, message: str
+) -> None:
+    synthetic = write_synthetic(tmp_path / "s", 0, read_json(paths["splits_path"])["folds"][0]["train"])
+    write_json(synthetic, {**read_json(synthetic), key: value})
+    said = f"{synthetic} must have {message.format(paths['patches_path'])}; make both with one "
+    with pytest.raises(ValueError, match=re.escape(said)):
+        data(paths, synthetic_paths=[synthetic], synthetic_method="ddpm")
+
+
+def test_patches_without_a_common_spacing_take_synthetic_images_of_any(paths: dict[str, Any], tmp_path: Path) -> None:
+    write_json(paths["patches_path"], {**read_json(paths["patches_path"]), "spacing_mm": None})
+    train = read_json(paths["splits_path"])["folds"][0]["train"]
+    sets = [write_synthetic(tmp_path / str(label), label, train) for label in (0, 1)]
+    assert data(paths, synthetic_paths=sets, synthetic_method="ddpm").images["spacing_mm"] is None
+
+
+def test_patches_that_do_not_say_how_they_were_made_are_refused(paths: dict[str, Any]) -> None:
+    content = read_json(paths["patches_path"])
+    write_json(paths["patches_path"], {key: value for key, value in content.items() if key != "intensity_mode"})
+    with pytest.raises(ValueError, match=r"patches.json must say .*got no intensity_mode; make it again"):
+        data(paths)
 
 
 def test_synthetic_images_of_another_method_than_the_setup_are_refused(paths: dict[str, Any], tmp_path: Path) -> None:

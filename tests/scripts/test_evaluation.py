@@ -14,9 +14,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from scripts.evaluation import Predictor, average_by_subject, summarize
 from scripts.files import read_csv, read_json, write_json
 from scripts.networks import FoldEnsemble
-from scripts.provenance import hash_subject, read_provenance, write_provenance
+from scripts.provenance import hash_subject, image_facts, read_provenance, write_provenance
 from tests.helpers import run_stage
-from tests.ring_or_blob import messages, write_patches, write_splits
+from tests.ring_or_blob import image_header, messages, write_patches, write_splits
 
 TINY = {"classifier_backbone": "resnet10", "modalities": ["t1c", "t2f"], "num_threads": 1, "device": "cpu"}
 
@@ -33,6 +33,7 @@ def write_member(folder: Path, splits_path: str, number: int, **values: Any) -> 
         "simulated": True,
         "fold": number,
         "setup": "real",
+        "images": image_facts(image_header(), "patches.json"),
         "selection_subjects": sorted(hash_subject(subject) for subject in parts["inner"]),
     }
     write_provenance(folder / "model.pt", **{**record, **values})
@@ -128,6 +129,7 @@ def test_the_record_of_the_ensemble_holds_the_subjects_of_all_members(data: dict
     assert record["fold"] is None
     assert record["setup"] == "real"
     assert len(record["members"]) == 2
+    assert record["images"] == image_facts(image_header(), "patches.json")
 
 
 @pytest.mark.parametrize("part", ["validation", "test", "external"])
@@ -169,6 +171,49 @@ def test_members_of_something_else_are_refused(
     with pytest.raises(RuntimeError) as caught:
         evaluate({**data, "member_paths": [data["member_paths"][0], other]}, tmp_path / "out")
     assert message in messages(caught.value)
+
+
+OTHERWISE = [
+    ("modality", ["t2f", "t1c"], ["t1c", "t2f"], "modalities"),
+    ("labels", ["HGG", "LGG"], ["LGG", "HGG"], "classes"),
+    ("patch_size", [16, 64], [32, 32], "patch_size"),
+    ("spacing_mm", 2.0, 1.0, "patch_spacing_mm"),
+    ("intensity_mode", "zscore", "percentile", "intensity_mode"),
+    ("intensity_percentiles", [1, 99], [0.5, 99.5], "intensity_percentiles"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "expected", "setting"), OTHERWISE, ids=[row[0] for row in OTHERWISE])
+@pytest.mark.parametrize("which", ["member", "external"])
+def test_members_and_external_patches_of_other_images_are_refused(
+    data: dict[str, Any], tmp_path: Path, which: str, key: str, value: Any, expected: Any, setting: str
+) -> None:
+    if which == "member":
+        images = {**image_facts(image_header(), "patches.json"), key: value}
+        path = write_member(tmp_path / "other", data["splits_path"], 1, images=images)
+        given = {"member_paths": [data["member_paths"][0], path]}
+    else:
+        path = str(tmp_path / "patches.json")
+        named = dict(enumerate(value)) if key in ("modality", "labels") else value
+        write_json(path, {**read_json(data["external_patches_paths"][0]), key: named})
+        given = {"external_patches_paths": [path]}
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, **given}, tmp_path / "out")
+    said = f"{path} must have {key} {expected!r}, as {data['patches_path']} has, got {value!r}; make both with one"
+    assert f"{said} {setting}" in messages(caught.value)
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+def test_weights_and_patches_that_do_not_tell_their_images_are_refused(data: dict[str, Any], tmp_path: Path) -> None:
+    old = write_member(tmp_path / "old", data["splits_path"], 1, images=None)
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, "member_paths": [old]}, tmp_path / "out")
+    assert re.search(r"old/provenance.json must say in `images` .* got None; train again", messages(caught.value))
+    content = read_json(data["external_patches_paths"][0])
+    write_json(tmp_path / "patches.json", {k: v for k, v in content.items() if k != "intensity_mode"})
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, "external_patches_paths": [str(tmp_path / "patches.json")]}, tmp_path / "other")
+    assert re.search(r"patches.json must say .* got no intensity_mode; make it again", messages(caught.value))
 
 
 def test_patches_of_one_subject_are_averaged() -> None:

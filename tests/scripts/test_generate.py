@@ -15,7 +15,7 @@ import torch
 from scripts.datasets import ClassifierData
 from scripts.files import read_json, sha256_file, write_json
 from scripts.leakage import LeakageError
-from scripts.provenance import hash_subject
+from scripts.provenance import hash_subject, image_facts
 from scripts.resume import Resumption
 from tests.helpers import run_stage
 from tests.patches import write_tiny_patches
@@ -104,6 +104,7 @@ def test_a_set_lists_images_of_the_patches_form_with_their_provenance(tmp_path, 
     assert synthetic["provenance"]["subjects"] == sorted(hash_subject(subject) for subject in own)
     assert synthetic["provenance"]["weights_sha256"] == sha256_file(generator)
     assert synthetic["simulated"] is True
+    assert image_facts(synthetic, "set") == image_facts(read_json(patches["patches_path"]), "patches")
     assert images_of(folder).shape == (5, 8, 12, 1, 4)
     assert images_of(folder).abs().max() <= 1
 
@@ -143,7 +144,10 @@ def test_seeds_and_numbers_give_other_images(tmp_path, generator):
         ({"generator_num_res_blocks": 2}, r"another architecture: \d+ missing"),
         ({"generator_class": "HGG"}, "generator_class must be 'LGG'"),
         ({"fold": 1}, "fold must be 0"),
-        ({"patch_size": [16, 12]}, r"must give images of \[4, 8, 12\]"),
+        ({"patch_size": [16, 12]}, r"must have patch_size \[8, 12\], as .*model.pt has, got \[16, 12\]; make both"),
+        ({"modalities": ["t1c", "t1n", "t2w", "t2f"]}, r"must have modality \['t1n', .* got \['t1c', "),
+        ({"classes": {"HGG": 0, "LGG": 1}}, r"must have labels \['LGG', 'HGG'\], as .* got \['HGG', 'LGG'\]"),
+        ({"patch_spacing_mm": 2.0}, r"must have spacing_mm 1\.0, as .* got 2\.0; make both with one patch_spacing_mm"),
         ({"num_images": 0}, "num_images must be >= 1"),
         ({"generator_path": "nowhere/model.pt"}, "nowhere/model.pt does not exist"),
     ],
@@ -151,6 +155,14 @@ def test_seeds_and_numbers_give_other_images(tmp_path, generator):
 def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, generator, overrides, message):
     assert re.search(message, refusal_of(generate, tmp_path, "set", generator, **overrides))
     assert not list(tmp_path.rglob("*.nii.gz"))
+
+
+def test_a_generator_whose_record_does_not_tell_the_images_is_refused(tmp_path, generator):
+    record = read_json(generator.parent / "provenance.json")
+    write_json(tmp_path / "old" / "provenance.json", {k: v for k, v in record.items() if k != "images"})
+    (tmp_path / "old" / "model.pt").write_bytes(generator.read_bytes())
+    message = refusal_of(generate, tmp_path, "set", tmp_path / "old" / "model.pt")
+    assert re.search(r"old/provenance.json must say in `images` .*got None; train again", message)
 
 
 def test_a_generator_of_another_split_is_refused(tmp_path, generator):

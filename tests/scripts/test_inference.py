@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import nibabel
@@ -13,7 +14,7 @@ from scripts.errors import root_cause
 from scripts.files import read_json, write_json
 from scripts.inference import NOTICE, parse_channels, parse_images, stored_channel_order
 from scripts.networks import FoldEnsemble
-from scripts.provenance import write_provenance
+from scripts.provenance import describe_images, write_provenance
 from tests.helpers import ROOT, config_files, run_stage
 from tests.tiny_subjects import AFFINE, MODALITIES, make_images, make_mask, write_subject, write_volume
 
@@ -27,7 +28,18 @@ TINY = {
 }
 
 
-def make_weights(folder, simulated=True, **changes):
+IMAGES = {
+    "modalities": MODALITIES,
+    "classes": {"LGG": 0, "HGG": 1},
+    "patch_size": [32, 32],
+    "spacing_mm": 1.0,
+    "intensity_mode": "percentile",
+    "intensity_percentiles": [0.5, 99.5],
+    "zscore_limit": 4.0,
+}
+
+
+def make_weights(folder, simulated=True, images=None, **changes):
     torch.manual_seed(0)
     settings = {
         "backbone": "resnet10",
@@ -40,9 +52,8 @@ def make_weights(folder, simulated=True, **changes):
     folder.mkdir(parents=True)
     torch.save(FoldEnsemble(**settings).state_dict(), folder / "model.pt")
     subjects = [f"S{index}" for index in range(7)]
-    write_provenance(
-        folder / "model.pt", cohorts=["site_a"], subjects=subjects, simulated=simulated, fold=None, setup="ddpm_mi"
-    )
+    trained = {"cohorts": ["site_a"], "subjects": subjects, "simulated": simulated, "fold": None, "setup": "ddpm_mi"}
+    write_provenance(folder / "model.pt", **trained, images=describe_images(**{**IMAGES, **(images or {})}))
     return str(folder / "model.pt")
 
 
@@ -186,6 +197,49 @@ def test_weights_of_another_architecture_are_refused(patient, tmp_path, changes,
         ask(tmp_path / "out", path, images=patient["images"], mask=patient["mask"])
 
 
+@pytest.mark.parametrize(
+    ("request_settings", "key", "expected", "got", "setting"),
+    [
+        ({"modalities": MODALITIES[::-1]}, "modality", MODALITIES, MODALITIES[::-1], "modalities"),
+        ({"classes": {"HGG": 0, "LGG": 1}}, "labels", ["LGG", "HGG"], ["HGG", "LGG"], "classes"),
+        ({"patch_size": [48, 48]}, "patch_size", [32, 32], [48, 48], "patch_size"),
+        ({"patch_spacing_mm": 2.0}, "spacing_mm", 1.0, 2.0, "patch_spacing_mm and crop"),
+        ({"crop": "lesion_box"}, "spacing_mm", 1.0, None, "patch_spacing_mm and crop"),
+        ({"intensity_mode": "zscore"}, "intensity_mode", "percentile", "zscore", "intensity_mode"),
+        (
+            {"intensity_percentiles": [1, 99]},
+            "intensity_percentiles",
+            [0.5, 99.5],
+            [1, 99],
+            "intensity_percentiles",
+        ),
+    ],
+    ids=["modalities", "classes", "patch_size", "spacing", "crop", "intensity_mode", "percentiles"],
+)
+def test_weights_of_other_images_are_refused(patient, weights, tmp_path, request_settings, key, expected, got, setting):
+    said = f"the patch to grade must have {key} {expected!r}, as {weights} has, got {got!r}; make both with one "
+    with pytest.raises(ValueError, match=re.escape(said + setting) + "$"):
+        ask(tmp_path / "out", weights, images=patient["images"], mask=patient["mask"], **request_settings)
+    assert not (tmp_path / "out" / "answer.json").exists()
+
+
+def test_the_limit_of_z_scores_is_compared_where_they_are_used_only(patient, tmp_path):
+    request = {"images": patient["images"], "mask": patient["mask"], "zscore_limit": 3.0}
+    ask(tmp_path / "out", make_weights(tmp_path / "percentiles"), **request)
+    path = make_weights(tmp_path / "z_scores", images={"intensity_mode": "zscore"})
+    with pytest.raises(ValueError, match=r"zscore_limit 4\.0, as .* got 3\.0"):
+        ask(tmp_path / "other", path, intensity_mode="zscore", **request)
+
+
+def test_weights_whose_record_does_not_tell_the_images_are_refused(patient, tmp_path):
+    path = Path(make_weights(tmp_path / "models"))
+    record = read_json(path.parent / "provenance.json")
+    del record["images"]
+    write_json(path.parent / "provenance.json", record)
+    with pytest.raises(ValueError, match=r"models/provenance.json must say in `images` .*got None; train again"):
+        ask(tmp_path / "out", str(path), images=patient["images"], mask=patient["mask"])
+
+
 def test_a_corrected_request_may_go_to_the_folder_of_the_failed_one(patient, weights, tmp_path):
     with pytest.raises(ValueError, match="got neither"):
         ask(tmp_path, weights, images=patient["images"])
@@ -252,7 +306,8 @@ def test_a_channel_order_that_is_no_order_of_the_modalities_is_refused(order):
 
 def test_a_class_of_three_and_a_volume_of_one_channel_are_graded_too(tmp_path):
     """Nothing in the answer fixes four modalities, two classes or two dimensions."""
-    path = make_weights(tmp_path / "models", in_channels=1, num_classes=3, spatial_dims=3, num_members=1)
+    images = {"modalities": ["t1n"], "classes": {"a": 0, "b": 1, "c": 2}, "patch_size": [16, 16, 12]}
+    path = make_weights(tmp_path / "models", images=images, in_channels=1, num_classes=3, spatial_dims=3, num_members=1)
     image = write_volume(tmp_path / "t1n.nii.gz", make_images()["t1n"])
     answer = ask(
         tmp_path / "out",

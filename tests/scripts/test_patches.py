@@ -14,7 +14,7 @@ from monai.transforms import Compose, LoadImaged, SqueezeDimd
 import scripts.patches
 from scripts.errors import root_cause
 from scripts.files import read_json, sha256_file, write_json
-from scripts.patches import write_patch
+from scripts.provenance import image_facts
 from scripts.stages import AlreadyFinished
 from tests.helpers import run_stage
 from tests.tiny_subjects import AFFINE, MASK_CODES, MODALITIES, make_images, make_mask, write_subject
@@ -61,6 +61,9 @@ def test_the_list_says_what_was_chosen_for_every_subject(cohort, tmp_path):
     assert patches["modality"] == {"0": "t1n", "1": "t1c", "2": "t2w", "3": "t2f"}
     assert patches["labels"] == {"0": "LGG", "1": "HGG"}
     assert (patches["spatial_dims"], patches["patch_size"], patches["spacing_mm"]) == (2, [16, 14], 1.0)
+    facts = image_facts(patches, "patches.json")
+    assert (facts["intensity_mode"], facts["intensity_percentiles"]) == ("percentile", [0.5, 99.5])
+    assert facts["zscore_limit"] is None
     rows = patches["training"]
     assert [row["subject_id"] for row in rows] == NAMES
     assert [row["label"] for row in rows] == [0, 1, None]
@@ -98,6 +101,13 @@ def test_every_slice_gives_a_file_of_its_own(cohort, tmp_path):
     assert len(rows) > len(NAMES)
     assert len({row["image"] for row in rows}) == len(rows)
     assert all((tmp_path / "out" / row["image"]).is_file() for row in rows)
+
+
+def test_z_scores_and_patches_of_many_spacings_are_told_as_such(cohort, tmp_path):
+    patches = run(cohort, tmp_path / "out", intensity_mode="zscore", zscore_limit=3.0, crop="lesion_box")
+    facts = image_facts(patches, "patches.json")
+    assert [facts[key] for key in ("spacing_mm", "intensity_percentiles", "zscore_limit")] == [None, None, 3.0]
+    assert facts["intensity_mode"] == "zscore"
 
 
 def test_threads_and_repetition_change_no_byte(cohort, tmp_path):
@@ -194,14 +204,6 @@ def test_a_full_disk_ends_the_run_and_leaves_no_half_file(cohort, tmp_path, monk
     with pytest.raises(OSError, match="no space left to write"):
         run(cohort, tmp_path / "out")
     assert not list((tmp_path / "out").glob("*.nii.gz"))
-
-
-def test_equal_patches_give_equal_bytes(tmp_path):
-    image = np.random.default_rng(0).random((2, 5, 4)).astype(np.float32)
-    for name in ("a.nii.gz", "b.nii.gz"):
-        write_patch(tmp_path / name, image, AFFINE)
-    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
-    np.testing.assert_array_equal(nib.load(tmp_path / "a.nii.gz").get_fdata()[:, :, 0], np.moveaxis(image, 0, -1))
 
 
 REAL = os.environ.get("BRATS_REAL_DATA_DIR")
