@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from scripts.files import write_csv, write_json, write_text
+from scripts.report_regularizer import regularizer_section
 from scripts.report_sections import (
     cohort_sections,
     curve_figure,
@@ -58,6 +59,7 @@ def write_report(
         **cohort_sections(files),
         **image_sections(files, num_samples),
         "curves": curve_figure(files, num_curves),
+        "regularizer": regularizer_section(files),
         "published": published_section(),
         "methods": methods_section(files),
     }

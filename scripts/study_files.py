@@ -18,6 +18,7 @@ RESULT_FILES = (
     "max_pearson.json",
     "nearest.png",
     "metrics.json",
+    "provenance.json",
     "predictions.csv",
 )
 
@@ -65,12 +66,14 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Read the curves of one training.
 
     Args:
-        path: JSON list with one item an epoch: `epoch`, and scalars or null.
+        path: JSON list with one item an epoch: `epoch`, and scalars, null, or lists that are no curve.
 
     Returns:
         Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.
     """
     rows: list[dict[str, Any]] = read_json(path)
     names = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
-    series = {name: [(row["epoch"], row[name]) for row in rows if row.get(name) is not None] for name in names}
+    series = {
+        name: [(row["epoch"], row[name]) for row in rows if isinstance(row.get(name), (int, float))] for name in names
+    }
     return {name: points for name, points in series.items() if points}

@@ -94,11 +94,13 @@ def _write_synthesis(
                 "loss": 1 / epoch,
                 "noise_loss": 1 / epoch,
                 "mutual_information": 0.3 if method == "ddpm_mi" else None,
+                "noise_levels": _noise_levels() if method == "ddpm_mi" else [],
                 "val_noise_loss": 1.2 / epoch,
             }
             for epoch in range(1, 9)
         ]
         write_json(root / generator / "metrics.json", rows)
+        write_json(root / generator / "provenance.json", {"method": method})
         entries = [{"image": f"{grade}_{k:04d}.nii.gz", "label": label, "k": k, "seed": 0} for k in range(8)]
         for entry in entries:
             _write_patch(root / synthetic / str(entry["image"]), _image(size, label, 0.4, random))
@@ -109,6 +111,12 @@ def _write_synthesis(
         _write_measures(root / measures, provenance, grade, random)
         names += [generator, synthetic, measures]
     return names
+
+
+def _noise_levels() -> list[dict[str, Any]]:
+    level = {"noise_loss": 0.1, "mutual_information": 0.4, "gradient_ratio": 1.75}
+    nothing = dict.fromkeys(level)
+    return [{"from": 0.0, "to": 0.5, **level}, {"from": 0.5, "to": 1.0, **nothing}]
 
 
 def _write_measures(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:

@@ -64,6 +64,13 @@ def test_the_report_holds_every_section(report):
     assert html.count("<svg") == 2 + 8 + 8  # figures of intervals, generators, classifiers
 
 
+def test_the_report_tells_what_the_mutual_information_does_at_each_noise_level(report):
+    text = (report / "report.html").read_text(encoding="utf-8")
+    row = re.search(r"<tr><th>DDPM \+ MI</th><td class=.n.>\d+</td>(.*?)</tr>", text)
+    assert row
+    assert re.findall(r">([^<]+)</td>", row[1]) == [".400", "1.75", "–", "–"]
+
+
 def test_the_same_study_gives_the_same_bytes_whatever_the_order_of_its_evaluations(study, report):
     folder, stages = study
     again = write((folder, stages), "again")
