@@ -24,6 +24,7 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 
+from scripts.allocation import keep_freed_memory
 from scripts.configs import Invocation, reachable, refuse_unknown_keys
 from scripts.errors import explain_last
 from scripts.files import read_json, sha256_file, sha256_text, write_json, write_text
@@ -162,6 +163,7 @@ class Stage:
         self._write_record(identity, finished=False)
         if invocation is not None:
             write_text(self.output_dir / "config.yaml", yaml.safe_dump(invocation.merged(), sort_keys=False))
+        keep_freed_memory()
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
         torch.manual_seed(self.seed)
