@@ -9,6 +9,7 @@ from typing import Any
 import jinja2
 
 from scripts.files import write_csv, write_json, write_text
+from scripts.report_measures import measure_section
 from scripts.report_regularizer import regularizer_section
 from scripts.report_sections import (
     cohort_sections,
@@ -58,6 +59,7 @@ def write_report(
         **result_sections(metrics, class_names(predictions), predictions, setups),
         **cohort_sections(files),
         **image_sections(files, num_samples),
+        **measure_section(files),
         "curves": curve_figure(files, num_curves),
         "regularizer": regularizer_section(files),
         "published": published_section(),
@@ -74,10 +76,15 @@ def write_report(
 
 def render(content: Mapping[str, Any]) -> str:
     """Fill the template `report.html.j2`; an item that the template needs and does not get is an error."""
+    return render_part("report.html.j2", content)
+
+
+def render_part(name: str, content: Mapping[str, Any]) -> str:
+    """Fill one template of this folder, the page or a section that it includes."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(number=format_number, interval=format_interval, sentence=capitalize_first)
     environment.filters.update(setup=name_setup, method=name_method)
-    return environment.get_template("report.html.j2").render(content)
+    return environment.get_template(name).render(content)

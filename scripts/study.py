@@ -124,7 +124,15 @@ class Study:
             for fold in range(self.num_folds)
         ]
         evaluations = [self._evaluation_stage(cohort, setup) for cohort in self.cohorts for setup in self.setups]
-        before = [*data, *synthesis, *classifiers, *evaluations]
+        measures = [
+            self._measures_stage(cohort, fold, method, name)
+            for cohort in self.cohorts
+            for fold in range(self.num_folds)
+            for method in methods
+            for name in self.classes
+            if "real" in self.setups  # images are compared in the features of its classifiers
+        ]
+        before = [*data, *synthesis, *classifiers, *measures, *evaluations]
         return [*before, self._report_stage(before)]
 
     def run(self) -> None:
@@ -227,8 +235,20 @@ class Study:
         generate = PlannedStage(name, "generate", (), self._to(name, inputs), (generator.name, *data))
         measured = {key: inputs[key] for key in ("patches_path", "splits_path")}
         measured["synthetic_path"] = self._path(name, "synthetic.json")
+        name = f"{cohort}/fold{fold}/audit_{class_name}_{method}"
+        return [generate, PlannedStage(name, "audit", (), self._to(name, measured), (generate.name, *data))]
+
+    def _measures_stage(self, cohort: str, fold: int, method: str, class_name: str) -> PlannedStage:
+        synthetic, classifier = (
+            f"{cohort}/fold{fold}/{kind}" for kind in (f"synthetic_{class_name}_{method}", "classifier_real")
+        )
+        inputs = self._fold_inputs(cohort, fold)
+        inputs["real_path"] = inputs.pop("patches_path")
+        inputs["synthetic_path"] = self._path(synthetic, "synthetic.json")
+        inputs["classifier_path"] = self._path(classifier, "model.pt")
         name = f"{cohort}/fold{fold}/measures_{class_name}_{method}"
-        return [generate, PlannedStage(name, "measure_images", (), self._to(name, measured), (generate.name, *data))]
+        needs = (synthetic, classifier, f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "measure_images", (), self._to(name, inputs), needs)
 
     def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
         method = self.setups[setup]

@@ -17,6 +17,7 @@ RESULT_FILES = (
     "synthetic.json",
     "max_pearson.json",
     "nearest.png",
+    "measures.json",
     "metrics.json",
     "provenance.json",
     "predictions.csv",

@@ -85,8 +85,8 @@ def _write_synthesis(
 ) -> list[str]:
     names = []
     for label, grade in enumerate(CLASSES):
-        generator, synthetic, measures = (
-            f"{cohort}/fold0/{kind}_{grade}_{method}" for kind in ("generator", "synthetic", "measures")
+        generator, synthetic, audit, measures = (
+            f"{cohort}/fold0/{kind}_{grade}_{method}" for kind in ("generator", "synthetic", "audit", "measures")
         )
         rows = [
             {
@@ -108,8 +108,9 @@ def _write_synthesis(
         sampler = {"scheduler": "ddim", "num_inference_steps": 20, "simulated": True}
         listing = {**_listing(cohort, size), "provenance": {**provenance, **sampler}, "training": entries}
         write_json(root / synthetic / "synthetic.json", listing)
+        _write_audit(root / audit, provenance, grade, random)
         _write_measures(root / measures, provenance, grade, random)
-        names += [generator, synthetic, measures]
+        names += [generator, synthetic, audit, measures]
     return names
 
 
@@ -119,7 +120,7 @@ def _noise_levels() -> list[dict[str, Any]]:
     return [{"from": 0.0, "to": 0.5, **level}, {"from": 0.5, "to": 1.0, **nothing}]
 
 
-def _write_measures(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:
+def _write_audit(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:
     values = {
         "synthetic_to_training": {"values": random.uniform(0.4, 0.6, 8).tolist()},
         "held_out_to_training": {"values": random.uniform(0.5, 0.7, 6).tolist()},
@@ -127,6 +128,24 @@ def _write_measures(folder: Path, provenance: dict[str, Any], grade: str, random
     }
     content = {name: provenance[name] for name in ("cohort", "method", "fold")}
     write_json(folder / "max_pearson.json", {**content, "classes": {grade: values}})
+
+
+def _write_measures(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:
+    common = {"num_synthetic": 8, "num_real": 6, "p_value": None, "low": None, "high": None, "ratio": None}
+    floor = {"mean": 0.01, "sd": 0.02, "low": -0.03, "high": 0.05, "n": 3, "num_splits": 10}
+    network = "resnet10 trained on the fold's real images"
+    distance = {"measure": "KD", "network": network, "direction": "lower is better", "value": random.uniform(0.1, 0.2)}
+    missing = {"measure": "recall", "network": network, "direction": "higher is better", "value": None, "floor": None}
+    rows = [
+        {**common, **distance, "p_value": 0.03, "low": 0.05, "high": 0.3, "floor": floor, "value_at_floor_n": 0.1},
+        {**common, **missing, "value_at_floor_n": None, "reason": "recall needs at least 6 synthetic images"},
+    ]
+    rows = [{"reason": None, "range": "", **row} for row in rows]
+    content = {name: provenance[name] for name in ("cohort", "method", "fold")}
+    left_out = [{"network": "Inception-v3", "reason": "no weights; put the file there"}]
+    classes = {grade: {"num_synthetic": 8, "num_real": 6, "measures": rows}}
+    content |= {"real_parts": ["validation"], "left_out": left_out, "classes": classes}
+    write_json(folder / "measures.json", content)
 
 
 def _write_classifier(root: Path, cohort: str, setup: str, random: np.random.Generator) -> str:

@@ -24,6 +24,7 @@ STAGES = {
         "mutual_information_bounded",
     ),
     "generate": ("generate",),
+    "audit": ("audit",),
     "measure_images": ("measure_images",),
     **{
         f"train_classifier+{setup}": ("train_classifier", f"setup_{setup}")

@@ -78,9 +78,10 @@ def test_generators_train_and_draw(data, synthetic):
             content = json.load(stream)
         assert content["provenance"]["method"] == method
         assert len(content["training"]) == 4
-        run_stage(
-            "measure_images", *recipe, output_dir=str(folder / f"measures_{method}"), synthetic_path=path, **paths
-        )
+        run_stage("audit", *recipe, output_dir=str(folder / f"audit_{method}"), synthetic_path=path, **paths)
+        measured = {"real_path": paths["patches_path"], "splits_path": paths["splits_path"], "synthetic_path": path}
+        output_dir = str(folder / f"measures_{method}")
+        run_stage("measure_images", *recipe, output_dir=output_dir, measure_num_permutations=20, **measured)
 
 
 @pytest.mark.slow

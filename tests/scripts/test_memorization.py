@@ -86,7 +86,7 @@ def test_patches_that_lack_a_subject_of_the_generator_are_refused():
 
 
 def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study):
-    run_stage("measure_images", **study)
+    run_stage("audit", **study)
     result = read_json(f"{study['output_dir']}/max_pearson.json")
     lgg = result["classes"]["LGG"]
     assert (result["method"], result["fold"], result["num_training"]) == ("ddpm", 0, 3)
@@ -107,7 +107,7 @@ def test_images_of_a_class_are_compared_with_training_images_of_that_class_alone
         study["synthetic_path"], provenance={**read_json(study["synthetic_path"])["provenance"], "subjects": everyone}
     )
     (tmp_path / "LGG_0.nii.gz").write_bytes((tmp_path / "S3.nii.gz").read_bytes())
-    run_stage("measure_images", **study)
+    run_stage("audit", **study)
     result = read_json(f"{study['output_dir']}/max_pearson.json")
     lgg = result["classes"]["LGG"]
     assert (result["num_training"], lgg["num_training"]) == (4, 3)
@@ -119,7 +119,7 @@ def test_subjects_that_selected_the_generator_are_no_baseline(study):
     provenance = {**read_json(study["synthetic_path"])["provenance"], "selection_subjects": hash_subjects(["S4"])}
     change(study["synthetic_path"], provenance=provenance)
     with pytest.raises(RuntimeError) as caught:
-        run_stage("measure_images", **study)
+        run_stage("audit", **study)
     assert "'validation' with ['S4']; pass --held_out_part test" in messages(caught.value)
 
 
@@ -129,7 +129,7 @@ def test_splits_that_select_on_validation_take_the_test_part_as_baseline(study):
     change(study["synthetic_path"], provenance=provenance)
     (fold,) = read_json(study["splits_path"])["folds"]
     change(study["splits_path"], selection="validation", folds=[{**fold, "inner": fold["validation"]}])
-    run_stage("measure_images", **study)
+    run_stage("audit", **study)
     result = read_json(f"{study['output_dir']}/max_pearson.json")
     assert result["held_out_part"] == "test"
     assert result["classes"]["LGG"]["held_out_to_training"]["n"] == 1
@@ -138,7 +138,7 @@ def test_splits_that_select_on_validation_take_the_test_part_as_baseline(study):
 def test_images_outside_the_range_are_refused_by_file(study, tmp_path):
     nibabel.save(nibabel.Nifti1Image(np.full((6, 5, 1, 4), 3.0), np.eye(4)), tmp_path / "LGG_0.nii.gz")
     with pytest.raises(RuntimeError) as caught:
-        run_stage("measure_images", **study)
+        run_stage("audit", **study)
     assert "LGG_0.nii.gz must lie in [-1, 1]" in messages(caught.value)
 
 

@@ -63,6 +63,21 @@ def test_a_classifier_reads_synthetic_images_of_its_own_fold_only(study):
             assert all(f"/{fold}/synthetic_" in path for path in planned.overrides["synthetic_paths"])
 
 
+def test_images_are_measured_in_the_features_of_the_real_classifier_of_their_fold(study):
+    measured = {planned.name: planned for planned in study.plan() if "/measures_" in planned.name}
+    assert len(measured) == 2 * 3 * 2 * 2
+    planned = measured["a/fold1/measures_HGG_ddpm"]
+    assert set(planned.needs) == {"a/fold1/synthetic_HGG_ddpm", "a/fold1/classifier_real", "a/patches", "a/splits"}
+    assert planned.overrides["classifier_path"].endswith("a/fold1/classifier_real/model.pt")
+    assert planned.overrides["synthetic_path"].endswith("a/fold1/synthetic_HGG_ddpm/synthetic.json")
+    assert planned.overrides["fold"] == 1
+
+
+def test_without_a_classifier_of_real_images_nothing_is_measured(study):
+    del study.setups["real"]
+    assert not [planned.name for planned in study.plan() if "/measures_" in planned.name]
+
+
 def test_ddpm_and_ddpm_mi_differ_by_one_overlay(study):
     plain, regularized = (
         next(planned for planned in study.plan() if planned.name == f"a/fold0/generator_LGG_{method}")
