@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
 from scripts.files import write_json
+from scripts.guidance import check_guidance
 from scripts.nifti import write_image
 from scripts.noise import ImageNoise
 from scripts.progress import progress
 from scripts.provenance import recorded_images, require_same_images
-from scripts.samplers import sample_images, snap_background
+from scripts.samplers import sample_images, scheduler_name, snap_background
 
 
 class SyntheticSet:
@@ -45,16 +46,17 @@ class SyntheticSet:
         seed: seed of the set.
         snap_tolerance: as in `scripts.samplers.snap_background`.
         amp: sample under bf16 autocast.
+        guidance_scale: as in `scripts.guidance.predict_noise`; 1 is none.
 
     Raises:
         ValueError: if the generator draws images of other modalities, classes, size or spacing, its record does not
-            tell, or a number is out of range.
+            tell, it cannot be guided, or a number is out of range.
     """
 
     def __init__(
         self,
         network: torch.nn.Module,
-        scheduler: DDPMScheduler | DDIMScheduler,
+        scheduler: Scheduler,
         provenance: Mapping[str, Any],
         generator_path: str,
         output_dir: str,
@@ -70,6 +72,7 @@ class SyntheticSet:
         seed: int = 0,
         snap_tolerance: float = 0.1,
         amp: bool = False,
+        guidance_scale: float = 1.0,
     ) -> None:
         self.network = network
         self.scheduler = scheduler
@@ -83,9 +86,13 @@ class SyntheticSet:
         self.seed = seed
         self.snap_tolerance = snap_tolerance
         self.amp = amp
+        self.guidance_scale = float(guidance_scale)
         self.provenance = dict(provenance)
         self.image_facts = recorded_images(self.provenance, generator_path)
         self._refuse_other_images(generator_path)
+        # Older records do not hold the share; the network is built with the one of its training.
+        label_dropout = self.provenance.get("label_dropout", getattr(network, "dropout_prob", None))
+        check_guidance(self.guidance_scale, self.provenance["condition"], class_name, label_dropout)
         counts = self.provenance["class_counts"]
         wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
         for name, value in (("num_images", wanted), ("batch_size", batch_size)):
@@ -114,7 +121,8 @@ class SyntheticSet:
         device = next(self.network.parameters()).device
         noise = ImageNoise(self.seed, numbers, (len(self.modalities), *self.patch_size), device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
-            images = sample_images(self.network, self.scheduler, noise, self._labels(len(numbers)))
+            labels = self._labels(len(numbers))
+            images = sample_images(self.network, self.scheduler, noise, labels, self.guidance_scale)
         if not torch.isfinite(images).all():
             raise RuntimeError(f"images must be finite, got NaN or infinity in images {numbers[0]} to {numbers[-1]}")
         return snap_background(images.float(), self.snap_tolerance).cpu()
@@ -149,8 +157,9 @@ class SyntheticSet:
             **{key: self.provenance[key] for key in copied},
             "class_name": self.class_name,
             "seed": self.seed,
-            "scheduler": type(self.scheduler).__name__,
+            "scheduler": scheduler_name(self.scheduler),
             "num_inference_steps": len(self.scheduler.timesteps),
+            "guidance_scale": self.guidance_scale,
             "snap_tolerance": self.snap_tolerance,
         }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,9 @@ from scripts.memorization import load_images
 from scripts.report_tables import MEASURE_NAMES, MEASURES, ROLE_NAMES, class_name, metric_table, ordered
 from scripts.report_words import name_setup
 from scripts.study_files import StudyFiles, read_curves
+
+# Part of the name of a scheduler's class -> what readers call it.
+SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}
 
 
 def result_sections(
@@ -274,8 +276,10 @@ def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, coun
 
 def _sampler(provenance: Mapping[str, Any]) -> str:
     steps = provenance.get("num_inference_steps")
-    scheduler = re.sub(r"^.*(DDPM|DDIM).*$", r"\1", str(provenance.get("scheduler") or ""), flags=re.IGNORECASE)
-    return f"{scheduler.upper()}, {steps} steps" if steps and scheduler else ""
+    scheduler = str(provenance.get("scheduler") or "")
+    name = next((name for part, name in SAMPLER_NAMES.items() if part in scheduler.lower()), scheduler)
+    guided = f", guidance {scale:g}" if (scale := provenance.get("guidance_scale", 1)) != 1 else ""
+    return f"{name}, {steps} steps{guided}" if steps and name else ""
 
 
 def _memorization(files: StudyFiles) -> list[dict[str, Any]]:

@@ -1,17 +1,19 @@
-"""From noise to images: full DDPM and DDIM at any number of steps, with noise of each image's own."""
+"""From noise to images: DDPM, DDIM and solvers of higher order, with noise of each image's own."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
+from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, Scheduler
 from torch import Tensor
 
-from scripts.inferers import predict_original_samples
+from scripts.diffusers_schedulers import SOLVERS, DiffusersScheduler, multistep_scheduler
+from scripts.estimates import estimate_original
+from scripts.guidance import predict_noise
 from scripts.noise import ImageNoise
 
-SAMPLERS = ("ddpm", "ddim")
+SAMPLERS = ("ddpm", "ddim", *SOLVERS)
 
 
 class EvenDDIMScheduler(DDIMScheduler):
@@ -66,29 +68,32 @@ class EvenDDIMScheduler(DDIMScheduler):
             raise ValueError(f"eta must be 0, got {eta!r}; use sampler ddpm for steps with noise")
         following = self.timesteps[self.timesteps < timestep]
         alpha_prod_next = self.alphas_cumprod[following[0]] if len(following) else self.final_alpha_cumprod
-        original = _estimate(self, model_output, timestep, sample)
+        original = estimate_original(self, model_output, timestep, sample)
         return alpha_prod_next.sqrt() * original + (1 - alpha_prod_next).sqrt() * model_output, original
 
 
 def sampling_scheduler(
     scheduler: DDPMScheduler, sampler: str = "ddpm", num_inference_steps: int | None = None
-) -> DDPMScheduler | EvenDDIMScheduler:
+) -> DDPMScheduler | EvenDDIMScheduler | DiffusersScheduler:
     """Turn the noise scheduler of a training into one that samples.
 
     Args:
         scheduler: noise scheduler that the network was trained with.
-        sampler: "ddpm" or "ddim".
+        sampler: one of `SAMPLERS`.
         num_inference_steps: number of network calls an image, from 1 to T; None means all T.
 
     Returns:
         Scheduler with its timesteps set.
 
     Raises:
+        ImportError: if the sampler is one of diffusers, which is not installed.
         ValueError: if the sampler is unknown, the number of steps is out of range, or "ddpm" is given fewer than T.
     """
     all_steps = scheduler.num_train_timesteps
     steps = all_steps if num_inference_steps is None else num_inference_steps
     _check_steps(steps, all_steps)
+    if sampler in SOLVERS:
+        return multistep_scheduler(scheduler, sampler, steps)
     if sampler == "ddim":
         return EvenDDIMScheduler(scheduler, steps)
     if sampler != "ddpm":
@@ -103,12 +108,18 @@ def sampling_scheduler(
     return scheduler
 
 
+def scheduler_name(scheduler: Scheduler) -> str:
+    """Return the class of a scheduler, of the solver inside where there is one, as provenance records it."""
+    return type(scheduler.solver if isinstance(scheduler, DiffusersScheduler) else scheduler).__name__
+
+
 @torch.no_grad()
 def sample_images(
     network: torch.nn.Module,
-    scheduler: DDPMScheduler | EvenDDIMScheduler,
+    scheduler: Scheduler,
     noise: ImageNoise,
     labels: Tensor | None = None,
+    guidance_scale: float = 1.0,
 ) -> Tensor:
     """Draw images, each from its own start and step noise, with the network in eval mode.
 
@@ -120,16 +131,16 @@ def sample_images(
         scheduler: from `sampling_scheduler`.
         noise: source of noise of each image.
         labels: class of each image for a network conditioned on it, shape (B,).
+        guidance_scale: as in `scripts.guidance.predict_noise`.
 
     Returns:
         Images, shape (B, C, *spatial), clipped as the scheduler clips its estimates; background not snapped.
     """
     network.eval()
     images = noise.draw()
-    condition = {} if labels is None else {"context": labels.to(images.device)}
     for timestep in _timesteps(scheduler):
         timesteps = torch.full((len(images),), timestep, device=images.device, dtype=torch.long)
-        model_output = network(images, timesteps=timesteps, **condition).to(images.dtype)
+        model_output = predict_noise(network, images, timesteps, labels, guidance_scale)
         if isinstance(scheduler, DDPMScheduler):
             images = ancestral_step(scheduler, model_output, timestep, images, noise.draw() if timestep else None)
         else:
@@ -154,7 +165,7 @@ def ancestral_step(
     Returns:
         x_{t-1}, same shape.
     """
-    mean = scheduler._get_mean(timestep, _estimate(scheduler, model_output, timestep, sample), sample)
+    mean = scheduler._get_mean(timestep, estimate_original(scheduler, model_output, timestep, sample), sample)
     if noise is None:
         return mean
     return mean + scheduler._get_variance(timestep, None).sqrt() * noise
@@ -184,15 +195,7 @@ def snap_background(images: Tensor, tolerance: float = 0.1) -> Tensor:
     return images.masked_fill(background, -1)
 
 
-def _estimate(scheduler: DDPMScheduler | DDIMScheduler, model_output: Tensor, timestep: int, sample: Tensor) -> Tensor:
-    if scheduler.prediction_type != "epsilon":
-        raise ValueError(f"prediction_type must be 'epsilon', got {str(scheduler.prediction_type)!r}")
-    timesteps = torch.full((len(sample),), int(timestep), device=sample.device)
-    original = predict_original_samples(sample, model_output, timesteps, scheduler.alphas_cumprod.to(sample.device))
-    return original.clamp(*scheduler.clip_sample_values) if scheduler.clip_sample else original
-
-
-def _timesteps(scheduler: DDPMScheduler | DDIMScheduler) -> Iterable[int]:
+def _timesteps(scheduler: Scheduler) -> Iterable[int]:
     return scheduler.timesteps.tolist()
 
 

@@ -109,7 +109,11 @@ def test_a_set_lists_images_of_the_patches_form_with_their_provenance(tmp_path, 
     assert images_of(folder).abs().max() <= 1
 
 
-@pytest.mark.parametrize("sampler", [{}, {"sampler": "ddpm", "num_inference_steps": None}], ids=["ddim", "ddpm"])
+@pytest.mark.parametrize(
+    "sampler",
+    [{}, {"sampler": "ddpm", "num_inference_steps": None}, {"sampler": "dpm_solver"}, {"sampler": "unipc"}],
+    ids=["ddim", "ddpm", "dpm_solver", "unipc"],
+)
 def test_images_do_not_depend_on_the_batch_they_are_drawn_in(tmp_path, generator, sampler):
     sets = [generate(tmp_path, str(n), generator, generate_batch_size=n, **sampler) for n in (1, 3, 5)]
     for other in sets[1:]:
@@ -139,7 +143,9 @@ def test_seeds_and_numbers_give_other_images(tmp_path, generator):
     [
         ({"sampler": "ddpm"}, "must be 20 for sampler 'ddpm', got 4"),
         ({"num_inference_steps": 21}, "from 1 to 20"),
-        ({"sampler": "pndm"}, "sampler must be one of ddpm, ddim"),
+        ({"sampler": "pndm"}, "sampler must be one of ddpm, ddim, dpm_solver, unipc"),
+        ({"sampler": "unipc", "num_inference_steps": 1}, "from 2 to 20 for sampler 'unipc', got 1"),
+        ({"guidance_scale": 2.0}, "guidance_scale must be 1 for a generator that is not told the class, got 2.0"),
         ({"generator_channels": [8, 16]}, "another architecture"),
         ({"generator_num_res_blocks": 2}, r"another architecture: \d+ missing"),
         ({"generator_class": "HGG"}, "generator_class must be 'LGG'"),
@@ -245,6 +251,12 @@ def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path
     entries = [read_json(folder / "synthetic.json")["training"][0] for folder in folders]
     assert [(entry["image"], entry["label"]) for entry in entries] == [("LGG_0000.nii.gz", 0), ("HGG_0000.nii.gz", 1)]
     assert not torch.equal(*(images_of(folder) for folder in folders))
+    guided = generate(tmp_path, "guided", model, generator_class="LGG", guidance_scale=4.0, **conditioned)
+    assert not torch.equal(images_of(guided), images_of(folders[0]))
+    scales = [read_json(folder / "synthetic.json")["provenance"]["guidance_scale"] for folder in (guided, folders[0])]
+    assert scales == [4.0, 1.0]
+    always_told = {"generator_def#dropout_prob": 0.0, "guidance_scale": 4.0, "generator_class": "LGG", **conditioned}
+    assert "trained without label dropout" in refusal_of(generate, tmp_path, "told", model, **always_told)
 
 
 def test_a_conditioned_generator_refuses_subjects_without_grade(tmp_path):
