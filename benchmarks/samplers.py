@@ -1,0 +1,222 @@
+"""Quality against steps and against seconds for a trained generator, and the cheapest setting that loses nothing.
+
+python -m benchmarks.samplers runs/small/site_a/fold0/generator_all_ddpm/model.pt runs/small/site_a/patches/patches.json
+    --class-name LGG --recipe small --images 2000 --output-dir runs/samplers
+
+A setting is non-inferior if the upper end of the 95 % interval of (its KID - the KID of DDPM with all steps) is below
+half the real-versus-real floor, and coverage and max-Pearson move by less than their floors.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import torch
+import yaml
+from matplotlib.figure import Figure
+from monai.bundle import ConfigParser
+from torch import Tensor
+
+from benchmarks.sampler_measures import (
+    Floors,
+    PixelPCA,
+    coverage,
+    kid,
+    kid_difference,
+    mean_max_pearson,
+    real_floors,
+)
+from scripts.figures import COLORS, STYLE
+from scripts.files import atomic_path, read_json, write_json, write_text
+from scripts.generate import SyntheticSet
+from scripts.memorization import load_images
+from scripts.progress import progress
+from scripts.provenance import hash_subject
+from scripts.samplers import sampling_scheduler
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+SETTINGS = [f"{name}:{n}" for name in ("ddim", "dpm_solver", "unipc") for n in (10, 20, 50)]
+ENOUGH = 2000  # images a side, below which a verdict is marked as indicative
+COLUMNS = ("sampler", "steps", "s/image", "KID", "KID - KID all steps", "coverage", "max-Pearson", "non-inferior")
+
+
+def run(
+    generation: SyntheticSet,
+    noise_scheduler: Any,
+    reals: Tensor,
+    training: Tensor,
+    settings: Sequence[tuple[str, int]],
+    num_images: int,
+    features: Callable[[Tensor], Tensor] | None = None,
+) -> dict[str, Any]:
+    """Draw the same images with every setting and measure them.
+
+    Args:
+        generation: as `configs/generate.yaml` builds it; its scheduler is replaced.
+        noise_scheduler: of the training.
+        reals: real images, (M, C, *spatial).
+        training: those that the generator was trained on.
+        settings: (sampler, steps); DDPM with all steps is added in front.
+        num_images: N of each setting.
+        features: (N, C, *spatial) -> (N, F), with a `name`; None for `PixelPCA` of the reals.
+
+    Returns:
+        `features`, numbers of images, `floors`, `margin`, `rows` of every setting and the `cheapest` of those that are
+        non-inferior.
+    """
+    features = PixelPCA(reals) if features is None else features
+    real_features = features(reals)
+    floors = real_floors(real_features, reals, training)
+    everything = ("ddpm", noise_scheduler.num_train_timesteps)
+    rows: list[dict[str, Any]] = []
+    for sampler, steps in [everything, *(setting for setting in settings if setting != everything)]:
+        generation.scheduler = sampling_scheduler(noise_scheduler, sampler, steps)
+        images, seconds = draw(generation, num_images, f"{sampler}, {steps} steps")
+        found = features(images)
+        if not rows:
+            baseline = found
+        measures = {
+            "kid": kid(found, real_features),
+            "kid_difference": kid_difference(found, baseline, real_features),
+            "coverage": coverage(found, real_features),
+            "max_pearson": mean_max_pearson(images, training),
+        }
+        rows.append({"sampler": sampler, "steps": steps, "seconds_per_image": seconds / num_images, **measures})
+        rows[-1]["non_inferior"] = is_non_inferior(rows[-1], rows[0], floors)
+    good = [row for row in rows if row["non_inferior"]]
+    return {
+        "features": getattr(features, "name", "features"),
+        "num_images": num_images,
+        "num_reals": len(reals),
+        "floors": floors._asdict(),
+        "margin": floors.kid / 2,
+        "rows": rows,
+        "cheapest": min(good, key=lambda row: row["seconds_per_image"]),
+    }
+
+
+def is_non_inferior(row: dict[str, Any], reference: dict[str, Any], floors: Floors) -> bool:
+    """Compare a setting with all steps of DDPM, which is non-inferior to itself."""
+    moved = {name: abs(row[name] - reference[name]) for name in ("coverage", "max_pearson")}
+    return row is reference or (
+        row["kid_difference"].high < floors.kid / 2
+        and moved["coverage"] < floors.coverage
+        and moved["max_pearson"] < floors.max_pearson
+    )
+
+
+def draw(generation: SyntheticSet, num_images: int, description: str) -> tuple[Tensor, float]:
+    """Draw images 0 to N - 1 of the set; return them and the seconds it took."""
+    starts = range(0, num_images, generation.batch_size)
+    numbers = (range(start, min(start + generation.batch_size, num_images)) for start in starts)
+    begin = time.perf_counter()
+    batches = [generation.draw(part) for part in progress(numbers, len(starts), description)]
+    return torch.cat(batches), time.perf_counter() - begin
+
+
+def table(result: dict[str, Any]) -> str:
+    """Lay out the result as Markdown, with N, margin, floors and the name of the features."""
+    lines = ["| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+    for row in result["rows"]:
+        difference = "{:.4f} [{:.4f}, {:.4f}]".format(*row["kid_difference"])
+        cells = [row["sampler"], row["steps"], f"{row['seconds_per_image']:.3g}", f"{row['kid']:.4f}", difference]
+        cells += [f"{row['coverage']:.3f}", f"{row['max_pearson']:.3f}", "yes" if row["non_inferior"] else "no"]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    floors, best = result["floors"], result["cheapest"]
+    sides = f"N = {result['num_images']} synthetic and {result['num_reals']} real images"
+    few = f"; indicative, below {ENOUGH} a side" if min(result["num_images"], result["num_reals"]) < ENOUGH else ""
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"KID (lower is better) and coverage (higher is better) in {result['features']}; {sides}{few}.",
+            f"Margin of the KID {result['margin']:.4f}, half the floor of two halves of the real images"
+            f" ({floors['kid']:.4f}); coverage may move by {floors['coverage']:.3f},"
+            f" max-Pearson by {floors['max_pearson']:.3f}.",
+            f"Cheapest non-inferior setting: {best['sampler']} with {best['steps']} steps,"
+            f" {best['seconds_per_image']:.3g} s an image.",
+        ]
+    )
+
+
+def figure(result: dict[str, Any]) -> Figure:
+    """Draw the loss of KID against steps and against seconds an image, with intervals and the margin."""
+    rows = result["rows"]
+    with matplotlib.rc_context(STYLE):
+        drawn = Figure(figsize=(7.2, 3.0), layout="constrained")
+        panels = drawn.subplots(1, 2, sharey=True)
+        for axes, key, label in zip(panels, ("steps", "seconds_per_image"), ("steps", "seconds an image"), strict=True):
+            for color, sampler in zip(COLORS, dict.fromkeys(row["sampler"] for row in rows), strict=False):
+                own = sorted((row for row in rows if row["sampler"] == sampler), key=lambda row: row["steps"])
+                values, lows, highs = zip(*(row["kid_difference"] for row in own), strict=True)
+                places = [row[key] for row in own]
+                axes.plot(places, values, "o-", color=color, label=sampler, markersize=4, linewidth=1.3)
+                axes.vlines(places, lows, highs, color=color, linewidth=1.3)
+            axes.axhline(result["margin"], color="#777777", linestyle="--", linewidth=0.8)
+            axes.set_xscale("log")
+            axes.set_xlabel(label)
+            axes.grid(alpha=0.25)
+        panels[0].set_ylabel("KID - KID with all steps")
+        panels[0].set_title(f"N = {result['num_images']}, {result['features']}; dashed: margin")
+        panels[1].legend()
+    return drawn
+
+
+def configured(recipe: str | None, overrides: dict[str, Any]) -> ConfigParser:
+    """Read `configs/generate.yaml` as the recipe and the overrides change it."""
+    parser = ConfigParser()
+    names = ("common", "generate", *([recipe] if recipe else []))
+    parser.read_config([str(CONFIGS / f"{name}.yaml") for name in names])
+    parser.update({**overrides, "sampler": "ddpm", "num_inference_steps": None})
+    return parser
+
+
+def real_images(patches_path: str, class_name: str | None, provenance: dict[str, Any]) -> tuple[Tensor, Tensor]:
+    """Load the patches of a class, and those of them whose subjects the generator was trained on."""
+    listing = read_json(patches_path)
+    labels = {name: int(label) for label, name in listing["labels"].items()}
+    wanted = [e for e in listing["training"] if class_name is None or e["label"] == labels[class_name]]
+    images = load_images(patches_path, listing, wanted)
+    trained_on = set(provenance["subjects"])
+    return images, images[torch.tensor([hash_subject(entry["subject_id"]) in trained_on for entry in wanted])]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, draw, measure, and write figure, table and numbers."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("generator_path", help="model.pt with provenance.json beside it")
+    parser.add_argument("patches_path", help="patches.json, of the cohort that the generator was trained on")
+    parser.add_argument("--class-name", help="class to draw; of a generator of one class, that class")
+    parser.add_argument("--recipe", help="name of the recipe in configs/ that the generator was trained with")
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="KEY=VALUE", help="further keys of configs/generate.yaml"
+    )
+    parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="SAMPLER:STEPS")
+    parser.add_argument("--images", type=int, default=ENOUGH, help="images of each setting")
+    parser.add_argument("--output-dir", type=Path, required=True)
+    given = parser.parse_args(arguments)
+    overrides = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in given.set)}
+    overrides.update(generator_path=given.generator_path, generator_class=given.class_name, num_images=given.images)
+    config = configured(given.recipe, overrides)
+    torch.set_num_threads(config.get_parsed_content("num_threads"))
+    generation = config.get_parsed_content("generation")
+    noise_scheduler = config.get_parsed_content("noise_scheduler")
+    reals, training = real_images(given.patches_path, given.class_name, generation.provenance)
+    settings = [(name, int(steps)) for name, _, steps in (item.partition(":") for item in given.settings)]
+    generation.scheduler = sampling_scheduler(noise_scheduler, "ddim", 2)
+    generation.draw(range(min(generation.batch_size, given.images)))  # to warm up: kernels are chosen, and compiled
+    result = run(generation, noise_scheduler, reals, training, settings, given.images)
+    write_json(given.output_dir / "samplers.json", result)
+    write_text(given.output_dir / "samplers.md", table(result) + "\n")
+    with atomic_path(given.output_dir / "samplers.png") as temporary:
+        figure(result).savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    print(table(result))
+
+
+if __name__ == "__main__":
+    main()
