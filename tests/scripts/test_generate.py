@@ -120,6 +120,30 @@ def test_images_do_not_depend_on_the_batch_they_are_drawn_in(tmp_path, generator
         torch.testing.assert_close(images_of(other), images_of(sets[0]), rtol=0, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("option", "tolerance"),
+    [("generate_channels_last", 1e-4), ("generate_cudnn_benchmark", 1e-4), ("generate_amp", 0.2)],
+)
+def test_options_of_speed_give_the_same_images_within_a_tolerance(tmp_path, generator, option, tolerance):
+    plain, fast = generate(tmp_path, "plain", generator), generate(tmp_path, "fast", generator, **{option: True})
+    torch.testing.assert_close(images_of(fast), images_of(plain), rtol=0, atol=tolerance)
+    assert torch.equal(images_of(fast), images_of(plain)) is (option == "generate_cudnn_benchmark")
+
+
+def test_options_of_speed_hold_for_one_stage_and_reach_the_network(tmp_path, generator, monkeypatch):
+    modes, benchmarks = [], []
+
+    def compiled(network, mode):
+        modes.append(mode)
+        benchmarks.append(torch.backends.cudnn.benchmark)
+        return network
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    generate(tmp_path, "set", generator, generate_compile=True, generate_cudnn_benchmark=True)
+    assert (modes, benchmarks) == (["reduce-overhead"], [True])
+    assert not torch.backends.cudnn.benchmark
+
+
 def test_a_set_repeats_byte_for_byte_and_continues_after_a_loss(tmp_path, generator):
     folders = [generate(tmp_path, name, generator) for name in ("first", "second")]
     files = [path.name for path in sorted(folders[0].glob("*.nii.gz"))] + ["synthetic.json"]
