@@ -1,26 +1,37 @@
-"""Training and sampling speed of the generator: stock MONAI beside ours, without and with MI, in one run."""
+"""Training and sampling speed of the generator: stock MONAI, ours and diffusers' network of the same size, in one run.
+
+python -m benchmarks.generator --size quick --steps 10 --threads 1
+
+Stock is the loop of MONAI's tutorials: float32, a loader of single images, `DiffusionInferer`. Ours is what the configs
+say, on a GPU with each faster option added in turn. Every ratio is to the stock row of its group.
+"""
 
 from __future__ import annotations
 
 import argparse
+import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.inferers import DiffusionInferer
-from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from scripts.generators import place_network
 from scripts.noise import ImageNoise
 from scripts.samplers import sample_images, sampling_scheduler
 
+ALL_STEPS = 1000
 REPEATS = 3
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Overrides of configs/common.yaml; full is what that file says.
@@ -41,6 +52,68 @@ SIZES: dict[str, dict[str, Any]] = {
     },
     "full": {},
 }
+# Tried on a GPU, one beside the other: name -> keys of configs/train_generator.yaml.
+TRAINING_OPTIONS: dict[str, dict[str, Any]] = {
+    "channels last": {"generator_channels_last": True},
+    "compiled": {"generator_compile": True},
+    "compiled, CUDA graphs": {
+        "generator_compile": True,
+        "train#trainer#compile_kwargs": {"mode": "reduce-overhead"},
+    },
+}
+# Start-up of a fresh process, up to a network that is ready; {sizes} are those of the run.
+STARTS = {
+    "stock MONAI, imports": "import monai, monai.engines, monai.inferers, monai.networks.nets",
+    "ours, to a network": "from benchmarks.generator import *; new_network(configured((), 1, **{sizes}))",
+    "diffusers, imports": "from diffusers import UNet2DModel",
+}
+
+
+class Row(NamedTuple):
+    """A measurement: what of, by whom, how much, and the most memory that it took in MiB (None: unknown)."""
+
+    group: str
+    name: str
+    value: float
+    memory: float | None = None
+
+
+class DiffusersUNet(nn.Module):
+    """`UNet2DModel` of diffusers with the widths, depths and attention of MONAI's, called as MONAI's is.
+
+    Args:
+        config: generator_* keys of configs/common.yaml, read.
+    """
+
+    def __init__(self, config: ConfigParser) -> None:
+        super().__init__()
+        from diffusers import UNet2DModel
+
+        modalities, channels, attention, blocks, head_channels, groups = (
+            config.get_parsed_content(key)
+            for key in (
+                "modalities",
+                "generator_channels",
+                "generator_attention_levels",
+                "generator_num_res_blocks",
+                "generator_num_head_channels",
+                "generator_norm_num_groups",
+            )
+        )
+        self.network = UNet2DModel(
+            in_channels=len(modalities),
+            out_channels=len(modalities),
+            block_out_channels=tuple(channels),
+            down_block_types=tuple("AttnDownBlock2D" if has else "DownBlock2D" for has in attention),
+            up_block_types=tuple("AttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
+            layers_per_block=blocks,
+            attention_head_dim=head_channels,
+            norm_num_groups=groups,
+        )
+
+    def forward(self, x: Tensor, timesteps: Tensor, context: None = None) -> Tensor:
+        """Predict the noise."""
+        return self.network(x, timesteps).sample
 
 
 class RandomPatches(Dataset):
@@ -90,8 +163,10 @@ def configured(overlays: Sequence[str], num_images: int, **overrides: Any) -> Co
     return parser
 
 
-def time_our_training(steps: int, overlays: Sequence[str], device: torch.device, **overrides: Any) -> float:
-    """Images a second of the configured trainer, best epoch after one of warm-up."""
+def time_our_training(
+    steps: int, overlays: Sequence[str], device: torch.device, rates: list[float], **overrides: Any
+) -> float:
+    """Images a second of the configured trainer, best epoch; `rates` takes all, of which the first one compiles."""
     batch_size = overrides["generator_batch_size"]
     parser = configured(overlays, steps * batch_size, device=str(device), generator_max_epochs=1 + REPEATS, **overrides)
     trainer = parser.get_parsed_content("train#trainer")
@@ -101,18 +176,20 @@ def time_our_training(steps: int, overlays: Sequence[str], device: torch.device,
         _wait(device)
         moments.append(time.perf_counter())
 
+    trainer.add_event_handler(Events.STARTED, stamp)
     trainer.add_event_handler(Events.EPOCH_COMPLETED, stamp)
     trainer.run()
-    return steps * batch_size / min(end - start for start, end in pairwise(moments))
+    rates += [steps * batch_size / (end - start) for start, end in pairwise(moments)]
+    return max(rates[1:])
 
 
-def time_stock_training(
-    steps: int, network: DiffusionModelUNet, patch_size: Sequence[int], batch_size: int, device: torch.device
+def time_loop(
+    steps: int, network: nn.Module, shape: Sequence[int], batch_size: int, device: torch.device, amp: bool = False
 ) -> float:
-    """Images a second of the loop in MONAI's tutorials: float32, loader of single images, DiffusionInferer."""
-    images = RandomPatches(batch_size * steps, network.in_channels, patch_size)
+    """Images a second of the loop in MONAI's tutorials; in bf16 if asked, which is not theirs."""
+    images = RandomPatches(batch_size * steps, shape[0], shape[1:])
     loader = DataLoader(images, batch_size=batch_size, shuffle=True)
-    inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=1000))
+    inferer = DiffusionInferer(DDPMScheduler(num_train_timesteps=ALL_STEPS))
     optimizer = torch.optim.AdamW(network.parameters(), lr=2e-4)
 
     def epoch() -> None:
@@ -121,25 +198,28 @@ def time_stock_training(
             clean = batch["image"].to(device)
             optimizer.zero_grad(set_to_none=True)
             noise = torch.randn_like(clean)
-            timesteps = torch.randint(0, 1000, (len(clean),), device=device)
-            noise_pred = inferer(inputs=clean, diffusion_model=network, noise=noise, timesteps=timesteps)
-            torch.nn.functional.smooth_l1_loss(noise_pred, noise).backward()
+            timesteps = torch.randint(0, ALL_STEPS, (len(clean),), device=device)
+            with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
+                noise_pred = inferer(inputs=clean, diffusion_model=network, noise=noise, timesteps=timesteps)
+                loss = torch.nn.functional.smooth_l1_loss(noise_pred, noise)
+            loss.backward()
             optimizer.step()
 
     return batch_size * steps / seconds_of(epoch, device)
 
 
 def time_sampling(
-    sampler: str, steps: int, network: torch.nn.Module, shape: Sequence[int], batch: int, stock: bool, amp: bool = False
+    scheduler: Any,
+    network: nn.Module,
+    shape: Sequence[int],
+    batch: int,
+    stock: bool,
+    amp: bool = False,
+    share: float = 1.0,
 ) -> float:
-    """Images a second for `steps` network calls an image; a DDPM is timed on its last `steps` steps of 1000."""
+    """Images a second by MONAI's inferer or by ours, where the scheduler's steps are that share of those needed."""
     device = next(network.parameters()).device
-    scheduler: Any = DDPMScheduler(num_train_timesteps=1000)
-    if sampler == "ddim":
-        scheduler = DDIMScheduler(num_train_timesteps=1000) if stock else sampling_scheduler(scheduler, "ddim", steps)
-        scheduler.set_timesteps(steps)
-    else:
-        scheduler.timesteps = scheduler.timesteps[-steps:]
+    network.eval()
 
     def ours() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
@@ -147,61 +227,154 @@ def time_sampling(
 
     def monai() -> None:
         noise = torch.randn(batch, *shape, device=device)
-        DiffusionInferer(scheduler).sample(noise, network.eval(), scheduler, verbose=False)
+        DiffusionInferer(scheduler).sample(noise, network, scheduler, verbose=False)
 
-    return batch / seconds_of(monai if stock else ours, device)
+    return share * batch / seconds_of(monai if stock else ours, device)
 
 
-def run(size: str, device: torch.device, steps: int, batch_size: int, sampling_batch: int) -> list[tuple[str, float]]:
-    """Time everything; return (what, images a second)."""
-    sizes = {**SIZES[size], "generator_batch_size": batch_size}
-    parser = configured((), 1, device=str(device), generator_flash_attention=False, **sizes)
-    patch_size = parser.get_parsed_content("patch_size")
-    shape = (len(parser.get_parsed_content("modalities")), *patch_size)
-    stock = parser.get_parsed_content("generator_def").to(device)
-    rows = [("train: stock MONAI", time_stock_training(steps, stock, patch_size, batch_size, device))]
+def training_rows(
+    config: ConfigParser, sizes: dict[str, Any], shape: Sequence[int], steps: int, device: torch.device
+) -> Iterator[Row]:
+    """Time training: stock, ours without and with MI, on a GPU with each option, and diffusers' network."""
+    group, on_gpu, batch = "train, images/s", device.type == "cuda", sizes["generator_batch_size"]
+    loop = partial(time_loop, steps, shape=shape, batch_size=batch, device=device)
+    yield measured(group, "stock MONAI", device, partial(loop, network=new_network(config).to(device)))
     for name, overlays in (("without MI", ()), ("with MI", ("mutual_information",))):
-        rows.append((f"train: ours {name}", time_our_training(steps, overlays, device, **sizes)))
-        if device.type == "cuda":
-            compiled = time_our_training(steps, overlays, device, generator_compile=True, **sizes)
-            rows.append((f"train: ours {name}, compiled", compiled))
-    for sampler in ("ddpm", "ddim"):
-        for label, is_stock in (("stock MONAI", True), ("ours", False)):
-            rate = time_sampling(sampler, steps, stock, shape, sampling_batch, is_stock)
-            # A DDPM image takes 1000 steps, of which `steps` were timed.
-            scaled = rate * steps / 1000 if sampler == "ddpm" else rate
-            rows.append((f"sample {sampler} {1000 if sampler == 'ddpm' else steps} steps: {label}", scaled))
+        for option, keys in {"": {}, **(TRAINING_OPTIONS if on_gpu else {})}.items():
+            rates: list[float] = []
+            train = partial(time_our_training, steps, overlays, device, rates, **sizes, **keys)
+            title = f"ours {name}" + (f", {option}" if option else "")
+            yield measured(group, title, device, train)
+            if "generator_compile" in keys:
+                yield Row("first epoch, s", title, steps * batch / rates[0])
+    name = "diffusers UNet2DModel" + (", bf16" if on_gpu else "")
+    yield measured(group, name, device, partial(loop, network=DiffusersUNet(config).to(device), amp=on_gpu))
+
+
+def sampling_rows(
+    config: ConfigParser,
+    networks: dict[str, tuple[nn.Module, bool]],
+    shape: Sequence[int],
+    timed: int,
+    fast: tuple[str, int],
+    batch: int,
+    device: torch.device,
+) -> Iterator[Row]:
+    """Time sampling with all steps, of which `timed` are run, and with a fast sampler, for each (network, in bf16)."""
+    stock = new_network(config).to(device)
+    last, few = (scheduler(num_train_timesteps=ALL_STEPS) for scheduler in (DDPMScheduler, DDIMScheduler))
+    last.timesteps = last.timesteps[-timed:]
+    few.set_timesteps(fast[1])
+    ours = sampling_scheduler(DDPMScheduler(num_train_timesteps=ALL_STEPS), *fast)
+    groups = (
+        (f"sample, {ALL_STEPS} steps, images/s", "stock MONAI", last, last, timed / ALL_STEPS),
+        (f"sample, {fast[0]} {fast[1]} steps, images/s", "stock MONAI, DDIM", few, ours, 1.0),
+    )
+    for group, name, stock_scheduler, scheduler, share in groups:
+        work = partial(time_sampling, shape=shape, batch=batch, share=share)
+        yield measured(group, name, device, partial(work, stock_scheduler, stock, stock=True))
+        for title, (network, amp) in networks.items():
+            yield measured(group, title, device, partial(work, scheduler, network, stock=False, amp=amp))
+
+
+def sampling_networks(
+    config: ConfigParser, sizes: dict[str, Any], device: torch.device
+) -> dict[str, tuple[nn.Module, bool]]:
+    """Name -> (network, whether in bf16): ours and diffusers', and on a GPU ours with each option."""
+    plain = {
+        "ours": (new_network(config).to(device), False),
+        "diffusers UNet2DModel, our sampler": (DiffusersUNet(config).to(device), False),
+    }
+    if device.type != "cuda":
+        return plain
+    parser = configured((), 1, device=str(device), **sizes)  # with flash attention, as it comes on a GPU
+    flash, last = (place_network(new_network(parser), device, channels_last) for channels_last in (False, True))
+    graphs: Any = torch.compile(flash, mode="reduce-overhead")
+    options = {"flash": flash, "flash, channels last": last, "flash, CUDA graphs": graphs}
+    return {**plain, **{f"ours, bf16, {name}": (network, True) for name, network in options.items()}}
+
+
+def startup_rows(sizes: dict[str, Any]) -> Iterator[Row]:
+    """Time a fresh process up to the point where training could begin."""
+    for name, code in STARTS.items():
+        yield Row("start-up, s", name, startup_seconds(code.replace("{sizes}", repr(sizes))))
+
+
+def startup_seconds(code: str) -> float:
+    """Seconds that a fresh Python takes to run `code`."""
+    begin = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=CONFIGS.parent, stderr=subprocess.DEVNULL)
+    return time.perf_counter() - begin
+
+
+def new_network(config: ConfigParser) -> nn.Module:
+    """Build the configured network anew; a parser otherwise returns the one it built before."""
+    return config.get_parsed_content("generator_def", lazy=False)
+
+
+def measured(group: str, name: str, device: torch.device, work: Callable[[], float]) -> Row:
+    """Run `work` and note the most memory in use meanwhile: the device's on a GPU, else this process's, resident."""
     if device.type == "cuda":
-        rate = time_sampling("ddim", steps, stock, shape, sampling_batch, False, amp=True)
-        rows.append((f"sample ddim {steps} steps: ours, bf16", rate))
-    return rows
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        return Row(group, name, work(), torch.cuda.max_memory_allocated(device) / 2**20)
+    # Linux forgets the highest resident size on request; elsewhere the peak since the start would mislead.
+    try:
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return Row(group, name, work())
+    return Row(group, name, work(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
-def table(rows: Sequence[tuple[str, float]]) -> str:
-    """Lay out rates, each with its ratio to the stock row above it."""
-    lines, stock = [f"{'':48}{'images/s':>10}{'ratio':>8}"], 1.0
-    for name, rate in rows:
-        stock = rate if "stock" in name else stock
-        lines.append(f"{name:48}{rate:10.3g}{rate / stock:8.2f}")
+def table(rows: Sequence[Row]) -> str:
+    """Lay out the rows by group, each with its ratio to the first, stock, row of its group."""
+    lines = []
+    for group in dict.fromkeys(row.group for row in rows):
+        own = [row for row in rows if row.group == group]
+        lines.append(f"{group:48}{'':>10}{'ratio':>8}{'MiB':>9}")
+        for row in own:
+            memory = "" if row.memory is None else f"{row.memory:.0f}"
+            lines.append(f"  {row.name:46}{row.value:10.3g}{row.value / own[0].value:8.2f}{memory:>9}")
     return "\n".join(lines)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, time and print."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="quick")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--steps", type=int, default=20, help="training steps and sampling steps timed")
+    parser.add_argument("--steps", type=int, default=20, help="training steps timed")
+    parser.add_argument("--timed-steps", type=int, default=20, help=f"of the {ALL_STEPS} sampling steps, how many run")
+    parser.add_argument("--sampler", default="dpm_solver", help="the fast sampler")
+    parser.add_argument("--sampler-steps", type=int, default=20)
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--sampling-batch", type=int, default=32)
     parser.add_argument("--threads", type=int, default=None, help="torch threads")
+    parser.add_argument("--cudnn-benchmark", action="store_true", help="let cuDNN try its algorithms first")
+    parser.add_argument("--no-startup", action="store_true", help="start no processes")
     given = parser.parse_args(arguments)
     if given.threads:
         torch.set_num_threads(given.threads)
+    torch.backends.cudnn.benchmark = given.cudnn_benchmark
     device = torch.device(given.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    print(f"size {given.size} on {name}, torch {torch.__version__}, batch {given.batch_size}")
-    print(table(run(given.size, device, given.steps, given.batch_size, given.sampling_batch)))
+    sizes = {**SIZES[given.size], "generator_batch_size": given.batch_size}
+    config = configured((), 1, device=str(device), generator_flash_attention=False, **sizes)
+    shape = (len(config.get_parsed_content("modalities")), *config.get_parsed_content("patch_size"))
+    millions = [sum(p.numel() for p in n.parameters()) / 1e6 for n in (new_network(config), DiffusersUNet(config))]
+    print(
+        f"size {given.size} on {name}, torch {torch.__version__}, batches of {given.batch_size} and"
+        f" {given.sampling_batch}; {millions[0]:.3g} M parameters, diffusers {millions[1]:.3g} M"
+    )
+    rows = list(training_rows(config, sizes, shape, given.steps, device))
+    fast = (given.sampler, given.sampler_steps)
+    networks = sampling_networks(config, sizes, device)
+    rows += sampling_rows(config, networks, shape, given.timed_steps, fast, given.sampling_batch, device)
+    rows += [] if given.no_startup else startup_rows(sizes)
+    print(table(rows))
+    print(
+        f"{ALL_STEPS} steps: {given.timed_steps} were timed; images/s are theirs x {given.timed_steps} / {ALL_STEPS}."
+    )
 
 
 def _wait(device: torch.device) -> None:
