@@ -9,6 +9,7 @@ say, on a GPU with each faster option added in turn. Every ratio is to the stock
 from __future__ import annotations
 
 import argparse
+import importlib
 import resource
 import subprocess
 import sys
@@ -87,8 +88,7 @@ class DiffusersUNet(nn.Module):
 
     def __init__(self, config: ConfigParser) -> None:
         super().__init__()
-        from diffusers import UNet2DModel
-
+        unet: Any = importlib.import_module("diffusers").UNet2DModel
         modalities, channels, attention, blocks, head_channels, groups = (
             config.get_parsed_content(key)
             for key in (
@@ -100,7 +100,7 @@ class DiffusersUNet(nn.Module):
                 "generator_norm_num_groups",
             )
         )
-        self.network = UNet2DModel(
+        self.network = unet(
             in_channels=len(modalities),
             out_channels=len(modalities),
             block_out_channels=tuple(channels),
