@@ -88,7 +88,7 @@ def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
     return values
 
 
-def mean_pair_similarity(images: Tensor, num_pairs: int = 200, seed: int = 0, block_size: int = 64) -> float:
+def mean_pair_similarity(images: Tensor, num_pairs: int = 100, seed: int = 0, block_size: int = 2) -> float:
     """Mean MS-SSIM of random pairs of a set, in [0, 1]; nearest to that of real pairs is best, above it is sameness.
 
     Source: Odena et al. 2017, "Conditional image synthesis with auxiliary classifier GANs", section 4.2.
@@ -97,7 +97,7 @@ def mean_pair_similarity(images: Tensor, num_pairs: int = 200, seed: int = 0, bl
         images: (N, C, *spatial) in [-1, 1], N >= 2.
         num_pairs: pairs drawn without repetition; all of them where there are no more.
         seed: of the pairs.
-        block_size: pairs at once.
+        block_size: pairs at once; on a CPU, two take a quarter of the time a pair that 64 take.
 
     Raises:
         ValueError: if there are fewer than two images, or they are too small.

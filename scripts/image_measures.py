@@ -45,7 +45,7 @@ class Effort:
     max_images: int = 2500
     num_splits: int = 10
     num_permutations: int = 1000
-    num_pairs: int = 200
+    num_pairs: int = 100
     seed: int = 0
 
 

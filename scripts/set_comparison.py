@@ -189,7 +189,7 @@ def feature_measures(network: FeatureNetwork, views: Sequence[Features]) -> list
     return found
 
 
-def pixel_measures(images: Tensor, num_pairs: int = 200, seed: int = 0) -> list[Measure]:
+def pixel_measures(images: Tensor, num_pairs: int = 100, seed: int = 0) -> list[Measure]:
     """List the measures that need no network: MS-SSIM of pairs, and MMD between pixels.
 
     Args:
