@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,6 +45,7 @@ class FeatureNetwork:
         names_classes: whether the logits name many kinds of things, so that an inception score means something. Those
             of a classifier of two grades do not: for images of one grade, one answer is the right one.
         known_subjects: hashed subjects that it was trained on; it tells their images from all others.
+        encoder_sha256: hash of the encoder's weights, where images go through one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class FeatureNetwork:
     published: bool = False
     names_classes: bool = False
     known_subjects: frozenset[str] = frozenset()
+    encoder_sha256: str | None = None
 
     @torch.inference_mode()
     def extract(self, images: Tensor, batch_size: int = 32, device: torch.device | str = "cpu") -> list[Features]:
@@ -105,12 +107,15 @@ def inception_networks(
     }
     if set(TRIPLET) <= set(modalities):
         ways[f"({', '.join(TRIPLET)})"] = [_Colors([list(modalities).index(name) for name in TRIPLET])]
-    if encoder is not None:
-        ways[f"{len(modalities)} to 3 encoder"] = [encoder.to(device)]
-    return [
-        FeatureNetwork(f"{title}, {way}", _inception_forward(network), views, digest, published, names_classes=True)
+    forward = _inception_forward(network)
+    networks = [
+        FeatureNetwork(f"{title}, {way}", forward, views, digest, published, names_classes=True)
         for way, views in ways.items()
     ]
+    if encoder is None:
+        return networks
+    encoded = replace(networks[0], name=f"{title}, {len(modalities)} to 3 encoder", views=[encoder.to(device)])
+    return [*networks, replace(encoded, encoder_sha256=encoder.sha256())]
 
 
 def classifier_network(

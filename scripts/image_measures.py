@@ -193,4 +193,9 @@ class ImageMeasurement:
 
 def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:
     known = [name for name in real.subject_ids if name is not None and hash_subject(name) in network.known_subjects]
-    return {"name": network.name, "weights_sha256": network.weights_sha256, "num_known_real": len(known)}
+    return {
+        "name": network.name,
+        "weights_sha256": network.weights_sha256,
+        "encoder_sha256": network.encoder_sha256,
+        "num_known_real": len(known),
+    }

@@ -54,6 +54,7 @@ def test_inception_sees_each_modality_then_the_triplet_then_the_colors(weights_p
     torch.testing.assert_close(views[2].logits, logits.double())
     (seen,) = triplet.extract(images)
     torch.testing.assert_close(seen.features, reference(images[:, [1, 2, 3]])[0].double())
+    assert (grey.encoder_sha256, encoded.encoder_sha256) == (None, encoder.sha256())
     (seen,) = encoded.extract(images)
     torch.testing.assert_close(seen.features, reference(encoder(images))[0].double())
 
