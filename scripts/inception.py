@@ -174,10 +174,10 @@ def find_weights() -> Path | None:
 
 
 def how_to_get_weights() -> str:
-    """Tell which file to put where."""
+    """Tell which file to put where, in the same words on every machine, because the report repeats them."""
     return (
-        f"put {PUBLISHED_FILES[0]} ({PUBLISHED_AT}{PUBLISHED_FILES[0]}) into"
-        f" {Path(torch.hub.get_dir()) / 'checkpoints'}, or give its path as inception_path"
+        f"put {PUBLISHED_FILES[0]} ({PUBLISHED_AT}{PUBLISHED_FILES[0]}) into ~/.cache/torch/hub/checkpoints"
+        " (torch.hub.get_dir()), or give its path as inception_path"
     )
 
 
