@@ -141,21 +141,37 @@ def delong(positive: np.ndarray, scores: np.ndarray, confidence: float = CONFIDE
     Returns:
         AUC in [0, 1] and its limits.
     """
-    cases, controls = scores[positive], scores[~positive]
-    num_cases, num_controls = len(cases), len(controls)
-    ranks = rankdata(np.concatenate([cases, controls]))
-    placements_cases = (ranks[:num_cases] - rankdata(cases)) / num_controls
-    placements_controls = 1 - (ranks[num_cases:] - rankdata(controls)) / num_cases
-    area = float(placements_cases.mean())
+    of_cases, of_controls = placements(positive, scores)
+    num_cases, num_controls = len(of_cases), len(of_controls)
+    area = float(of_cases.mean())
     if min(num_cases, num_controls) < 2:
         return newcombe_auc(area, num_cases, num_controls, confidence)
-    variance = placements_cases.var(ddof=1) / num_cases + placements_controls.var(ddof=1) / num_controls
+    variance = of_cases.var(ddof=1) / num_cases + of_controls.var(ddof=1) / num_controls
     if variance == 0 or not 0 < area < 1:
         return newcombe_auc(area, num_cases, num_controls, confidence)
     half_width = norm.ppf((1 + confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
     center = math.log(area / (1 - area))
     low, high = (1 / (1 + math.exp(-(center + side * half_width))) for side in (-1, 1))
     return Estimate(area, low, high, "DeLong on the logit scale")
+
+
+def placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Share of the other class that each subject stands on the right side of; ties count half.
+
+    Source: DeLong, DeLong, Clarke-Pearson 1988, eq. 5 (V10 and V01); Sun, Xu 2014 for the form with ranks.
+
+    Args:
+        positive: booleans, shape (N,), both values present.
+        scores: larger means more likely positive, shape (N,).
+
+    Returns:
+        Of the positive subjects and of the others, in their order, each in [0, 1]; the mean of either is the AUC.
+    """
+    cases, controls = scores[positive], scores[~positive]
+    ranks = rankdata(np.concatenate([cases, controls]))
+    of_cases = (ranks[: len(cases)] - rankdata(cases)) / len(controls)
+    of_controls = 1 - (ranks[len(cases) :] - rankdata(controls)) / len(cases)
+    return of_cases, of_controls
 
 
 def newcombe_auc(area: float, num_cases: int, num_controls: int, confidence: float = CONFIDENCE) -> Estimate:
