@@ -1,0 +1,74 @@
+"""How much a measure varies with the seed of the training, beside how much it varies with the subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from scripts.name_lists import some_names
+from scripts.statistics import Estimate
+
+
+class SeedSpread(NamedTuple):
+    """One measure over studies that differ in their seed only.
+
+    Args:
+        values: one a seed.
+        mean: of them.
+        sd: standard deviation between seeds (divisor: seeds less one); None for one seed.
+        low: lower limit of the first seed's interval, which is over subjects.
+        high: upper limit of the same.
+    """
+
+    values: list[float]
+    mean: float
+    sd: float | None
+    low: float | None
+    high: float | None
+
+
+def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
+    """Put the spread between seeds beside the interval between subjects.
+
+    The two answer different questions: the interval says what other patients would give with this network, the spread
+    what another training would give with these patients (Bouthillier et al. 2021, "Accounting for variance in machine
+    learning benchmarks"). Neither contains the other.
+
+    Args:
+        estimates: of one measure on the same subjects, one a seed, at least one, each with a value.
+
+    Returns:
+        Values, mean, standard deviation, and the limits of the first.
+
+    Raises:
+        ValueError: if there is none, or one has no value.
+
+    >>> seed_spread([Estimate(0.8, 0.7, 0.9), Estimate(0.6)]).mean
+    0.7
+    """
+    values = [estimate.value for estimate in estimates if estimate.value is not None]
+    if not values or len(values) < len(estimates):
+        raise ValueError(f"estimates must have a value for each seed, got {len(values)} of {len(estimates)}")
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return SeedSpread(values, float(np.mean(values)), sd, estimates[0].low, estimates[0].high)
+
+
+def refuse_other_subjects(subjects_by_seed: Mapping[str, set[str]]) -> None:
+    """Refuse studies of other seeds whose tested subjects are not those of the first.
+
+    Args:
+        subjects_by_seed: name of the study -> ids of the subjects it tested.
+
+    Raises:
+        ValueError: naming the study and some of the subjects.
+    """
+    first, *others = subjects_by_seed
+    for name in others:
+        strange = subjects_by_seed[first] ^ subjects_by_seed[name]
+        if strange:
+            raise ValueError(
+                f"other_seed_dirs must hold studies of the same subjects, got {some_names(strange)} in only one of"
+                f" {first} and {name}; give studies of the same cohorts that differ in `seed` only"
+            )
