@@ -1,0 +1,199 @@
+"""How often the intervals hold the truth, how often the tests cry wolf, and how often they find a planted gain.
+
+python -m benchmarks.coverage --simulations 2000 --write scripts/coverage.json
+
+Scores of two classes are normal, a distance of `SHIFT` standard deviations apart; those of two classifiers of the same
+subjects correlate. Their probabilities are those of equally frequent classes, too sure by a factor of `SURENESS`. The
+truth of each measure is known: in closed form, or from a grid of quantiles that stands for the whole population.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Iterator, Sequence
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.stats import norm
+
+from scripts.bootstrap import bootstrap, draw_weights
+from scripts.comparisons import (
+    accuracy_difference,
+    auc_difference,
+    balanced_accuracy_difference,
+    count_discordant,
+    holm,
+    mcnemar,
+)
+from scripts.files import write_json
+from scripts.measures import (
+    Floats,
+    Labels,
+    Measure,
+    average_precision,
+    brier,
+    expected_calibration_error,
+    matthews,
+    weighted_f1,
+)
+from scripts.power import mcnemar_power
+from scripts.progress import progress
+from scripts.statistics import Estimate, accuracy, auc, balanced_accuracy, sensitivities
+
+SIZES = ((15, 52), (37, 187), (76, 259))  # LGG, HGG: the demo's kind of size, TASMC, BraTS 2019
+SHIFT, REFERENCE_SHIFT = 1.8, 1.5  # standard deviations between the classes: AUC .90 and .86
+CORRELATION = 0.8  # of the scores of two classifiers, inside a class
+SURENESS = 1.5  # factor on the logit; 1 is calibrated for classes of equal size
+BOOTSTRAPPED: dict[str, Measure] = {
+    "weighted_f1": weighted_f1,
+    "mcc": matthews,
+    "auprc": average_precision,
+    "brier": brier,
+    "ece": expected_calibration_error,
+}
+
+
+class Study(NamedTuple):
+    """Scores of some classifiers of the same subjects, shape (classifiers, N), and the classes, shape (N,)."""
+
+    labels: Labels
+    scores: Floats
+
+
+def simulate(sizes: Sequence[int], shifts: Sequence[float], random: np.random.Generator) -> Study:
+    """Draw the subjects of a study and the scores of classifiers whose answer is the sign of the score."""
+    labels = np.repeat([0, 1], sizes)
+    shared = random.normal(size=len(labels))
+    own = random.normal(size=(len(shifts), len(labels)))
+    noise = math.sqrt(CORRELATION) * shared + math.sqrt(1 - CORRELATION) * own
+    return Study(labels, noise + np.outer(shifts, labels - 0.5))
+
+
+def probabilities_of(scores: Floats, shift: float) -> Floats:
+    """Turn scores into probabilities of both classes, shape (N, 2)."""
+    positive = 1 / (1 + np.exp(-SURENESS * shift * scores))
+    return np.stack([1 - positive, positive], axis=1)
+
+
+def truths(sizes: Sequence[int], num_quantiles: int = 100_000) -> dict[str, float]:
+    """Value of every measure and difference in the whole population, at the class frequencies of `sizes`."""
+    right, reference = norm.cdf(SHIFT / 2), norm.cdf(REFERENCE_SHIFT / 2)
+    area, reference_area = norm.cdf(SHIFT / math.sqrt(2)), norm.cdf(REFERENCE_SHIFT / math.sqrt(2))
+    values = dict.fromkeys(("accuracy", "balanced_accuracy", "sensitivity_LGG", "sensitivity_HGG"), right)
+    differences = dict.fromkeys(("accuracy_difference", "balanced_accuracy_difference"), right - reference)
+    labels = np.repeat([0, 1], num_quantiles)
+    quantiles = np.tile(norm.ppf((np.arange(num_quantiles) + 0.5) / num_quantiles), 2)
+    probabilities = probabilities_of(quantiles + SHIFT * (labels - 0.5), SHIFT)
+    weights = np.repeat(np.asarray(sizes, dtype=float), num_quantiles)[None]
+    grid = {name: float(measure(labels, probabilities, weights)[0]) for name, measure in BOOTSTRAPPED.items()}
+    return {**values, "auc": area, **grid, **differences, "auc_difference": area - reference_area}
+
+
+def estimates(study: Study, weights: Floats) -> dict[str, Estimate]:
+    """Every measure of the first classifier and its difference to the second, with the interval of the report."""
+    labels, (scores, reference_scores) = study
+    answers, right, reference_right = scores > 0, (scores > 0) == labels, (reference_scores > 0) == labels
+    probabilities = probabilities_of(scores, SHIFT)
+    low_grade, high_grade = sensitivities(labels, answers, 2)
+    return {
+        "accuracy": accuracy(labels, answers),
+        "balanced_accuracy": balanced_accuracy(labels, answers, 2),
+        "sensitivity_LGG": low_grade,
+        "sensitivity_HGG": high_grade,
+        "auc": auc(labels, probabilities),
+        **{name: bootstrap(measure, labels, probabilities, weights) for name, measure in BOOTSTRAPPED.items()},
+        "accuracy_difference": accuracy_difference(right, reference_right),
+        "balanced_accuracy_difference": balanced_accuracy_difference(labels, right, reference_right),
+        "auc_difference": auc_difference(labels == 1, scores, reference_scores)[0],
+    }
+
+
+def coverage(sizes: Sequence[int], simulations: int, num_draws: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Yield for each interval how often it holds the truth: `measure`, `n_by_class`, `coverage`, `width`."""
+    random = np.random.default_rng(seed)
+    truth = truths(sizes)
+    weights = draw_weights(np.repeat([0, 1], sizes), num_draws, seed)
+    hits, widths = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0.0)
+    for _ in progress(range(simulations), simulations, f"studies of {sizes[0]} LGG and {sizes[1]} HGG"):
+        for name, estimate in estimates(simulate(sizes, (SHIFT, REFERENCE_SHIFT), random), weights).items():
+            assert estimate.low is not None
+            assert estimate.high is not None
+            hits[name] += estimate.low <= truth[name] <= estimate.high
+            widths[name] += estimate.high - estimate.low
+    for name, count in hits.items():
+        share, width = round(count / simulations, 4), round(widths[name] / simulations, 4)
+        yield {"measure": name, "n_by_class": list(sizes), "coverage": share, "width": width}
+
+
+def false_alarms(
+    sizes: Sequence[int], simulations: int, num_setups: int = 3, alpha: float = 0.05, seed: int = 0
+) -> float:
+    """Share of studies in which a setup that is no better or worse than the reference is called so after Holm."""
+    random = np.random.default_rng(seed)
+    alarms = 0
+    for _ in range(simulations):
+        labels, scores = simulate(sizes, [REFERENCE_SHIFT] * (1 + num_setups), random)
+        reference, *others = (scores > 0) == labels
+        alarms += min(holm([_mcnemar(*count_discordant(other, reference)) for other in others])) < alpha
+    return alarms / simulations
+
+
+def found_gains(
+    num_subjects: int, discordant: float, gain: float, simulations: int, num_setups: int = 3, seed: int = 0
+) -> dict[str, float]:
+    """Share of studies in which McNemar's test finds a planted gain, alone and as one of several setups after Holm.
+
+    The other setups have the same share of discordant pairs and no gain: the worst case for Holm, whose p is then up to
+    `num_setups` times that of the test alone.
+    """
+    random = np.random.default_rng(seed)
+    shares = [[(discordant + g) / 2, (discordant - g) / 2, 1 - discordant] for g in [gain] + [0.0] * (num_setups - 1)]
+    counts = np.stack([random.multinomial(num_subjects, share, size=simulations) for share in shares], axis=1)
+    p_values = [[_mcnemar(int(own), int(other)) for own, other, _ in study] for study in counts]
+    return {
+        "alone": float(np.mean([p[0] < 0.05 for p in p_values])),
+        "after Holm": float(np.mean([holm(p)[0] < 0.05 for p in p_values])),
+        "alone, exactly": mcnemar_power(num_subjects, discordant, gain),
+    }
+
+
+@cache
+def _mcnemar(only_own: int, only_reference: int) -> float:
+    return mcnemar(only_own, only_reference)
+
+
+def print_coverage(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a Markdown table: a line an interval, a column a size."""
+    columns = list(dict.fromkeys(tuple(row["n_by_class"]) for row in rows))
+    found = {(row["measure"], tuple(row["n_by_class"])): row for row in rows}
+    print("| interval of | " + " | ".join(f"{low} + {high}" for low, high in columns) + " |")
+    print("|---" * (1 + len(columns)) + "|")
+    for name in dict.fromkeys(row["measure"] for row in rows):
+        cells = [found[name, column] for column in columns]
+        shown = " | ".join(f"{cell['coverage']:.3f} ({cell['width']:.2f})".replace("0.", ".") for cell in cells)
+        print(f"| {name.replace('_', ' ')} | {shown} |")
+
+
+def main() -> None:
+    """Simulate, print the tables, and write that of the intervals where asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--simulations", type=int, default=2000)
+    parser.add_argument("--num_draws", type=int, default=500, help="of the bootstrap")
+    parser.add_argument("--write", help="JSON file of the coverage, which the report reads")
+    arguments = parser.parse_args()
+    rows = [row for sizes in SIZES for row in coverage(sizes, arguments.simulations, arguments.num_draws)]
+    print_coverage(rows)
+    for sizes in SIZES:
+        alarms = false_alarms(sizes, arguments.simulations)
+        print(f"\nno difference, three setups, {sizes[0]} + {sizes[1]} subjects: {alarms:.3f} of studies cry wolf")
+    for name, share in found_gains(224, 0.12, 0.08, arguments.simulations).items():
+        print(f"\ngain of .08 at n = 224 with 12 % discordant pairs, found {name}: {share:.3f}")
+    if arguments.write:
+        command = f"python -m benchmarks.coverage --simulations {arguments.simulations} --write scripts/coverage.json"
+        write_json(arguments.write, {"command": command, "coverage": rows})
+
+
+if __name__ == "__main__":
+    main()

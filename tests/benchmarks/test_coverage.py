@@ -1,0 +1,79 @@
+"""A small version of the simulations behind the intervals and tests; the full one is in docs/statistics.md."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+import pytest
+from scipy.stats import norm
+
+from benchmarks import coverage as bench
+from scripts.coverage import TARGET, coverage_beside, coverage_table
+from scripts.files import read_json
+
+
+@pytest.fixture(scope="module")
+def small():
+    return {row["measure"]: row for row in bench.coverage((37, 187), simulations=150, num_draws=150, seed=1)}
+
+
+def test_a_small_simulation_finds_the_coverage_of_the_table(small):
+    table = {row["measure"]: row for row in coverage_table() if row["n_by_class"] == [37, 187]}
+    assert set(table) == set(small)
+    for name, row in table.items():
+        error = np.sqrt(row["coverage"] * (1 - row["coverage"]) / 150 + 1e-4)
+        assert small[name]["coverage"] == pytest.approx(row["coverage"], abs=4 * error), name
+
+
+def test_intervals_of_the_primary_measures_and_of_differences_hold_the_truth():
+    primary = ("balanced_accuracy", "auc", "accuracy_difference", "auc_difference")
+    found = [row for row in coverage_table() if row["measure"] in primary]
+    assert len(found) == 3 * len(primary)
+    assert all(0.93 <= row["coverage"] <= 0.985 for row in found), found
+
+
+def test_a_truth_is_that_of_a_large_study():
+    sizes = (40_000, 120_000)
+    truth = bench.truths(sizes)
+    study = bench.simulate(sizes, (bench.SHIFT, bench.REFERENCE_SHIFT), np.random.default_rng(0))
+    probabilities = bench.probabilities_of(study.scores[0], bench.SHIFT)
+    once = np.ones((1, len(study.labels)))
+    for name, measure in bench.BOOTSTRAPPED.items():
+        assert measure(study.labels, probabilities, once)[0] == pytest.approx(truth[name], abs=0.01), name
+    assert truth["balanced_accuracy"] == pytest.approx(norm.cdf(0.9))
+    assert np.corrcoef(study.scores[:, study.labels == 0])[0, 1] == pytest.approx(bench.CORRELATION, abs=0.02)
+
+
+@pytest.mark.parametrize("sizes", bench.SIZES, ids=str)
+def test_without_difference_at_most_a_twentieth_of_the_studies_cries_wolf(sizes):
+    # Of 600 studies at a true share of .05, 45 and more are a chance of 1 in 200.
+    assert bench.false_alarms(sizes, 600) <= 0.075
+
+
+def test_a_planted_gain_is_found_in_four_of_five_studies():
+    found = bench.found_gains(224, 0.12, 0.08, 500)
+    assert found["alone"] >= 0.8
+    assert found["after Holm"] >= 0.8
+    assert found["alone, exactly"] >= 0.8
+
+
+def test_coverage_is_printed_only_where_it_misses_the_target():
+    for row in coverage_table():
+        shown = coverage_beside(row["measure"], row["n_by_class"])
+        inside = TARGET[0] <= row["coverage"] <= TARGET[1]
+        assert shown == (None if inside else row["coverage"])
+    assert coverage_beside("ece", [14, 500]) == coverage_beside("ece", [15, 52])
+    assert coverage_beside("ece", [20, 20, 20]) is None
+    assert coverage_beside("nothing", [15, 52]) is None
+
+
+def test_the_bench_prints_its_tables_and_writes_the_file(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "SIZES", ((15, 52),))
+    arguments = ["coverage", "--simulations", "4", "--num_draws", "100", "--write", str(tmp_path / "coverage.json")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    bench.main()
+    printed = capsys.readouterr().out
+    assert "| interval of | 15 + 52 |" in printed
+    assert "cry wolf" in printed
+    assert len(read_json(tmp_path / "coverage.json")["coverage"]) == 13
