@@ -8,7 +8,9 @@ from typing import Any
 
 import jinja2
 
+from scripts.answers import class_names
 from scripts.files import write_csv, write_json, write_text
+from scripts.report_comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report_measures import measure_section
 from scripts.report_regularizer import regularizer_section
 from scripts.report_sections import (
@@ -19,9 +21,11 @@ from scripts.report_sections import (
     published_section,
     result_sections,
 )
-from scripts.report_tables import METRIC_COLUMNS, class_names, compute_metrics, merge_predictions, summary_table
+from scripts.report_tables import METRIC_COLUMNS, compute_metrics, merge_predictions, summary_table
 from scripts.report_words import capitalize_first, format_interval, format_number, name_method, name_setup
-from scripts.study_files import StudyFiles
+from scripts.study_files import SeedStudies, StudyFiles
+
+NO_OTHER_SEEDS = SeedStudies()
 
 
 def write_report(
@@ -33,8 +37,12 @@ def write_report(
     unfinished_images: bool = False,
     num_samples: int = 6,
     num_curves: int = 8,
+    reference: str = "real",
+    seeds: SeedStudies = NO_OTHER_SEEDS,
+    num_bootstrap_draws: int = 2000,
+    seed: int = 0,
 ) -> Path:
-    """Write `report.html`, `predictions.csv`, `metrics.csv`, `metrics.json` and `summary.txt`.
+    """Write `report.html`, `predictions.csv`, `metrics.csv` and `.json`, `comparisons.csv` and `.json`, `summary.txt`.
 
     Args:
         files: what the stages left.
@@ -45,18 +53,24 @@ def write_report(
         unfinished_images: the generators were trained too shortly to give good images, and the page says so.
         num_samples: images shown of each class and method.
         num_curves: training curves drawn at most, first folds first.
+        reference: setup that the others are compared with.
+        seeds: the same study with other seeds.
+        num_bootstrap_draws: for the measures that have no better interval.
+        seed: of the bootstrap.
 
     Returns:
         Path of the page.
     """
     folder = Path(output_dir)
     predictions = merge_predictions(files.named("predictions.csv"))
-    metrics = compute_metrics(predictions)
+    metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
+    numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
     content = {
         "title": title,
         "question": question,
         "unfinished_images": unfinished_images,
         **result_sections(metrics, class_names(predictions), predictions, setups),
+        "comparison": comparison_sections(numbers, metrics, predictions, setups),
         **cohort_sections(files),
         **image_sections(files, num_samples),
         **measure_section(files),
@@ -68,6 +82,7 @@ def write_report(
     write_csv(folder / "predictions.csv", predictions, list(predictions[0]))
     write_csv(folder / "metrics.csv", metrics, METRIC_COLUMNS)
     write_json(folder / "metrics.json", metrics)
+    write_comparisons(numbers, folder)
     write_text(folder / "report.html", render(content))
     summary = f"{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
     write_text(folder / "summary.txt", summary)

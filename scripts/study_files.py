@@ -63,6 +63,36 @@ class StudyFiles:
         return [path for path in self.named("metrics.json") if path.parent.name.startswith(kind)]
 
 
+@dataclass(frozen=True)
+class SeedStudies:
+    """Studies that differ from the reported one in their seed only.
+
+    Args:
+        study_dirs: their folders.
+    """
+
+    study_dirs: Sequence[str] = ()
+
+    def predictions(self) -> dict[str, list[Path]]:
+        """Map the folder of each study to its `predictions.csv` files.
+
+        Raises:
+            FileNotFoundError: if a folder holds none.
+        """
+        found = {str(folder): StudyFiles(str(folder)).named("predictions.csv") for folder in self.study_dirs}
+        for folder, paths in found.items():
+            if not paths:
+                raise FileNotFoundError(
+                    f"other_seed_dirs must hold studies with predictions.csv, got none in {folder}; run"
+                    " configs/study.yaml with another seed and this study_dir"
+                )
+        return found
+
+    def inputs(self) -> list[str]:
+        """List every file that the report reads of them."""
+        return [str(path) for paths in self.predictions().values() for path in paths]
+
+
 def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Read the curves of one training.
 

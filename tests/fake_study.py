@@ -74,8 +74,10 @@ def _write_data(
     write_json(root / cohort / "patches" / "patches.json", {**_listing(cohort, size), "training": entries})
     ids = [subject["subject_id"] for subject in subjects]
     cut = len(ids) // 4
-    folds = [{"train": ids[cut + 8 :], "inner": ids[cut + 6 : cut + 8], "validation": ids[cut : cut + 6]}]
-    splits = {"cohort": cohort, "seed": 0, "num_folds": 1, "test": ids[:cut], "folds": folds}
+    half = (cut + len(ids)) // 2
+    parts = (ids[cut:half], ids[half:])
+    folds = [{"train": t[2:], "inner": t[:2], "validation": v} for v, t in (parts, parts[::-1])]
+    splits = {"cohort": cohort, "seed": 0, "num_folds": 2, "test": ids[:cut], "folds": folds}
     write_json(root / cohort / "splits" / "splits.json", splits)
     return [f"{cohort}/cohort", f"{cohort}/patches", f"{cohort}/splits"]
 
@@ -167,8 +169,10 @@ def _write_evaluation(
 ) -> str:
     other = next(name for name in cohorts if name != cohort)
     cut = len(cohorts[cohort]) // 4
+    half = (cut + len(cohorts[cohort])) // 2
     groups = [
-        ("out_of_fold", cohort, cohorts[cohort][cut:], 0, 1.0),
+        ("out_of_fold", cohort, cohorts[cohort][cut:half], 0, 1.0),
+        ("out_of_fold", cohort, cohorts[cohort][half:], 1, 1.0),
         ("locked_test", cohort, cohorts[cohort][:cut], -1, 1.0),
         ("external", other, cohorts[other], -1, 0.6),
     ]
@@ -178,7 +182,9 @@ def _write_evaluation(
             label = CLASSES.index(subject["grade"])
             logit = float(SETUPS[setup] * skill * (2 * label - 1) + random.normal())
             probability = 1 / (1 + np.exp(-logit))
-            key = (cohort, setup, role, tested, subject["subject_id"], subject["site"], subject["grade"], fold, 3.1)
+            volume_ml = 3.1 + 2 * label + int(subject["subject_id"][-3:]) % 9
+            who = (subject["subject_id"], subject["site"], subject["grade"], fold, volume_ml)
+            key = (cohort, setup, role, tested, *who)
             rows.append(dict(zip(COLUMNS, (*key, 0.0, logit, 1 - probability, probability), strict=True)))
     write_csv(root / cohort / f"evaluation_{setup}" / "predictions.csv", rows, COLUMNS)
     return f"{cohort}/evaluation_{setup}"

@@ -30,9 +30,8 @@ def report(study):
 
 def write(study, name="report", **overrides):
     folder, stages = study
-    run_stage(
-        "report", study_dir=str(folder), stage_names=stages, output_dir=str(folder / name), num_threads=1, **overrides
-    )
+    places = {"study_dir": str(folder), "stage_names": stages, "output_dir": str(folder / name)}
+    run_stage("report", **{**places, "num_threads": 1, "num_bootstrap_draws": 100, **overrides})
     return folder / name
 
 
@@ -59,11 +58,17 @@ def test_the_report_holds_every_section(report):
         "resnet10 trained on the fold&#39;s real images",
         "Not measured: recall needs at least 6 synthetic images",
         "The paper’s own figures",
+        "McNemar p",
+        "could be found with 80 %",
+        "One seed:",
+        "ECE by chance",
+        "site_a → site_b, by site",
+        "Rank-biserial effect",
         "torch 2.13.0",
     ):
         assert words in html
     assert html.count('class="pictures"') == 2 * 2 * 3  # cohorts, classes, real and two methods
-    assert html.count("<svg") == 2 + 8 + 8  # figures of intervals, generators, classifiers
+    assert html.count("<svg") == 2 + 2 + 4 + 8 + 8  # intervals, forests, ROC and reliability, generators, classifiers
 
 
 def test_the_report_tells_what_the_mutual_information_does_at_each_noise_level(report):
@@ -105,7 +110,7 @@ def test_the_summary_has_a_line_for_each_setup_and_the_path_of_the_report(report
 
 def test_metrics_are_those_of_a_count_by_hand():
     rows = [prediction(subject, label, probability) for subject, label, probability in HAND]
-    metrics = {metric["measure"]: metric for metric in compute_metrics(rows)}
+    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
     assert metrics["accuracy"]["value"] == pytest.approx(4 / 5)
     assert metrics["balanced_accuracy"]["value"] == pytest.approx((1 / 2 + 1) / 2)
     assert metrics["auc"]["value"] == pytest.approx(5 / 6)
@@ -128,7 +133,7 @@ def prediction(subject, label, probability, **changes):
 
 def test_a_summary_without_another_cohort_is_empty_but_for_its_heads():
     rows = [prediction(*HAND[0], role="out_of_fold")]
-    assert len(summary_table(compute_metrics(rows)).splitlines()) == 2
+    assert len(summary_table(compute_metrics(rows, 100)).splitlines()) == 2
 
 
 def test_a_class_that_is_not_one_of_the_columns_is_refused():
