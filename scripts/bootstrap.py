@@ -57,12 +57,15 @@ def bootstrap(
         confidence: coverage aimed at, in (0, 1); `docs/statistics.md` has the coverage found.
 
     Returns:
-        Value and limits in the range of the measure; nothing where it is not defined.
+        Value and limits in the range of the measure; nothing where it is not defined, and no limits where all draws
+        agree, as those of a faultless classifier do, which is no certainty.
     """
     value = value_of(measure, labels, probabilities)
     if value is None:
         return Estimate(None)
     low, high = _percentiles(measure(labels, probabilities, weights), confidence)
+    if low == high:
+        return Estimate(value)
     if measure is expected_calibration_error:
         return Estimate(value, min(value, max(0.0, 2 * value - high)), max(value, 2 * value - low), BASIC_INTERVAL)
     return Estimate(value, low, high, INTERVAL)

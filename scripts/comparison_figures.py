@@ -35,6 +35,7 @@ def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats]], classes: S
                     false_alarms, found, _ = roc_curve(labels == label, probabilities[:, label])
                     axes.plot(false_alarms, found, color=color, label=name, linewidth=1.3)
             _finish(axes, title, f"1 − specificity for {classes[label]}", f"sensitivity for {classes[label]}")
+            axes.legend(fontsize=7, loc="lower right")
     return svg(figure)
 
 
@@ -57,6 +58,7 @@ def draw_reliability(title: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -
             axes.plot(confidence, accuracy, color=color, linewidth=1.0, alpha=0.8, label=name)
             axes.scatter(confidence, accuracy, s=160 * sizes / sizes.sum(), color=color, alpha=0.8, linewidths=0)
         _finish(axes, title, "probability of the answer", "share of right answers")
+        axes.legend(fontsize=7, loc="upper left")  # the answer of two classes has a probability above .5
     return svg(figure)
 
 
@@ -65,4 +67,3 @@ def _finish(axes: Axes, title: str, across: str, up: str) -> None:
     axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=across, ylabel=up)
     axes.set_title(title)
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=7, loc="lower right")

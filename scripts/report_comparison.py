@@ -103,8 +103,8 @@ def comparison_sections(
         **numbers,
         "by_test": _by_test(comparisons),
         "references": sorted({row["reference"] for row in comparisons}),
-        "sites": _grouped_sites(numbers["sites"]),
-        "further": _further(metrics, numbers["calibration"], names),
+        "sites": _by_direction(numbers["sites"]),
+        "further": _by_direction(_further(metrics, numbers["calibration"], names)),
         "forests": [figure for measure in MEASURES[:2] if (figure := _forest(comparisons, measure))],
         "curves": list(_curves(groups)),
         "role_names": ROLE_NAMES,
@@ -215,11 +215,11 @@ def _by_test(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _grouped_sites(sites: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _by_direction(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     tests: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for row in sites:
+    for row in rows:
         tests.setdefault(tuple(row[name] for name in TEST), []).append(row)
-    return [{**dict(zip(TEST, test, strict=True)), "rows": rows} for test, rows in tests.items()]
+    return [{**dict(zip(TEST, test, strict=True)), "rows": members} for test, members in tests.items()]
 
 
 def _further(

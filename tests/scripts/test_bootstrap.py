@@ -70,6 +70,12 @@ def test_an_undefined_measure_has_no_interval():
     assert bootstrap_difference(average_precision, labels, probabilities, probabilities, weights).value is None
 
 
+def test_a_faultless_classifier_has_no_limits_rather_than_some_without_width():
+    labels = np.array([0, 1, 1, 0, 1])
+    estimate = bootstrap(weighted_f1, labels, np.eye(2)[labels] * 0.8 + 0.1, draw_weights(labels, 100))
+    assert estimate == (1, None, None, None)
+
+
 def test_too_few_draws_are_refused():
     with pytest.raises(ValueError, match="num_draws must be at least 100, got 10"):
         draw_weights(np.array([0, 1]), 10)
