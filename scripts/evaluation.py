@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,12 @@ from ignite.engine import Engine, Events
 from monai.engines import EnsembleEvaluator
 from monai.transforms import Activationsd, CastToTyped, Compose, MeanEnsembled
 
+from scripts.calibration import fit_temperature
 from scripts.datasets import LabeledImages, ordered_batches
+from scripts.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.files import atomic_path, read_json, write_csv, write_json
 from scripts.leakage import refuse_leakage, seen_subjects
+from scripts.measures import brier, expected_calibration_error, value_of
 from scripts.networks import FoldEnsemble, assemble
 from scripts.provenance import image_facts, read_provenance, recorded_images, require_same_images, write_provenance
 from scripts.splits import load_part, load_splits, part_subjects
@@ -116,7 +120,12 @@ class Evaluation:
         classes: class name -> label.
         network: `FoldEnsemble` with one member a path, on the device of the predictor.
         predictor: turns networks and items into probabilities.
-        output_dir: gets `predictions.csv`, `metrics.json`, the ensemble's `model.pt` and `provenance.json`.
+        output_dir: gets `predictions.csv`, `metrics.json`, the ensemble's `model.pt` and `provenance.json`. `model.pt`
+            answers with the mean probability; `weight_average` also leaves its network, with one member, in the folder
+            of that name.
+        ensemble: how the networks of the folds answer together, one of `scripts.ensembles.ENSEMBLES`.
+        temperature_scaling: divide the logits of each fold's network by a temperature fitted on its inner part;
+            `metrics.json` then holds the temperatures, and the probabilities before are columns `unscaled_<class>`.
 
     Raises:
         ValueError: if the members are not of this cohort, of this setup and each of another fold, or if members or
@@ -132,9 +141,14 @@ class Evaluation:
         setup: str,
         classes: Mapping[str, int],
         network: FoldEnsemble,
-        predictor: Callable[[Sequence[torch.nn.Module], Items], np.ndarray],
+        predictor: Predictor,
         output_dir: str,
+        ensemble: str = "mean_probability",
+        temperature_scaling: bool = False,
     ) -> None:
+        check_ensemble(ensemble, temperature_scaling)
+        self.ensemble, self.temperature_scaling = ensemble, temperature_scaling
+        self.temperatures: dict[int, float] = {}
         self.members = [Member.load(path) for path in member_paths]
         self.patches_path, self.splits_path = patches_path, splits_path
         self.external_patches_paths = list(external_patches_paths)
@@ -161,6 +175,8 @@ class Evaluation:
             LeakageError: if a network has seen a subject that it is to be tested on.
         """
         tests = [*self.fold_tests(), *self.locked_tests(), *self.external_tests()]
+        if self.temperature_scaling:
+            self.temperatures = {member.fold: self._temperature(index) for index, member in enumerate(self.members)}
         rows = [row for test in tests for row in self.rows_of(test)]
         if not rows:
             raise ValueError(
@@ -204,12 +220,17 @@ class Evaluation:
 
     def rows_of(self, test: HeldOut) -> list[dict[str, Any]]:
         """Predict one test: one row a subject."""
-        probabilities = self.predictor(test.networks, test.items)
+        probabilities = self.predictor(self._answering(test), test.items)
         fixed = {"direction": self.direction, "setup": self.setup, "role": test.role, "cohort": test.cohort}
-        return [
+        rows = [
             {**fixed, **_subject_columns(first, test.fold), **_answer_columns(mean, self.classes)}
             for first, mean in average_by_subject(test.items, probabilities)
         ]
+        if self.temperature_scaling:
+            before = self.predictor(self._answering(test, scaled=False), test.items)
+            for row, (_, mean) in zip(rows, average_by_subject(test.items, before), strict=True):
+                row.update({f"unscaled_{name}": float(mean[label]) for name, label in self.classes.items()})
+        return rows
 
     def metrics(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """Summarize rows by role and cohort, as `metrics.json` holds it."""
@@ -222,10 +243,55 @@ class Evaluation:
             "simulated": bool(self.patches["simulated"]),
             "classes": self.classes,
             "left_out": self.left_out,
+            "ensemble": self.ensemble,
+            **({"temperatures": self.temperatures} if self.temperature_scaling else {}),
             "roles": [
-                {"role": role, "cohort": cohort, **summarize(members, self.classes)}
+                {"role": role, "cohort": cohort, **summarize(members, self.classes), **self._scaling(members)}
                 for (role, cohort), members in groups.items()
             ],
+        }
+
+    def _answering(self, test: HeldOut, scaled: bool = True) -> list[torch.nn.Module]:
+        """Return the networks whose mean probability is the answer of a test."""
+        networks = list(test.networks)
+        if self.temperature_scaling and scaled:
+            folds = {network: member.fold for network, member in zip(self.network.members, self.members, strict=True)}
+            networks = [Tempered(network, self.temperatures[folds[network]]).eval() for network in networks]
+        if test.fold != ENSEMBLE:
+            return networks
+        return [self.averaged] if self.ensemble == "weight_average" else combine(networks, self.ensemble)
+
+    @cached_property
+    def averaged(self) -> torch.nn.Module:
+        """The network of the mean weights, its BatchNorm taken again on every image that a member was trained on."""
+        named = {item["image"]: item for member in self.members for item in self._items("train", member.fold)}
+        predictor = self.predictor
+        images = LabeledImages(list(named.values()), predictor.num_channels, predictor.spatial_dims, predictor.device)
+        batches = (batch["image"] for batch in ordered_batches(images, predictor.batch_size))
+        return average_weights(list(self.network.members), batches)
+
+    def _temperature(self, index: int) -> float:
+        fold = self.members[index].fold
+        items = self._items("inner", fold)
+        probabilities = self.predictor([self.network.members[index]], items)
+        labels = np.array([item["label"] for item in items])
+        num_subjects = len({item["subject_id"] for item in items})
+        return fit_temperature(probabilities, labels, num_subjects, f"inner part of fold {fold}")
+
+    def _scaling(self, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Brier score and calibration error before and after temperature scaling; nothing without it."""
+        if not self.temperature_scaling:
+            return {}
+        names = sorted(self.classes, key=self.classes.__getitem__)
+        labels = np.array([int(row["label"]) for row in rows])
+        kinds = {"before_scaling": "unscaled", "after_scaling": "probability"}
+        tables = {
+            key: np.array([[row[f"{kind}_{name}"] for name in names] for row in rows]) for key, kind in kinds.items()
+        }
+        measures = {"brier": brier, "ece": expected_calibration_error}
+        return {
+            key: {name: value_of(measure, labels, table) for name, measure in measures.items()}
+            for key, table in tables.items()
         }
 
     def _items(self, part: str, fold: int | None) -> Items:
@@ -244,9 +310,17 @@ class Evaluation:
             refuse_leakage(seen, [item["subject_id"] for item in items], member.path, use)
 
     def _write_ensemble(self) -> None:
-        path = self.output_dir / "model.pt"
+        weights = self.network.state_dict()
+        self._write_weights(self.output_dir / "model.pt", weights)
+        if self.ensemble == "weight_average":
+            named = {f"members.0.{name}": value for name, value in self.averaged.state_dict().items()}
+            self._write_weights(
+                self.output_dir / "weight_average" / "model.pt", {**named, "stem_stride": weights["stem_stride"]}
+            )
+
+    def _write_weights(self, path: Path, weights: Mapping[str, torch.Tensor]) -> None:
         with atomic_path(path) as temporary:
-            torch.save({name: value.cpu() for name, value in self.network.state_dict().items()}, temporary)
+            torch.save({name: value.cpu() for name, value in weights.items()}, temporary)
         records = [member.provenance for member in self.members]
         write_provenance(
             path,

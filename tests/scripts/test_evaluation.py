@@ -216,6 +216,72 @@ def test_weights_and_patches_that_do_not_tell_their_images_are_refused(data: dic
     assert re.search(r"patches.json must say .* got no intensity_mode; make it again", messages(caught.value))
 
 
+def test_another_ensemble_changes_the_ensemble_only(data: dict[str, Any], evaluated: Path, tmp_path: Path) -> None:
+    before = {(row["role"], row["subject_id"]): row for row in read_csv(evaluated / "predictions.csv")}
+    for row in evaluate(data, tmp_path, ensemble="vote"):
+        same = row["probability_HGG"] == before[row["role"], row["subject_id"]]["probability_HGG"]
+        assert same == (row["role"] == "out_of_fold")
+    assert read_json(tmp_path / "metrics.json")["ensemble"] == "vote"
+
+
+def test_the_averaged_network_is_written_with_its_record(data: dict[str, Any], tmp_path: Path) -> None:
+    rows = [row for row in evaluate(data, tmp_path, ensemble="weight_average") if row["role"] == "external"]
+    network = FoldEnsemble("resnet10", in_channels=2).eval()
+    network.load_state_dict(torch.load(tmp_path / "weight_average" / "model.pt", weights_only=True))
+    found = [str(Path(data["external_patches_paths"][0]).parent / f"{row['subject_id']}.nii.gz") for row in rows]
+    expected = Predictor(num_channels=2)([network], [{"image": path, "label": 0} for path in found])
+    assert np.allclose([float(row["probability_HGG"]) for row in rows], expected[:, 1], atol=1e-6)
+    record = read_provenance(tmp_path / "weight_average" / "model.pt")
+    assert record["subjects"] == read_provenance(tmp_path / "model.pt")["subjects"]
+
+
+@pytest.fixture(scope="module")
+def many_inner(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A cohort whose inner parts are large enough for a temperature: 10 subjects."""
+    folder = tmp_path_factory.mktemp("many")
+    splits = write_splits(folder, counts=(22, 22))
+    content = read_json(splits)
+    for fold in content["folds"]:
+        moved = fold["train"][:3] + fold["train"][-3:]
+        fold["inner"], fold["train"] = sorted(fold["inner"] + moved), sorted(set(fold["train"]) - set(moved))
+    write_json(splits, content)
+    members = [write_member(folder / f"member{fold}", splits, fold) for fold in range(2)]
+    return {"patches_path": write_patches(folder, counts=(22, 22)), "splits_path": splits, "member_paths": members}
+
+
+def test_temperatures_change_how_sure_answers_are_and_stand_in_the_metrics(
+    many_inner: dict[str, Any], tmp_path: Path
+) -> None:
+    rows = [row for row in evaluate(many_inner, tmp_path, temperature_scaling=True) if row["role"] == "out_of_fold"]
+    metrics = read_json(tmp_path / "metrics.json")
+    assert set(metrics["temperatures"]) == {"0", "1"}
+    for row in rows:
+        odds = [np.log(float(row[f"{kind}_HGG"]) / float(row[f"{kind}_LGG"])) for kind in ("unscaled", "probability")]
+        assert odds[0] / metrics["temperatures"][row["fold"]] == pytest.approx(odds[1], rel=1e-4, abs=1e-6)
+    found = next(item for item in metrics["roles"] if item["role"] == "out_of_fold")
+    labels = np.array([int(row["label"]) for row in rows])
+    for key, kind in {"before_scaling": "unscaled", "after_scaling": "probability"}.items():
+        expected = np.mean((np.array([float(row[f"{kind}_HGG"]) for row in rows]) - labels) ** 2)
+        assert found[key]["brier"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"ensemble": "median"}, "ensemble must be one of mean_probability, mean_logit, vote, weight_average"),
+        ({"ensemble": "weight_average", "temperature_scaling": True}, "temperature_scaling must be false"),
+        ({"temperature_scaling": True}, "inner part of fold 0 must hold at least 10 subjects"),
+    ],
+)
+def test_impossible_ensembles_are_refused_before_anything_is_written(
+    data: dict[str, Any], tmp_path: Path, settings: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(data, tmp_path / "out", **settings)
+    assert message in messages(caught.value)
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
 def test_patches_of_one_subject_are_averaged() -> None:
     items = [{"subject_id": name} for name in ("b", "a", "b")]
     means = average_by_subject(items, np.array([[0.2, 0.8], [0.5, 0.5], [0.6, 0.4]]))
