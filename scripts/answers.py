@@ -103,7 +103,8 @@ def group_answers(rows: Sequence[Mapping[str, str]]) -> list[Answers]:
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in GROUP)].append(row)
-    return [Answers(*group, classes, members) for group, members in groups.items()]
+    named = [(dict(zip(GROUP, group, strict=True)), members) for group, members in groups.items()]
+    return [Answers(**names, classes=classes, rows=members) for names, members in named]
 
 
 def class_names(rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -93,7 +93,7 @@ def combine(members: Sequence[nn.Module], ensemble: str) -> list[nn.Module]:
     check_ensemble(ensemble)
     if ensemble == "mean_probability":
         return list(members)
-    makers = {"mean_logit": MeanLogit, "vote": Vote}
+    makers: dict[str, Callable[[Sequence[nn.Module]], nn.Module]] = {"mean_logit": MeanLogit, "vote": Vote}
     if ensemble not in makers:
         raise ValueError(f"ensemble must be of answers, got {ensemble!r}; average_weights makes its network")
     return [makers[ensemble](members).eval()]

@@ -180,8 +180,8 @@ def _correlations(answers: Answers) -> dict[str, Any]:
 def _seeds(
     predictions: Sequence[Mapping[str, str]], seeds: SeedStudies, num_draws: int, seed: int
 ) -> list[dict[str, Any]]:
-    studies = {"this study": list(predictions)}
-    studies |= {name: merge_predictions(paths) for name, paths in seeds.predictions().items()}
+    others = {name: merge_predictions(paths) for name, paths in seeds.predictions().items()}
+    studies: dict[str, Sequence[Mapping[str, str]]] = {"this study": predictions, **others}
     external = {name: [row for row in rows if row["role"] == "external"] for name, rows in studies.items()}
     if len(studies) == 1 or not external["this study"]:
         return []

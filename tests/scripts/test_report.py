@@ -95,6 +95,17 @@ def test_predictions_are_copied_as_text(study, report):
         assert original <= {tuple(row) for row in csv.reader(stream)}
 
 
+def test_another_seed_stands_beside_the_intervals(study, tmp_path):
+    folder, _ = study
+    for root in ("study", "other"):
+        shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / root / "site_a" / "evaluation_real")
+    write((tmp_path / "study", ["site_a/evaluation_real"]), other_seed_dirs=[str(tmp_path / "other")])
+    html = (tmp_path / "study" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "sd between seeds" in html
+    assert "One seed:" not in html
+    assert {row["sd"] for row in read_json(tmp_path / "study" / "report" / "comparisons.json")["seeds"]} == {0.0}
+
+
 def test_samples_of_a_quick_run_are_called_unfinished(study, report):
     quick = write(study, "quick", unfinished_images=True)
     assert "Unfinished images" in (quick / "report.html").read_text(encoding="utf-8")
