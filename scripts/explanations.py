@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from monai.visualize import GradCAM, OcclusionSensitivity
 from torch import Tensor, nn
 
 from scripts.figures import STYLE
+from scripts.files import atomic_path
 
 BACKGROUND = -1.0
 MIN_CELLS = 3  # a coarser map than 3 cells a side says nothing about where
@@ -133,6 +136,78 @@ def draw_answer(
             }
             figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * len(image), **style)
     return figure
+
+
+def draw_attributions(
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    modalities: list[str],
+    shares: Mapping[str, list[float] | None],
+    simulated: bool = False,
+) -> Figure:
+    """Draw a patch, modality by modality, and below it a row a method with the method's map laid over it.
+
+    Args:
+        image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
+        maps: title of a method -> (C, *spatial), or (1, *spatial) for all modalities; above 0 speaks for the answer.
+        modalities: C names.
+        shares: title of a method -> share of each modality, written into its panel; None writes nothing.
+        simulated: print that the weights were trained on simulated images.
+
+    Returns:
+        Figure, 1 + methods rows by C columns. Red speaks for the answer and blue against it, each method on a scale of
+        its own.
+    """
+    middle = image.shape[-1] // 2
+    planes = image if image.ndim == 3 else image[..., middle]
+    with rc_context(STYLE):
+        size = (2.1 * len(planes), 2.1 * (1 + len(maps)) + 0.4)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1 + len(maps), len(planes), squeeze=False)
+        for axes, plane, name in zip(panels[0], planes, modalities, strict=True):
+            axes.set_title(name, fontsize=12)
+            _draw_plane(axes, plane)
+        for row, (title, found) in zip(panels[1:], maps.items(), strict=True):
+            heat = found if image.ndim == 3 else found[..., middle]
+            heat = np.broadcast_to(heat / (np.abs(found).max() or 1.0), planes.shape)
+            for index, (axes, plane) in enumerate(zip(row, planes, strict=True)):
+                _draw_plane(axes, plane)
+                _lay_over(axes, heat[index])
+                if shares.get(title) is not None:
+                    _write_share(axes, shares[title][index])  # type: ignore[index]
+            row[0].set_ylabel(title, fontsize=12, weight="bold")
+        _mark_sides(panels[0, 0])
+        warning = WARNING if simulated else "For research only"
+        figure.supxlabel(warning, fontsize=10, color="#b00020" if simulated else "#444444", weight="bold")
+    return figure
+
+
+def save_picture(figure: Figure, path: str | Path, dpi: int = 120) -> None:
+    """Write a figure as PNG, whole or not at all, and the same byte for byte each time."""
+    stream = io.BytesIO()
+    unnamed: dict[str, Any] = {"Software": None}
+    figure.savefig(stream, format="png", dpi=dpi, metadata=unnamed)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getvalue())
+
+
+def _draw_plane(axes: Axes, plane: np.ndarray) -> None:
+    axes.imshow(plane.T, cmap="gray", vmin=-1, vmax=1, origin="lower")
+    # Not set_axis_off, which would take the row's title away as well.
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _lay_over(axes: Axes, heat: np.ndarray) -> None:
+    # Transparent where nothing speaks for or against the answer, so that the anatomy stays visible.
+    axes.imshow(heat.T, cmap="seismic", vmin=-1, vmax=1, origin="lower", alpha=0.7 * np.abs(heat.T))
+
+
+def _write_share(axes: Axes, share: float) -> None:
+    style: dict[str, Any] = {"color": "white", "ha": "right", "va": "bottom", "fontsize": 10, "weight": "bold"}
+    axes.text(0.97, 0.03, f"{100 * share:.0f} %", transform=axes.transAxes, **style)
 
 
 def _mark_sides(axes: Axes) -> None:

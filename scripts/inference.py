@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +13,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import list_data_collate
 from torch import nn
 
-from scripts.explanations import draw_answer, explain
-from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.explanations import draw_answer, explain, save_picture
+from scripts.files import read_json, sha256_file, write_json
 from scripts.mask_codes import decide_mask_codes
 from scripts.modality_names import describe_aliases, parse_modality
 from scripts.nifti import write_image
@@ -354,8 +353,4 @@ class AnswerWriter:
         shares = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
         title = f"{answer['subject_id']}: {shares}\nbrighter: speaks more for {answer['class']} ({self.explanation})"
         figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])
-        stream = io.BytesIO()
-        unnamed: dict[str, Any] = {"Software": None}
-        figure.savefig(stream, format="png", dpi=120, metadata=unnamed)
-        with atomic_path(self.folder / "explanation.png") as temporary:
-            temporary.write_bytes(stream.getvalue())
+        save_picture(figure, self.folder / "explanation.png")

@@ -31,6 +31,7 @@ STAGES = {
         for setup in ("real", "augmentation", "ddpm", "ddpm_mi")
     },
     "evaluate": ("evaluate",),
+    "explain": ("explain",),
     "report": ("report",),
     "study": ("study",),
     "inference": ("patches", "inference"),
