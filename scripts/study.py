@@ -56,6 +56,7 @@ class Study:
         condition: "label" trains one generator for all classes, told which to draw; None one for each class.
         config_dir: folder of the config files.
         num_workers: worker processes; 1 runs one stage after the other in this one. The numbers do not depend on it.
+        explained_setups: setups of whose evaluations some cases are explained.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class Study:
         condition: str | None = None,
         config_dir: str = "configs",
         num_workers: int = 1,
+        explained_setups: Sequence[str] = (),
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
@@ -79,6 +81,7 @@ class Study:
         self.num_folds = num_folds
         self.config_dir = Path(config_dir)
         self.num_workers = num_workers
+        self.explained_setups = list(explained_setups)
 
     def begin(self) -> None:
         """Check the settings of the study and of every stage before any work.
@@ -92,12 +95,17 @@ class Study:
         for setup, method in self.setups.items():
             if method is not None and method not in self.methods:
                 raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
+        unknown = [setup for setup in self.explained_setups if setup not in self.setups]
+        if unknown:
+            raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {', '.join(unknown)}")
         same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
         if same:
             raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
         invocation = current_invocation()
         if invocation is not None:
             stage_files = [path for planned in self.plan() for path in self.invocation_of(planned).config_files]
+            # A recipe may set keys of explanations in a study that explains nothing.
+            stage_files.append(str(self.config_dir / "explain.yaml"))
             recipes = self._recipes(invocation)
             known = [path for path in dict.fromkeys([*invocation.config_files, *stage_files]) if path not in recipes]
             keys = {key: None for path in recipes for key in _own_keys(path)}
@@ -132,7 +140,10 @@ class Study:
             for name in self.classes
             if "real" in self.setups  # images are compared in the features of its classifiers
         ]
-        before = [*data, *synthesis, *classifiers, *measures, *evaluations]
+        explanations = [
+            self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
+        ]
+        before = [*data, *synthesis, *classifiers, *measures, *evaluations, *explanations]
         return [*before, self._report_stage(before)]
 
     def run(self) -> None:
@@ -273,6 +284,17 @@ class Study:
         needs = (*members, *(f"{name}/patches" for name in self.cohorts), f"{cohort}/splits")
         name = f"{cohort}/evaluation_{setup}"
         return PlannedStage(name, "evaluate", (), self._to(name, inputs), needs)
+
+    def _explanation_stage(self, cohort: str, setup: str) -> PlannedStage:
+        evaluation = f"{cohort}/evaluation_{setup}"
+        patches = [f"{name}/patches" for name in (cohort, *(other for other in self.cohorts if other != cohort))]
+        inputs = {
+            "weights_path": self._path(evaluation, "model.pt"),
+            "predictions_path": self._path(evaluation, "predictions.csv"),
+            "explain_patches_paths": [self._path(name, "patches.json") for name in patches],
+        }
+        name = f"{cohort}/explain_{setup}"
+        return PlannedStage(name, "explain", (), self._to(name, inputs), (evaluation, *patches))
 
     def _report_stage(self, before: Sequence[PlannedStage]) -> PlannedStage:
         return PlannedStage(

@@ -124,3 +124,20 @@ def test_a_setup_of_an_unknown_method_is_refused(study):
     study.setups["gan"] = "gan"
     with pytest.raises(ValueError, match=r"setups\.gan must name one of methods"):
         study.begin()
+
+
+def test_the_evaluations_of_the_explained_setups_are_explained_with_the_patches_of_every_cohort(study):
+    study.explained_setups = ["ddpm"]
+    plan = {planned.name: planned for planned in study.plan()}
+    assert [name for name in plan if "explain" in name] == ["a/explain_ddpm", "b/explain_ddpm"]
+    stage = plan["b/explain_ddpm"]
+    assert stage.needs == ("b/evaluation_ddpm", "b/patches", "a/patches")
+    assert stage.overrides["weights_path"].endswith("b/evaluation_ddpm/model.pt")
+    assert [path.split("/")[-3] for path in stage.overrides["explain_patches_paths"]] == ["b", "a"]
+    assert "b/explain_ddpm" in plan["report"].needs
+
+
+def test_explained_setups_that_are_not_run_are_refused(study):
+    study.explained_setups = ["real", "gan"]
+    with pytest.raises(ValueError, match="explained_setups must be of setups .*, got gan"):
+        study.begin()
