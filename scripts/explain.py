@@ -25,7 +25,7 @@ from scripts.splits import load_part
 
 TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
 TOLERANCE = 0.01  # of a probability: other devices round otherwise, other weights differ by more
-DPI = 90
+DPI = 140
 
 
 class Explanations:

@@ -81,7 +81,7 @@ def describe_correlations(signed: Sequence[float | None], absolute: Sequence[flo
 
 def _sentence(correlation: float) -> str:
     if correlation < LOW:
-        return "The maps change when the weights are random: they show what was learned."
+        return "The maps change when the weights are random: they depend on what was learned."
     if correlation < HIGH:
         return "The maps change in part when the weights are random: some of what they show is the image itself."
     return "The maps hardly change when the weights are random: they show the image, not what was learned."

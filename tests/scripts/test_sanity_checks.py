@@ -57,7 +57,7 @@ def test_a_flat_map_has_no_correlation():
 @pytest.mark.parametrize(
     ("signed", "absolute", "words"),
     [
-        ([0.1, -0.1], [0.2, 0.0], "show what was learned"),
+        ([0.1, -0.1], [0.2, 0.0], "depend on what was learned"),
         ([0.0], [0.5], "change in part"),
         ([-0.9, None], [0.1, None], "hardly change"),
     ],
