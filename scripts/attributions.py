@@ -247,9 +247,8 @@ class _Ridge(SkLearnRidge):
     def fit(self, train_data: DataLoader, **kwargs: Any) -> Any:
         """Fit to the one batch that captum gives."""
         result = super().fit(train_data, **kwargs)
-        self.fit_of_others = left_out_fit(
-            *(part.cpu().double().numpy() for part in next(iter(train_data))), self.penalty
-        )
+        inputs, outputs, weights = (part.cpu().double().numpy() for part in next(iter(train_data)))
+        self.fit_of_others = left_out_fit(inputs, outputs, weights, self.penalty)
         return result
 
 
