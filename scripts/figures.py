@@ -125,7 +125,7 @@ def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) ->
         SVG text.
     """
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.3, 2.1), layout="constrained")
+        figure = Figure(figsize=(3.3, 2.4), layout="constrained")
         axes = figure.subplots()
         for color, (name, points) in zip(COLORS, series.items(), strict=False):
             epochs, values = zip(*points, strict=True)
@@ -134,7 +134,7 @@ def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) ->
         axes.set_xlabel("epoch")
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(alpha=0.25)
-        axes.legend(fontsize=7)
+        figure.legend(fontsize=7, loc="outside lower center", ncols=2)  # inside it would cover the curves
     return svg(figure)
 
 
