@@ -10,7 +10,9 @@ import jinja2
 
 from scripts.answers import class_names
 from scripts.files import write_csv, write_json, write_text
+from scripts.report_checklist import checklist_section
 from scripts.report_comparison import comparison_numbers, comparison_sections, write_comparisons
+from scripts.report_explanations import explanation_sections
 from scripts.report_measures import measure_section
 from scripts.report_regularizer import regularizer_section
 from scripts.report_sections import (
@@ -74,6 +76,8 @@ def write_report(
         **cohort_sections(files),
         **image_sections(files, num_samples),
         **measure_section(files),
+        **explanation_sections(files),
+        **checklist_section(files, predictions, metrics, question),
         "curves": curve_figure(files, num_curves),
         "regularizer": regularizer_section(files),
         "published": published_section(),

@@ -21,6 +21,7 @@ RESULT_FILES = (
     "metrics.json",
     "provenance.json",
     "predictions.csv",
+    "explanations.json",
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,13 @@ import nibabel
 import numpy as np
 import yaml
 
-from scripts.files import write_csv, write_json
+from scripts.attributions import NO_SHARES, Attributor
+from scripts.explain import DPI, TITLES
+from scripts.explained_cases import KINDS, choose_cases, rows_of_role
+from scripts.explanations import draw_attributions, save_picture
+from scripts.files import read_csv, write_csv, write_json
 from scripts.provenance import hash_subject
+from scripts.sanity_checks import describe_correlations
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 CLASSES = ("LGG", "HGG")
@@ -43,6 +49,7 @@ def write_fake_study(study_dir: Path, num_subjects: int = 40, size: tuple[int, i
         names += [stage for method in METHODS for stage in _write_synthesis(study_dir, name, method, size, random)]
         names += [_write_classifier(study_dir, name, setup, random) for setup in SETUPS]
         names += [_write_evaluation(study_dir, name, setup, cohorts, random) for setup in SETUPS]
+        names.append(_write_explanations(study_dir, name, "real", size))
     for stage in names:
         _write_record(study_dir / stage)
     return names
@@ -188,6 +195,60 @@ def _write_evaluation(
             rows.append(dict(zip(COLUMNS, (*key, 0.0, logit, 1 - probability, probability), strict=True)))
     write_csv(root / cohort / f"evaluation_{setup}" / "predictions.csv", rows, COLUMNS)
     return f"{cohort}/evaluation_{setup}"
+
+
+def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, int]) -> str:
+    """Explain three answers as the stage does, but for the maps, which are drawn at random."""
+    random = np.random.default_rng(1)
+    folder = root / cohort / f"explain_{setup}"
+    attributor = Attributor(num_superpixels=8, num_samples=100)
+    role, rows = rows_of_role(read_csv(root / cohort / f"evaluation_{setup}" / "predictions.csv"), ["external"])
+    cases = []
+    for case in choose_cases(rows, {name: label for label, name in enumerate(CLASSES)}, 1):
+        maps = {name: random.normal(size=(1 if name == "gradcam" else 4, *size)) for name in attributor.methods}
+        shares = {name: None if name == "gradcam" else random.dirichlet(np.ones(4)).tolist() for name in maps}
+        titles = {TITLES[name]: name for name in maps}
+        figure = draw_attributions(
+            _image(size, case.label, 0.15, random),
+            {title: maps[name] for title, name in titles.items()},
+            list(MODALITIES),
+            {title: shares[name] for title, name in titles.items()},
+            simulated=True,
+        )
+        save_picture(figure, folder / f"{case.name}.png", DPI)
+        methods = {
+            name: {
+                "shares": None if shares[name] is None else dict(zip(MODALITIES, shares[name], strict=True)),
+                "fit": 0.8 if name == "lime" else None,
+                "sanity": {"signed": [0.1], "absolute": [0.2]},
+            }
+            for name in maps
+        }
+        cases.append(
+            {
+                **{name: getattr(case, name) for name in ("kind", "rank", "cohort", "subject_id", "fold")},
+                "label": CLASSES[case.label],
+                "answer": CLASSES[case.answer],
+                "probabilities": dict(zip(CLASSES, case.probabilities, strict=True)),
+                "picture": f"{case.name}.png",
+                "methods": methods,
+            }
+        )
+    content = {
+        "direction": cohort,
+        "setup": setup,
+        "role": role,
+        "simulated": True,
+        "modalities": MODALITIES,
+        "classes": CLASSES,
+        "settings": {**asdict(attributor), "num_randomized": 1},
+        "no_shares": {"gradcam": NO_SHARES},
+        "kinds_without_case": [kind for kind in KINDS if not any(case["kind"] == kind for case in cases)],
+        "sanity": {name: describe_correlations([0.1], [0.2]) for name in attributor.methods},
+        "cases": cases,
+    }
+    write_json(folder / "explanations.json", content)
+    return f"{cohort}/explain_{setup}"
 
 
 def _write_record(folder: Path) -> None:

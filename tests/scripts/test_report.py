@@ -65,6 +65,10 @@ def test_the_report_holds_every_section(report):
         "site_a → site_b, by site",
         "Rank-biserial effect",
         "torch 2.13.0",
+        "Most confidently wrong answer",
+        "Sanity check",
+        "CLAIM 2024 checklist",
+        "Tejani et al. 2024",
     ):
         assert words in html
     assert html.count('class="pictures"') == 2 * 2 * 3  # cohorts, classes, real and two methods
@@ -177,6 +181,7 @@ def test_a_report_without_synthetic_images_says_so(study, tmp_path):
     write((tmp_path, ["site_a/evaluation_real"]))
     html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "No synthetic images were made" in html
+    assert "No answer was explained" in html
     assert {metric["setup"] for metric in read_json(tmp_path / "report" / "metrics.json")} == {"real"}
 
 
