@@ -13,10 +13,11 @@ from typing import Any
 
 import yaml
 
+from scripts.answers import class_name, class_names
 from scripts.files import read_json
 from scripts.report_explanations import METHOD_TITLES
 from scripts.report_sections import methods_section
-from scripts.report_tables import MEASURE_NAMES, class_name, class_names
+from scripts.report_tables import MEASURE_NAMES
 from scripts.study_files import StudyFiles
 
 SOURCE = "Tejani et al. 2024, Radiology: Artificial Intelligence 6(4):e240300, doi 10.1148/ryai.240300"
