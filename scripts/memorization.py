@@ -1,139 +1,347 @@
-"""How near synthetic images come to the images their generator was trained on, beside what real images do."""
+"""The memorization audit: how near synthetic images come to their generator's training images, and what that means."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from scipy.special import gammaln
+from torch import Tensor
 
-from scripts.figures import mosaic, png_bytes
-from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.files import read_json, sha256_file, write_json
 from scripts.leakage import seen_subjects
+from scripts.memorization_statistics import (
+    authentic_share,
+    copy_ratios,
+    data_copying,
+    describe,
+    k_means_cells,
+    training_gap,
+)
+from scripts.memorization_verdict import Thresholds, copy_share, judge
+from scripts.nearest_images import Nearness, nearest_by_subject, similarity_measures
 from scripts.patch_tensors import load_patch
 from scripts.progress import progress
 from scripts.provenance import hash_subject
 from scripts.splits import load_splits, part_subjects
+from scripts.suspicious_pairs import SuspiciousPair, write_pairs
+
+JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
 
 
-def pearson_matrix(images: torch.Tensor, references: torch.Tensor) -> torch.Tensor:
-    """Compute Pearson's correlation of each image with each reference, over all channels and pixels together.
+@dataclass(frozen=True)
+class RealImages:
+    """Real images and whose they are.
 
     Args:
-        images: (N, C, *spatial), any intensity unit; none constant.
-        references: (M, C, *spatial), same unit.
+        images: (M, C, *spatial) in [-1, 1].
+        subject_ids: subject of each image.
+        names: file of each image, for the record; may be empty.
+    """
+
+    images: Tensor
+    subject_ids: Sequence[str]
+    names: Sequence[str] = ()
+
+    @property
+    def subjects(self) -> list[str]:
+        """Each subject once, in the order of the first image."""
+        return list(dict.fromkeys(self.subject_ids))
+
+
+class MemorizationAudit:
+    """Audit the synthetic images of one class against the real images that its generator saw and did not see.
+
+    Args:
+        thresholds: where a copy, a gap and an unusable set begin.
+        max_shift: pixels that a copy may have been moved along each axis.
+        features: network from images to (N, D) features, for one similarity more; None leaves it out.
+        num_cells: cells of C_T; 1 compares all images at once.
+        num_permutations: exchanges of training and held-out subjects behind the interval of the gap.
+        seed: of the exchanges and the cells.
+        block_size: images compared at once; bounds memory only.
+    """
+
+    def __init__(
+        self,
+        thresholds: Thresholds | None = None,
+        max_shift: int = 4,
+        features: Callable[[Tensor], Tensor] | None = None,
+        num_cells: int = 1,
+        num_permutations: int = 999,
+        seed: int = 0,
+        block_size: int = 64,
+    ) -> None:
+        self.thresholds = thresholds or Thresholds()
+        self.max_shift = max_shift
+        self.features = features
+        self.num_cells = num_cells
+        self.num_permutations = num_permutations
+        self.seed = seed
+        self.block_size = block_size
+
+    def __call__(self, synthetic: Tensor, training: RealImages, held_out: RealImages) -> dict[str, Any]:
+        """Compare the sets.
+
+        Args:
+            synthetic: (S, C, *spatial) in [-1, 1].
+            training: images of the subjects behind the generator. With one subject nobody is named a copy.
+            held_out: images of subjects that it never saw; may be empty, then what needs them is None.
+
+        Returns:
+            Numbers of images and subjects; `measures`: similarity -> what `_compare` returns; `copies`: `number`,
+            `share` with limits, `below_a_third`, `held_out`; `unlike_share`; `images`: of each synthetic image `ratio`
+            (d1 / d2), `copy`, and for each similarity the nearest `training` and `held_out` image (index in its set)
+            with its value; `verdict` and `evidence`.
+
+        Raises:
+            ValueError: if there is no synthetic or no training image, the shapes differ, or the shift is too large.
+        """
+        if not len(synthetic) or not len(training.images):
+            raise ValueError(
+                "an audit must have synthetic and training images of the class, got"
+                f" {len(synthetic)} and {len(training.images)}; give the set and the patches.json of one generator"
+            )
+        require_small_shift(self.max_shift, synthetic.shape[2:])
+        cells = self._cells(synthetic, training, held_out)
+        found = {}
+        for name, similarity in similarity_measures(synthetic.ndim - 2, self.max_shift, self.features).items():
+            found[name] = _search(similarity, synthetic, training, held_out, self.block_size)
+        judged = found[JUDGED]
+        ratios = copy_ratios(judged.synthetic.similarities[:, : judged.num_training])
+        figures: dict[str, Any] = {
+            "num_synthetic": len(synthetic),
+            "num_training": len(training.images),
+            "num_training_subjects": len(training.subjects),
+            "num_held_out": len(held_out.images),
+            "num_held_out_subjects": len(held_out.subjects),
+            "measures": {name: self._compare(comparison, cells) for name, comparison in found.items()},
+            "unlike_share": judged.unlike_share(self.thresholds.usable_similarity),
+        }
+        copies = ratios < self.thresholds.copy_ratio
+        of_held_out = int((judged.held_out_ratios() < self.thresholds.copy_ratio).sum())
+        verdict = judge(
+            {
+                **{key: figures[key] for key in figures if key != "measures"},
+                "copies": int(copies.sum()),
+                "held_out_copies": of_held_out,
+                "gap": figures["measures"][JUDGED]["train_minus_held_out"],
+            },
+            self.thresholds,
+        )
+        figures["copies"] = {
+            "number": int(copies.sum()),
+            "share": copy_share(int(copies.sum()), len(synthetic)),
+            "below_a_third": int((ratios < 1 / 3).sum()),
+            "held_out": of_held_out,
+        }
+        return {**figures, **verdict, "images": _rows(found, ratios, copies)}
+
+    def _compare(self, found: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
+        """Return max-similarities with their baselines, AuthPct and C_T by one similarity.
+
+        `synthetic_to_training` and `held_out_to_training`: summaries with the single values; `train_minus_held_out`:
+        the gap with its interval; `auth_pct` and `held_out_auth_pct`; `c_t`. None where held-out images are needed.
+        """
+        to_training = found.synthetic.similarities[:, : found.num_training]
+        own = found.training_to_training()
+        result: dict[str, Any] = {
+            "synthetic_to_training": describe(to_training.max(dim=1).values),
+            **dict.fromkeys(("auth_pct", "held_out_auth_pct", "held_out_to_training", "train_minus_held_out", "c_t")),
+        }
+        if found.num_training > 1:
+            result["auth_pct"] = 100 * authentic_share(to_training, own)
+        if found.num_held_out:
+            baseline = found.held_out[:, : found.num_training]
+            gap = training_gap(found.synthetic.similarities, found.num_training, self.num_permutations, self.seed)
+            limits = {name: getattr(gap, name) for name in ("low", "high", "p_value", "relative", "sample_size")}
+            result["held_out_to_training"] = describe(baseline.max(dim=1).values)
+            result["train_minus_held_out"] = {**describe(gap.values), **limits}
+            if found.num_training > 1:
+                result["held_out_auth_pct"] = 100 * authentic_share(baseline, own)
+            result["c_t"] = data_copying(to_training.max(dim=1).values, baseline.max(dim=1).values, cells)
+        return result
+
+    def _cells(self, synthetic: Tensor, training: RealImages, held_out: RealImages) -> tuple[Any, Any] | None:
+        if self.num_cells == 1 or not len(held_out.images):
+            return None
+        first, second = k_means_cells(training.images, (synthetic, held_out.images), self.num_cells, self.seed)
+        return first, second
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Nearness of synthetic and of real images to each real subject, training subjects first.
+
+    Args:
+        synthetic: of each synthetic image, (S, T + H).
+        training: similarities of each training image to each subject, (M, T + H); own subject -inf.
+        held_out: the same of each held-out image.
+        owners: training subject of each training image.
+        num_training: T.
+    """
+
+    synthetic: Nearness
+    training: Tensor
+    held_out: Tensor
+    owners: Tensor
+    num_training: int
+
+    @property
+    def num_held_out(self) -> int:
+        """Number of held-out subjects, H."""
+        return self.synthetic.similarities.shape[1] - self.num_training
+
+    def training_to_training(self) -> Tensor:
+        """Similarity of each training subject to each other, by their nearest images, (T, T)."""
+        own = self.training[:, : self.num_training]
+        rows = self.owners[:, None].expand_as(own)
+        return own.new_full((self.num_training, self.num_training), -torch.inf).scatter_reduce(0, rows, own, "amax")
+
+    def held_out_ratios(self) -> Tensor:
+        """d1 / d2 of the held-out images, (number of them,)."""
+        return copy_ratios(self.held_out[:, : self.num_training]) if len(self.held_out) else torch.empty(0)
+
+    def unlike_share(self, factor: float) -> float:
+        """Share of synthetic images below `factor` times the nearness to others that 9 of 10 real images reach."""
+        usual = torch.cat([self.training, self.held_out]).max(dim=1).values.quantile(0.1)
+        return float((self.synthetic.similarities.max(dim=1).values < factor * usual).double().mean())
+
+
+def _search(
+    similarity: Callable[[Tensor, Tensor], Tensor],
+    synthetic: Tensor,
+    training: RealImages,
+    held_out: RealImages,
+    block_size: int,
+) -> Comparison:
+    names = [*training.subjects, *held_out.subjects]
+    number = {name: index for index, name in enumerate(names)}
+    owners = [number[name] for name in (*training.subject_ids, *held_out.subject_ids)]
+    real = torch.cat([training.images, held_out.images]) if len(held_out.images) else training.images
+    nearest = nearest_by_subject(synthetic, real, owners, similarity, block_size)
+    among = nearest_by_subject(real, real, owners, similarity, block_size).similarities
+    among[torch.arange(len(owners)), torch.tensor(owners)] = -torch.inf
+    count = len(training.images)
+    return Comparison(nearest, among[:count], among[count:], torch.tensor(owners[:count]), len(training.subjects))
+
+
+def _rows(found: Mapping[str, Comparison], ratios: Tensor, copies: Tensor) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = [
+        {"ratio": round(float(ratio), 6), "copy": bool(copy)} for ratio, copy in zip(ratios, copies, strict=True)
+    ]
+    for name, comparison in found.items():
+        nearness, first = comparison.synthetic, len(comparison.training)
+        parts = {"training": slice(None, comparison.num_training), "held_out": slice(comparison.num_training, None)}
+        for part, columns in parts.items():
+            similarities, images = nearness.similarities[:, columns], nearness.images[:, columns]
+            if similarities.shape[1]:
+                values, best = similarities.max(dim=1)
+                indices = images.gather(1, best[:, None])[:, 0] - (first if part == "held_out" else 0)
+                for row, value, index in zip(rows, values.tolist(), indices.tolist(), strict=True):
+                    row.setdefault(name, {})[part] = {"index": index, "value": round(value, 6)}
+    return rows
+
+
+def audit_images(
+    synthetic_path: str,
+    patches_path: str,
+    splits_path: str,
+    output_dir: str,
+    audit: MemorizationAudit,
+    held_out_part: str | None = None,
+    num_pairs: int = 10,
+    device: str | torch.device = "cpu",
+) -> Path:
+    """Write `audit.json` of one synthetic set, and `suspicious_pairs.png` with its most suspicious pairs.
+
+    Args:
+        synthetic_path: `synthetic.json`, whose provenance names the generator's subjects.
+        patches_path: `patches.json` that the generator was trained on.
+        splits_path: `splits.json`; gives the real held-out images.
+        output_dir: folder to write to.
+        audit: what compares and judges the images of a class.
+        held_out_part: part that the generator neither trained nor was selected on; None is `validation`, or `test`
+            where the splits were made with `selection: validation`.
+        num_pairs: pairs shown.
+        device: where the images are compared.
 
     Returns:
-        (N, M) float64 in [-1, 1].
+        Path of `audit.json`: what `audit` returns for each class, with cohort, method, fold and the part held out.
+        Images of a class are compared with real images of that class alone, also where the generator, conditioned on
+        the class, was trained on all: else the gap would measure the class.
 
     Raises:
-        ValueError: if the shapes differ or an image is constant, which correlates with nothing.
+        LeakageError: if the synthetic set has no provenance.
+        ValueError: if the sets have other modalities or sizes, the generator has seen a subject of the held-out part,
+            or patches and generator do not fit.
     """
-    if images.shape[1:] != references.shape[1:]:
+    synthetic, patches = read_json(synthetic_path), read_json(patches_path)
+    seen_subjects(synthetic.get("provenance"), str(synthetic_path))
+    require_same_form(synthetic, patches)
+    provenance = synthetic["provenance"]
+    behind = seen_by_generator(provenance, patches["training"])
+    splits = load_splits(splits_path)
+    part = held_out_part or default_held_out_part(splits)
+    unseen = _held_out(patches, splits, provenance, part)
+    classes, pairs = {}, []
+    for label, name in progress(class_names(synthetic), description="memorization audit"):
+        entries = [entry for entry in synthetic["training"] if entry["label"] == label]
+        images = load_images(synthetic_path, synthetic, entries).to(device)
+        training, held_out = (_real_images(patches_path, patches, real, label, device) for real in (behind, unseen))
+        result = audit(images, training, held_out)
+        pairs += _pairs(result["images"], entries, images, training)
+        _name_images(result["images"], entries, {"training": training, "held_out": held_out})
+        classes[name] = result
+    chosen = sorted(pairs, key=lambda pair: pair.ratio)[:num_pairs]
+    write_pairs(Path(output_dir) / "suspicious_pairs.png", chosen, audit.max_shift)
+    content = {
+        "cohort": provenance["cohort"],
+        "method": provenance["method"],
+        "fold": provenance["fold"],
+        "simulated": bool(synthetic["simulated"]),
+        "synthetic_sha256": sha256_file(synthetic_path),
+        "num_training": len(behind),
+        "held_out_part": part,
+        "thresholds": vars(audit.thresholds),
+        "classes": classes,
+    }
+    write_json(Path(output_dir) / "audit.json", content)
+    return Path(output_dir) / "audit.json"
+
+
+def require_small_shift(max_shift: int, shape: Sequence[int]) -> None:
+    """Refuse shifts that leave so small an overlap that anything correlates.
+
+    Raises:
+        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels.
+    """
+    if not 0 <= max_shift <= min(shape) // 4:
         raise ValueError(
-            f"references must have the shape of images {tuple(images.shape[1:])}, got {tuple(references.shape[1:])}"
+            f"max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, got {max_shift!r};"
+            f" pass --audit_max_shift {min(shape) // 4}"
         )
-    return _standardized(images, "images") @ _standardized(references, "references").T
 
 
-def max_pearson(
-    images: torch.Tensor, references: torch.Tensor, sample_size: int | None = None, block_size: int = 256
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Find the reference that correlates highest with each image: exact, in blocks of bounded memory.
-
-    The highest of many correlations grows with the number of references. To compare two sets of references of
-    different size, give both the same `sample_size`: the value is then the expected maximum over all subsets of that
-    size, in closed form (order statistics), so no draw and no seed is involved.
+def require_same_form(synthetic: Mapping[str, Any], patches: Mapping[str, Any]) -> None:
+    """Refuse a synthetic set whose images are made otherwise than the real ones.
 
     Args:
-        images: (N, C, *spatial).
-        references: (M, C, *spatial), M >= 1.
-        sample_size: number of references compared with, 1 to M; None is all.
-        block_size: images correlated at once.
+        synthetic: content of `synthetic.json`.
+        patches: content of `patches.json`.
 
-    Returns:
-        The maximum of each image, (N,) float64, and the index of the nearest of all references, (N,) int64.
+    Raises:
+        ValueError: if modalities or their order, dimensions, size or spacing differ.
     """
-    count = len(references)
-    size = count if sample_size is None else sample_size
-    if not 1 <= size <= count:
-        raise ValueError(f"sample_size must lie between 1 and the number of references {count}, got {sample_size!r}")
-    weights = torch.from_numpy(maximum_weights(count, size)).to(references.device)
-    values, nearest = [], []
-    for block in images.split(block_size):
-        ordered, order = pearson_matrix(block, references).sort(dim=1)
-        values.append(ordered @ weights)
-        nearest.append(order[:, -1])
-    return torch.cat(values).cpu(), torch.cat(nearest).cpu()
-
-
-def maximum_weights(count: int, size: int) -> np.ndarray:
-    """Return the probability that each of `count` ordered values is the maximum of a random subset of `size`.
-
-    The i-th smallest of n is the maximum of C(i - 1, m - 1) of the C(n, m) subsets.
-
-    Args:
-        count: n.
-        size: m, 1 <= m <= n.
-
-    Returns:
-        (n,) float64, from the smallest value to the largest; sums to 1.
-    """
-    ranks = np.arange(size, count + 1, dtype=np.float64)
-    log_weights = _log_binomial(ranks - 1, size - 1) - _log_binomial(count, size)
-    return np.concatenate([np.zeros(size - 1), np.exp(log_weights)])
-
-
-def audit(
-    synthetic: torch.Tensor, training: torch.Tensor, held_out: torch.Tensor, block_size: int = 256
-) -> dict[str, Any]:
-    """Measure the nearness of synthetic images to the training images, with its two baselines.
-
-    A maximum on its own says nothing about memorization, since real images of other people are similar too. Baseline
-    one is the same figure for real held-out images. Baseline two is the gap: nearness to the training images less
-    nearness to held-out images, both to equally many; a generator that does not copy has a gap of about 0.
-
-    Args:
-        synthetic: (S, C, *spatial).
-        training: (T, C, *spatial), the images that the generator was trained on.
-        held_out: (H, C, *spatial), real images that it never saw; may be empty, then the baselines are None.
-        block_size: images correlated at once.
-
-    Returns:
-        `synthetic_to_training` and `held_out_to_training`: summaries with the single values; `train_minus_held_out`:
-        `synthetic` and the number of images compared with (`sample_size`); `nearest_training`: index of each image.
-    """
-    values, nearest = max_pearson(synthetic, training, block_size=block_size)
-    result: dict[str, Any] = {
-        "synthetic_to_training": describe(values),
-        "held_out_to_training": None,
-        "train_minus_held_out": None,
-        "nearest_training": nearest.tolist(),
-    }
-    if len(held_out):
-        baseline, _ = max_pearson(held_out, training, block_size=block_size)
-        size = min(len(training), len(held_out))
-        near_training, _ = max_pearson(synthetic, training, size, block_size)
-        near_held_out, _ = max_pearson(synthetic, held_out, size, block_size)
-        result["held_out_to_training"] = describe(baseline)
-        result["train_minus_held_out"] = {**describe(near_training - near_held_out), "sample_size": size}
-    return result
-
-
-def describe(values: torch.Tensor) -> dict[str, Any]:
-    """Summarize values: number, mean, standard deviation (n - 1; None for one value), median, largest, and all."""
-    array = values.double().numpy()
-    return {
-        "n": len(array),
-        "mean": float(array.mean()),
-        "sd": float(array.std(ddof=1)) if len(array) > 1 else None,
-        "median": float(np.median(array)),
-        "max": float(array.max()),
-        "values": [round(float(value), 6) for value in array],
-    }
+    for key in ("modality", "spatial_dims", "patch_size", "spacing_mm"):
+        ours, theirs = synthetic.get(key), patches.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise ValueError(
+                f"{key} of the synthetic set must be that of the patches {theirs!r}, got {ours!r};"
+                " give the patches.json that the generator was trained on"
+            )
 
 
 def load_images(
@@ -173,65 +381,6 @@ def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[s
     return [dict(entry) for entry in entries if hash_subject(entry["subject_id"]) in set(provenance["subjects"])]
 
 
-def measure_images(
-    synthetic_path: str,
-    patches_path: str,
-    splits_path: str,
-    output_dir: str,
-    held_out_part: str | None = None,
-    block_size: int = 256,
-    device: str | torch.device = "cpu",
-) -> Path:
-    """Write `max_pearson.json` of one synthetic set, and `nearest.png` with its most similar pairs.
-
-    Args:
-        synthetic_path: `synthetic.json`, whose provenance names the generator's subjects.
-        patches_path: `patches.json` that the generator was trained on.
-        splits_path: `splits.json`; gives the real held-out images.
-        output_dir: folder to write to.
-        held_out_part: part that the generator neither trained nor was selected on; None is `validation`, or `test`
-            where the splits were made with `selection: validation`.
-        block_size: images correlated at once.
-        device: where the correlations are computed, in float64.
-
-    Returns:
-        Path of `max_pearson.json`: what `audit` returns for each class, with cohort, method, fold and the part held
-        out. Images of a class are compared with real images of that class alone, also where the generator, conditioned
-        on the class, was trained on all: else the gap would measure the class.
-
-    Raises:
-        ValueError: if the generator has seen a subject of the held-out part, or patches and generator do not fit.
-    """
-    synthetic, patches = read_json(synthetic_path), read_json(patches_path)
-    provenance = synthetic["provenance"]
-    behind = seen_by_generator(provenance, patches["training"])
-    splits = load_splits(splits_path)
-    part = held_out_part or default_held_out_part(splits)
-    unseen = _held_out(patches, splits, provenance, part)
-    classes, pairs = {}, []
-    for label, name in progress(class_names(synthetic), description="max-Pearson"):
-        entries = [entry for entry in synthetic["training"] if entry["label"] == label]
-        images = load_images(synthetic_path, synthetic, entries).to(device)
-        training, held_out = (
-            load_images(patches_path, patches, _of_class(real, label)).to(device) for real in (behind, unseen)
-        )
-        classes[name] = {"num_training": len(training), **audit(images, training, held_out, block_size)}
-        pairs += _most_similar(classes[name], images, training)
-    _write_pairs(Path(output_dir) / "nearest.png", pairs)
-    content = {
-        "cohort": provenance["cohort"],
-        "method": provenance["method"],
-        "fold": provenance["fold"],
-        "simulated": bool(synthetic["simulated"]),
-        "synthetic_sha256": sha256_file(synthetic_path),
-        "num_training": len(behind),
-        "held_out_part": part,
-        "classes": classes,
-    }
-    write_json(Path(output_dir) / "max_pearson.json", content)
-    return Path(output_dir) / "max_pearson.json"
-
-
 def default_held_out_part(splits: Mapping[str, Any]) -> str:
     """Return the part that no generator of a fold has seen: `validation`, or `test` where validation selects."""
     return "test" if splits.get("selection", "inner") == "validation" else "validation"
@@ -263,31 +412,37 @@ def _of_class(entries: Sequence[Mapping[str, Any]], label: int | None) -> list[M
     return [entry for entry in entries if label is None or entry["label"] == label]
 
 
-def _standardized(images: torch.Tensor, name: str) -> torch.Tensor:
-    flat = images.double().flatten(1)
-    centered = flat - flat.mean(dim=1, keepdim=True)
-    norm = centered.norm(dim=1, keepdim=True)
-    # The mean of a constant image is exact only up to rounding, so compare with its size, not with 0.
-    if bool((norm <= 1e-9 * flat.norm(dim=1, keepdim=True)).any()):
-        raise ValueError(
-            f"{name} must not be constant, got an image without any contrast; look at the set it came from"
+def _real_images(
+    path: str, patches: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], label: int | None, device: Any
+) -> RealImages:
+    own = _of_class(entries, label)
+    subject_ids, names = ([entry[key] for entry in own] for key in ("subject_id", "image"))
+    return RealImages(load_images(path, patches, own).to(device), subject_ids, names)
+
+
+def _name_images(
+    rows: Sequence[dict[str, Any]], entries: Sequence[Mapping[str, Any]], real: Mapping[str, RealImages]
+) -> None:
+    for row, entry in zip(rows, entries, strict=True):
+        for nearest in [value for value in row.values() if isinstance(value, dict)]:
+            for part, found in nearest.items():
+                found["image"] = real[part].names[found.pop("index")]
+        row["image"] = entry["image"]
+
+
+def _pairs(
+    rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], images: Tensor, training: RealImages
+) -> list[SuspiciousPair]:
+    nearest = [row[JUDGED]["training"] for row in rows]
+    return [
+        SuspiciousPair(
+            image.cpu(),
+            training.images[found["index"]].cpu(),
+            entry["image"],
+            training.subject_ids[found["index"]],
+            row["ratio"],
+            found["value"],
+            row["copy"],
         )
-    return centered / norm
-
-
-def _log_binomial(n: np.ndarray | int, k: int) -> Any:
-    return gammaln(np.asarray(n) + 1.0) - gammaln(k + 1.0) - gammaln(np.asarray(n) - k + 1.0)
-
-
-def _most_similar(
-    result: Mapping[str, Any], images: torch.Tensor, training: torch.Tensor, count: int = 3
-) -> list[np.ndarray]:
-    values = np.array(result["synthetic_to_training"]["values"])
-    chosen = np.argsort(-values, kind="stable")[:count]
-    pair = [(images[i], training[result["nearest_training"][i]]) for i in chosen.tolist()]
-    return [np.concatenate([mosaic(a.cpu().numpy()), mosaic(b.cpu().numpy())]) for a, b in pair]
-
-
-def _write_pairs(path: Path, pairs: Sequence[np.ndarray]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(png_bytes(np.concatenate(list(pairs), axis=1)))
+        for image, row, entry, found in zip(images, rows, entries, nearest, strict=True)
+    ]

@@ -244,10 +244,10 @@ class Study:
         name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
         data = (f"{cohort}/patches", f"{cohort}/splits")
         generate = PlannedStage(name, "generate", (), self._to(name, inputs), (generator.name, *data))
-        measured = {key: inputs[key] for key in ("patches_path", "splits_path")}
-        measured["synthetic_path"] = self._path(name, "synthetic.json")
+        audited = {key: inputs[key] for key in ("patches_path", "splits_path")}
+        audited["synthetic_path"] = self._path(name, "synthetic.json")
         name = f"{cohort}/fold{fold}/audit_{class_name}_{method}"
-        return [generate, PlannedStage(name, "audit", (), self._to(name, measured), (generate.name, *data))]
+        return [generate, PlannedStage(name, "audit", (), self._to(name, audited), (generate.name, *data))]
 
     def _measures_stage(self, cohort: str, fold: int, method: str, class_name: str) -> PlannedStage:
         synthetic, classifier = (

@@ -1,83 +1,23 @@
 from __future__ import annotations
 
-from itertools import combinations
-
 import nibabel
 import numpy as np
 import pytest
 import torch
 
 from scripts.files import read_json, write_json
-from scripts.memorization import audit, max_pearson, maximum_weights, pearson_matrix, seen_by_generator
+from scripts.leakage import LeakageError
+from scripts.memorization import MemorizationAudit, RealImages, audit_images, require_same_form, seen_by_generator
+from scripts.nearest_images import Alignment
+from scripts.networks import FoldEnsemble
 from scripts.provenance import hash_subject, hash_subjects
+from scripts.suspicious_pairs import SuspiciousPair, caption, difference
 from tests.helpers import run_stage
 from tests.ring_or_blob import messages
-
-SHAPES = pytest.mark.parametrize("shape", [(2, 5, 6), (1, 4, 5, 6)], ids=["2d", "3d"])
 
 
 def draw(count, shape, seed):
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
-
-
-@SHAPES
-def test_pearson_matrix_equals_numpy(shape):
-    images, references = draw(4, shape, 0), draw(3, shape, 1)
-    expected = np.corrcoef(images.flatten(1).numpy(), references.flatten(1).numpy())[:4, 4:]
-    np.testing.assert_allclose(pearson_matrix(images, references).numpy(), expected, atol=1e-7)
-
-
-@SHAPES
-def test_a_brighter_copy_is_found_with_correlation_one(shape):
-    references = draw(5, shape, 2)
-    values, nearest = max_pearson(3 * references[[4, 1]] - 7, references)
-    assert nearest.tolist() == [4, 1]
-    torch.testing.assert_close(values, torch.ones(2, dtype=torch.float64))
-
-
-def test_blocks_do_not_change_the_result():
-    images, references = draw(7, (2, 4, 4), 3), draw(5, (2, 4, 4), 4)
-    one, other = max_pearson(images, references, block_size=2), max_pearson(images, references, block_size=100)
-    torch.testing.assert_close(one[0], other[0])
-    assert one[1].tolist() == other[1].tolist()
-
-
-@pytest.mark.parametrize("size", [1, 2, 4, 6])
-def test_expected_maximum_equals_the_mean_over_all_subsets(size):
-    values = np.sort(np.random.default_rng(0).normal(size=6))
-    expected = np.mean([max(subset) for subset in combinations(values, size)])
-    weights = maximum_weights(6, size)
-    assert weights.sum() == pytest.approx(1)
-    assert weights @ values == pytest.approx(expected)
-
-
-def test_weights_of_large_sets_do_not_overflow():
-    assert maximum_weights(5000, 1000).sum() == pytest.approx(1)
-
-
-def test_copies_have_a_gap_and_fresh_images_have_none():
-    training, held_out, fresh = (draw(40, (1, 6, 6), seed) for seed in (5, 6, 7))
-    copied = audit(training[:20] + 0.1 * fresh[:20], training, held_out)
-    honest = audit(fresh, training, held_out)
-    assert copied["train_minus_held_out"]["mean"] > 0.3
-    assert abs(honest["train_minus_held_out"]["mean"]) < 0.05
-    assert honest["synthetic_to_training"]["mean"] == pytest.approx(honest["held_out_to_training"]["mean"], abs=0.05)
-
-
-def test_without_held_out_images_the_baselines_are_none():
-    result = audit(draw(2, (1, 4, 4), 0), draw(3, (1, 4, 4), 1), torch.empty(0))
-    assert result["held_out_to_training"] is None
-    assert result["train_minus_held_out"] is None
-
-
-def test_a_constant_image_is_refused():
-    with pytest.raises(ValueError, match="must not be constant"):
-        pearson_matrix(torch.full((1, 2, 4, 4), 0.1), draw(2, (2, 4, 4), 0))
-
-
-def test_other_shapes_are_refused():
-    with pytest.raises(ValueError, match="references must have the shape"):
-        pearson_matrix(draw(1, (2, 4, 4), 0), draw(1, (2, 4, 5), 0))
 
 
 def test_patches_that_lack_a_subject_of_the_generator_are_refused():
@@ -87,14 +27,81 @@ def test_patches_that_lack_a_subject_of_the_generator_are_refused():
 
 def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study):
     run_stage("audit", **study)
-    result = read_json(f"{study['output_dir']}/max_pearson.json")
+    result = read_json(f"{study['output_dir']}/audit.json")
     lgg = result["classes"]["LGG"]
     assert (result["method"], result["fold"], result["num_training"]) == ("ddpm", 0, 3)
-    assert lgg["nearest_training"] == [2, 0]  # the set was made of these two
-    assert lgg["held_out_to_training"]["n"] == 2
-    assert lgg["synthetic_to_training"]["max"] > 0.99
+    # The set was made of these two, at half the contrast.
+    assert nearest(lgg, "pearson") == nearest(lgg, "aligned") == ["S2.nii.gz", "S0.nii.gz"]
+    assert [row["image"] for row in lgg["images"]] == ["LGG_0.nii.gz", "LGG_1.nii.gz"]
+    assert [row["copy"] for row in lgg["images"]] == [True, True]
+    assert (lgg["verdict"], lgg["copies"]["number"]) == ("memorizes", 2)
+    assert lgg["measures"]["pearson"]["held_out_to_training"]["n"] == 2
+    assert lgg["measures"]["pearson"]["synthetic_to_training"]["max"] > 0.99
     assert list(result["classes"]) == ["LGG"]
     assert result["held_out_part"] == "validation"
+
+
+def nearest(result, measure):
+    return [row[measure]["training"]["image"] for row in result["images"]]
+
+
+def test_the_picture_of_the_pairs_is_the_same_each_time_and_shows_them(study, tmp_path):
+    audit = MemorizationAudit(max_shift=1, num_permutations=9)
+    paths = {key: study[key] for key in ("synthetic_path", "patches_path", "splits_path")}
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        audit_images(**paths, output_dir=str(folder), audit=audit)
+    one, two = ((folder / "suspicious_pairs.png").read_bytes() for folder in folders)
+    assert one == two
+    assert one.startswith(b"\x89PNG")
+
+
+def test_a_set_without_provenance_is_refused(study):
+    change(study["synthetic_path"], provenance=None)
+    paths = {key: study[key] for key in ("synthetic_path", "patches_path", "splits_path", "output_dir")}
+    with pytest.raises(LeakageError, match=r"configs/generate.yaml"):
+        audit_images(**paths, audit=MemorizationAudit(max_shift=1))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"modality": {"0": "b", "1": "a", "2": "c", "3": "d"}}, {"patch_size": [5, 6]}, {"spatial_dims": 3}],
+    ids=["order", "size", "dimensions"],
+)
+def test_sets_of_other_form_are_refused_by_name(study, changes):
+    patches = read_json(study["patches_path"])
+    (key,) = changes
+    with pytest.raises(ValueError, match=f"{key} of the synthetic set must be that of the patches"):
+        require_same_form({**patches, **changes}, patches)
+
+
+def test_the_features_of_a_classifier_of_the_fold_are_one_similarity_more(study, tmp_path):
+    network = FoldEnsemble("resnet10", 1, 2, 4, 2, 1)
+    torch.save(network.state_dict(), tmp_path / "model.pt")
+    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 1, "audit_num_permutations": 9}
+    run_stage("audit", **study, **names, audit_features_path=str(tmp_path / "model.pt"))
+    lgg = read_json(f"{study['output_dir']}/audit.json")["classes"]["LGG"]
+    assert lgg["measures"]["features"]["synthetic_to_training"]["max"] <= 0
+    assert "features" in lgg["images"][0]
+
+
+@pytest.mark.parametrize("max_shift", [-1, 2])
+def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
+    images = draw(3, (1, 6, 5), 0)
+    with pytest.raises(ValueError, match="max_shift must be 0 to a quarter"):
+        MemorizationAudit(max_shift=max_shift)(images, RealImages(images, "abc"), RealImages(images[:0], []))
+
+
+def test_the_difference_of_a_brighter_copy_is_nothing():
+    reference = draw(1, (2, 8, 8), 1)[0].tanh()
+    same = Alignment((False, False), (0, 0))
+    assert difference(0.5 * reference + 0.1, reference, same).abs().max() < 1e-5
+
+
+def test_a_caption_says_who_and_how():
+    pair = SuspiciousPair(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), "LGG_0007.nii.gz", "S1", 0.123, 0.98, True)
+    said = caption(pair, Alignment((True, False), (2, -1)))
+    assert said == "COPY: LGG_0007 and S1\nd1/d2 0.12, similarity 0.98, flipped along x, moved by +2, -1 pixels"
 
 
 def change(path, **values):
@@ -108,11 +115,11 @@ def test_images_of_a_class_are_compared_with_training_images_of_that_class_alone
     )
     (tmp_path / "LGG_0.nii.gz").write_bytes((tmp_path / "S3.nii.gz").read_bytes())
     run_stage("audit", **study)
-    result = read_json(f"{study['output_dir']}/max_pearson.json")
+    result = read_json(f"{study['output_dir']}/audit.json")
     lgg = result["classes"]["LGG"]
     assert (result["num_training"], lgg["num_training"]) == (4, 3)
-    assert lgg["synthetic_to_training"]["values"][0] < 0.9
-    assert max(lgg["nearest_training"]) < 3
+    assert lgg["measures"]["pearson"]["synthetic_to_training"]["values"][0] < 0.9
+    assert set(nearest(lgg, "pearson")) <= {"S0.nii.gz", "S1.nii.gz", "S2.nii.gz"}
 
 
 def test_subjects_that_selected_the_generator_are_no_baseline(study):
@@ -130,9 +137,9 @@ def test_splits_that_select_on_validation_take_the_test_part_as_baseline(study):
     (fold,) = read_json(study["splits_path"])["folds"]
     change(study["splits_path"], selection="validation", folds=[{**fold, "inner": fold["validation"]}])
     run_stage("audit", **study)
-    result = read_json(f"{study['output_dir']}/max_pearson.json")
+    result = read_json(f"{study['output_dir']}/audit.json")
     assert result["held_out_part"] == "test"
-    assert result["classes"]["LGG"]["held_out_to_training"]["n"] == 1
+    assert result["classes"]["LGG"]["num_held_out"] == 1
 
 
 def test_images_outside_the_range_are_refused_by_file(study, tmp_path):
@@ -169,4 +176,4 @@ def study(tmp_path):
     listing = [{"image": f"LGG_{index}.nii.gz", "label": 0, "k": index, "seed": 0} for index in range(2)]
     write_json(tmp_path / "synthetic.json", {"name": "A", **common, "provenance": provenance, "training": listing})
     paths = {f"{name}_path": str(tmp_path / f"{name}.json") for name in ("patches", "splits", "synthetic")}
-    return {**paths, "output_dir": str(tmp_path / "measures"), "device": "cpu"}
+    return {**paths, "output_dir": str(tmp_path / "audit"), "device": "cpu", "audit_max_shift": 1}

@@ -1,0 +1,56 @@
+"""Patches of simulated patients, made in memory by the code that makes those on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from torch import Tensor
+
+from scripts.phantom import default_settings, make_subject
+from scripts.simulated_lesions import MASK_CODES
+from scripts.volumes import Volume
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+
+
+def phantom_patches(
+    count: int,
+    seed: int,
+    patch_size: int = 32,
+    matrix_size: Sequence[int] = (80, 80, 16),
+    site: str = "A",
+    grade: str = "HGG",
+) -> Tensor:
+    """Simulate patients and cut the patch of each, as `configs/phantom.yaml` and `configs/patches.yaml` do.
+
+    Args:
+        count: number of patients.
+        seed: seed of the cohort; two seeds share no patient.
+        patch_size: pixels of each side; the field of view stays 96 mm.
+        matrix_size: voxels of the volumes. Few slices make small volumes; the patch has the voxels of its own slice.
+        site: one of the phantom's sites.
+        grade: "LGG" or "HGG", of all patients.
+
+    Returns:
+        (count, 4, patch_size, patch_size) float32 in [-1, 1], background -1.
+    """
+    overrides = {"patch_size": [patch_size] * 2, "patch_spacing_mm": 96 / patch_size}
+    parser = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / f"{n}.yaml") for n in ("common", "patches")]))
+    parser.update(overrides)
+    # The first transform reads files; here the volumes are in memory already.
+    chain = parser.get_parsed_content("preprocessing").transforms[1:]
+    fraction = float(grade == list(default_settings()["grades"])[0])
+    images = []
+    for index in range(count):
+        subject = make_subject(site, seed, index, matrix_size, fraction)
+        volumes = {name: Volume(name, image, subject.affine) for name, image in subject.images.items()}
+        mask = Volume("mask", subject.mask, subject.affine)
+        data = {"volumes": volumes, "mask_volume": mask, "mask_codes": MASK_CODES}
+        for transform in chain:
+            data = transform(data)
+        images.append(np.asarray(data["image"]))
+    return torch.from_numpy(np.stack(images))

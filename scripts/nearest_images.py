@@ -1,0 +1,228 @@
+"""The nearest of many images: exact, in blocks on the device, by several similarities, also where a copy was moved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+BACKGROUND = -1.0
+# A channel that varies less than this (variance, intensities in [-1, 1]) correlates with nothing.
+MIN_VARIANCE = 1e-5
+Similarity = Callable[[Tensor, Tensor], Tensor]
+
+
+class Alignment(NamedTuple):
+    """How a reference is laid over an image: moved by `shifts` pixels, then flipped along the axes in `flips`."""
+
+    flips: tuple[bool, ...]
+    shifts: tuple[int, ...]
+
+
+class Nearness(NamedTuple):
+    """How near each image comes to each subject, who may have several images.
+
+    `similarities` (N, G): to the nearest image of each of G subjects, higher is nearer; `images` (N, G): its index.
+    """
+
+    similarities: Tensor
+    images: Tensor
+
+
+def alignments(spatial_dims: int, max_shift: int) -> list[Alignment]:
+    """List every flip of every axis with every shift of up to `max_shift` pixels; the first changes nothing."""
+    if max_shift < 0:
+        raise ValueError(f"max_shift must be >= 0 pixels, got {max_shift!r}")
+    # Small shifts first: of equally similar ones the smallest is reported.
+    steps = sorted(range(-max_shift, max_shift + 1), key=abs)
+    flips = list(product((False, True), repeat=spatial_dims))
+    return [Alignment(f, s) for f in flips for s in product(steps, repeat=spatial_dims)]
+
+
+def align(reference: Tensor, alignment: Alignment) -> Tensor:
+    """Lay a reference over the image that `alignment` was found for.
+
+    Args:
+        reference: (C, *spatial) in [-1, 1].
+        alignment: from `best_alignment`.
+
+    Returns:
+        Same shape; what came in from outside is background, -1.
+    """
+    moved = torch.full_like(reference, BACKGROUND)
+    target, source = _overlap(reference.shape[1:], alignment.shifts)
+    moved[(slice(None), *target)] = reference[(slice(None), *source)]
+    axes = [axis + 1 for axis, flipped in enumerate(alignment.flips) if flipped]
+    return moved.flip(axes) if axes else moved
+
+
+def pearson(images: Tensor, references: Tensor) -> Tensor:
+    """Correlate each image with each reference, over all channels and pixels together, as the paper does.
+
+    Args:
+        images: (N, C, *spatial), any intensity unit; a constant one, such as a blank sample, correlates 0 with all.
+        references: (M, C, *spatial), same unit, none constant.
+
+    Returns:
+        (N, M) float64 in [-1, 1].
+
+    Raises:
+        ValueError: if the shapes differ or a reference is constant, which no patient is.
+    """
+    _require_same_shape(images, references)
+    (first, _), (second, varies) = _standardized(images), _standardized(references)
+    if not bool(varies.all()):
+        raise ValueError(
+            "references must not be constant, got an image without any contrast; look at the set it came from"
+        )
+    return first @ second.T
+
+
+def negative_l2(images: Tensor, references: Tensor) -> Tensor:
+    """Return the negative Euclidean distance of each image to each reference, (N, M) float64, <= 0."""
+    _require_same_shape(images, references)
+    mode = "donot_use_mm_for_euclid_dist"
+    return -torch.cdist(images.double().flatten(1), references.double().flatten(1), compute_mode=mode)
+
+
+def brain_pearson(images: Tensor, references: Tensor, candidates: Sequence[Alignment] | None = None) -> Tensor:
+    """Correlate inside the brain of the reference, mean over channels, at the alignment where it is highest.
+
+    Source: normalized cross-correlation under a mask, Padfield 2012, "Masked object registration in the Fourier
+    domain", eq. 7, here over the overlap of both images and by matrix products. Gain and offset of each channel
+    change nothing; the contrast of brain and background, which all patients share, does not count.
+
+    Args:
+        images: (N, C, *spatial) in [-1, 1].
+        references: (M, C, *spatial); its brain is where any channel is not background (-1).
+        candidates: alignments tried; None compares the images as they lie.
+
+    Returns:
+        (N, M) float32 in [-1, 1]. A channel without contrast in the reference is left out; one in the image gives 0.
+
+    Raises:
+        ValueError: if the shapes differ, a shift leaves no overlap, or a reference shows no brain.
+    """
+    _require_same_shape(images, references)
+    chosen = [Alignment((False,) * (images.ndim - 2), (0,) * (images.ndim - 2))] if candidates is None else candidates
+    masks = brain_mask(references)
+    if not bool(masks.flatten(1).any(1).all()):
+        raise ValueError("references must show brain, got one that is background everywhere; run patches again")
+    best = torch.full((len(images), len(references)), -1.0, device=images.device)
+    for flips in dict.fromkeys(alignment.flips for alignment in chosen):
+        axes = [axis + 2 for axis, flipped in enumerate(flips) if flipped]
+        flipped_images = images.float().flip(axes) if axes else images.float()
+        for shifts in (alignment.shifts for alignment in chosen if alignment.flips == flips):
+            part, other = _overlap(images.shape[2:], shifts)
+            ours, theirs = flipped_images[(..., *part)].flatten(2), references.float()[(..., *other)].flatten(2)
+            best = torch.maximum(best, _masked_pearson(ours, theirs, masks[(..., *other)].flatten(1).float()))
+    return best
+
+
+def brain_mask(references: Tensor) -> Tensor:
+    """Mark where any channel of (M, C, *spatial) is not background (-1); (M, *spatial) booleans."""
+    return (references != BACKGROUND).any(dim=1)
+
+
+def best_alignment(image: Tensor, reference: Tensor, candidates: Sequence[Alignment]) -> Alignment:
+    """Find how to lay one reference (C, *spatial) over one image so that `brain_pearson` is highest."""
+    found = [float(brain_pearson(image[None], reference[None], [candidate])) for candidate in candidates]
+    return candidates[max(range(len(found)), key=found.__getitem__)]
+
+
+def similarity_measures(
+    spatial_dims: int, max_shift: int, features: Callable[[Tensor], Tensor] | None = None
+) -> dict[str, Similarity]:
+    """List the similarities by which the audit searches, each from (N, ...) and (M, ...) to (N, M), higher is nearer.
+
+    Args:
+        spatial_dims: 2 or 3.
+        max_shift: pixels that a copy may have been moved, for "aligned".
+        features: network from images to (N, D), such as a classifier's last layer; None leaves "features" out.
+    """
+    measures: dict[str, Similarity] = {
+        "pearson": pearson,
+        "brain_pearson": brain_pearson,
+        "aligned": partial(brain_pearson, candidates=alignments(spatial_dims, max_shift)),
+        "l2": negative_l2,
+    }
+    if features is not None:
+        measures["features"] = lambda images, references: negative_l2(features(images), features(references))
+    return measures
+
+
+def nearest_by_subject(
+    images: Tensor, references: Tensor, subjects: Sequence[int], similarity: Similarity, block_size: int = 64
+) -> Nearness:
+    """Compare each image with all references and keep, for each subject, the nearest: exact, in bounded memory.
+
+    Args:
+        images: (N, C, *spatial).
+        references: (M, C, *spatial), on the same device.
+        subjects: number 0..G-1 of the subject of each reference.
+        similarity: (N, ...) and (M, ...) to (N, M), higher is nearer.
+        block_size: images compared at once.
+
+    Returns:
+        Nearness to each of G subjects, on the CPU, float64.
+    """
+    owners = torch.as_tensor(list(subjects), device=references.device)
+    found = [_nearest_of_block(similarity(block, references).double(), owners) for block in images.split(block_size)]
+    return Nearness(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+
+
+def _nearest_of_block(similarities: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
+    count, num_images = similarities.shape
+    num_subjects = int(owners.max()) + 1
+    spread = owners.expand(count, -1)
+    best = similarities.new_full((count, num_subjects), -torch.inf).scatter_reduce(1, spread, similarities, "amax")
+    positions = torch.arange(num_images, device=owners.device).expand(count, -1)
+    winners = torch.where(similarities == best.gather(1, spread), positions, num_images)
+    first = torch.full((count, num_subjects), num_images, device=owners.device)
+    return best, first.scatter_reduce(1, spread, winners, "amin")
+
+
+def _masked_pearson(images: Tensor, references: Tensor, masks: Tensor) -> Tensor:
+    # images (N, C, P), references (M, C, P), masks (M, P); the sums of the formula are products with the mask.
+    channels, weights, pixels = images.transpose(0, 1), masks.T, masks.sum(1).clamp_min(1)
+    masked = (references * masks[:, None]).permute(1, 2, 0)
+    total, total_reference = channels @ weights, masked.sum(1)
+    covariance = (channels @ masked - total * total_reference[:, None] / pixels) / pixels
+    variance = (channels.square() @ weights - total.square() / pixels) / pixels
+    of_reference = (masked.square().sum(1) - total_reference.square() / pixels) / pixels
+    valid = (variance > MIN_VARIANCE) & (of_reference > MIN_VARIANCE)[:, None]
+    scale = (variance * of_reference[:, None]).clamp_min(MIN_VARIANCE**2).sqrt()
+    correlation = torch.where(valid, covariance / scale, 0.0).clamp(-1, 1)
+    return correlation.sum(0) / (of_reference > MIN_VARIANCE).sum(0).clamp_min(1)
+
+
+def _overlap(shape: Sequence[int], shifts: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """Slices of an image and of a reference moved by `shifts` where both lie over each other."""
+    if any(abs(shift) >= size for shift, size in zip(shifts, shape, strict=True)):
+        raise ValueError(
+            f"max_shift must be smaller than the sides of the images {tuple(shape)}, got {max(map(abs, shifts))}"
+        )
+    target = tuple(slice(max(0, step), size + min(0, step)) for step, size in zip(shifts, shape, strict=True))
+    source = tuple(slice(max(0, -step), size + min(0, -step)) for step, size in zip(shifts, shape, strict=True))
+    return target, source
+
+
+def _require_same_shape(images: Tensor, references: Tensor) -> None:
+    if images.shape[1:] != references.shape[1:]:
+        raise ValueError(
+            f"references must have the shape of images {tuple(images.shape[1:])}, got {tuple(references.shape[1:])};"
+            " make both with the same modalities and patch_size"
+        )
+
+
+def _standardized(images: Tensor) -> tuple[Tensor, Tensor]:
+    flat = images.double().flatten(1)
+    centered = flat - flat.mean(dim=1, keepdim=True)
+    norm = centered.norm(dim=1, keepdim=True)
+    # The mean of a constant image is exact only up to rounding, so compare with its size, not with 0.
+    varies = norm > 1e-9 * flat.norm(dim=1, keepdim=True)
+    return torch.where(varies, centered / norm.clamp_min(1e-300), 0.0), varies
