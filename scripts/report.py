@@ -10,6 +10,7 @@ import jinja2
 
 from scripts.answers import class_names
 from scripts.files import write_csv, write_json, write_text
+from scripts.report_audit import audit_section
 from scripts.report_checklist import checklist_section
 from scripts.report_comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report_explanations import explanation_sections
@@ -78,6 +79,7 @@ def write_report(
         **measure_section(files),
         **explanation_sections(files),
         **checklist_section(files, predictions, metrics, question),
+        "audit": audit_section(files),
         "curves": curve_figure(files, num_curves),
         "regularizer": regularizer_section(files),
         "published": published_section(),

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 
 from scripts import published
@@ -114,19 +112,16 @@ def cohort_sections(files: StudyFiles) -> dict[str, Any]:
 
 
 def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
-    """Show samples beside real images, and how near samples come to the training images.
+    """Show samples beside real images.
 
     Returns:
-        Items of the template: `modalities`, `samples` (one a cohort and class), `memorization` (one a cohort, class and
-        method).
+        Items of the template: `modalities`, `samples` (one a cohort and class).
     """
     patches = {content["name"]: (path, content) for path, content in _contents(files.named("patches.json"))}
     first = [content for _, content in patches.values()]
     return {
         "modalities": [first[0]["modality"][key] for key in sorted(first[0]["modality"], key=int)] if first else [],
         "samples": list(_samples(files, patches, num_samples)),
-        "memorization": _memorization(files),
-        "nearest": _nearest_pairs(files),
     }
 
 
@@ -281,35 +276,6 @@ def _sampler(provenance: Mapping[str, Any]) -> str:
     name = next((name for part, name in SAMPLER_NAMES.items() if part in scheduler.lower()), scheduler)
     guided = f", guidance {scale:g}" if (scale := provenance.get("guidance_scale", 1)) != 1 else ""
     return f"{name}, {steps} steps{guided}" if steps and name else ""
-
-
-def _memorization(files: StudyFiles) -> list[dict[str, Any]]:
-    """Pool the images of all folds of a cohort, class and method."""
-    pooled: dict[tuple[str, str, str], dict[str, list[float]]] = {}
-    for content in map(read_json, files.named("max_pearson.json")):
-        for name, result in content["classes"].items():
-            values = pooled.setdefault((content["cohort"], name, content["method"]), {})
-            for key in ("synthetic_to_training", "held_out_to_training", "train_minus_held_out"):
-                values.setdefault(key, []).extend(result[key]["values"] if result[key] else [])
-    return [
-        {"cohort": cohort, "class": name, "method": method, **{key: _spread(v) for key, v in values.items()}}
-        for (cohort, name, method), values in sorted(pooled.items())
-    ]
-
-
-def _spread(values: Sequence[float]) -> dict[str, Any] | None:
-    if not values:
-        return None
-    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "max": float(np.max(values))}
-
-
-def _nearest_pairs(files: StudyFiles, count: int = 4) -> list[dict[str, str]]:
-    start = "data:image/png;base64,"
-    return [
-        {"title": files.title(path), "src": start + base64.b64encode(path.read_bytes()).decode("ascii")}
-        for path in files.named("nearest.png")[:count]
-    ]
 
 
 def _plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+import torch
 import yaml
 
 from scripts.attributions import NO_SHARES, Attributor
@@ -15,8 +16,10 @@ from scripts.explain import DPI, TITLES
 from scripts.explained_cases import KINDS, choose_cases, rows_of_role
 from scripts.explanations import draw_attributions, save_picture
 from scripts.files import read_csv, write_csv, write_json
+from scripts.memorization import MemorizationAudit, RealImages
 from scripts.provenance import hash_subject
 from scripts.sanity_checks import describe_correlations
+from scripts.suspicious_pairs import SuspiciousPair, write_pairs
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 CLASSES = ("LGG", "HGG")
@@ -130,13 +133,17 @@ def _noise_levels() -> list[dict[str, Any]]:
 
 
 def _write_audit(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:
-    values = {
-        "synthetic_to_training": {"values": random.uniform(0.4, 0.6, 8).tolist()},
-        "held_out_to_training": {"values": random.uniform(0.5, 0.7, 6).tolist()},
-        "train_minus_held_out": {"values": random.uniform(-0.05, 0.1, 8).tolist()},
-    }
+    real = [random.uniform(-1, 1, (4, 8, 8)).astype(np.float32) for _ in range(12)]
+    names = [f"S{index}" for index in range(12)]
+    training, held_out = (
+        RealImages(torch.from_numpy(np.stack(real[part])), names[part]) for part in (slice(8), slice(8, 12))
+    )
+    synthetic = torch.from_numpy(random.uniform(-1, 1, (8, 4, 8, 8)).astype(np.float32))
+    result = MemorizationAudit(max_shift=1, num_permutations=19)(synthetic, training, held_out)
     content = {name: provenance[name] for name in ("cohort", "method", "fold")}
-    write_json(folder / "max_pearson.json", {**content, "classes": {grade: values}})
+    write_json(folder / "audit.json", {**content, "thresholds": {"copy_ratio": 0.5}, "classes": {grade: result}})
+    pair = SuspiciousPair(synthetic[0], training.images[0], f"{grade}_0000.nii.gz", "S0", 0.95, 0.2, False)
+    write_pairs(folder / "suspicious_pairs.png", [pair], max_shift=1)
 
 
 def _write_measures(folder: Path, provenance: dict[str, Any], grade: str, random: np.random.Generator) -> None:
