@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import torch
 from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
-from scripts.files import write_json
+from scripts.copy_rejection import CopyFilter
+from scripts.files import read_json, write_json
 from scripts.guidance import check_guidance
 from scripts.nifti import write_image
 from scripts.noise import ImageNoise
@@ -47,6 +48,8 @@ class SyntheticSet:
         snap_tolerance: as in `scripts.samplers.snap_background`.
         amp: sample under bf16 autocast.
         guidance_scale: as in `scripts.guidance.predict_noise`; 1 is none.
+        copy_filter: tells copies of training images, which are left out and replaced by the next k; None keeps all.
+        max_draws_per_image: draws for each image wanted, >= 1, after which the run stops where a filter rejects.
 
     Raises:
         ValueError: if the generator draws images of other modalities, classes, size or spacing, its record does not
@@ -73,6 +76,8 @@ class SyntheticSet:
         snap_tolerance: float = 0.1,
         amp: bool = False,
         guidance_scale: float = 1.0,
+        copy_filter: CopyFilter | None = None,
+        max_draws_per_image: float = 2.0,
     ) -> None:
         self.network = network
         self.scheduler = scheduler
@@ -87,6 +92,8 @@ class SyntheticSet:
         self.snap_tolerance = snap_tolerance
         self.amp = amp
         self.guidance_scale = float(guidance_scale)
+        self.copy_filter = copy_filter
+        self.max_draws_per_image = max_draws_per_image
         self.provenance = dict(provenance)
         self.image_facts = recorded_images(self.provenance, generator_path)
         self._refuse_other_images(generator_path)
@@ -95,7 +102,8 @@ class SyntheticSet:
         check_guidance(self.guidance_scale, self.provenance["condition"], class_name, label_dropout)
         counts = self.provenance["class_counts"]
         wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
-        for name, value in (("num_images", wanted), ("batch_size", batch_size)):
+        numbers = (("num_images", wanted), ("batch_size", batch_size), ("max_draws_per_image", max_draws_per_image))
+        for name, value in numbers:
             if value < 1:
                 raise ValueError(f"{name} must be >= 1, got {value!r}")
         self.num_images = wanted
@@ -106,15 +114,19 @@ class SyntheticSet:
         Returns:
             Path of `synthetic.json`.
         """
-        starts = range(0, self.num_images, self.batch_size)
-        waiting = [start for start in starts if not all(self.path_of(k).is_file() for k in self._batch(start))]
-        for start in progress(waiting, description=f"generating {self.class_name or 'images'}"):
-            numbers = self._batch(start)
-            for k, image in zip(numbers, self.draw(numbers), strict=True):
-                write_image(self.path_of(k), image.numpy(), np.diag([self.spacing_mm] * 3 + [1.0]))
+        total = math.ceil(self.num_images / self.batch_size)
+        for numbers in progress(self._batches(), total, f"generating {self.class_name or 'images'}"):
+            rejected = self.rejected
+            if not all(k in rejected or self.path_of(k).is_file() for k in numbers):
+                self._write_batch(numbers)
         path = self.output_dir / "synthetic.json"
         write_json(path, self.description())
         return path
+
+    @property
+    def rejected(self) -> list[int]:
+        """Numbers of the images drawn so far that are copies of training images."""
+        return read_json(self._rejected_path)["k"] if self._rejected_path.is_file() else []
 
     def draw(self, numbers: Sequence[int]) -> Tensor:
         """Draw images k of the set, shape (B, C, *spatial), in [-1, 1] with background -1, on the CPU."""
@@ -144,11 +156,21 @@ class SyntheticSet:
             "spacing_mm": self.spacing_mm,
             **{key: self.image_facts[key] for key in ("intensity_mode", "intensity_percentiles", "zscore_limit")},
             "provenance": self._set_provenance(),
+            **self._about_rejected(),
             "training": [
-                {"image": self.path_of(k).name, "label": label, "k": k, "seed": self.seed}
-                for k in range(self.num_images)
+                {"image": self.path_of(k).name, "label": label, "k": k, "seed": self.seed} for k in self._accepted()
             ],
         }
+
+    def _about_rejected(self) -> dict[str, Any]:
+        if self.copy_filter is None:
+            return {}
+        rejected = self.rejected
+        return {"rejected": {"number": len(rejected), "k": rejected, "copy_ratio": self.copy_filter.copy_ratio}}
+
+    def _accepted(self) -> list[int]:
+        rejected = set(self.rejected)
+        return [k for k in range(self.num_images + len(rejected)) if k not in rejected]
 
     def _set_provenance(self) -> dict[str, Any]:
         copied = ("method", "fold", "weights_sha256", "subjects", "selection_subjects", "simulated")
@@ -168,8 +190,34 @@ class SyntheticSet:
             return None
         return torch.full((count,), self.classes[self.class_name])
 
-    def _batch(self, start: int) -> range:
-        return range(start, min(start + self.batch_size, self.num_images))
+    @property
+    def _rejected_path(self) -> Path:
+        # In the folder that a finished stage drops.
+        return self.output_dir / "checkpoints" / "rejected.json"
+
+    def _batches(self) -> Iterator[range]:
+        """Numbers of each batch, as many as are missing after the batches before: the same in a continued run."""
+        start, missing = 0, self.num_images
+        while missing:
+            numbers = range(start, start + min(self.batch_size, missing))
+            if numbers.stop > self.num_images * self.max_draws_per_image:
+                raise ValueError(
+                    f"num_images must be reached within {self.max_draws_per_image:g} draws an image, got"
+                    f" {self.num_images - missing} of {self.num_images} without copies of training images after {start}"
+                    " draws; train the generator on more subjects or for fewer epochs, or raise max_draws_per_image"
+                )
+            yield numbers
+            start, missing = numbers.stop, missing - len(set(numbers) - set(self.rejected))
+
+    def _write_batch(self, numbers: range) -> None:
+        images = self.draw(numbers)
+        copies = self.copy_filter(images) if self.copy_filter else [False] * len(numbers)
+        for k, image, is_copy in zip(numbers, images, copies, strict=True):
+            if not is_copy:
+                write_image(self.path_of(k), image.numpy(), np.diag([self.spacing_mm] * 3 + [1.0]))
+        found = [k for k, is_copy in zip(numbers, copies, strict=True) if is_copy]
+        if found:
+            write_json(self._rejected_path, {"k": sorted({*self.rejected, *found})})
 
     def _refuse_other_images(self, generator_path: str) -> None:
         set_here = {

@@ -21,34 +21,14 @@ from scripts.memorization_statistics import (
     training_gap,
 )
 from scripts.memorization_verdict import Thresholds, copy_share, judge
-from scripts.nearest_images import Nearness, nearest_by_subject, similarity_measures
-from scripts.patch_tensors import load_patch
+from scripts.nearest_images import Nearness, nearest_by_subject, require_small_shift, similarity_measures
 from scripts.progress import progress
 from scripts.provenance import hash_subject
+from scripts.real_images import RealImages, load_images, real_images, seen_by_generator
 from scripts.splits import load_splits, part_subjects
 from scripts.suspicious_pairs import SuspiciousPair, write_pairs
 
 JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
-
-
-@dataclass(frozen=True)
-class RealImages:
-    """Real images and whose they are.
-
-    Args:
-        images: (M, C, *spatial) in [-1, 1].
-        subject_ids: subject of each image.
-        names: file of each image, for the record; may be empty.
-    """
-
-    images: Tensor
-    subject_ids: Sequence[str]
-    names: Sequence[str] = ()
-
-    @property
-    def subjects(self) -> list[str]:
-        """Each subject once, in the order of the first image."""
-        return list(dict.fromkeys(self.subject_ids))
 
 
 class MemorizationAudit:
@@ -290,7 +270,7 @@ def audit_images(
     for label, name in progress(class_names(synthetic), description="memorization audit"):
         entries = [entry for entry in synthetic["training"] if entry["label"] == label]
         images = load_images(synthetic_path, synthetic, entries).to(device)
-        training, held_out = (_real_images(patches_path, patches, real, label, device) for real in (behind, unseen))
+        training, held_out = (real_images(patches_path, patches, real, label, device) for real in (behind, unseen))
         result = audit(images, training, held_out)
         pairs += _pairs(result["images"], entries, images, training)
         _name_images(result["images"], entries, {"training": training, "held_out": held_out})
@@ -312,19 +292,6 @@ def audit_images(
     return Path(output_dir) / "audit.json"
 
 
-def require_small_shift(max_shift: int, shape: Sequence[int]) -> None:
-    """Refuse shifts that leave so small an overlap that anything correlates.
-
-    Raises:
-        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels.
-    """
-    if not 0 <= max_shift <= min(shape) // 4:
-        raise ValueError(
-            f"max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, got {max_shift!r};"
-            f" pass --audit_max_shift {min(shape) // 4}"
-        )
-
-
 def require_same_form(synthetic: Mapping[str, Any], patches: Mapping[str, Any]) -> None:
     """Refuse a synthetic set whose images are made otherwise than the real ones.
 
@@ -342,43 +309,6 @@ def require_same_form(synthetic: Mapping[str, Any], patches: Mapping[str, Any]) 
                 f"{key} of the synthetic set must be that of the patches {theirs!r}, got {ours!r};"
                 " give the patches.json that the generator was trained on"
             )
-
-
-def load_images(
-    list_path: str | Path, listing: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]
-) -> torch.Tensor:
-    """Load some of the images of a decathlon list.
-
-    Args:
-        list_path: the list; its entries' `image` is relative to its folder.
-        listing: its content, of which `modality` and `spatial_dims` count.
-        entries: those to load, or none.
-
-    Returns:
-        (N, C, *spatial) float32 in [-1, 1]; (0,) when there are no entries.
-
-    Raises:
-        ValueError: if an image has other channels, dimensions or range than it must have.
-    """
-    folder, num_channels, spatial_dims = Path(list_path).parent, len(listing["modality"]), int(listing["spatial_dims"])
-    images = [load_patch(str(folder / entry["image"]), num_channels, spatial_dims) for entry in entries]
-    return torch.stack(images) if images else torch.empty(0)
-
-
-def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Pick the patches of the subjects that stand, hashed, in a generator's provenance.
-
-    Raises:
-        ValueError: if a subject of the provenance is not in the list: the two do not belong together.
-    """
-    hashed = {hash_subject(entry["subject_id"]) for entry in entries}
-    missing = set(provenance["subjects"]) - hashed
-    if missing:
-        raise ValueError(
-            f"patches must hold all {len(provenance['subjects'])} subjects behind the generator,"
-            f" got a list without {len(missing)} of them; give the patches.json it was trained on"
-        )
-    return [dict(entry) for entry in entries if hash_subject(entry["subject_id"]) in set(provenance["subjects"])]
 
 
 def default_held_out_part(splits: Mapping[str, Any]) -> str:
@@ -406,18 +336,6 @@ def _held_out(
             f" with {sorted(seen)[:3]}; pass --held_out_part test, or the splits that the generator was trained with"
         )
     return [dict(entry) for entry in patches["training"] if entry["subject_id"] in subjects]
-
-
-def _of_class(entries: Sequence[Mapping[str, Any]], label: int | None) -> list[Mapping[str, Any]]:
-    return [entry for entry in entries if label is None or entry["label"] == label]
-
-
-def _real_images(
-    path: str, patches: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], label: int | None, device: Any
-) -> RealImages:
-    own = _of_class(entries, label)
-    subject_ids, names = ([entry[key] for entry in own] for key in ("subject_id", "image"))
-    return RealImages(load_images(path, patches, own).to(device), subject_ids, names)
 
 
 def _name_images(

@@ -155,6 +155,19 @@ def similarity_measures(
     return measures
 
 
+def require_small_shift(max_shift: int, shape: Sequence[int]) -> None:
+    """Refuse shifts that leave so small an overlap that anything correlates.
+
+    Raises:
+        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels.
+    """
+    if not 0 <= max_shift <= min(shape) // 4:
+        raise ValueError(
+            f"max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, got {max_shift!r};"
+            f" pass --audit_max_shift {min(shape) // 4}"
+        )
+
+
 def nearest_by_subject(
     images: Tensor, references: Tensor, subjects: Sequence[int], similarity: Similarity, block_size: int = 64
 ) -> Nearness:

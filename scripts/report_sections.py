@@ -13,7 +13,7 @@ from scripts import published
 from scripts.answers import class_name
 from scripts.figures import draw_curve, draw_intervals, heat_color, heat_text_color, mosaic, png_data_uri
 from scripts.files import read_json
-from scripts.memorization import load_images
+from scripts.real_images import load_images
 from scripts.report_tables import MEASURE_NAMES, MEASURES, ROLE_NAMES, metric_table, ordered
 from scripts.report_words import name_setup
 from scripts.study_files import StudyFiles, read_curves

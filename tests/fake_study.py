@@ -16,8 +16,9 @@ from scripts.explain import DPI, TITLES
 from scripts.explained_cases import KINDS, choose_cases, rows_of_role
 from scripts.explanations import draw_attributions, save_picture
 from scripts.files import read_csv, write_csv, write_json
-from scripts.memorization import MemorizationAudit, RealImages
+from scripts.memorization import MemorizationAudit
 from scripts.provenance import hash_subject
+from scripts.real_images import RealImages
 from scripts.sanity_checks import describe_correlations
 from scripts.suspicious_pairs import SuspiciousPair, write_pairs
 

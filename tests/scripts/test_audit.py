@@ -7,8 +7,9 @@ import pytest
 from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import NUM_COPIES, count_named, plant, real_images, untrained_noise
-from scripts.memorization import MemorizationAudit, RealImages
+from scripts.memorization import MemorizationAudit
 from scripts.memorization_verdict import MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE
+from scripts.real_images import RealImages
 
 # 24 x 24 pixels of 4 mm: small, and a shift of 4 pixels is a sixth of the field of view. No seed of the benches.
 SMALL = {"patch_size": 24, "matrix_size": (60, 60, 16)}

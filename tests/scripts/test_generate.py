@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,53 @@ def test_a_set_repeats_byte_for_byte_and_continues_after_a_loss(tmp_path, genera
     (folders[0] / "LGG_0003.nii.gz").unlink()
     generate(tmp_path, "first", generator)
     assert before == {name: (folders[0] / name).read_bytes() for name in files}
+
+
+@pytest.fixture(scope="module")
+def copying(
+    tmp_path_factory: pytest.TempPathFactory, patches: dict[str, str], generator: Path
+) -> tuple[dict[str, str], Path]:
+    """Patches two of whose training subjects look like images 1 and 3 that the generator draws, and its images."""
+    folder = tmp_path_factory.mktemp("copying")
+    drawn = generate(folder, "drawn", generator)
+    shutil.copytree(Path(patches["patches_path"]).parent, folder / "patches")
+    trained = [name for name in read_json(patches["splits_path"])["folds"][0]["train"] if name.startswith("LGG")]
+    for name, k in zip(trained, (1, 3), strict=False):
+        shutil.copy(drawn / f"LGG_{k:04d}.nii.gz", folder / "patches" / f"{name}.nii.gz")
+    paths = {f"{name}_path": str(folder / "patches" / f"{name}.json") for name in ("patches", "splits")}
+    return {**paths, "audit_max_shift": 2, "reject_copies": True}, drawn
+
+
+def test_copies_of_training_images_are_rejected_and_replaced_by_the_next(tmp_path, generator, copying):
+    settings, drawn = copying
+    synthetic = read_json(generate(tmp_path, "set", generator, **settings) / "synthetic.json")
+    assert synthetic["rejected"] == {"number": 2, "k": [1, 3], "copy_ratio": 0.5}
+    assert [entry["k"] for entry in synthetic["training"]] == [0, 2, 4, 5, 6]
+    assert len(list((tmp_path / "set").glob("*.nii.gz"))) == 5
+    assert "rejected" not in read_json(drawn / "synthetic.json")
+
+
+def test_a_set_with_rejected_copies_continues_byte_for_byte(tmp_path, generator, copying):
+    settings, _ = copying
+    whole, killed = (generate(tmp_path, name, generator, **settings) for name in ("whole", "killed"))
+    (killed / "synthetic.json").unlink()
+    for k in (2, 5):
+        (killed / f"LGG_{k:04d}.nii.gz").unlink()
+    generate(tmp_path, "killed", generator, **settings)
+    for path in [*whole.glob("*.nii.gz"), whole / "synthetic.json"]:
+        assert (killed / path.name).read_bytes() == path.read_bytes()
+
+
+def test_a_generator_that_copies_too_often_is_refused(tmp_path, generator, copying):
+    message = refusal_of(generate, tmp_path, "set", generator, **{**copying[0], "max_draws_per_image": 1.2})
+    assert "num_images must be reached within 1.2 draws an image, got 4 of 5" in message
+    assert "fewer epochs" in message
+
+
+@pytest.mark.parametrize("missing", ["patches_path", "splits_path"])
+def test_rejecting_copies_needs_the_training_images(tmp_path, generator, copying, missing):
+    message = refusal_of(generate, tmp_path, "set", generator, **{**copying[0], missing: None})
+    assert message.startswith(f"{missing} must be given where reject_copies is true")
 
 
 def test_seeds_and_numbers_give_other_images(tmp_path, generator):

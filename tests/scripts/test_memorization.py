@@ -7,10 +7,11 @@ import torch
 
 from scripts.files import read_json, write_json
 from scripts.leakage import LeakageError
-from scripts.memorization import MemorizationAudit, RealImages, audit_images, require_same_form, seen_by_generator
+from scripts.memorization import MemorizationAudit, audit_images, require_same_form
 from scripts.nearest_images import Alignment
 from scripts.networks import FoldEnsemble
 from scripts.provenance import hash_subject, hash_subjects
+from scripts.real_images import RealImages, seen_by_generator
 from scripts.suspicious_pairs import SuspiciousPair, caption, difference
 from tests.helpers import run_stage
 from tests.ring_or_blob import messages
