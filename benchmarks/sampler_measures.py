@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.memorization import max_pearson, pearson_matrix
+from scripts.feature_distances import polynomial_kernel, squared_discrepancy
+from scripts.manifold_measures import NEAREST, manifold_measures, pairwise
+from scripts.nearest_images import pearson
 
 Z95 = 1.959964
-NEIGHBORS = 5  # of the coverage, as Naeem et al. use
 
 
 class PixelPCA:
@@ -55,14 +56,11 @@ class Difference(NamedTuple):
 def kid(features: Tensor, references: Tensor) -> float:
     """Kernel distance of two sets of features; lower is better, about 0 for equal distributions, may be negative.
 
-    Unbiased squared MMD with the kernel (x . y / F + 1)^3. Source: Binkowski et al. 2018, "Demystifying MMD GANs",
-    section 3, over all pairs instead of subsets.
-
     Args:
         features: (N, F), N >= 2.
         references: (M, F), M >= 2.
     """
-    return float(_within(features) + _within(references) - 2 * _kernel(features, references).mean())
+    return squared_discrepancy(polynomial_kernel(torch.cat([features, references])), len(features))
 
 
 def kid_difference(features: Tensor, baseline: Tensor, references: Tensor) -> Difference:
@@ -101,19 +99,16 @@ def kid_difference(features: Tensor, baseline: Tensor, references: Tensor) -> Di
 def coverage(features: Tensor, references: Tensor) -> float:
     """Share of references that have a feature nearer than their fifth nearest reference; higher is better, [0, 1].
 
-    Source: Naeem et al. 2020, "Reliable Fidelity and Diversity Metrics for Generative Models", eq. 4.
-
     Args:
-        features: (N, F).
+        features: (N, F), N > 5.
         references: (M, F), M > 5.
     """
-    radii = torch.cdist(references, references).kthvalue(NEIGHBORS + 1, dim=1).values
-    return float((torch.cdist(references, features).min(dim=1).values <= radii).double().mean())
+    return manifold_measures(pairwise(torch.cat([references, features])), len(references))["coverage"]
 
 
 def mean_max_pearson(images: Tensor, training: Tensor) -> float:
     """Mean over images of the highest Pearson correlation with a training image, [-1, 1]; no direction of its own."""
-    return float(max_pearson(images, training)[0].mean())
+    return float(pearson(images, training).amax(1).mean())
 
 
 class Floors(NamedTuple):
@@ -140,11 +135,11 @@ def real_floors(features: Tensor, reals: Tensor, training: Tensor, num_splits: i
     Raises:
         ValueError: if there are too few images for two halves with five neighbors.
     """
-    needed = 2 * (NEIGHBORS + 2)
+    needed = 2 * (NEAREST + 2)
     if len(reals) < needed:
         raise ValueError(f"reals must be at least {needed} images, got {len(reals)}; take more patches")
     # A correlation of exactly 1 is the image itself.
-    correlations = pearson_matrix(reals, training)
+    correlations = pearson(reals, training)
     nearest = correlations.masked_fill(correlations > 1 - 1e-9, -1).amax(1)
     generator = torch.Generator().manual_seed(seed)
 
@@ -166,7 +161,3 @@ def _kernel(first: Tensor, second: Tensor) -> Tensor:
 def _row_sums(features: Tensor) -> Tensor:
     kernel = _kernel(features, features)
     return kernel.sum(1) - kernel.diagonal()
-
-
-def _within(features: Tensor) -> Tensor:
-    return _row_sums(features).sum() / (len(features) * (len(features) - 1))

@@ -34,9 +34,9 @@ from benchmarks.sampler_measures import (
 from scripts.figures import COLORS, STYLE
 from scripts.files import atomic_path, read_json, write_json, write_text
 from scripts.generate import SyntheticSet
-from scripts.memorization import load_images
 from scripts.progress import progress
 from scripts.provenance import hash_subject
+from scripts.real_images import load_images
 from scripts.samplers import sampling_scheduler
 
 CONFIGS = Path(__file__).parents[1] / "configs"

@@ -19,7 +19,7 @@ from scripts.files import read_csv, read_json, write_json
 from scripts.networks import FoldEnsemble
 from scripts.patch_tensors import load_patch
 from scripts.progress import progress
-from scripts.provenance import read_provenance
+from scripts.provenance import image_facts, read_provenance, recorded_images, require_same_images
 from scripts.sanity_checks import describe_correlations, randomize, rank_correlation
 from scripts.splits import load_part
 
@@ -69,12 +69,16 @@ class Explanations:
         self.role, rows = rows_of_role(read_csv(predictions_path), roles)
         self.direction, self.setup = rows[0]["direction"], rows[0]["setup"]
         self.cases = choose_cases(rows, classes, num_cases)
-        self.patches = {str(read_json(path)["name"]): path for path in patches_paths}
+        listings = {path: read_json(path) for path in patches_paths}
+        self.patches = {str(listing["name"]): path for path, listing in listings.items()}
         self.network, self.attributor = network, attributor
         self.modalities, self.names = list(modalities), sorted(classes, key=classes.__getitem__)
         self.output_dir = Path(output_dir)
         self.num_randomized, self.seed, self.device = num_randomized, seed, torch.device(device)
         self._refuse_other_setup()
+        trained_on = recorded_images(self.provenance, weights_path)
+        for path, listing in listings.items():
+            require_same_images(trained_on, image_facts(listing, path), path, weights_path)
 
     def run(self) -> None:
         """Explain the cases that are not explained yet, then write `explanations.json`."""

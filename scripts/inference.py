@@ -203,14 +203,18 @@ def require_weights(weights_path: str | Path) -> None:
 
 
 def load_classifier(
-    network_def: nn.Module, weights_path: str, images: Mapping[str, Any], device: torch.device | str = "cpu"
+    network_def: nn.Module,
+    weights_path: str,
+    images: Mapping[str, Any] | None = None,
+    device: torch.device | str = "cpu",
 ) -> nn.Module:
     """Put trained weights into the classifier, ready to answer.
 
     Args:
         network_def: `FoldEnsemble` as it was trained; other weights are refused by it.
         weights_path: `model.pt`, a bare state dict.
-        images: what patches it is given, from `scripts.provenance.describe_images`; it must be trained on such.
+        images: what patches it is given, from `scripts.provenance.describe_images`; it must be trained on such. None
+            where the caller compares them, as it can with patches that lie in files and say of what they are made.
         device: where to compute.
 
     Returns:
@@ -222,8 +226,9 @@ def load_classifier(
             not tell the images.
     """
     require_weights(weights_path)
-    trained_on = recorded_images(read_provenance(weights_path), weights_path)
-    require_same_images(trained_on, images, "the patch to grade", weights_path)
+    if images is not None:
+        trained_on = recorded_images(read_provenance(weights_path), weights_path)
+        require_same_images(trained_on, images, "the patch to grade", weights_path)
     network_def.load_state_dict(torch.load(weights_path, map_location="cpu", weights_only=True))
     return network_def.to(device).eval()
 

@@ -98,8 +98,9 @@ def _has_copies(figures: Mapping[str, Any], thresholds: Thresholds) -> bool:
 
 
 def _has_gap(gap: Mapping[str, Any] | None, thresholds: Thresholds) -> bool:
-    found = gap is not None
-    return found and gap["p_value"] <= thresholds.gap_p_value and gap["relative"] >= thresholds.min_relative_gap
+    if gap is None:
+        return False
+    return gap["p_value"] <= thresholds.gap_p_value and gap["relative"] >= thresholds.min_relative_gap
 
 
 def _missing(figures: Mapping[str, Any], thresholds: Thresholds) -> list[str]:
@@ -118,10 +119,11 @@ def _missing(figures: Mapping[str, Any], thresholds: Thresholds) -> list[str]:
 def _about_copies(figures: Mapping[str, Any], thresholds: Thresholds) -> str:
     copies, total = figures["copies"], figures["num_synthetic"]
     share = wilson(copies, total)
+    low, high = (100 * limit for limit in (share.low, share.high) if limit is not None)
     said = (
         f"{copies} of {total} images {'is a copy' if copies == 1 else 'are copies'}: less than"
         f" {thresholds.copy_ratio:g} times as far from one training subject as from the next, flips and shifts"
-        f" undone (95 % of the share: {100 * share.low:.1f} to {100 * share.high:.1f} %)"
+        f" undone (95 % of the share: {low:.1f} to {high:.1f} %)"
     )
     return f"{said}; of {figures['num_held_out']} real held-out images {figures['held_out_copies']}."
 

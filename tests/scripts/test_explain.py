@@ -135,6 +135,17 @@ def test_predictions_of_something_else_are_refused(evaluated, tmp_path, change, 
     assert not (tmp_path / "out" / "explanations.json").exists()
 
 
+def test_patches_made_otherwise_than_those_behind_the_weights_are_refused(evaluated, tmp_path):
+    own, other = evaluated["explain_patches_paths"]
+    content = read_json(other)
+    images = [{**entry, "image": str(Path(other).parent / entry["image"])} for entry in content["training"]]
+    write_json(tmp_path / "patches.json", {**content, "training": images, "intensity_mode": "another"})
+    given = {**evaluated, "explain_patches_paths": [own, str(tmp_path / "patches.json")]}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        run_stage("explain", **SETTINGS, **given, output_dir=str(tmp_path / "out"))
+    assert "must have intensity_mode" in messages(caught.value)
+
+
 def test_of_several_patches_the_one_nearest_to_the_mean_answer_is_explained(evaluated, tmp_path):
     network = load_classifier(FoldEnsemble("resnet10", 2, in_channels=2), evaluated["weights_path"])
     content = read_json(evaluated["explain_patches_paths"][1])

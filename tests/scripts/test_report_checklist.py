@@ -43,7 +43,7 @@ def test_what_no_file_can_tell_is_for_the_author(study):
 def test_the_numbers_are_those_of_the_files(study):
     rows, _ = checklist(*study)
     assert rows[35]["evidence"].startswith("site_a: 40 in the cohort, 1 left out; site_b: 40")
-    assert "10 test, 1 folds, seed 0" in rows[19]["evidence"]
+    assert "10 test, 2 folds, seed 0" in rows[19]["evidence"]
     assert "torch 2.13.0" in rows[23]["evidence"]
     assert rows[25]["evidence"].startswith("8 generators and 8 classifiers trained")
     assert rows[31]["evidence"].startswith("LIME, Occlusion, GradCAM of single cases")
