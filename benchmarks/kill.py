@@ -29,35 +29,32 @@ PRELOAD = [
 ]
 
 
-def run_study(invocation: Invocation, kill_at_write: int | None, count_file: str) -> None:
+def run_study(invocation: Invocation, kill_at_write: int | None, num_writes: Any) -> None:
     """Run a study; with `kill_at_write`, send SIGKILL to this process around that write of a file.
 
     Args:
         invocation: config files and overrides of the study.
         kill_at_write: number of the write; odd ones die before the finished file gets its name, even ones after.
-        count_file: gets the number of writes, at the end of a whole run.
+        num_writes: shared integer, counts the writes.
     """
     from scripts.stages import run_invocation
 
-    counter = _count_writes(kill_at_write)
+    _count_writes(kill_at_write, num_writes)
     run_invocation(invocation)
-    Path(count_file).write_text(str(counter["writes"]))
 
 
-def _count_writes(kill_at_write: int | None) -> dict[str, int]:
-    counter = {"writes": 0}
-    rename = os.replace
+def _count_writes(kill_at_write: int | None, num_writes: Any) -> None:
+    rename, chosen = os.replace, kill_at_write or 0
 
     def counted(source: Any, target: Any) -> None:
-        counter["writes"] += 1
-        if counter["writes"] == kill_at_write and kill_at_write % 2:
+        num_writes.value += 1
+        if num_writes.value == chosen and chosen % 2:
             os.kill(os.getpid(), signal.SIGKILL)
         rename(source, target)
-        if counter["writes"] == kill_at_write:
+        if num_writes.value == chosen:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = counted  # type: ignore[assignment]
-    return counter
 
 
 def kill_and_resume(
@@ -65,7 +62,7 @@ def kill_and_resume(
 ) -> dict[str, Any]:
     """Run a study whole, and again with `num_kills` kills, each followed by the same command.
 
-    The study is spread over its writes: each run is killed after a drawn share of the writes that are left, so that
+    The kills are spread over the study: each run is killed after a drawn share of the writes that are left, so that
     kills fall on the data, the trainings, the checkpoints and the report alike. One in four is killed by the clock.
 
     Args:
@@ -83,11 +80,12 @@ def kill_and_resume(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
-    count_file = str(folder / "writes.txt")
+    num_writes = context.Value("i", 0, lock=False)
 
     def run(name: str, kill_at_write: int | None = None, timeout: float | None = None) -> int:
         invocation = Invocation(tuple(config_files), {**overrides, "study_dir": str(folder / name)})
-        process = context.Process(target=run_study, args=(invocation, kill_at_write, count_file))
+        num_writes.value = 0
+        process = context.Process(target=run_study, args=(invocation, kill_at_write, num_writes))
         process.start()
         process.join(timeout)
         if process.is_alive():
@@ -101,19 +99,22 @@ def kill_and_resume(
 
     started = time.monotonic()
     run("whole")
-    seconds, writes = time.monotonic() - started, int(Path(count_file).read_text())
+    writes = left = num_writes.value
+    seconds = time.monotonic() - started
     draw = random.Random(seed)
     kills = []
     for number in range(num_kills):
+        share = 2 * left / (num_kills - number + 1)  # the mean of the draws leaves as many for each later run
         if number % 4 == 3:
-            after = draw.uniform(0.2, max(0.4, 2 * seconds / num_kills))
+            after = draw.uniform(0.2, max(0.4, seconds * share / writes))
             killed = run("killed", timeout=after) != 0
             moment = f"after {after:.2f} s"
         else:
-            write = draw.randint(1, max(2, 2 * writes // num_kills))
+            write = draw.randint(1, max(2, round(share)))
             killed = run("killed", kill_at_write=write) != 0
             moment = f"{'before' if write % 2 else 'after'} the name of write {write}"
         kills.append(f"{moment}{'' if killed else ' (had ended)'}")
+        left -= num_writes.value
         if not killed:
             break
     run("killed")
