@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
 
 from scripts.files import read_json
+from scripts.identities import refuse_two_names
 from scripts.leakage import load_synthetic_set, seen_subjects
 from scripts.patch_tensors import batches, load_patch
 from scripts.provenance import IMAGE_FACTS, hash_subjects, image_facts, require_same_images, write_provenance
@@ -41,7 +42,8 @@ class ClassifierData:
     Raises:
         ValueError: if the synthetic sets are not of the setup's method, made otherwise than the patches or too small, a
             subject has no grade, or a class has no training image.
-        LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell.
+        LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell; if a patient or
+            an image is in two parts of the fold under two names.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class ClassifierData:
         synthetic_method: str | None = None,
     ) -> None:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
+        refuse_two_names(patches_path, splits_path, fold)
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
         only_select = selecting_subjects(splits_path, fold)
         self.synthetic_sets = [load_synthetic_set(path, held_out, use, only_select) for path in synthetic_paths]

@@ -19,6 +19,7 @@ from scripts.calibration import fit_temperature
 from scripts.datasets import LabeledImages, ordered_batches
 from scripts.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.files import atomic_path, read_json, write_csv, write_json
+from scripts.identities import refuse_shared_subjects, refuse_two_names
 from scripts.leakage import refuse_leakage, seen_subjects
 from scripts.measures import brier, expected_calibration_error, value_of
 from scripts.networks import FoldEnsemble, assemble
@@ -172,8 +173,10 @@ class Evaluation:
         """Check every test for leakage, predict, then write predictions, metrics and the ensemble.
 
         Raises:
-            LeakageError: if a network has seen a subject that it is to be tested on.
+            LeakageError: if a network has seen a subject that it is to be tested on, or a person is in two parts or in
+                two cohorts under two names.
         """
+        self._refuse_two_names()
         tests = [*self.fold_tests(), *self.locked_tests(), *self.external_tests()]
         if self.temperature_scaling:
             self.temperatures = {member.fold: self._temperature(index) for index, member in enumerate(self.members)}
@@ -308,6 +311,12 @@ class Evaluation:
         for member in members:
             seen = seen_subjects(member.provenance, member.path, with_selection)
             refuse_leakage(seen, [item["subject_id"] for item in items], member.path, use)
+
+    def _refuse_two_names(self) -> None:
+        for member in self.members:
+            refuse_two_names(self.patches_path, self.splits_path, member.fold)
+        for path in self.external_patches_paths:
+            refuse_shared_subjects(self.patches_path, path)
 
     def _write_ensemble(self) -> None:
         weights = self.network.state_dict()

@@ -85,12 +85,16 @@ def _write_data(
     write_json(root / cohort / "patches" / "patches.json", {**_listing(cohort, size), "training": entries})
     ids = [subject["subject_id"] for subject in subjects]
     cut = len(ids) // 4
-    half = (cut + len(ids)) // 2
-    parts = (ids[cut:half], ids[half:])
-    folds = [{"train": t[2:], "inner": t[:2], "validation": v} for v, t in (parts, parts[::-1])]
+    halves = _halves(ids[cut:])
+    folds = [{"train": b[2:], "inner": b[:2], "validation": a} for a, b in (halves, halves[::-1])]
     splits = {"cohort": cohort, "seed": 0, "num_folds": 2, "test": ids[:cut], "folds": folds}
     write_json(root / cohort / "splits" / "splits.json", splits)
     return [f"{cohort}/cohort", f"{cohort}/patches", f"{cohort}/splits"]
+
+
+def _halves(items: list[Any]) -> tuple[list[Any], list[Any]]:
+    middle = len(items) // 2
+    return items[:middle], items[middle:]
 
 
 def _write_synthesis(
@@ -184,10 +188,8 @@ def _write_evaluation(
 ) -> str:
     other = next(name for name in cohorts if name != cohort)
     cut = len(cohorts[cohort]) // 4
-    half = (cut + len(cohorts[cohort])) // 2
     groups = [
-        ("out_of_fold", cohort, cohorts[cohort][cut:half], 0, 1.0),
-        ("out_of_fold", cohort, cohorts[cohort][half:], 1, 1.0),
+        *(("out_of_fold", cohort, half, fold, 1.0) for fold, half in enumerate(_halves(cohorts[cohort][cut:]))),
         ("locked_test", cohort, cohorts[cohort][:cut], -1, 1.0),
         ("external", other, cohorts[other], -1, 0.6),
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,22 @@ def test_a_member_that_knows_a_tested_subject_stops_the_run(data: dict[str, Any]
     with pytest.raises(RuntimeError) as caught:
         evaluate({**data, "member_paths": [data["member_paths"][0], leak]}, tmp_path / "out")
     assert re.search(f"leak.*{known[part]}", messages(caught.value))
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
+@pytest.mark.parametrize("where", ["own", "external"])
+def test_an_image_under_two_ids_stops_the_run(data: dict[str, Any], tmp_path: Path, where: str) -> None:
+    folder = shutil.copytree(Path(data["patches_path"]).parent, tmp_path / "own")
+    other = shutil.copytree(Path(data["external_patches_paths"][0]).parent, tmp_path / "external")
+    first = read_json(data["splits_path"])["test"][0]
+    copy = folder / "phantom_A_1_005.nii.gz" if where == "own" else other / "phantom_B_1_001.nii.gz"
+    shutil.copyfile(folder / f"{first}.nii.gz", copy)
+    moved = {"patches_path": str(folder / "patches.json"), "external_patches_paths": [str(other / "patches.json")]}
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, **moved}, tmp_path / "out")
+    said = messages(caught.value)
+    assert first in said
+    assert copy.name.removesuffix(".nii.gz") in said
     assert not (tmp_path / "out" / "predictions.csv").exists()
 
 

@@ -20,6 +20,7 @@ from scripts.provenance import hash_subject, image_facts
 from scripts.resume import Resumption
 from tests.helpers import run_stage
 from tests.patches import write_tiny_patches
+from tests.ring_or_blob import messages
 
 TINY: dict[str, Any] = {
     "device": "cpu",
@@ -247,6 +248,24 @@ def test_a_generator_of_another_split_is_refused(tmp_path, generator):
     strangers = write_tiny_patches(tmp_path / "patches", classes=("LGG", "other"), subjects_per_class=7, seed=1)
     message = refusal_of(generate, tmp_path, "set", generator, fold=0, classes={"LGG": 0, "other": 1}, **strangers)
     assert "training part of fold 0" in message
+
+
+def test_a_classifier_that_tests_on_a_subject_behind_the_generator_stops(tmp_path, patches, generator):
+    folder = generate(tmp_path, "set", generator)
+    splits = read_json(patches["splits_path"])
+    moved = next(name for name in splits["folds"][0]["train"] if name.startswith("LGG"))
+    for fold in splits["folds"]:
+        fold.update({part: [name for name in names if name != moved] for part, names in fold.items()})
+    write_json(tmp_path / "splits.json", {**splits, "test": [*splits["test"], moved]})
+    settings = {"patches_path": patches["patches_path"], "splits_path": str(tmp_path / "splits.json")}
+    settings |= {"synthetic_paths": [str(folder / "synthetic.json")], "synthetic_ratio": 0, "num_threads": 1}
+    output_dir = tmp_path / "classifier"
+    with pytest.raises(RuntimeError) as caught:
+        run_stage(
+            "train_classifier", "setup_ddpm", classifier_backbone="resnet10", output_dir=str(output_dir), **settings
+        )
+    assert re.search(rf"must not know the subjects of .*test.*: {moved};", messages(caught.value))
+    assert not (output_dir / "model.pt").exists()
 
 
 def test_images_of_a_generator_selected_on_validation_are_kept_from_a_classifier_validated_there(tmp_path, patches):

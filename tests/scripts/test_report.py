@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from scripts.figures import mosaic, png_bytes
-from scripts.files import read_csv, read_json, write_csv
+from scripts.files import read_csv, read_json, write_csv, write_json
 from scripts.report_tables import compute_metrics, merge_predictions, summary_table
 from scripts.report_words import format_number
 from scripts.study_files import StudyFiles
 from tests.fake_study import COLUMNS, SETUPS, write_fake_study
 from tests.helpers import run_stage
+from tests.ring_or_blob import messages
 
 
 @pytest.fixture(scope="module")
@@ -173,6 +174,19 @@ def test_predictions_of_other_classes_are_refused(tmp_path):
 def test_a_study_without_evaluations_is_refused(tmp_path):
     with pytest.raises(ValueError, match="run configs/evaluate.yaml"):
         merge_predictions(StudyFiles(str(tmp_path)).named("predictions.csv"))
+
+
+def test_predictions_of_other_subjects_than_the_splits_are_refused(study, tmp_path):
+    folder, stages = study
+    shutil.copytree(folder / "site_a", tmp_path / "site_a")
+    path = tmp_path / "site_a" / "splits" / "splits.json"
+    splits = read_json(path)
+    write_json(path, {**splits, "test": splits["test"][1:]})
+    own = [name for name in stages if name.startswith("site_a")]
+    with pytest.raises(RuntimeError) as caught:
+        write((tmp_path, own))
+    assert f"must be of the test part of {path}, got {splits['test'][0]} in one of them" in messages(caught.value)
+    assert not (tmp_path / "report" / "report.html").exists()
 
 
 def test_a_report_without_synthetic_images_says_so(study, tmp_path):
