@@ -25,6 +25,7 @@ from scripts.report_sections import (
     published_section,
     result_sections,
 )
+from scripts.report_shortcuts import shortcuts_section
 from scripts.report_tables import METRIC_COLUMNS, compute_metrics, merge_predictions, summary_table
 from scripts.report_words import capitalize_first, format_interval, format_number, name_method, name_setup
 from scripts.study_files import SeedStudies, StudyFiles
@@ -80,6 +81,7 @@ def write_report(
         **result_sections(metrics, class_names(predictions), predictions, setups),
         "comparison": comparison_sections(numbers, metrics, predictions, setups),
         **cohort_sections(files),
+        "shortcuts": shortcuts_section(files),
         **image_sections(files, num_samples),
         **measure_section(files),
         **explanation_sections(files),
