@@ -3,19 +3,74 @@
 from __future__ import annotations
 
 import math
+import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-Builder = Callable[[int, int, int, int], nn.Module]
+
+class Builder(Protocol):
+    """Builds a backbone; refuses a stem or an image size that it cannot have."""
+
+    def __call__(
+        self, spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int, image_size: Sequence[int] | None
+    ) -> nn.Module:
+        """See `create_backbone`."""
+
+
+class VisionTransformer(nets.ViT):
+    """MONAI's vision transformer that returns its logits alone.
+
+    Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", table 1; Touvron et al. 2021 (DeiT), table 1, for
+    the tiny and the small width.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: modalities of the image.
+        num_classes: length of the logits, K.
+        image_size: cells of each axis, multiples of 16.
+        hidden_size: width of a token; the perceptron of a block is four times as wide.
+        num_heads: of attention.
+    """
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        in_channels: int,
+        num_classes: int,
+        image_size: Sequence[int],
+        hidden_size: int,
+        num_heads: int,
+    ) -> None:
+        super().__init__(
+            in_channels=in_channels,
+            img_size=tuple(image_size),
+            patch_size=(TOKEN_SIZE,) * spatial_dims,
+            hidden_size=hidden_size,
+            mlp_dim=4 * hidden_size,
+            num_layers=12,
+            num_heads=num_heads,
+            classification=True,
+            num_classes=num_classes,
+            spatial_dims=spatial_dims,
+            post_activation="none",  # MONAI's default, Tanh, bounds the logits
+            qkv_bias=True,
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return logits (B, K) of images (B, C, *image_size)."""
+        return super().forward(x)[0]
 
 
 def _resnet(make: Callable[..., nn.Module]) -> Builder:
-    def build(spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int) -> nn.Module:
+    def build(
+        spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int, image_size: Sequence[int] | None
+    ) -> nn.Module:
         return make(
             spatial_dims=spatial_dims,
             n_input_channels=in_channels,
@@ -27,24 +82,67 @@ def _resnet(make: Callable[..., nn.Module]) -> Builder:
     return build
 
 
-def _densenet(make: Callable[..., nn.Module]) -> Builder:
-    def build(spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int) -> nn.Module:
-        if stem_stride != 2:
-            raise ValueError(f"stem_stride must be 2 for a DenseNet, got {stem_stride!r}; only ResNets can change it")
-        return make(spatial_dims=spatial_dims, in_channels=in_channels, out_channels=num_classes)
+def _of_fixed_stem(make: Callable[..., nn.Module], family: str, classes_key: str, **settings: Any) -> Builder:
+    def build(
+        spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int, image_size: Sequence[int] | None
+    ) -> nn.Module:
+        _require_stem_of_two(stem_stride, family)
+        return make(spatial_dims=spatial_dims, in_channels=in_channels, **{classes_key: num_classes}, **settings)
 
     return build
 
 
-# Name -> function of (spatial_dims, in_channels, num_classes, stem_stride). A new backbone is a line here.
+def _vit(hidden_size: int, num_heads: int) -> Builder:
+    def build(
+        spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int, image_size: Sequence[int] | None
+    ) -> nn.Module:
+        _require_stem_of_two(stem_stride, "a ViT")
+        if image_size is None or len(image_size) != spatial_dims or any(size % TOKEN_SIZE for size in image_size):
+            raise ValueError(
+                f"patch_size must be {spatial_dims} multiples of {TOKEN_SIZE} for a ViT, got {image_size!r};"
+                " choose such patches or another classifier_backbone"
+            )
+        return VisionTransformer(spatial_dims, in_channels, num_classes, image_size, hidden_size, num_heads)
+
+    return build
+
+
+def _require_stem_of_two(stem_stride: int, family: str) -> None:
+    if stem_stride != 2:
+        raise ValueError(f"stem_stride must be 2 for {family}, got {stem_stride!r}; only ResNets can change it")
+
+
+TOKEN_SIZE = 16  # pixels a side of what a ViT sees as one word
+# Name -> function of (spatial_dims, in_channels, num_classes, stem_stride, image_size). A new backbone is a line here.
 BACKBONES: dict[str, Builder] = {
     **{f"resnet{depth}": _resnet(getattr(nets, f"resnet{depth}")) for depth in (10, 18, 34, 50, 101, 152)},
-    **{f"densenet{depth}": _densenet(getattr(nets, f"DenseNet{depth}")) for depth in (121, 169, 201)},
+    **{
+        f"densenet{depth}": _of_fixed_stem(getattr(nets, f"DenseNet{depth}"), "a DenseNet", "out_channels")
+        for depth in (121, 169, 201)
+    },
+    **{
+        f"efficientnet-{size}": _of_fixed_stem(
+            nets.EfficientNetBN, "an EfficientNet", "num_classes", model_name=f"efficientnet-{size}", pretrained=False
+        )
+        for size in ("b0", "b1", "b2", "b3", "b4")
+    },
+    **{
+        f"seresnet{depth}": _of_fixed_stem(getattr(nets, f"SEResNet{depth}"), "an SEResNet", "num_classes")
+        for depth in (50, 101, 152)
+    },
+    "vit_tiny": _vit(hidden_size=192, num_heads=3),
+    "vit_small": _vit(hidden_size=384, num_heads=6),
+    "vit_base": _vit(hidden_size=768, num_heads=12),
 }
 
 
 def create_backbone(
-    backbone: str, spatial_dims: int = 2, in_channels: int = 4, num_classes: int = 2, stem_stride: int = 2
+    backbone: str,
+    spatial_dims: int = 2,
+    in_channels: int = 4,
+    num_classes: int = 2,
+    stem_stride: int = 2,
+    image_size: Sequence[int] | None = None,
 ) -> nn.Module:
     """Build a MONAI classification network by name.
 
@@ -55,16 +153,17 @@ def create_backbone(
         num_classes: length of the logits, K.
         stem_stride: of the first convolution. 2 is torchvision's; 1, MONAI's own, is four times slower and sees finer
             detail, which pays below about 64 pixels.
+        image_size: cells of each axis; only a ViT, which learns a place for each token, must know it.
 
     Returns:
         Network from (B, C, *spatial) to logits (B, K).
 
     Raises:
-        ValueError: if the name is unknown.
+        ValueError: if the name is unknown, or the stem or the size is none that the backbone can have.
     """
     if backbone not in BACKBONES:
         raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
-    return BACKBONES[backbone](spatial_dims, in_channels, num_classes, stem_stride)
+    return BACKBONES[backbone](spatial_dims, in_channels, num_classes, stem_stride, image_size)
 
 
 class FoldEnsemble(nn.Module):
@@ -81,6 +180,7 @@ class FoldEnsemble(nn.Module):
         num_classes: length of the logits, K.
         stem_stride: stride of the first convolution; see `create_backbone`.
         pretrained_path: local torchvision-layout state dict to start every member from; None starts at random.
+        image_size: cells of each axis of the image; see `create_backbone`.
 
     Raises:
         ValueError: if the backbone is unknown, `num_members` is not positive or the pretrained weights do not fit.
@@ -95,12 +195,14 @@ class FoldEnsemble(nn.Module):
         num_classes: int = 2,
         stem_stride: int = 2,
         pretrained_path: str | None = None,
+        image_size: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
         if num_members < 1:
             raise ValueError(f"num_members must be at least 1, got {num_members!r}; give one a fold")
         self.members = nn.ModuleList(
-            create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride) for _ in range(num_members)
+            create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size)
+            for _ in range(num_members)
         )
         # A stride leaves no trace in names and shapes: without this, weights would load into another network unnoticed.
         self.register_buffer("stem_stride", torch.tensor(stem_stride))
@@ -189,20 +291,27 @@ def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Te
 
 
 def load_pretrained(network: nn.Module, path: str) -> None:
-    """Start a backbone from a torchvision-layout state dict, such as ImageNet weights brought as a local file.
+    """Start a ResNet from a torchvision-layout state dict, such as ImageNet weights brought as a local file.
 
     The first convolution is inflated from its RGB channels to those of the network, keeping its response to a grey
     image; the last layer (`fc`) is dropped, because its classes are others.
 
     Args:
-        network: MONAI ResNet in the torchvision layout.
+        network: 2D MONAI ResNet, whose layout is torchvision's.
         path: `.pt` or `.pth` file of tensors.
 
     Raises:
-        ValueError: if another key is missing, unexpected or misshaped.
+        FileNotFoundError: if there is no such file.
+        ValueError: if the network is no ResNet, the file is no state dict of tensors, or another key is missing,
+            unexpected or misshaped.
     """
+    if not isinstance(network, nets.ResNet):
+        raise ValueError(
+            f"classifier_pretrained_path must be null for a {type(network).__name__}, got {path}; only ResNets have the"
+            " layout of torchvision, whose file this must be"
+        )
     own = network.state_dict()
-    found = dict(torch.load(path, map_location="cpu", weights_only=True))
+    found = _load_tensors(path)
     found.update({key: own[key] for key in own if key.startswith("fc.")})
     if "conv1.weight" in found and "conv1.weight" in own:
         found["conv1.weight"] = inflate_channels(found["conv1.weight"], own["conv1.weight"].shape[1])
@@ -213,6 +322,24 @@ def load_pretrained(network: nn.Module, path: str) -> None:
             f" {'; '.join(faults[:3])}; choose the classifier_backbone that the file is of"
         )
     network.load_state_dict(found)
+
+
+def _load_tensors(path: str) -> dict[str, Tensor]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"{path} does not exist; save torchvision's state dict there, such as resnet152-394f9c45.pth, or set"
+            " classifier_pretrained_path to null"
+        )
+    try:
+        found = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise ValueError(f"{path} must be a file of tensors that torch.save wrote, got {error}") from error
+    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
+        raise ValueError(
+            f"{path} must be a bare state dict, name -> tensor, got a {type(found).__name__} of"
+            f" {', '.join(str(item) for item in list(found)[:3])}; save network.state_dict() alone"
+        )
+    return dict(found)
 
 
 def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:
@@ -258,6 +385,9 @@ def _likely_cause(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
     stem, own_stem = (_shape(_first(weights)) for weights in (found, expected))
     if _layer_names(expected) != _layer_names(found):
         return "weights of another backbone"
+    places, own_places = (_shape(_named(weights, "position_embeddings")) for weights in (found, expected))
+    if places is not None and own_places is not None and places[1:2] != own_places[1:2]:
+        return "weights of another patch_size, to which a ViT is bound"
     if members != own_members:
         return f"weights of num_members {members}, the network has {own_members}"
     if stem is not None and own_stem is not None and len(stem) != len(own_stem):
@@ -275,6 +405,10 @@ def _num_members(weights: Mapping[str, Any]) -> int:
 
 def _first(weights: Mapping[str, Any]) -> Any:
     return next((weights[key] for key in weights if key.startswith("members.")), None)
+
+
+def _named(weights: Mapping[str, Any], ending: str) -> Any:
+    return next((weights[key] for key in weights if key.endswith(ending)), None)
 
 
 def _layer_names(weights: Mapping[str, Any]) -> set[str]:

@@ -106,7 +106,9 @@ def test_one_missing_key_is_refused_by_name_even_when_not_strict() -> None:
 @pytest.mark.parametrize("name", sorted(BACKBONES))
 def test_every_backbone_can_be_built(name: str) -> None:
     with torch.device("meta"):
-        assert create_backbone(name, in_channels=1, num_classes=3) is not None
+        for size in ((32, 48), (32, 32, 48)):
+            network = create_backbone(name, len(size), in_channels=1, num_classes=3, image_size=size).eval()
+            assert network(torch.zeros(2, 1, *size)).shape == (2, 3)
 
 
 def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
@@ -118,6 +120,23 @@ def test_the_stem_stride_of_a_resnet_can_be_one_and_that_of_a_densenet_cannot() 
     assert tiny(stem_stride=1).members[0].conv1.stride == (1, 1)
     with pytest.raises(ValueError, match="stem_stride must be 2 for a DenseNet, got 1"):
         create_backbone("densenet121", stem_stride=1)
+    with pytest.raises(ValueError, match="stem_stride must be 2 for a ViT, got 1"):
+        create_backbone("vit_tiny", stem_stride=1, image_size=(32, 32))
+
+
+@pytest.mark.parametrize("size", [None, (40, 32), (32, 32, 32)])
+def test_a_vit_is_refused_for_images_that_are_no_multiples_of_its_tokens(size: tuple[int, ...] | None) -> None:
+    with pytest.raises(ValueError, match="patch_size must be 2 multiples of 16 for a ViT, got"):
+        create_backbone("vit_tiny", image_size=size)
+
+
+def test_the_logits_of_a_vit_are_not_bounded_and_its_weights_are_bound_to_the_patch_size() -> None:
+    torch.manual_seed(0)
+    network = FoldEnsemble("vit_tiny", image_size=(32, 48)).eval()
+    torch.nn.init.constant_(network.members[0].classification_head.bias, 7.0)
+    assert (network(torch.randn(2, 4, 32, 48)) > 5).all()
+    with pytest.raises(ValueError, match="another patch_size, to which a ViT is bound"):
+        FoldEnsemble("vit_tiny", image_size=(48, 48)).load_state_dict(network.state_dict())
 
 
 def test_resnet152_has_the_keys_and_shapes_of_torchvision() -> None:
@@ -149,6 +168,31 @@ def test_pretrained_weights_of_another_depth_are_refused_by_file(tmp_path: Path)
     torch.save(create_backbone("resnet18", in_channels=3).state_dict(), tmp_path / "resnet18.pth")
     with pytest.raises(ValueError, match=r"resnet18\.pth must be a torchvision state dict of this backbone"):
         load_pretrained(create_backbone("resnet10"), str(tmp_path / "resnet18.pth"))
+
+
+def test_only_a_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="classifier_pretrained_path must be null for a SEResNet50"):
+        load_pretrained(create_backbone("seresnet50"), str(tmp_path / "resnet50.pth"))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({"epoch": 3, "state_dict": {}}, "must be a bare state dict, name -> tensor, got a dict of epoch, state_dict"),
+        (Path("x"), "must be a file of tensors that torch.save wrote"),
+        (torch.zeros(3, 3), "must be a bare state dict, name -> tensor, got a Tensor of"),
+    ],
+    ids=["checkpoint", "pickle", "tensor"],
+)
+def test_a_file_that_is_no_state_dict_is_refused_with_the_way_out(tmp_path: Path, content: Any, message: str) -> None:
+    torch.save(content, tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=message):
+        load_pretrained(create_backbone("resnet10"), str(tmp_path / "weights.pth"))
+
+
+def test_a_missing_file_of_weights_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="nowhere.pth does not exist; save torchvision's state dict there"):
+        load_pretrained(create_backbone("resnet10"), str(tmp_path / "nowhere.pth"))
 
 
 def test_inflating_to_the_same_channels_changes_nothing() -> None:
