@@ -8,10 +8,15 @@ import torch
 from monai.losses import FocalLoss
 from torch import Tensor
 
-ALPHA_MODES = ("class", "constant")
+ALPHA_MODES = ("class", "constant", "inverse_frequency")
 
 
-def focal_alpha(num_classes: int, alpha: float | Sequence[float] = 0.25, alpha_mode: str = "class") -> list[float]:
+def focal_alpha(
+    num_classes: int,
+    alpha: float | Sequence[float] = 0.25,
+    alpha_mode: str = "class",
+    class_counts: Sequence[int] | None = None,
+) -> list[float]:
     """Weight of each class in the focal loss.
 
     Source: Lin et al. 2017, "Focal Loss for Dense Object Detection", section 3.1. The paper this project follows gives
@@ -21,16 +26,23 @@ def focal_alpha(num_classes: int, alpha: float | Sequence[float] = 0.25, alpha_m
         num_classes: K >= 2.
         alpha: factor in [0, 1], or one a class.
         alpha_mode: `class` gives 1 - alpha to class 0 and alpha to the others (LGG .75, HGG .25 by default);
-            `constant` gives alpha to all.
+            `constant` gives alpha to all; `inverse_frequency` gives class k of n_k among n images n / (K n_k) and does
+            not read alpha, so that all classes weigh alike and the mean image weighs 1.
+        class_counts: training images of each class, K numbers > 0; read for `inverse_frequency`.
 
     Returns:
         K factors.
 
     Raises:
-        ValueError: if `alpha` is outside [0, 1], of another length than K, or the mode is unknown.
+        ValueError: if `alpha` is outside [0, 1], of another length than K, the mode is unknown or lacks its counts.
     """
     if alpha_mode not in ALPHA_MODES:
         raise ValueError(f"alpha_mode must be one of {', '.join(ALPHA_MODES)}, got {alpha_mode!r}")
+    if alpha_mode == "inverse_frequency":
+        counts = list(class_counts or [])
+        if len(counts) != num_classes or min(counts) < 1:
+            raise ValueError(f"class_counts must be {num_classes} numbers above 0, got {class_counts!r}")
+        return [sum(counts) / (num_classes * count) for count in counts]
     factors = [float(factor) for factor in ([alpha] if isinstance(alpha, (int, float)) else alpha)]
     if not all(0 <= factor <= 1 for factor in factors) or len(factors) not in (1, num_classes):
         raise ValueError(f"alpha must be one number in [0, 1], or {num_classes}, one a class; got {alpha!r}")
@@ -50,6 +62,7 @@ class ClassFocalLoss(FocalLoss):
         gamma: focusing exponent, >= 0; 0 is weighted cross-entropy.
         alpha: see `focal_alpha`.
         alpha_mode: see `focal_alpha`.
+        class_counts: see `focal_alpha`.
     """
 
     def __init__(
@@ -58,8 +71,9 @@ class ClassFocalLoss(FocalLoss):
         gamma: float = 2.0,
         alpha: float | Sequence[float] = 0.25,
         alpha_mode: str = "class",
+        class_counts: Sequence[int] | None = None,
     ) -> None:
-        factors = focal_alpha(num_classes, alpha, alpha_mode)
+        factors = focal_alpha(num_classes, alpha, alpha_mode, class_counts)
         super().__init__(to_onehot_y=True, gamma=gamma, alpha=factors, reduction="none", use_softmax=True)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

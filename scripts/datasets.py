@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Compose
 from monai.utils import convert_to_tensor
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, WeightedRandomSampler
 
 from scripts.files import read_json
 from scripts.identities import refuse_two_names
@@ -21,6 +22,8 @@ from scripts.provenance import IMAGE_FACTS, hash_subjects, image_facts, require_
 from scripts.splits import load_part, load_splits, part_subjects
 
 Items = list[dict[str, Any]]
+SAMPLINGS = ("shuffled", "balanced")
+SYNTHETIC_LABELS = ("own", "shuffled")
 
 
 class ClassifierData:
@@ -38,10 +41,13 @@ class ClassifierData:
         synthetic_ratio: synthetic images a class, relative to its real ones; see `synthetic_limits`.
         synthetic_balance: let the smaller classes take more, up to class balance.
         synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
+        train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
+        synthetic_labels: `own`, or `shuffled`: a control whose classifiers must answer as by chance.
+        seed: of the shuffling.
 
     Raises:
         ValueError: if the synthetic sets are not of the setup's method, made otherwise than the patches or too small, a
-            subject has no grade, or a class has no training image.
+            subject has no grade, a class has no training image, or there is nothing to train on.
         LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell; if a patient or
             an image is in two parts of the fold under two names.
     """
@@ -56,8 +62,13 @@ class ClassifierData:
         synthetic_ratio: float = 1.0,
         synthetic_balance: bool = True,
         synthetic_method: str | None = None,
+        train_on_real: bool = True,
+        synthetic_labels: str = "own",
+        seed: int = 0,
     ) -> None:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
+        self.train_on_real = train_on_real
+        _check_synthesis(synthetic_method, train_on_real, synthetic_labels)
         refuse_two_names(patches_path, splits_path, fold)
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
         only_select = selecting_subjects(splits_path, fold)
@@ -70,18 +81,28 @@ class ClassifierData:
         self._refuse_missing_class()
         self.synthetic: Items = []
         if synthetic_paths:
-            limits = synthetic_limits(self.num_real, synthetic_ratio, synthetic_balance)
+            limits = synthetic_limits(self.num_real, synthetic_ratio, synthetic_balance, train_on_real)
             self.synthetic = choose_synthetic(self.synthetic_sets, self.classes, limits)
+        if synthetic_labels == "shuffled":
+            self.synthetic = shuffle_labels(self.synthetic, seed)
+        if not self.training:
+            raise ValueError(f"synthetic_ratio must be above 0 where train_on_real is false, got {synthetic_ratio!r}")
 
     @property
     def num_real(self) -> dict[str, int]:
-        """Real training images of each class."""
+        """Real images of each class in the training part, whether they train or only say how many synthetic ones do."""
         return _count(self.real, self.classes)
 
     @property
     def training(self) -> Items:
         """Every training image, the real ones first."""
-        return [*self.real, *self.synthetic]
+        return [*(self.real if self.train_on_real else []), *self.synthetic]
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training images of each class, in the order of the labels."""
+        counts = Counter(item["label"] for item in self.training)
+        return [counts[label] for label in sorted(self.classes.values())]
 
     def record(self, weights_path: str, setup: str) -> None:
         """Write `provenance.json` beside the weights: all subjects that they, or generators behind them, have seen.
@@ -95,7 +116,7 @@ class ClassifierData:
         write_provenance(
             weights_path,
             cohorts=[patches["name"], *(record["cohort"] for record in records)],
-            subjects=[item["subject_id"] for item in self.real],
+            subjects=[item["subject_id"] for item in self.real if self.train_on_real],
             hashed_subjects=set().union(*(seen_subjects(record, "synthetic set", False) for record in records)),
             selection_subjects=sorted(
                 {*hash_subjects(item["subject_id"] for item in self.selection)}.union(
@@ -107,7 +128,7 @@ class ClassifierData:
             synthetic=[record["weights_sha256"] for record in records],
             setup=setup,
             images=self.images,
-            num_real_images=self.num_real,
+            num_real_images=_count(self.real if self.train_on_real else [], self.classes),
             num_synthetic_images=_count(self.synthetic, self.classes),
         )
 
@@ -188,7 +209,9 @@ class LabeledImages(Dataset):
         return convert_to_tensor(transform({"image": image.clone()})["image"], track_meta=False).to(image)
 
 
-def training_batches(dataset: Dataset, batch_size: int, epoch_images: int) -> DataLoader:
+def training_batches(
+    dataset: LabeledImages, batch_size: int, epoch_images: int, sampling: str = "shuffled"
+) -> DataLoader:
     """Iterate over shuffled batches, all full and as many in every setup of a fold.
 
     An epoch is a number of optimizer steps, not a pass over the pool: with synthetic images the pool grows and the
@@ -198,13 +221,22 @@ def training_batches(dataset: Dataset, batch_size: int, epoch_images: int) -> Da
         dataset: takes a list of indices.
         batch_size: images a step, at least 2.
         epoch_images: images an epoch, rounded up to full batches: the number of *real* training images by default.
+        sampling: `shuffled` shows each image once before any again; `balanced` draws every class alike, with
+            replacement, so that the images of a small class come more often.
 
     Raises:
-        ValueError: if `batch_size` is 1, from which BatchNorm cannot learn.
+        ValueError: if `batch_size` is 1, from which BatchNorm cannot learn, or the sampling is unknown.
     """
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"classifier_sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
     if batch_size < 2:
         raise ValueError(f"classifier_batch_size must be at least 2 for BatchNorm, got {batch_size!r}")
-    return batches(dataset, batch_size, epoch_images)
+    if sampling == "shuffled":
+        return batches(dataset, batch_size, epoch_images)
+    weights = 1 / dataset.labels.bincount()[dataset.labels].double()
+    num_images = math.ceil(epoch_images / batch_size) * batch_size
+    sampler = WeightedRandomSampler(weights.tolist(), num_images)
+    return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=True), batch_size=None)
 
 
 def ordered_batches(dataset: Dataset, batch_size: int) -> DataLoader:
@@ -227,7 +259,7 @@ def selecting_subjects(splits_path: str, fold: int) -> set[str]:
 
 
 def synthetic_limits(
-    num_real: Mapping[str, int], ratio: float = 1.0, balance: bool = True
+    num_real: Mapping[str, int], ratio: float = 1.0, balance: bool = True, with_real: bool = True
 ) -> dict[str, tuple[int, int]]:
     """How many synthetic images of each class a training needs and may take.
 
@@ -235,18 +267,22 @@ def synthetic_limits(
         num_real: real training images of each class.
         ratio: wanted synthetic images a class, relative to its real ones, >= 0.
         balance: let smaller classes take more, until all are as large as the largest with its synthetic images.
+        with_real: the real images train, too, and count for the balance.
 
     Returns:
         Class -> (fewest, most).
 
     >>> synthetic_limits({"LGG": 76, "HGG": 259})
     {'LGG': (76, 442), 'HGG': (259, 259)}
+    >>> synthetic_limits({"LGG": 76, "HGG": 259}, with_real=False)
+    {'LGG': (76, 259), 'HGG': (259, 259)}
     """
     if ratio < 0:
         raise ValueError(f"synthetic_ratio must be at least 0, got {ratio!r}")
     wanted = {name: math.ceil(ratio * count) for name, count in num_real.items()}
-    largest = max(count + wanted[name] for name, count in num_real.items())
-    return {name: (wanted[name], largest - count if balance else wanted[name]) for name, count in num_real.items()}
+    held = {name: count if with_real else 0 for name, count in num_real.items()}
+    largest = max(held[name] + wanted[name] for name in held)
+    return {name: (wanted[name], largest - held[name] if balance else wanted[name]) for name in held}
 
 
 def choose_synthetic(
@@ -279,6 +315,24 @@ def choose_synthetic(
             )
         chosen += found[:most]
     return chosen
+
+
+def shuffle_labels(items: Items, seed: int) -> Items:
+    """Give the labels of images to other images, at random: as many of each class, and nothing to learn.
+
+    Args:
+        items: `label` of each.
+        seed: of the permutation.
+    """
+    order = np.random.default_rng(seed).permutation(len(items))
+    return [{**item, "label": items[other]["label"]} for item, other in zip(items, order, strict=True)]
+
+
+def _check_synthesis(method: str | None, train_on_real: bool, labels: str) -> None:
+    if labels not in SYNTHETIC_LABELS:
+        raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
+    if not train_on_real and method is None:
+        raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
 
 
 def _count(items: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, int]:

@@ -28,6 +28,20 @@ def test_a_wrong_alpha_is_refused(alpha: float | list[float], mode: str) -> None
         focal_alpha(3, alpha, mode)
 
 
+def test_inverse_frequency_lets_all_classes_weigh_alike_and_the_mean_image_one() -> None:
+    counts = [76, 259]
+    factors = focal_alpha(2, 0.25, "inverse_frequency", counts)
+    weights = [factor * count for factor, count in zip(factors, counts, strict=True)]
+    assert weights[0] == pytest.approx(weights[1])
+    assert sum(weights) == pytest.approx(sum(counts))
+
+
+@pytest.mark.parametrize("counts", [None, [3], [4, 0]])
+def test_inverse_frequency_without_the_images_of_each_class_is_refused(counts: list[int] | None) -> None:
+    with pytest.raises(ValueError, match="class_counts must be 2 numbers above 0"):
+        focal_alpha(2, alpha_mode="inverse_frequency", class_counts=counts)
+
+
 def test_without_focus_it_is_weighted_cross_entropy() -> None:
     logits, labels = torch.randn(6, 3), torch.tensor([0, 1, 2, 2, 1, 0])
     loss = ClassFocalLoss(num_classes=3, gamma=0.0, alpha=1.0, alpha_mode="constant")

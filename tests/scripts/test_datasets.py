@@ -215,6 +215,62 @@ def test_an_epoch_has_as_many_full_batches_with_a_larger_pool(paths: dict[str, A
     assert lengths == [[4, 4], [4, 4]]
 
 
+def test_balanced_sampling_draws_every_class_alike_in_full_batches(tmp_path: Path) -> None:
+    items = read_json(write_patches(tmp_path, counts=(3, 27)))["training"]
+    dataset = LabeledImages([{**item, "image": str(tmp_path / item["image"])} for item in items], 2)
+    torch.manual_seed(0)
+    batches = [batch["label"] for batch in training_batches(dataset, 8, 1000, "balanced")]
+    assert {len(batch) for batch in batches} == {8}
+    assert len(batches) == 125
+    # 1000 draws of a fair coin: three standard deviations are 47.
+    assert abs(int((torch.cat(batches) == 0).sum()) - 500) < 48
+    with pytest.raises(ValueError, match="classifier_sampling must be one of shuffled, balanced, got 'even'"):
+        training_batches(dataset, 8, 30, "even")
+
+
+def synthetic_only(paths: dict[str, Any], folder: Path, **values: Any) -> ClassifierData:
+    fold = read_json(paths["splits_path"])["folds"][0]
+    sets = [write_synthetic(folder / str(label), label, fold["train"]) for label in (0, 1)]
+    return data(paths, synthetic_paths=sets, synthetic_method="ddpm", train_on_real=False, **values)
+
+
+def test_synthetic_images_alone_train_and_real_ones_select(paths: dict[str, Any], tmp_path: Path) -> None:
+    found = synthetic_only(paths, tmp_path)
+    assert all("synthetic_" in item["image"] for item in found.training)
+    assert found.class_counts == [3, 3]
+    assert {item["subject_id"] for item in found.selection} == {*read_json(paths["splits_path"])["folds"][0]["inner"]}
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    found.record(str(tmp_path / "model.pt"), "synthetic_only")
+    record = read_provenance(tmp_path / "model.pt")
+    # The subjects behind the generators are behind the classifier, too.
+    assert record["subjects"] == hash_subjects(read_json(paths["splits_path"])["folds"][0]["train"])
+    assert record["num_real_images"] == {"LGG": 0, "HGG": 0}
+    assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
+
+
+def test_the_control_has_the_same_images_with_labels_of_others(paths: dict[str, Any], tmp_path: Path) -> None:
+    own = synthetic_only(paths, tmp_path).training
+    shuffled = synthetic_only(paths, tmp_path, synthetic_labels="shuffled", seed=1).training
+    assert [item["image"] for item in own] == [item["image"] for item in shuffled]
+    assert [item["label"] for item in own] != [item["label"] for item in shuffled]
+    assert sorted(item["label"] for item in own) == sorted(item["label"] for item in shuffled)
+    assert shuffled == synthetic_only(paths, tmp_path, synthetic_labels="shuffled", seed=1).training
+
+
+def test_synthetic_images_alone_are_as_many_of_each_class() -> None:
+    assert synthetic_limits({"LGG": 4, "HGG": 10}, 2.0, True, with_real=False) == {"LGG": (8, 20), "HGG": (20, 20)}
+    assert synthetic_limits({"LGG": 4, "HGG": 10}, 2.0, False, with_real=False) == {"LGG": (8, 8), "HGG": (20, 20)}
+
+
+def test_a_training_on_nothing_is_refused(paths: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="train_on_real must be true where synthetic_method is null"):
+        data(paths, train_on_real=False)
+    with pytest.raises(ValueError, match="synthetic_ratio must be above 0 where train_on_real is false"):
+        synthetic_only(paths, tmp_path, synthetic_ratio=0)
+    with pytest.raises(ValueError, match="synthetic_labels must be one of own, shuffled"):
+        data(paths, synthetic_labels="wrong")
+
+
 def test_no_batch_has_one_image_only(paths: dict[str, Any]) -> None:
     dataset = LabeledImages(data(paths).training[:5], 2)
     assert [len(batch["label"]) for batch in training_batches(dataset, 4, 5)] == [4, 4]
