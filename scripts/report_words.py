@@ -10,6 +10,12 @@ SETUP_NAMES = {
     "augmentation": "+ augmentation",
     "ddpm": "+ DDPM",
     "ddpm_mi": "+ DDPM with MI",
+    "synthetic_only": "DDPM images only",
+    "synthetic_shuffled": "DDPM images only, labels shuffled (control)",
+    "ratio_0_5": "+ DDPM with MI, 0.5 for each real image",
+    "ratio_1": "+ DDPM with MI, 1 for each real image",
+    "ratio_2": "+ DDPM with MI, 2 for each real image",
+    "ratio_5": "+ DDPM with MI, 5 for each real image",
 }
 METHOD_NAMES = {"real": "Real", "ddpm": "DDPM", "ddpm_mi": "DDPM + MI"}
 

@@ -28,12 +28,22 @@ STAGES = {
     "measure_images": ("measure_images",),
     **{
         f"train_classifier+{setup}": ("train_classifier", f"setup_{setup}")
-        for setup in ("real", "augmentation", "ddpm", "ddpm_mi")
+        for setup in (
+            "real",
+            "augmentation",
+            "ddpm",
+            "ddpm_mi",
+            "synthetic_only",
+            "synthetic_shuffled",
+            *(f"ratio_{ratio}" for ratio in ("0_5", "1", "2", "5")),
+        )
     },
     "evaluate": ("evaluate",),
     "explain": ("explain",),
     "report": ("report",),
     "study": ("study",),
+    "study+sweep_ratio": ("study", "sweep_ratio"),
+    "study+compare_synthetic_only": ("study", "compare_synthetic_only"),
     "inference": ("patches", "inference"),
 }
 RECIPES = ("quick", "small", "paper")
@@ -138,6 +148,24 @@ def test_no_program_hides_in_a_string(path):
         if expression:
             assert not re.search(r"\b(lambda|for|print|glob|import os|open)\b", expression[1]), line
             assert len(expression[1]) <= 90, line
+
+
+@pytest.mark.parametrize("overlay", ["sweep_ratio", "compare_synthetic_only"])
+def test_the_setups_of_an_overlay_of_the_study_are_files_of_one_method(overlay):
+    setups = merged(("study", overlay))["setups"]
+    for setup, method in setups.items():
+        assert merged(("train_classifier", f"setup_{setup}"))["synthetic_method"] == method
+
+
+def test_a_sweep_generates_as_many_images_as_its_largest_ratio_takes():
+    content = merged(("study", "sweep_ratio"))
+    ratios = {
+        merged(("train_classifier", f"setup_{setup}", "sweep_ratio"))["data"]["synthetic_ratio"]
+        for setup, method in content["setups"].items()
+        if method
+    }
+    assert ratios == {0.5, 1.0, 2.0, 5.0}
+    assert merged(("generate", "sweep_ratio"))["synthetic_ratio"] == max(ratios)
 
 
 @pytest.mark.parametrize("key", ["synthetic_ratio", "synthetic_balance"])

@@ -66,12 +66,22 @@ def test_a_training_learns_to_tell_a_ring_from_a_blob(tmp_path: Path) -> None:
     assert curve[-1]["selection_accuracy"] == 1
 
 
+OTHER_RECIPE = {
+    "classifier_ema_decay": 0.9,
+    "classifier_optimizer": "sgd",
+    "classifier_sampling": "balanced",
+    "classifier_warmup_epochs": 1,
+    "classifier_focal_alpha_mode": "inverse_frequency",
+}
+
+
+@pytest.mark.parametrize("recipe", [{}, OTHER_RECIPE], ids=["default", "other"])
 def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
-    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any]
 ) -> None:
     from scripts.curves import ClassifierCurves
 
-    settings = {"classifier_max_epochs": 4, "classifier_patience": 2}
+    settings = {"classifier_max_epochs": 4, "classifier_patience": 2, **recipe}
     whole = train(data, tmp_path / "whole", "setup_augmentation", **settings)
     write = ClassifierCurves._write
 
@@ -102,6 +112,30 @@ def test_synthetic_images_change_the_weights_and_are_on_record(data: dict[str, A
     assert record["synthetic"] == ["weights of 0", "weights of 1"]
 
 
+def test_synthetic_images_alone_and_their_control_train(data: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(data["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
+    for setup in ("synthetic_only", "synthetic_shuffled"):
+        train(data, tmp_path / setup, f"setup_{setup}", synthetic_paths=sets, classifier_max_epochs=1)
+        record = read_provenance(tmp_path / setup / "model.pt")
+        assert record["num_real_images"] == {"LGG": 0, "HGG": 0}
+        assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
+        assert len(record["subjects"]) == len(fold["train"])
+
+
+def test_a_ratio_of_a_sweep_takes_its_part_of_the_images(data: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(data["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(k), k, fold["train"], method="ddpm_mi") for k in (0, 1)]
+    settings = {"synthetic_paths": sets, "classifier_max_epochs": 1}
+    train(data, tmp_path / "out", "setup_ratio_0_5", "sweep_ratio", **settings)
+    assert read_provenance(tmp_path / "out" / "model.pt")["num_synthetic_images"] == {"LGG": 2, "HGG": 2}
+
+
+def test_a_vision_transformer_trains(data: dict[str, Any], tmp_path: Path) -> None:
+    weights = train(data, tmp_path, classifier_backbone="vit_tiny", classifier_max_epochs=1)
+    assert weights["members.0.patch_embedding.position_embeddings"].shape == (1, 4, 192)
+
+
 def test_a_synthetic_set_that_knows_a_validation_subject_stops_the_run(data: dict[str, Any], tmp_path: Path) -> None:
     fold = read_json(data["splits_path"])["folds"][0]
     leak = write_synthetic(tmp_path / "leak", 0, [*fold["train"], fold["validation"][0]])
@@ -128,7 +162,10 @@ def test_one_channel_and_three_classes_train_in_two_and_three_dimensions(
     assert weights["members.0.conv1.weight"].shape[1] == 1
 
 
-@pytest.mark.parametrize("name", ["real", "augmentation", "ddpm", "ddpm_mi"])
+SETUPS = sorted(path.stem.removeprefix("setup_") for path in (Path(__file__).parents[2] / "configs").glob("setup_*"))
+
+
+@pytest.mark.parametrize("name", SETUPS)
 def test_a_setup_is_a_file_of_its_own_name(name: str) -> None:
     text = (Path(__file__).parents[2] / "configs" / f"setup_{name}.yaml").read_text()
     assert f"\nsetup: {name}\n" in text
