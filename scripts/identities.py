@@ -125,7 +125,8 @@ def image_digest(path: str | Path) -> str:
 @functools.cache
 def _digest(path: str, size: int, modified: int) -> str:
     # As float32, to which every image is cast; 0 and -0 are one intensity.
-    array = np.ascontiguousarray(nib.load(path).dataobj, dtype=np.float32) + 0.0
+    image: Any = nib.load(path)
+    array = np.ascontiguousarray(image.dataobj, dtype=np.float32) + 0.0
     return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
 
 
