@@ -1,0 +1,252 @@
+"""What mutual information does to memorization: few training subjects, several seeds, every arm trained alike.
+
+python -m benchmarks.memorization --workers 2
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import math
+import multiprocessing
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.stats import t
+
+from scripts.configs import Invocation
+from scripts.files import read_json
+from scripts.progress import progress
+from scripts.stages import AlreadyFinished, run_invocation
+
+CLASSES = ("LGG", "HGG")
+REFERENCE = "ddpm"
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A way to train: overlays of train_generator, and the part that the best weights are chosen on.
+
+    Chosen on the training images themselves, the weights are those of the end, when memorization has set in.
+    """
+
+    overlays: tuple[str, ...] = ()
+    selection: str = "train"
+    method: str = "ddpm"
+
+
+ARMS = {
+    REFERENCE: Arm(),
+    "ddpm_mi": Arm(("mutual_information",), method="ddpm_mi"),
+    "ddpm_mi_bounded": Arm(("mutual_information", "mutual_information_bounded"), method="ddpm_mi"),
+    "ddpm_early": Arm(selection="inner"),
+}
+FIGURES = {
+    "copies": "copies, % of the images",
+    "gap": "nearness to training less held-out subjects",
+    "auth_pct": "AuthPct",
+    "max_pearson": "max-Pearson with training images",
+    "held_out_pearson": "the same of real held-out images",
+    "kd": "kernel distance (KD) in the classifier's features",
+    "precision": "precision",
+    "coverage": "coverage",
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Sizes of the experiment.
+
+    Args:
+        output_dir: gets a folder a seed.
+        num_subjects: simulated subjects of a seed; half are held out, seven of twenty train.
+        num_epochs: of 1600 images, for every generator.
+        num_images: synthetic images of each class.
+        recipe: config file that makes networks and patches small.
+    """
+
+    output_dir: str
+    num_subjects: int
+    num_epochs: int
+    num_images: int
+    recipe: str = "configs/quick.yaml"
+
+    def run(self, seed: int) -> dict[str, dict[str, float]]:
+        """Train and audit every arm of a seed; what is finished is not done again.
+
+        Returns:
+            Arm -> figure -> value, the mean of both classes.
+        """
+        data = self.prepare(seed)
+        return {name: self.run_arm(seed, name, data) for name in progress(list(ARMS), description=f"seed {seed}")}
+
+    def prepare(self, seed: int) -> dict[str, Any]:
+        """Make cohort, patches, splits and the classifier in whose features images are compared."""
+        folder = self.folder(seed)
+        cohort: dict[str, Any] = {"cohort_path": folder / "cohort" / "cohort.json"}
+        subjects: dict[str, Any] = {"phantom_num_subjects": self.num_subjects, "phantom_site": "A"}
+        self.stage("phantom", seed, output_dir=folder / "cohort", **subjects)
+        self.stage("patches", seed, output_dir=folder / "patches", **cohort)
+        splits: dict[str, Any] = {"test_fraction": 0.5, "num_folds": 5}
+        self.stage("splits", seed, output_dir=folder / "splits", **cohort, **splits)
+        data = {name: str(folder / name / f"{name}.json") for name in ("patches", "splits")}
+        paths = {f"{name}_path": path for name, path in data.items()}
+        self.stage(
+            "train_classifier",
+            seed,
+            ("setup_real",),
+            output_dir=folder / "classifier",
+            fold=0,
+            synthetic_paths=[],
+            **paths,
+        )
+        return paths
+
+    def run_arm(self, seed: int, name: str, data: Mapping[str, Any]) -> dict[str, float]:
+        """Train the generator of an arm, draw both classes, audit and measure them."""
+        folder, arm = self.folder(seed) / name, ARMS[name]
+        training: dict[str, Any] = {
+            "generator_max_epochs": self.num_epochs,
+            "generator_epoch_images": 1600,
+            "generator_class": None,
+        }
+        self.stage(
+            "train_generator",
+            seed,
+            arm.overlays,
+            output_dir=folder / "generator",
+            generator_selection=arm.selection,
+            generator_condition="label",
+            generator_learning_rate=0.003,
+            generator_ema_decay=0.995,
+            fold=0,
+            **training,
+            **data,
+        )
+        found = [self.draw(seed, folder, class_name, data) for class_name in CLASSES]
+        return {key: float(np.mean([figures[key] for figures in found])) for key in found[0]}
+
+    def draw(self, seed: int, folder: Path, class_name: str, data: Mapping[str, Any]) -> dict[str, float]:
+        """Draw a class and collect what audit and measures say, against the subjects that no generator saw."""
+        synthetic = folder / f"synthetic_{class_name}"
+        self.stage(
+            "generate",
+            seed,
+            output_dir=synthetic,
+            generator_path=folder / "generator" / "model.pt",
+            generator_class=class_name,
+            generator_condition="label",
+            num_images=self.num_images,
+            num_inference_steps=50,
+            fold=0,
+            **data,
+        )
+        listing: dict[str, Any] = {"synthetic_path": synthetic / "synthetic.json"}
+        audit, measures = folder / f"audit_{class_name}", folder / f"measures_{class_name}"
+        self.stage("audit", seed, output_dir=audit, held_out_part="test", **listing, **data)
+        real: dict[str, Any] = {"real_path": data["patches_path"], "splits_path": data["splits_path"]}
+        classifier = self.folder(seed) / "classifier" / "model.pt"
+        self.stage(
+            "measure_images",
+            seed,
+            output_dir=measures,
+            classifier_path=classifier,
+            measure_real_parts=["test"],
+            fold=0,
+            **listing,
+            **real,
+        )
+        return collect(read_json(audit / "audit.json"), read_json(measures / "measures.json"), class_name)
+
+    def folder(self, seed: int) -> Path:
+        """Folder of a seed."""
+        return Path(self.output_dir) / f"seed{seed}"
+
+    def stage(self, config: str, seed: int, overlays: Sequence[str] = (), **overrides: Any) -> None:
+        """Run one stage of the bundle, unless it is finished with these settings."""
+        names = ("common", config, *overlays)
+        files = (*(f"configs/{name}.yaml" for name in names), self.recipe)
+        given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
+        with contextlib.suppress(AlreadyFinished):
+            run_invocation(Invocation(files, {"seed": seed, "num_threads": 1, **given}))
+
+
+def collect(audit: Mapping[str, Any], measures: Mapping[str, Any], class_name: str) -> dict[str, float]:
+    """Pick the figures of one class.
+
+    Raises:
+        ValueError: if there are too few images for one of them.
+    """
+    audited = audit["classes"][class_name]
+    measured = {row["measure"]: row for row in measures["classes"][class_name]["measures"]}
+    for row in measured.values():
+        if row["value"] is None:
+            raise ValueError(f"--subjects and --images must be enough for every measure, got: {row['reason']}")
+    rows = {name: row["value"] for name, row in measured.items()}
+    pearson, aligned = (audited["measures"][name] for name in ("pearson", "aligned"))
+    return {
+        "copies": 100 * audited["copies"]["number"] / audited["num_synthetic"],
+        "gap": aligned["train_minus_held_out"]["mean"],
+        "auth_pct": aligned["auth_pct"],
+        "max_pearson": pearson["synthetic_to_training"]["mean"],
+        "held_out_pearson": pearson["held_out_to_training"]["mean"],
+        "kd": rows["KD"],
+        "precision": rows["precision"],
+        "coverage": rows["coverage"],
+    }
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and half width of its 95 % interval by Student's t; infinite for one value."""
+    count = len(values)
+    half = (
+        float(t.ppf((1 + CONFIDENCE) / 2, count - 1) * np.std(values, ddof=1) / math.sqrt(count))
+        if count > 1
+        else math.inf
+    )
+    return float(np.mean(values)), half
+
+
+def table(results: Mapping[int, Mapping[str, Mapping[str, float]]]) -> str:
+    """Write arms as columns and figures as rows: mean over seeds, and the paired difference to plain DDPM."""
+    lines = ["| mean over seeds | " + " | ".join(ARMS) + " |", "|---" * (len(ARMS) + 1) + "|"]
+    for key, words in FIGURES.items():
+        values = {arm: np.array([result[arm][key] for result in results.values()]) for arm in ARMS}
+        cells = [f"{values[REFERENCE].mean():.3f}"]
+        for arm in [name for name in ARMS if name != REFERENCE]:
+            mean, half = interval(values[arm] - values[REFERENCE])
+            cells.append(f"{values[arm].mean():.3f} ({mean:+.3f} ± {half:.3f})")
+        lines.append(f"| {words} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the experiment and print its table."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memorization", description=__doc__)
+    parser.add_argument("--output", default="runs/memorization", help="folder of the outputs; finished parts are kept")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--subjects", type=int, default=100, help="simulated subjects a seed; 36 of 100 train")
+    parser.add_argument("--epochs", type=int, default=24, help="of 1600 images")
+    parser.add_argument("--images", type=int, default=100, help="synthetic images of each class")
+    parser.add_argument("--recipe", default="configs/quick.yaml")
+    parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
+    given = parser.parse_args(arguments)
+    experiment = Experiment(given.output, given.subjects, given.epochs, given.images, given.recipe)
+    if given.workers == 1:
+        found = [experiment.run(seed) for seed in given.seeds]
+    else:
+        with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
+            found = list(pool.map(experiment.run, given.seeds))
+    results = dict(zip(given.seeds, found, strict=True))
+    print(json.dumps(results, indent=1))
+    print(table(results))
+
+
+if __name__ == "__main__":
+    main()
