@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
+
+from scripts.curves import GeneratorCurves
+
+logger = logging.getLogger(__name__)
 
 
 class StopWithoutImprovement(EarlyStopping):
@@ -28,3 +34,44 @@ class StopWithoutImprovement(EarlyStopping):
         """Register with the trainer that is to be stopped."""
         self.trainer = engine
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+
+class StopWhenMemorizing:
+    """Trainer handler: stop when the noise loss of subjects that a generator is not trained on has turned.
+
+    From there on it learns its training images by heart: on few of them the loss goes on falling, on everybody else's
+    it rises. It keeps no state but reads the training curves, in which a resumed training goes on; so it may be
+    attached after `Resumption`.
+
+    Args:
+        curves: curves of the training.
+        patience: epochs since the lowest validation loss after which the training ends, >= 1.
+
+    Raises:
+        ValueError: if `patience` is below 1.
+    """
+
+    def __init__(self, curves: GeneratorCurves, patience: int) -> None:
+        if patience < 1:
+            raise ValueError(f"generator_patience must be at least 1, got {patience!r}")
+        self.curves = curves
+        self.patience = patience
+
+    def attach(self, engine: Engine) -> None:
+        """Register with the trainer that is to be stopped, also where it takes up an interrupted training."""
+        engine.add_event_handler(Events.STARTED, self)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Look at the curves."""
+        losses = {row["epoch"]: row["val_noise_loss"] for row in self.curves.rows if row["val_noise_loss"] is not None}
+        if not losses:
+            return
+        best = min(losses, key=lambda epoch: losses[epoch])
+        if max(losses) - best >= self.patience:
+            logger.info(
+                "stopped: the noise loss of unseen subjects was lowest, %.4f, in epoch %d; these weights are kept",
+                losses[best],
+                best,
+            )
+            engine.terminate()

@@ -23,6 +23,7 @@ STAGES = {
         "mutual_information",
         "mutual_information_bounded",
     ),
+    "train_generator+stop_memorization": ("train_generator", "stop_memorization"),
     "generate": ("generate",),
     "audit": ("audit",),
     "measure_images": ("measure_images",),
