@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -125,17 +125,19 @@ def classifier_network(
     in_channels: int,
     num_classes: int,
     stem_stride: int,
+    image_size: Sequence[int] | None = None,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """Take the classifier that a fold trained on its real images: what its last layer reads are the features.
 
     Args:
         path: `model.pt` of one fold, with its `provenance.json` beside it.
-        backbone: as it was trained, and likewise the next four.
+        backbone: as it was trained, and likewise the next five.
         spatial_dims: 2 or 3.
         in_channels: modalities.
         num_classes: K.
         stem_stride: of the first convolution.
+        image_size: cells of each axis; only a ViT is bound to it.
         device: where the network runs.
 
     Raises:
@@ -148,7 +150,7 @@ def classifier_network(
             f"{path} must be trained on real images only, got setup {provenance.get('setup')!r} with images of"
             f" {len(provenance['synthetic'])} generators: it would find them real; give the classifier of setup real"
         )
-    ensemble = FoldEnsemble(backbone, 1, spatial_dims, in_channels, num_classes, stem_stride)
+    ensemble = FoldEnsemble(backbone, 1, spatial_dims, in_channels, num_classes, stem_stride, image_size=image_size)
     ensemble.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     ensemble.to(device).eval().requires_grad_(False)
     name = f"{backbone} trained on the fold's real images"
@@ -161,6 +163,20 @@ def classifier_network(
     )
 
 
+def classifier_features(path: str | None, **settings: Any) -> Callable[[Tensor], Tensor] | None:
+    """Take a fold's classifier as a function from images (N, C, *spatial) to features (N, D), float64.
+
+    Args:
+        path: as in `classifier_network`; None gives None, for no features at all.
+        settings: its other arguments.
+    """
+    if path is None:
+        return None
+    network = classifier_network(path, **settings)
+    device = settings.get("device", "cpu")
+    return lambda images: network.extract(images, device=device)[0].features
+
+
 @dataclass(frozen=True)
 class NetworkChoice:
     """Which feature networks a stage uses, and their settings; nothing is read before `load`.
@@ -168,10 +184,11 @@ class NetworkChoice:
     Args:
         inception_path: Inception-v3 weights; None takes them from torch's usual cache, or leaves the network out.
         classifier_path: `model.pt` of a fold's classifier of setup real; None leaves it out.
-        backbone: of the classifier, and likewise the next three.
+        backbone: of the classifier, and likewise the next four.
         spatial_dims: 2 or 3.
         num_classes: K.
         stem_stride: of the first convolution.
+        image_size: cells of each axis; only a ViT is bound to it.
         modalities: name of each channel.
         with_encoder: look at images through an encoder of the modalities to three colors, too.
         batch_size: images at once.
@@ -184,6 +201,7 @@ class NetworkChoice:
     spatial_dims: int
     num_classes: int
     stem_stride: int
+    image_size: Sequence[int]
     modalities: Sequence[str]
     with_encoder: bool = True
     batch_size: int = 32
@@ -221,6 +239,7 @@ class NetworkChoice:
                     len(self.modalities),
                     self.num_classes,
                     self.stem_stride,
+                    self.image_size,
                     self.device,
                 )
             )

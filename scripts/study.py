@@ -23,6 +23,11 @@ from scripts.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
 
+JUDGMENTS = {
+    "audit": "audit",
+    "measure_images": "measures",
+}  # config that judges a synthetic set -> start of its folder
+
 
 @dataclass(frozen=True)
 class PlannedStage:
@@ -132,18 +137,18 @@ class Study:
             for fold in range(self.num_folds)
         ]
         evaluations = [self._evaluation_stage(cohort, setup) for cohort in self.cohorts for setup in self.setups]
-        measures = [
-            self._measures_stage(cohort, fold, method, name)
+        judgments = [
+            stage
             for cohort in self.cohorts
             for fold in range(self.num_folds)
             for method in methods
             for name in self.classes
-            if "real" in self.setups  # images are compared in the features of its classifiers
+            for stage in self._judging_stages(cohort, fold, method, name)
         ]
         explanations = [
             self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
         ]
-        before = [*data, *synthesis, *classifiers, *measures, *evaluations, *explanations]
+        before = [*data, *synthesis, *classifiers, *judgments, *evaluations, *explanations]
         return [*before, self._report_stage(before)]
 
     def run(self) -> None:
@@ -224,9 +229,8 @@ class Study:
         trained: list[str | None] = [None] if self.condition else [*self.classes]
         generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
         sets = [
-            stage
+            self._set_stage(cohort, fold, method, name, generators[None if self.condition else name])
             for name in self.classes
-            for stage in self._set_stages(cohort, fold, method, name, generators[None if self.condition else name])
         ]
         return [*generators.values(), *sets]
 
@@ -236,30 +240,30 @@ class Study:
         needs = (f"{cohort}/patches", f"{cohort}/splits")
         return PlannedStage(name, "train_generator", self.methods[method], self._to(name, inputs), needs)
 
-    def _set_stages(
-        self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage
-    ) -> list[PlannedStage]:
+    def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
         inputs["generator_path"] = self._path(generator.name, "model.pt")
         name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
-        data = (f"{cohort}/patches", f"{cohort}/splits")
-        generate = PlannedStage(name, "generate", (), self._to(name, inputs), (generator.name, *data))
-        audited = {key: inputs[key] for key in ("patches_path", "splits_path")}
-        audited["synthetic_path"] = self._path(name, "synthetic.json")
-        name = f"{cohort}/fold{fold}/audit_{class_name}_{method}"
-        return [generate, PlannedStage(name, "audit", (), self._to(name, audited), (generate.name, *data))]
+        needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "generate", (), self._to(name, inputs), needs)
 
-    def _measures_stage(self, cohort: str, fold: int, method: str, class_name: str) -> PlannedStage:
-        synthetic, classifier = (
-            f"{cohort}/fold{fold}/{kind}" for kind in (f"synthetic_{class_name}_{method}", "classifier_real")
-        )
-        inputs = self._fold_inputs(cohort, fold)
-        inputs["real_path"] = inputs.pop("patches_path")
-        inputs["synthetic_path"] = self._path(synthetic, "synthetic.json")
-        inputs["classifier_path"] = self._path(classifier, "model.pt")
-        name = f"{cohort}/fold{fold}/measures_{class_name}_{method}"
-        needs = (synthetic, classifier, f"{cohort}/patches", f"{cohort}/splits")
-        return PlannedStage(name, "measure_images", (), self._to(name, inputs), needs)
+    def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
+        """Audit a synthetic set, and measure it in the features of the fold's classifier of real images, if any."""
+        folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
+        synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
+        needs: tuple[str, ...] = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
+        common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
+        audited = {**common, "patches_path": paths["patches_path"]}
+        measured = {**common, "real_path": paths["patches_path"], "fold": fold}
+        audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
+        if "real" not in self.setups:
+            return [PlannedStage(audit, "audit", (), self._to(audit, audited), needs)]
+        weights, needs = self._path(classifier, "model.pt"), (*needs, classifier)
+        audited["audit_features_path"] = measured["classifier_path"] = weights
+        return [
+            PlannedStage(audit, "audit", (), self._to(audit, audited), needs),
+            PlannedStage(measures, "measure_images", (), self._to(measures, measured), needs),
+        ]
 
     def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
         method = self.setups[setup]

@@ -111,7 +111,9 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
 
 def choice(**changes):
     settings = {"inception_path": None, "classifier_path": None, "backbone": "resnet10", "spatial_dims": 2}
-    return NetworkChoice(**{**settings, "num_classes": 2, "stem_stride": 2, "modalities": MODALITIES, **changes})
+    return NetworkChoice(
+        **{**settings, "num_classes": 2, "stem_stride": 2, "image_size": [8, 8], "modalities": MODALITIES, **changes}
+    )
 
 
 def test_without_weights_the_networks_are_left_out_with_the_way_to_get_them(tmp_path, monkeypatch):

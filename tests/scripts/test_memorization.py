@@ -9,12 +9,12 @@ from scripts.files import read_json, write_json
 from scripts.leakage import LeakageError
 from scripts.memorization import MemorizationAudit, audit_images, require_same_form
 from scripts.nearest_images import Alignment
-from scripts.networks import FoldEnsemble
 from scripts.provenance import hash_subject, hash_subjects
 from scripts.real_images import RealImages, seen_by_generator
 from scripts.suspicious_pairs import SuspiciousPair, caption, difference
 from tests.helpers import run_stage
 from tests.ring_or_blob import messages
+from tests.scripts.test_feature_networks import save_classifier
 
 
 def draw(count, shape, seed):
@@ -77,10 +77,9 @@ def test_sets_of_other_form_are_refused_by_name(study, changes):
 
 
 def test_the_features_of_a_classifier_of_the_fold_are_one_similarity_more(study, tmp_path):
-    network = FoldEnsemble("resnet10", 1, 2, 4, 2, 1)
-    torch.save(network.state_dict(), tmp_path / "model.pt")
-    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 1, "audit_num_permutations": 9}
-    run_stage("audit", **study, **names, audit_features_path=str(tmp_path / "model.pt"))
+    path, _ = save_classifier(tmp_path)
+    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2, "audit_num_permutations": 9}
+    run_stage("audit", **study, **names, audit_features_path=str(path))
     lgg = read_json(f"{study['output_dir']}/audit.json")["classes"]["LGG"]
     assert lgg["measures"]["features"]["synthetic_to_training"]["max"] <= 0
     assert "features" in lgg["images"][0]
