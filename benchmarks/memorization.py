@@ -24,7 +24,6 @@ from scripts.files import read_json
 from scripts.progress import progress
 from scripts.stages import AlreadyFinished, run_invocation
 
-CLASSES = ("LGG", "HGG")
 REFERENCE = "ddpm"
 CONFIDENCE = 0.95
 
@@ -67,7 +66,8 @@ class Experiment:
         output_dir: gets a folder a seed.
         num_subjects: simulated subjects of a seed; half are held out, seven of twenty train.
         num_epochs: of 1600 images, for every generator.
-        num_images: synthetic images of each class.
+        num_images: synthetic images.
+        class_name: the one that is drawn.
         recipe: config file that makes networks and patches small.
     """
 
@@ -75,13 +75,14 @@ class Experiment:
     num_subjects: int
     num_epochs: int
     num_images: int
+    class_name: str = "HGG"
     recipe: str = "configs/quick.yaml"
 
     def run(self, seed: int) -> dict[str, dict[str, float]]:
         """Train and audit every arm of a seed; what is finished is not done again.
 
         Returns:
-            Arm -> figure -> value, the mean of both classes.
+            Arm -> figure -> value.
         """
         data = self.prepare(seed)
         return {name: self.run_arm(seed, name, data) for name in progress(list(ARMS), description=f"seed {seed}")}
@@ -109,60 +110,39 @@ class Experiment:
         return paths
 
     def run_arm(self, seed: int, name: str, data: Mapping[str, Any]) -> dict[str, float]:
-        """Train the generator of an arm, draw both classes, audit and measure them."""
+        """Train the generator of an arm, draw with it, audit and measure the images."""
         folder, arm = self.folder(seed) / name, ARMS[name]
-        training: dict[str, Any] = {
-            "generator_max_epochs": self.num_epochs,
-            "generator_epoch_images": 1600,
-            "generator_class": None,
-        }
+        own: dict[str, Any] = {"generator_class": self.class_name, "fold": 0, **data}
         self.stage(
             "train_generator",
             seed,
             arm.overlays,
             output_dir=folder / "generator",
             generator_selection=arm.selection,
-            generator_condition="label",
+            generator_max_epochs=self.num_epochs,
+            generator_epoch_images=1600,
             generator_learning_rate=0.003,
             generator_ema_decay=0.995,
-            fold=0,
-            **training,
-            **data,
+            **own,
         )
-        found = [self.draw(seed, folder, class_name, data) for class_name in CLASSES]
-        return {key: float(np.mean([figures[key] for figures in found])) for key in found[0]}
-
-    def draw(self, seed: int, folder: Path, class_name: str, data: Mapping[str, Any]) -> dict[str, float]:
-        """Draw a class and collect what audit and measures say, against the subjects that no generator saw."""
-        synthetic = folder / f"synthetic_{class_name}"
+        synthetic, audit, measures = (folder / kind for kind in ("synthetic", "audit", "measures"))
         self.stage(
             "generate",
             seed,
             output_dir=synthetic,
             generator_path=folder / "generator" / "model.pt",
-            generator_class=class_name,
-            generator_condition="label",
             num_images=self.num_images,
             num_inference_steps=50,
-            fold=0,
-            **data,
+            **own,
         )
-        listing: dict[str, Any] = {"synthetic_path": synthetic / "synthetic.json"}
-        audit, measures = folder / f"audit_{class_name}", folder / f"measures_{class_name}"
-        self.stage("audit", seed, output_dir=audit, held_out_part="test", **listing, **data)
-        real: dict[str, Any] = {"real_path": data["patches_path"], "splits_path": data["splits_path"]}
+        # Judged against subjects that no arm saw, neither for training nor for selection.
+        listing: dict[str, Any] = {"synthetic_path": synthetic / "synthetic.json", "splits_path": data["splits_path"]}
+        self.stage("audit", seed, output_dir=audit, held_out_part="test", patches_path=data["patches_path"], **listing)
+        real: dict[str, Any] = {"real_path": data["patches_path"], "measure_real_parts": ["test"], "fold": 0}
         classifier = self.folder(seed) / "classifier" / "model.pt"
-        self.stage(
-            "measure_images",
-            seed,
-            output_dir=measures,
-            classifier_path=classifier,
-            measure_real_parts=["test"],
-            fold=0,
-            **listing,
-            **real,
-        )
-        return collect(read_json(audit / "audit.json"), read_json(measures / "measures.json"), class_name)
+        self.stage("measure_images", seed, output_dir=measures, classifier_path=classifier, **real, **listing)
+        found = [read_json(path) for path in (audit / "audit.json", measures / "measures.json")]
+        return collect(found[0], found[1], self.class_name)
 
     def folder(self, seed: int) -> Path:
         """Folder of a seed."""
@@ -231,13 +211,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memorization", description=__doc__)
     parser.add_argument("--output", default="runs/memorization", help="folder of the outputs; finished parts are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--subjects", type=int, default=100, help="simulated subjects a seed; 36 of 100 train")
-    parser.add_argument("--epochs", type=int, default=24, help="of 1600 images")
-    parser.add_argument("--images", type=int, default=100, help="synthetic images of each class")
+    parser.add_argument("--subjects", type=int, default=60, help="simulated subjects a seed; a fifth of them train")
+    parser.add_argument("--epochs", type=int, default=16, help="of 1600 images")
+    parser.add_argument("--images", type=int, default=100, help="synthetic images an arm")
     parser.add_argument("--recipe", default="configs/quick.yaml")
     parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
     given = parser.parse_args(arguments)
-    experiment = Experiment(given.output, given.subjects, given.epochs, given.images, given.recipe)
+    experiment = Experiment(given.output, given.subjects, given.epochs, given.images, recipe=given.recipe)
     if given.workers == 1:
         found = [experiment.run(seed) for seed in given.seeds]
     else:
