@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
 
+from bundle.looked_up import name_training
 from scripts.configs import reachable
 from scripts.files import atomic_path
 
@@ -35,6 +36,7 @@ LOOKED_UP = (
     "evaluator",
     "train",
     "validate",
+    "val_interval",
     "initialize",
     "run",
     "finalize",
@@ -51,8 +53,22 @@ def flatten(name: str, root: Path = ROOT) -> dict[str, Any]:
     Returns:
         One config that stands alone.
     """
-    files = [str(root / "configs" / f"{stem}.yaml") for stem in FLAT[name]]
-    return reachable(ConfigParser.load_config_files(files), LOOKED_UP)
+    return merge_flat(FLAT[name], root)
+
+
+def merge_flat(stems: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
+    """Merge YAML files into one config with its parts under the names that other programs look up.
+
+    Args:
+        stems: files in `configs`, without folder and ending, later ones win.
+        root: root of the bundle.
+
+    Returns:
+        One config that stands alone, without what nothing in it reads.
+    """
+    files = [str(root / "configs" / f"{stem}.yaml") for stem in stems]
+    config = reachable(ConfigParser.load_config_files(files), LOOKED_UP)
+    return name_training(config) if "validate" in config else config
 
 
 def write_flat(root: Path = ROOT) -> list[Path]:

@@ -1,0 +1,78 @@
+"""The names under which MONAI's workflows, the model zoo and MONAI Label look things up in a training config."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+NAMED_DATASET = "scripts.named_dataset.NamedDataset"
+
+
+def name_training(config: dict[str, Any]) -> dict[str, Any]:
+    """Write a training config so that its parts stand where others look for them; what it does is unchanged.
+
+    MONAI checks that handlers are written out in `train#handlers`, that arguments refer to `validate#inferer`,
+    `validate#key_metric` and `val_interval` by these ids, and the zoo wants `data` below every dataset. The YAML defines a
+    thing once, where it is read best; definition and reference change places here.
+
+    Args:
+        config: merged, unresolved config with `train` and `validate`.
+
+    Returns:
+        A changed copy.
+    """
+    named = copy.deepcopy(config)
+    _name_datasets(named)
+    _write_out_handlers(named)
+    _name_interval(named)
+    evaluator = named["validate"]["evaluator"]
+    for argument, name in (("inferer", "inferer"), ("key_val_metric", "key_metric")):
+        reference = f"@validate#{name}"
+        if argument in evaluator and evaluator[argument] != reference:
+            named["validate"][name] = evaluator[argument]
+            evaluator[argument] = reference
+    return named
+
+
+def _write_out_handlers(config: dict[str, Any]) -> None:
+    handlers = config["train"]["handlers"]
+    for index, handler in enumerate(handlers):
+        if isinstance(handler, str):
+            parent, name = _parent(config, handler)
+            handlers[index] = parent[name]
+            parent[name] = f"@train#handlers#{index}"
+
+
+def _parent(config: dict[str, Any], reference: str) -> tuple[dict[str, Any], str]:
+    *folders, name = reference.removeprefix("@").split("#")
+    parent = config
+    for folder in folders:
+        parent = parent[folder]
+    return parent, name
+
+
+def _name_interval(config: dict[str, Any]) -> None:
+    for handler in config["train"]["handlers"]:
+        if handler["_target_"] == "ValidationHandler":
+            config["val_interval"] = handler["interval"]
+            handler["interval"] = "@val_interval"
+
+
+def _name_datasets(config: dict[str, Any]) -> None:
+    for part in ("train", "validate"):
+        whole = f"@{part}#dataset"
+        definition = config[part].pop("dataset")
+        kept = config[part].get("dataloader", {}).get("dataset")
+        _replace(config, whole, f"{whole}#data")
+        if kept == whole:
+            config[part]["dataloader"]["dataset"] = whole
+        config[part]["dataset"] = {"_target_": NAMED_DATASET, "data": definition}
+
+
+def _replace(value: Any, old: str, new: str) -> Any:
+    # In place, whole strings only: expressions that read an attribute of a dataset would be another case.
+    if isinstance(value, dict):
+        value.update({key: _replace(item, old, new) for key, item in value.items()})
+    elif isinstance(value, list):
+        value[:] = [_replace(item, old, new) for item in value]
+    return new if value == old else value
