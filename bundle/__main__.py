@@ -1,31 +1,94 @@
-"""Commands that make this folder a bundle others use: `python -m bundle flatten`."""
+"""Commands that make this folder a bundle others use: flatten, pack, verify, export."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-
-from bundle.flatten import stale, write_flat
+from collections.abc import Callable, Sequence
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status."""
+    """Run a command and return its exit status: 1 where a check fails, 2 where a request cannot be met."""
+    options = _parser().parse_args(arguments)
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except (ValueError, FileNotFoundError, ImportError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bundle", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("flatten", help="write configs/train.json and configs/inference.json from the YAML")
-    command.add_argument("--check", action="store_true", help="write nothing; exit 1 if one of them is stale")
-    options = parser.parse_args(arguments)
-    return _flatten(options.check)
+
+    flatten = commands.add_parser("flatten", help="write configs/train.json and configs/inference.json from the YAML")
+    flatten.add_argument("--check", action="store_true", help="write nothing; exit 1 if one of them is stale")
+    flatten.set_defaults(run=_flatten)
+
+    pack = commands.add_parser("pack", help="write a package in the format of the MONAI model zoo")
+    pack.add_argument("--study", required=True, help="folder of a finished study, such as runs/demo")
+    pack.add_argument("--setup", required=True, help="setup of the classifiers, such as real or ddpm_mi")
+    pack.add_argument("--cohort", help="cohort trained on, where the study has several")
+    pack.add_argument("--method", help="method of the generators; by default that of the setup or the only one")
+    pack.add_argument("--fold", type=int, default=0, help="fold of the generators (default: 0)")
+    pack.add_argument("--output", default="dist", help="folder that gets the package (default: dist)")
+    pack.add_argument("--url-base", help="address of the folder from which the weights will be had")
+    pack.add_argument("--data-license", help="text with the terms of the data; needed for weights of patients")
+    _add_allow_placeholder(pack)
+    pack.set_defaults(run=_pack)
+
+    verify = commands.add_parser("verify", help="try every rule of the model zoo on a package, offline")
+    verify.add_argument("folder", help="root of the package")
+    _add_allow_placeholder(verify)
+    verify.set_defaults(run=_verify)
+
+    export = commands.add_parser("export", help="write the networks of a package as TorchScript or ONNX")
+    export.add_argument("folder", help="root of the package")
+    export.add_argument("--format", required=True, choices=("torchscript", "onnx"), help="format of the files")
+    export.set_defaults(run=_export)
+    return parser
 
 
-def _flatten(check: bool) -> int:
-    if check:
+def _add_allow_placeholder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--allow-placeholder", action="store_true", help="accept that large_files.yml has no real address"
+    )
+
+
+# Imported where they are used: MONAI takes seconds, and --help should not.
+def _flatten(options: argparse.Namespace) -> int:
+    from bundle.flatten import stale, write_flat
+
+    if options.check:
         names = stale()
         print(f"stale: {', '.join(names)}; run python -m bundle flatten" if names else "flat configs are up to date")
         return 1 if names else 0
     for path in write_flat():
         print(path)
+    return 0
+
+
+def _pack(options: argparse.Namespace) -> int:
+    from bundle.pack import pack
+    from bundle.trained import Trained
+
+    trained = Trained.find(options.study, options.setup, options.cohort, options.method, options.fold)
+    print(pack(trained, options.output, options.url_base, options.allow_placeholder, options.data_license))
+    return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from bundle.verify import report
+
+    return 0 if report(options.folder, options.allow_placeholder) else 1
+
+
+def _export(options: argparse.Namespace) -> int:
+    from bundle.exports import export
+
+    for path, difference in export(options.folder, options.format).items():
+        print(f"{path}   largest difference {difference:.1e}")
     return 0
 
 

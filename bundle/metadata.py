@@ -1,0 +1,115 @@
+"""`metadata.json` of a package: the repository's, completed from the weights and their evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from bundle.pins import ROOT, metadata_versions
+from bundle.trained import Trained
+from scripts.files import read_json
+
+MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")
+SIMULATED = "simulated patients"
+
+
+def packed_metadata(trained: Trained, configs: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Complete the metadata of the repository.
+
+    Args:
+        trained: weights to pack.
+        configs: what `bundle.packed_configs` makes of them.
+
+    Returns:
+        Content of `configs/metadata.json`.
+    """
+    metadata = {**read_json(ROOT / "configs" / "metadata.json"), **metadata_versions()}
+    inference, generate = configs["inference.json"], configs["generate.json"]
+    metadata["network_data_format"] = classifier_format(metadata["network_data_format"], inference)
+    metadata["generator_data_format"] = generator_format(metadata["generator_data_format"], generate)
+    metadata["eval_metrics"] = evaluation_figures(trained.metrics, bool(trained.provenance["simulated"]))
+    metadata["data_source"] = describe_data(trained.provenance)
+    metadata["description"] = describe_networks(trained, inference)
+    return metadata
+
+
+def classifier_format(template: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the classifier's image and logits with the sizes of a config.
+
+    Args:
+        template: `network_data_format` of the repository, for what does not depend on sizes.
+        config: inference config with `patch_size`, `modalities` and `classes`.
+    """
+    names = sorted(config["classes"], key=config["classes"].__getitem__)
+    image = {**template["inputs"]["image"], **_image(config)}
+    pred = {**template["outputs"]["pred"], **_channels(names), "spatial_shape": [1, len(names)]}
+    return {"inputs": {"image": image}, "outputs": {"pred": pred}}
+
+
+def generator_format(template: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the diffusion network's images, timesteps and, where it is told one, class.
+
+    Args:
+        template: `generator_data_format` of the repository.
+        config: config of sampling with `patch_size`, `modalities`, `classes` and `num_train_timesteps`.
+    """
+    inputs = template["inputs"]
+    described = {
+        "x": {**inputs["x"], **_image(config)},
+        "timesteps": {**inputs["timesteps"], "value_range": [0, config["num_train_timesteps"] - 1]},
+    }
+    if config.get("generator_condition"):
+        names = sorted(config["classes"], key=config["classes"].__getitem__)
+        label = {"type": "label", "format": "classes", "value_range": [0, len(names) - 1]}
+        described["context"] = {**inputs["timesteps"], **label, "channel_def": {"0": "label"}}
+    return {"inputs": described, "outputs": {"pred": {**template["outputs"]["pred"], **_image(config)}}}
+
+
+def evaluation_figures(metrics: Mapping[str, Any], simulated: bool) -> dict[str, Any]:
+    """Turn the figures of an evaluation into `eval_metrics`, each with its interval.
+
+    Args:
+        metrics: `metrics.json` of an evaluation.
+        simulated: whether the weights were trained on simulated patients, which every heading then says.
+
+    Returns:
+        Heading such as "external, phantom_A to phantom_B, n = 80, simulated patients" -> measure -> value and limits.
+    """
+    return {_heading(metrics, row, simulated): _figures(row) for row in metrics["roles"]}
+
+
+def describe_data(provenance: Mapping[str, Any]) -> str:
+    """Say in one sentence what the weights were trained on."""
+    who = SIMULATED if provenance["simulated"] else "patients"
+    cohorts = ", ".join(provenance["cohorts"])
+    return f"Trained on {len(provenance['subjects'])} {who} of {cohorts}; the data are not part of the bundle."
+
+
+def describe_networks(trained: Trained, config: Mapping[str, Any]) -> str:
+    """Say in two sentences which networks are packed, and whether their weights are simulated."""
+    simulated = " The weights are simulated and no evidence about patients." if trained.provenance["simulated"] else ""
+    return (
+        f"An ensemble of {trained.num_members} x {config['classifier_backbone']}, trained with the setup"
+        f" {trained.setup!r}, grades gliomas ({' or '.join(config['classes'])}) on a {config['spatial_dims']}D patch of"
+        f" {', '.join(config['modalities'])} around the tumor. Diffusion models ({trained.method}) draw such patches to"
+        f" train it with.{simulated}"
+    )
+
+
+def _heading(metrics: Mapping[str, Any], row: Mapping[str, Any], simulated: bool) -> str:
+    said = [f"{row['role']}, {metrics['direction']} to {row['cohort']}, n = {row['n']}"]
+    return ", ".join([*said, SIMULATED] if simulated or metrics["simulated"] else said)
+
+
+def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
+    sensitivities = {f"sensitivity_{name}": estimate for name, estimate in row.get("sensitivity", {}).items()}
+    found = {**{name: row[name] for name in MEASURES if name in row}, **sensitivities}
+    return {name: dict(estimate) for name, estimate in found.items()}
+
+
+def _image(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {**_channels(config["modalities"]), "spatial_shape": list(config["patch_size"])}
+
+
+def _channels(names: Sequence[str]) -> dict[str, Any]:
+    return {"num_channels": len(names), "channel_def": {str(index): name for index, name in enumerate(names)}}

@@ -1,0 +1,66 @@
+"""The model card of a package, in the sections of the model zoo, filled from the study."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from bundle.trained import Trained
+
+SECTIONS = (
+    "# Model Overview",
+    "## Data",
+    "## Training configuration",
+    "### Input",
+    "### Output",
+    "## Performance",
+    "## MONAI Bundle Commands",
+    "# References",
+    "# License",
+)
+
+
+def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metadata: Mapping[str, Any]) -> str:
+    """Fill the template `model_card.md.j2`; an item that it needs and does not get is an error.
+
+    Args:
+        trained: weights that are packed.
+        configs: configs of the package.
+        metadata: its completed metadata.
+    """
+    inference, generator = configs["inference.json"], configs["train_generator.json"]
+    loss = str(generator["train"]["loss_function"]["_target_"]).rsplit(".", 1)[-1]
+    names = ("modalities", "region_chain", "intensity_mode", "patch_size", "patch_spacing_mm")
+    return _template().render(
+        name=metadata["name"],
+        data_source=metadata["data_source"],
+        eval_metrics=metadata["eval_metrics"],
+        references=metadata["references"],
+        simulated=trained.provenance["simulated"],
+        cohorts=trained.provenance["cohorts"],
+        num_members=trained.num_members,
+        setup=trained.setup,
+        method=trained.method,
+        backbone=inference["classifier_backbone"],
+        classes=sorted(inference["classes"], key=inference["classes"].__getitem__),
+        train=configs["train.json"],
+        generator=generator,
+        generator_loss=loss,
+        **{name: inference[name] for name in names},
+    )
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # Markdown, not HTML
+    )
+    environment.filters["figure"] = lambda value: "not defined" if value is None else f"{value:.3f}"
+    return environment.get_template("model_card.md.j2")

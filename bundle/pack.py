@@ -1,0 +1,118 @@
+"""The package: a folder in the format of the MONAI model zoo, made from this repository and the weights of a study."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bundle.large_files import check_url_base, write_large_files
+from bundle.metadata import packed_metadata
+from bundle.model_card import model_card
+from bundle.packed_configs import packed_configs
+from bundle.pins import ROOT
+from bundle.trained import Trained
+from scripts.files import read_json, write_json, write_text
+from scripts.provenance import FILE_NAME, read_provenance
+
+NAME = "brats_mri_grade_classification"
+TESTS = ROOT / "bundle" / "zoo_tests"
+SIMULATED_DATA = (
+    "The weights were trained on simulated patients only, made by the phantom of this bundle (configs/phantom.yaml).\n"
+    "No patient's data stand behind them. They are under the license of the code, Apache License 2.0.\n"
+)
+
+
+def pack(
+    trained: Trained,
+    output_dir: str,
+    url_base: str | None = None,
+    allow_placeholder: bool = False,
+    data_license: str | None = None,
+) -> Path:
+    """Write the package, whole or not at all.
+
+    Args:
+        trained: weights to pack.
+        output_dir: folder that gets the package's folder `NAME`; an earlier package there is replaced.
+        url_base: address of the folder from which the weights will be had, for `large_files.yml`.
+        allow_placeholder: write an address that cannot exist where `url_base` is None.
+        data_license: text file with the terms of the data; needed unless the patients are simulated.
+
+    Returns:
+        Root of the package.
+
+    Raises:
+        FileNotFoundError: if a part is missing.
+        ValueError: if the folder holds something else, or the address or the terms of the data are missing.
+    """
+    address = check_url_base(url_base, allow_placeholder)
+    terms = _data_terms(trained.provenance, data_license)
+    final = Path(output_dir) / NAME
+    refuse_foreign_folder(final)
+    partial = final.with_name(f".partial-{os.getpid()}-{NAME}")
+    try:
+        _fill(partial, trained, terms)
+        write_large_files(partial, address)
+        _replace(partial, final)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return final
+
+
+def refuse_foreign_folder(folder: Path) -> None:
+    """Refuse to replace a folder that is no package of ours.
+
+    Raises:
+        ValueError: naming the folder.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    metadata = folder / "configs" / "metadata.json"
+    if not metadata.is_file() or read_json(metadata).get("name") != NAME or (folder / ".git").exists():
+        raise ValueError(f"{folder} must be new or a package of {NAME}, got another folder; choose another --output")
+
+
+def _fill(root: Path, trained: Trained, terms: str) -> None:
+    configs = packed_configs(trained)
+    metadata = packed_metadata(trained, configs)
+    for name, content in {**configs, "metadata.json": metadata}.items():
+        write_json(root / "configs" / name, content)
+    shutil.copy(ROOT / "configs" / "logging.conf", root / "configs" / "logging.conf")
+    _copy_weights(trained, root / "models")
+    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    shutil.copytree(TESTS, root / "tests", ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    write_text(root / "docs" / "README.md", model_card(trained, configs, metadata))
+    write_text(root / "docs" / "data_license.txt", terms)
+    shutil.copy(ROOT / "LICENSE", root / "LICENSE")
+
+
+def _copy_weights(trained: Trained, models: Path) -> None:
+    folders = {models: trained.evaluation_dir}
+    folders.update({models / "generator" / name: folder for name, folder in trained.generators.items()})
+    for target, source in folders.items():
+        read_provenance(source / "model.pt")  # raises where the record is of other weights
+        target.mkdir(parents=True, exist_ok=True)
+        for name in ("model.pt", FILE_NAME):
+            shutil.copyfile(source / name, target / name)
+
+
+def _data_terms(provenance: Mapping[str, Any], data_license: str | None) -> str:
+    if data_license is not None:
+        return Path(data_license).read_text(encoding="utf-8")
+    if not provenance["simulated"]:
+        raise ValueError(
+            f"data_license must be a text with the terms of {', '.join(provenance['cohorts'])}, got none, and the"
+            " weights were trained on patients; give --data-license FILE"
+        )
+    return SIMULATED_DATA
+
+
+def _replace(partial: Path, final: Path) -> None:
+    old = final.with_name(f".partial-{os.getpid()}-old-{NAME}")
+    if final.exists():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)

@@ -1,0 +1,89 @@
+"""The flat configs of a package: those of the repository, with the numbers that the weights were made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from bundle.flatten import LOOKED_UP, ROOT, merge_flat
+from bundle.looked_up import name_training
+from bundle.trained import ALL_CLASSES, Trained, run_config
+from scripts.configs import reachable
+from scripts.stages import PLACE
+
+# About the machine or the one run, not about the weights.
+NOT_TAKEN_OVER = ("num_threads", "fold", "seed")
+
+
+def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
+    """Make the configs of both networks, for training and for use.
+
+    Args:
+        trained: weights to pack.
+
+    Returns:
+        File name in `configs` -> config that stands alone.
+    """
+    return {
+        "inference.json": _inference(trained),
+        "train.json": _training(("common", "train_classifier"), run_config(trained.classifier_dir)),
+        "generate.json": _generate(trained),
+        "train_generator.json": _training(("common", "train_generator"), run_config(trained.generator_dir)),
+    }
+
+
+def _inference(trained: Trained) -> dict[str, Any]:
+    config = merge_flat(("common", "patches", "inference"))
+    made = {**run_config(trained.patches_dir), **_network_values(run_config(trained.evaluation_dir))}
+    config["num_members"] = trained.num_members
+    return reachable(with_values(config, made), LOOKED_UP)
+
+
+def _network_values(config: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("spatial_dims", "modalities", "classes")
+    return {key: value for key, value in config.items() if key.startswith("classifier_") or key in names}
+
+
+def _generate(trained: Trained) -> dict[str, Any]:
+    made = {**run_config(trained.generator_dir), **run_config(trained.synthetic_dir)}
+    config = with_values(merge_flat(("common", "generate")), made)
+    first = next(iter(trained.generators))
+    name = f'"{ALL_CLASSES}"' if first == ALL_CLASSES else "@generator_class"
+    config["generator_path"] = f'$@bundle_root + "/models/generator/" + {name} + "/model.pt"'
+    return config
+
+
+def _training(stems: tuple[str, ...], run: Mapping[str, Any]) -> dict[str, Any]:
+    # The run's own merged config, overlays and recipe included; only where things lie is taken from the repository.
+    written = ConfigParser.load_config_files([str(ROOT / "configs" / f"{stem}.yaml") for stem in stems])
+    own = {key: value for key, value in run.items() if key != "_meta_"}
+    kept = {key: value for key, value in written.items() if PLACE.search(key) or key in NOT_TAKEN_OVER}
+    return name_training(reachable({**own, **kept}, LOOKED_UP))
+
+
+def with_values(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
+    """Take over the plain values of a run into a config: numbers, names and lists of them, under the same key.
+
+    Args:
+        config: flat config.
+        run: merged config of the stage that made the weights.
+
+    Returns:
+        The config with the run's values; places, expressions and components stay as they are.
+    """
+    taken = {
+        key: run[key]
+        for key, value in config.items()
+        if key in run and not PLACE.search(key) and key not in NOT_TAKEN_OVER and _plain(value) and _plain(run[key])
+    }
+    return {**config, **taken}
+
+
+def _plain(value: Any) -> bool:
+    if isinstance(value, str):
+        return not value.startswith(("$", "@", "%"))
+    if isinstance(value, Mapping):
+        return "_target_" not in value and all(_plain(item) for item in value.values())
+    return all(_plain(item) for item in value) if isinstance(value, list) else True

@@ -1,0 +1,65 @@
+"""The part of a finished study that a package is made of, with random weights: nothing is trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+from scripts.configs import Invocation
+from scripts.evaluation import summarize
+from scripts.files import write_json
+from scripts.provenance import write_provenance
+from tests.helpers import TINY, config_files
+
+CLASSES = {"LGG": 0, "HGG": 1}
+SIZES = {"patch_size": [16, 24], "classifier_stem_stride": 1, "num_folds": 2}
+
+
+def write_trained_study(root: Path, simulated: bool = True) -> Path:
+    """Write cohort `site_a` with the setup and method `ddpm`, two members of ResNet-10 and two tiny generators."""
+    torch.manual_seed(0)
+    cohort = root / "site_a"
+    _write_config(cohort / "patches", "patches", min_et_ml=0.01)
+    members = ["a", "b"]
+    _write_config(cohort / "evaluation_ddpm", "evaluate", setup="ddpm", member_paths=members)
+    _write_config(cohort / "fold0" / "classifier_ddpm", "train_classifier", "setup_ddpm")
+    _write_weights(cohort / "evaluation_ddpm", simulated, fold=None, setup="ddpm", members=members)
+    write_json(cohort / "evaluation_ddpm" / "metrics.json", _metrics(simulated))
+    for name in CLASSES:
+        folder = cohort / "fold0" / f"generator_{name}_ddpm"
+        _write_config(folder, "train_generator", generator_class=name)
+        details = {"class_name": name, "condition": None, "method": "ddpm", "image_shape": [4, 16, 24]}
+        _write_weights(folder, simulated, fold=0, class_counts={"LGG": 2, "HGG": 3}, **details)
+        _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", "generate", generator_class=name)
+    return root
+
+
+def _write_config(folder: Path, *names: str, **overrides: Any) -> None:
+    place = {"output_dir": str(folder), "overwrite": True}
+    merged = Invocation((*config_files(*names), TINY), {**SIZES, **place, **overrides}).merged()
+    folder.mkdir(parents=True)
+    (folder / "config.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
+
+
+def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    network = ConfigParser({**config, "device": "cpu"}).get_parsed_content("network_def")
+    torch.save(network.state_dict(), folder / "model.pt")
+    subjects = [f"subject_{index}" for index in range(5)]
+    write_provenance(folder / "model.pt", cohorts=["phantom_A"], subjects=subjects, simulated=simulated, **details)
+
+
+def _metrics(simulated: bool) -> dict[str, Any]:
+    random = np.random.default_rng(0)
+    high = random.uniform(size=12)
+    rows = [
+        {"label": int(value + random.normal() / 5 > 0.5), "probability_HGG": value, "probability_LGG": 1 - value}
+        for value in high.tolist()
+    ]
+    role = {"role": "external", "cohort": "phantom_B", **summarize(rows, CLASSES)}
+    return {"direction": "phantom_A", "setup": "ddpm", "simulated": simulated, "classes": CLASSES, "roles": [role]}
