@@ -147,12 +147,8 @@ class MIRegularizedNoiseLoss(nn.Module):
         if not pred.noise_pred.requires_grad:
             return
         # By the predicted noise, where both terms meet: the network is not walked through a second time.
-        noise_gradient, information_gradient = (
-            torch.autograd.grad(term, pred.noise_pred, retain_graph=True)[0]
-            if term.requires_grad
-            else torch.zeros_like(pred.noise_pred)
-            for term in (denoising, regularizing)
-        )
+        noise_gradient = _gradient(denoising, pred.noise_pred)
+        information_gradient = _gradient(regularizing, pred.noise_pred)
         noise_loss = F.smooth_l1_loss(pred.noise_pred.detach(), target, reduction="none").flatten(1).mean(1)
         self.noise_levels.add(
             pred.relative_timesteps, noise_loss, information.detach(), noise_gradient, information_gradient
@@ -173,3 +169,9 @@ def _check_choices(**choices: tuple[str, dict[str, Any]]) -> None:
     for name, (value, known) in choices.items():
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+
+
+def _gradient(term: Tensor, noise_pred: Tensor) -> Tensor:
+    if not term.requires_grad:
+        return torch.zeros_like(noise_pred)
+    return torch.autograd.grad(term, noise_pred, retain_graph=True)[0]

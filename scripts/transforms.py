@@ -237,7 +237,7 @@ class ChooseCenterd(Transform):
         spatial_dims: 2 for slices, 3 for cubes.
     """
 
-    def __init__(self, slice: str = "largest", min_tumor_voxels: int = 100, spatial_dims: int = 2) -> None:  # noqa: A002
+    def __init__(self, slice: str = "largest", min_tumor_voxels: int = 100, spatial_dims: int = 2) -> None:
         if slice not in SLICES:
             raise ValueError(f"slice must be one of {list(SLICES)}, got {slice!r}")
         if spatial_dims not in (2, 3) or (spatial_dims == 3 and slice == "all"):
