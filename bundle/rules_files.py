@@ -32,13 +32,13 @@ REQUIRED = (
 # A file or folder of some machine: below a top-level folder that is one's own, or on a drive.
 PERSONAL = re.compile(
     r"(?<![\w.:/-])/(?:home|Users|root|tmp|mnt|media|scratch|work|workspace|data|srv|private|var|opt|content)/[\w.-]+"
-    r"|\b[A-Za-z]:\\\\?(?:Users|home|data)\b[\\\w.-]*"
+    r"|\b[A-Za-z]:[\\/]+(?:Users|home|data)\b[\\/\w.-]*"
 )
 ABSOLUTE = re.compile(r'"/[\w.-]+(?:/[\w.-]+)+"')
 NOT_A_NAME = {"root", "user", "runner", "ubuntu", "admin", "jovyan", "nobody"}
 STYLE = {
     "ruff": (["check"], ["format", "--check"]),
-    "black": (["--check", "--line-length", "120"],),
+    "black": (["--check", "--line-length", "120", "--exclude", "^$"],),  # it passes over a folder named dist otherwise
     "flake8": (["--max-line-length", "120", "--extend-ignore", "E203,W503"],),
     "isort": (["--check-only", "--profile", "black", "--line-length", "120"],),
 }

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.metadata
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jsonschema
@@ -54,7 +55,7 @@ def versions(package: Package) -> Iterator[str]:
 
 def packages(package: Package) -> Iterator[str]:
     """Every package that the scripts import is required."""
-    distributions = importlib.metadata.packages_distributions()
+    distributions = _distributions()
     required = {canonicalize_name(name) for name in package.metadata.get("required_packages_version", {})}
     for module, path in sorted(_imported(package.root / "scripts").items()):
         names = {canonicalize_name(name) for name in distributions.get(module, [module])}
@@ -93,6 +94,11 @@ def simulated(package: Package) -> Iterator[str]:
             yield f"eval_metrics must say {SIMULATED!r} in every heading, got {heading!r}; {REPACK}"
     if "The weights are simulated" not in (package.root / "docs" / "README.md").read_text(encoding="utf-8"):
         yield f"docs/README.md must say that the weights are simulated, got nothing of it; {REPACK}"
+
+
+@functools.cache
+def _distributions() -> Mapping[str, list[str]]:
+    return importlib.metadata.packages_distributions()
 
 
 def _imported(folder: Path) -> dict[str, str]:

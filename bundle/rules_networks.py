@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from bundle.package import Package
 from scripts.errors import root_cause
 from scripts.exported import FILE_NAME, open_session, recorded_hash
 from scripts.files import sha256_file
-from scripts.provenance import read_provenance
+from scripts.provenance import read_provenance, recorded_images, require_same_images
 
 REPACK = "pack again with `python -m bundle pack`"
 
@@ -29,7 +30,7 @@ def weights(package: Package) -> Iterator[str]:
             yield f"{name} must be a bare state dict, got {fault}; save network.state_dict()"
         elif state is not None:
             config = "inference.json" if path == package.weights_path else "generate.json"
-            fault = _first_fault(lambda state=state, config=config: _load(package, config, state))
+            fault = _first_fault(partial(_load, package, config, state))
             if fault:
                 yield f"{name} must fit network_def of configs/{config}, got: {fault}"
 
@@ -50,9 +51,10 @@ def strictness(package: Package) -> Iterator[str]:
 
 
 def provenance(package: Package) -> Iterator[str]:
-    """Beside every file of weights lies the record of what it was trained on, with its hash."""
+    """Beside every file of weights lies the record of what it was trained on, images as the configs make them."""
+    images = package.parser("inference.json").get_parsed_content("image_facts")
     for path in package.weights:
-        fault = _first_fault(lambda path=path: read_provenance(path))
+        fault = _first_fault(partial(_check_record, path, images))
         if fault:
             yield f"{path.relative_to(package.root)} must have its provenance.json beside it, got: {fault}"
 
@@ -62,7 +64,7 @@ def net_in_out(package: Package) -> Iterator[str]:
     arguments = {"meta_file": str(package.config_path("metadata.json")), "device": "cpu", "bundle_root": "."}
     for name in ("inference.json", "train.json"):
         check = {"config_file": str(package.config_path(name)), **arguments}
-        fault = _first_fault(lambda check=check: verify_net_in_out("network_def", **check))
+        fault = _first_fault(partial(verify_net_in_out, "network_def", **check))
         if fault:
             yield f"network_def of configs/{name} must be as network_data_format says, got: {fault}; {REPACK}"
 
@@ -73,7 +75,7 @@ def generator_in_out(package: Package) -> Iterator[str]:
     inputs = {name: _fake(tensor) for name, tensor in described["inputs"].items()}
     pred = described["outputs"]["pred"]
     for name in ("generate.json", "train_generator.json"):
-        fault = _first_fault(lambda name=name: _check_generator(package, name, inputs, pred))
+        fault = _first_fault(partial(_check_generator, package, name, inputs, pred))
         if fault:
             yield f"network_def of configs/{name} must be as generator_data_format says, got: {fault}; {REPACK}"
 
@@ -94,7 +96,7 @@ def torchscript(package: Package) -> Iterator[str]:
         if fault:
             yield f"network_def must be scriptable with its weights, got: {fault}; see what torch.jit understands"
     for path in sorted(package.root.glob("models/**/*.ts")):
-        fault = _first_fault(lambda path=path: torch.jit.load(str(path), map_location="cpu"))
+        fault = _first_fault(partial(torch.jit.load, str(path), map_location="cpu"))
         if fault:
             yield f"{path.relative_to(package.root)} must be TorchScript, got: {fault}; export again"
 
@@ -129,6 +131,11 @@ def _read_state_dict(path: Path) -> tuple[Mapping[str, Tensor] | None, str]:
     if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
         return None, f"{type(state).__name__} with other things than tensors"
     return state, ""
+
+
+def _check_record(path: Path, images: Mapping[str, Any]) -> None:
+    trained_on = recorded_images(read_provenance(path), path)
+    require_same_images(trained_on, images, "the configs of the package", str(path))
 
 
 def _check_generator(package: Package, name: str, inputs: Mapping[str, Tensor], pred: Mapping[str, Any]) -> None:

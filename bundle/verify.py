@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -73,12 +74,26 @@ def report(root: str | Path, allow_placeholder: bool = False) -> bool:
     Returns:
         Whether all rules are kept.
     """
-    logging.getLogger("monai").setLevel(logging.ERROR)
     kept = True
-    for name, faults in verify(root, allow_placeholder):
-        kept = kept and not faults
-        print("\n".join(f"FAIL {name}: {fault}" for fault in faults) or f"PASS {name}{_remark(name)}", flush=True)
+    with _quiet_monai():
+        for name, faults in verify(root, allow_placeholder):
+            kept = kept and not faults
+            print("\n".join(f"FAIL {name}: {fault}" for fault in faults) or f"PASS {name}{_remark(name)}", flush=True)
     return kept
+
+
+@contextlib.contextmanager
+def _quiet_monai() -> Iterator[None]:
+    # Each of MONAI's loggers has a level of its own: that of their parent changes nothing.
+    loggers = [logging.getLogger(name) for name in list(logging.root.manager.loggerDict) if name.startswith("monai")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _faults(rule: Rule, package: Package) -> Iterator[str]:

@@ -28,15 +28,22 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
     members = ["a", "b"]
     _write_config(cohort / "evaluation_ddpm", "evaluate", setup="ddpm", member_paths=members)
     _write_config(cohort / "fold0" / "classifier_ddpm", "train_classifier", "setup_ddpm")
-    _write_weights(cohort / "evaluation_ddpm", simulated, fold=None, setup="ddpm", members=members)
+    images = image_facts(cohort / "patches")
+    _write_weights(cohort / "evaluation_ddpm", simulated, fold=None, setup="ddpm", members=members, images=images)
     write_json(cohort / "evaluation_ddpm" / "metrics.json", _metrics(simulated))
     for name in CLASSES:
         folder = cohort / "fold0" / f"generator_{name}_ddpm"
         _write_config(folder, "train_generator", generator_class=name)
-        details = {"class_name": name, "condition": None, "method": "ddpm", "image_shape": [4, 16, 24]}
+        details = {"class_name": name, "condition": None, "method": "ddpm", "images": images}
         _write_weights(folder, simulated, fold=0, class_counts={"LGG": 2, "HGG": 3}, **details)
         _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", "generate", generator_class=name)
     return root
+
+
+def image_facts(folder: Path) -> dict[str, Any]:
+    """What the patches of a stage's config are made of."""
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    return ConfigParser(config).get_parsed_content("image_facts")
 
 
 def _write_config(folder: Path, *names: str, **overrides: Any) -> None:
@@ -51,7 +58,8 @@ def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:
     network = ConfigParser({**config, "device": "cpu"}).get_parsed_content("network_def")
     torch.save(network.state_dict(), folder / "model.pt")
     subjects = [f"subject_{index}" for index in range(5)]
-    write_provenance(folder / "model.pt", cohorts=["phantom_A"], subjects=subjects, simulated=simulated, **details)
+    record = {"cohorts": ["phantom_A"], "subjects": subjects, "selection_subjects": ["subject_5"], **details}
+    write_provenance(folder / "model.pt", simulated=simulated, **record)
 
 
 def _metrics(simulated: bool) -> dict[str, Any]:

@@ -71,7 +71,7 @@ class TestBundle(unittest.TestCase):
         workflow.initialize()
         assert workflow.check_properties() == []
         workflow.run()
-        images = [np.asarray(nibabel.load(path).dataobj) for path in Path(output).glob("*.nii.gz")]
+        images = [nibabel.Nifti1Image.from_filename(path).get_fdata() for path in Path(output).glob("*.nii.gz")]
         assert len(images) == 2
         assert np.abs(images).max() <= 1
         workflow.finalize()

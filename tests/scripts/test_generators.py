@@ -20,7 +20,8 @@ from scripts.provenance import hash_subject, hash_subjects, read_provenance, wri
 from tests.helpers import config_files
 from tests.patches import write_tiny_patches
 
-ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "bundle_root", "dataset_dir"}
+# Of a run, and of programs that look up the evaluator of every bundle (MONAI's inference workflow, MONAI Label).
+ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "bundle_root", "dataset_dir", "evaluator"}
 
 
 @pytest.fixture
