@@ -49,7 +49,7 @@ class Trained:
 
         Raises:
             FileNotFoundError: if the study has no finished evaluation or generator of these names.
-            ValueError: if there are several to choose from.
+            ValueError: if there are several to choose from, or the evaluation's figures are not of its `model.pt`.
         """
         root = Path(study_dir)
         if not root.is_dir():
@@ -60,7 +60,9 @@ class Trained:
         methods = {str(read_json(path)["method"]) for path in generators}
         wanted = method or (setup if setup in methods else None)
         named = _choose("method", wanted, methods, f"{root / chosen / f'fold{fold}'} with a finished generator")
-        return cls(root, chosen, setup, named, fold)
+        trained = cls(root, chosen, setup, named, fold)
+        _refuse_other_answers(trained.metrics, trained.evaluation_dir)
+        return trained
 
     @property
     def evaluation_dir(self) -> Path:
@@ -126,6 +128,15 @@ def run_config(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; finish the study, which writes it beside every output")
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def _refuse_other_answers(metrics: Mapping[str, Any], folder: Path) -> None:
+    said = metrics.get("ensemble", "mean_probability") + (" with temperatures" if "temperatures" in metrics else "")
+    if said != "mean_probability":
+        raise ValueError(
+            f"{folder / 'metrics.json'} must be of the mean probability, with which model.pt answers, got {said};"
+            " evaluate again without --ensemble and --temperature_scaling"
+        )
 
 
 def _choose(name: str, wanted: str | None, found: set[str], where: str) -> str:

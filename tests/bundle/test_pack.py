@@ -153,6 +153,18 @@ def test_a_choice_that_the_study_does_not_have_is_refused(study):
         Trained.find(str(study / "no"), "ddpm")
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [({"ensemble": "vote"}, "got vote;"), ({"temperatures": {"0": 1.5}}, "got mean_probability with temperatures;")],
+)
+def test_figures_of_another_ensemble_than_the_weights_give_are_refused(study, tmp_path, changes, said):
+    shutil.copytree(study, tmp_path / "study")
+    path = tmp_path / "study" / "site_a" / "evaluation_ddpm" / "metrics.json"
+    path.write_text(json.dumps({**read_json(path), **changes}), encoding="utf-8")
+    with pytest.raises(ValueError, match=f"must be of the mean probability.*{said}"):
+        Trained.find(str(tmp_path / "study"), "ddpm")
+
+
 def test_the_runtime_never_imports_the_bundle_commands():
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py")]
     assert not any("import bundle" in text or "from bundle" in text for text in sources)
