@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from bundle.looked_up import name_training
+from bundle.looked_up import begin_in_run, name_training
 from scripts.configs import reachable
 from scripts.files import atomic_path
 
@@ -68,7 +68,7 @@ def merge_flat(stems: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
     """
     files = [str(root / "configs" / f"{stem}.yaml") for stem in stems]
     config = reachable(ConfigParser.load_config_files(files), LOOKED_UP)
-    return name_training(config) if "validate" in config else config
+    return name_training(begin_in_run(config)) if "validate" in config else begin_in_run(config)
 
 
 def write_flat(root: Path = ROOT) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The names under which MONAI's workflows, the model zoo and MONAI Label look things up in a training config."""
+"""Where MONAI's workflows, the model zoo and MONAI Label look things up in a config."""
 
 from __future__ import annotations
 
@@ -32,6 +32,21 @@ def name_training(config: dict[str, Any]) -> dict[str, Any]:
             named["validate"][name] = evaluator[argument]
             evaluator[argument] = reference
     return named
+
+
+def begin_in_run(config: dict[str, Any]) -> dict[str, Any]:
+    """Let `run` begin the stage, and nothing be done by `initialize`.
+
+    MONAI runs `initialize` whenever it opens a bundle, to look at its network too: a stage that begins there asks for
+    its inputs, and writes. MONAI also makes the bundle's `scripts` importable in `run` only.
+
+    Args:
+        config: merged, unresolved config of a stage.
+
+    Returns:
+        A changed copy; what `monai.bundle run` does is unchanged.
+    """
+    return {**config, "initialize": [], "run": [*config["initialize"], *config["run"]]}
 
 
 def _write_out_handlers(config: dict[str, Any]) -> None:

@@ -82,12 +82,13 @@ def packaged_scripts(root: Path) -> Iterator[None]:
     """Import `scripts` from a package instead of from this repository, inside the block only."""
     own = {name: sys.modules.pop(name) for name in list(sys.modules) if _is_scripts(name)}
     written, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    path = list(sys.path)
     sys.path.insert(0, str(root))
     importlib.invalidate_caches()
     try:
         yield
     finally:
-        sys.path.remove(str(root))
+        sys.path[:] = path
         sys.dont_write_bytecode = written
         for name in [name for name in sys.modules if _is_scripts(name)]:
             del sys.modules[name]

@@ -8,7 +8,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.flatten import LOOKED_UP, ROOT, merge_flat
-from bundle.looked_up import name_training
+from bundle.looked_up import begin_in_run, name_training
 from bundle.trained import ALL_CLASSES, Trained, run_config
 from scripts.configs import reachable
 from scripts.stages import PLACE
@@ -60,7 +60,7 @@ def _training(stems: tuple[str, ...], run: Mapping[str, Any]) -> dict[str, Any]:
     written = ConfigParser.load_config_files([str(ROOT / "configs" / f"{stem}.yaml") for stem in stems])
     own = {key: value for key, value in run.items() if key != "_meta_"}
     kept = {key: value for key, value in written.items() if PLACE.search(key) or key in NOT_TAKEN_OVER}
-    return name_training(reachable({**own, **kept}, LOOKED_UP))
+    return name_training(begin_in_run(reachable({**own, **kept}, LOOKED_UP)))
 
 
 def with_values(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:
