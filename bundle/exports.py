@@ -75,7 +75,7 @@ def _export_one(package: Package, weights: Path, file_format: str) -> tuple[Path
     network = load_network(package, "inference.json" if is_classifier else "generate.json", weights)
     network = Probabilities(network).eval() if is_classifier else network
     if file_format == "onnx":
-        return _write_onnx(network, inputs, weights)
+        return write_onnx(network, inputs, weights)
     target = weights.parent / ("exports/classifier.ts" if is_classifier else "model.ts")
     return _write_torchscript(network, inputs, target, script=is_classifier)
 
@@ -92,7 +92,20 @@ def _write_torchscript(
     return target, difference
 
 
-def _write_onnx(network: nn.Module, inputs: Mapping[str, Tensor], weights: Path) -> tuple[Path, float]:
+def write_onnx(network: nn.Module, inputs: Mapping[str, Tensor], weights: Path) -> tuple[Path, float]:
+    """Write a network as one ONNX file beside its weights, with their hash in its metadata.
+
+    Args:
+        network: in evaluation mode, with those weights.
+        inputs: name -> example, a batch of two.
+        weights: state dict of the network.
+
+    Returns:
+        Path of the file and the largest difference of its output from the network's.
+
+    Raises:
+        ValueError: if the difference is above `MAX_DIFFERENCE`, and then no file is written.
+    """
     target = weights.with_name("model.onnx")
     batch = torch.export.Dim("batch")
     program = torch.onnx.export(
