@@ -23,8 +23,8 @@ class Builder(Protocol):
         """See `create_backbone`."""
 
 
-class VisionTransformer(nets.ViT):
-    """MONAI's vision transformer that returns its logits alone.
+class VisionTransformer(nn.Module):
+    """MONAI's vision transformer that returns its logits alone; around it, since TorchScript knows no `super()`.
 
     Source: Dosovitskiy et al. 2021, "An Image is Worth 16x16 Words", table 1; Touvron et al. 2021 (DeiT), table 1, for
     the tiny and the small width.
@@ -47,7 +47,8 @@ class VisionTransformer(nets.ViT):
         hidden_size: int,
         num_heads: int,
     ) -> None:
-        super().__init__(
+        super().__init__()
+        self.vit = nets.ViT(
             in_channels=in_channels,
             img_size=tuple(image_size),
             patch_size=(TOKEN_SIZE,) * spatial_dims,
@@ -62,9 +63,9 @@ class VisionTransformer(nets.ViT):
             qkv_bias=True,
         )
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, image: Tensor) -> Tensor:
         """Return logits (B, K) of images (B, C, *image_size)."""
-        return super().forward(x)[0]
+        return self.vit(image)[0]
 
 
 def _resnet(make: Callable[..., nn.Module]) -> Builder:

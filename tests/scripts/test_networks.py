@@ -111,6 +111,14 @@ def test_every_backbone_can_be_built(name: str) -> None:
             assert network(torch.zeros(2, 1, *size)).shape == (2, 3)
 
 
+@pytest.mark.parametrize("name", ["resnet10", "densenet121", "efficientnet-b0", "seresnet50", "vit_tiny"])
+def test_an_ensemble_of_every_family_can_be_scripted(name: str) -> None:
+    torch.manual_seed(0)
+    network, image = FoldEnsemble(name, 2, image_size=(32, 48)).eval(), torch.rand(3, 4, 32, 48)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.script(network)(image), network(image), atol=1e-5, rtol=0)
+
+
 def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="resnet152, .*got 'resnet99'"):
         create_backbone("resnet99")
@@ -133,7 +141,7 @@ def test_a_vit_is_refused_for_images_that_are_no_multiples_of_its_tokens(size: t
 def test_the_logits_of_a_vit_are_not_bounded_and_its_weights_are_bound_to_the_patch_size() -> None:
     torch.manual_seed(0)
     network = FoldEnsemble("vit_tiny", image_size=(32, 48)).eval()
-    torch.nn.init.constant_(network.members[0].classification_head.bias, 7.0)
+    torch.nn.init.constant_(network.members[0].vit.classification_head.bias, 7.0)
     assert (network(torch.randn(2, 4, 32, 48)) > 5).all()
     with pytest.raises(ValueError, match="another patch_size, to which a ViT is bound"):
         FoldEnsemble("vit_tiny", image_size=(48, 48)).load_state_dict(network.state_dict())
