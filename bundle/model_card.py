@@ -8,7 +8,7 @@ from typing import Any
 
 import jinja2
 
-from bundle.trained import Trained
+from bundle.trained import Trained, run_config
 
 SECTIONS = (
     "# Model Overview",
@@ -33,7 +33,7 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
     """
     inference, generator = configs["inference.json"], configs["train_generator.json"]
     loss = str(generator["train"]["loss_function"]["_target_"]).rsplit(".", 1)[-1]
-    names = ("modalities", "region_chain", "intensity_mode", "patch_size", "patch_spacing_mm")
+    names = ("modalities", "region_chain", "intensity_mode", "slice", "patch_size", "patch_spacing_mm")
     return _template().render(
         name=metadata["name"],
         data_source=metadata["data_source"],
@@ -44,6 +44,7 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         num_members=trained.num_members,
         setup=trained.setup,
         method=trained.method,
+        copies_rejected=run_config(trained.synthetic_dir).get("reject_copies", False),
         backbone=inference["classifier_backbone"],
         classes=sorted(inference["classes"], key=inference["classes"].__getitem__),
         train=configs["train.json"],

@@ -13,8 +13,8 @@ from bundle.trained import ALL_CLASSES, Trained, run_config
 from scripts.configs import reachable
 from scripts.stages import PLACE
 
-# About the machine or the one run, not about the weights.
-NOT_TAKEN_OVER = ("num_threads", "fold", "seed")
+# About the machine or the one run, not about the weights; and what needs the patches trained on, which stay behind.
+NOT_TAKEN_OVER = ("num_threads", "fold", "seed", "reject_copies")
 
 
 def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:

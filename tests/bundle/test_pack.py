@@ -77,6 +77,16 @@ def test_the_figures_are_those_of_the_study_with_their_intervals_and_say_simulat
     assert f"| auc | {auc['value']:.3f} | {auc['low']:.3f} to {auc['high']:.3f} |" in card
 
 
+def test_a_package_draws_without_the_patches_that_copies_are_told_by_and_says_so(study, tmp_path):
+    shutil.copytree(study, tmp_path / "study")
+    for path in (tmp_path / "study").glob("*/fold0/synthetic_*/config.yaml"):
+        run = yaml.safe_load(path.read_text(encoding="utf-8"))
+        path.write_text(yaml.safe_dump({**run, "reject_copies": True}), encoding="utf-8")
+    root = pack(Trained.find(str(tmp_path / "study"), "ddpm"), str(tmp_path / "dist"), url_base=URL)
+    assert config(root, "generate.json")["reject_copies"] is False
+    assert "this bundle keeps what is drawn first" in (root / "docs" / "README.md").read_text(encoding="utf-8")
+
+
 def test_the_model_card_has_the_sections_of_the_zoo_in_their_order(packed):
     lines = (packed / "docs" / "README.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line in SECTIONS] == list(SECTIONS)
