@@ -164,7 +164,8 @@ def shell_seconds(
 def compare(folder: Path, arguments: argparse.Namespace) -> dict[str, dict[str, Any]]:
     """Time both ways, and check that they give the same patch within 1e-5 and the same grade within 1e-4."""
     images = arguments.images or write_patient(folder)
-    click = arguments.click or [index // 2 for index in nibabel.load(images["t1c"]).shape]
+    t1c: Any = nibabel.load(images["t1c"])
+    click = arguments.click or [index // 2 for index in t1c.shape]
     weights, onnx = make_weights(folder, arguments.backbone, arguments.members)
     stock = measure(lambda: Stock(weights, arguments.backbone, arguments.members), images, click, arguments.repeats)
     ours = measure(lambda: Ours(onnx), images, click, arguments.repeats)
