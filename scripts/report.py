@@ -27,6 +27,7 @@ from scripts.report_sections import (
 )
 from scripts.report_shortcuts import shortcuts_section
 from scripts.report_tables import METRIC_COLUMNS, compute_metrics, merge_predictions, summary_table
+from scripts.report_timeline import timeline_section
 from scripts.report_words import capitalize_first, format_interval, format_number, name_method, name_setup
 from scripts.study_files import SeedStudies, StudyFiles
 
@@ -91,6 +92,7 @@ def write_report(
         "regularizer": regularizer_section(files),
         "published": published_section(),
         "methods": methods_section(files),
+        "timeline": timeline_section(files),
     }
     write_csv(folder / "predictions.csv", predictions, list(predictions[0]))
     write_csv(folder / "metrics.csv", metrics, METRIC_COLUMNS)
