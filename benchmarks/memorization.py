@@ -212,7 +212,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output", default="runs/memorization", help="folder of the outputs; finished parts are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--subjects", type=int, default=60, help="simulated subjects a seed; a fifth of them train")
-    parser.add_argument("--epochs", type=int, default=16, help="of 1600 images")
+    parser.add_argument("--epochs", type=int, default=12, help="of 1600 images")
     parser.add_argument("--images", type=int, default=100, help="synthetic images an arm")
     parser.add_argument("--recipe", default="configs/quick.yaml")
     parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
