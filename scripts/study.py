@@ -61,6 +61,8 @@ class Study:
         condition: "label" trains one generator for all classes, told which to draw; None one for each class.
         config_dir: folder of the config files.
         num_workers: worker processes; 1 runs one stage after the other in this one. The numbers do not depend on it.
+        scheduler_address: of a running dask scheduler whose workers do the work instead; see
+            `scripts.workers.run_on_workers`.
         explained_setups: setups of whose evaluations some cases are explained.
     """
 
@@ -75,6 +77,7 @@ class Study:
         condition: str | None = None,
         config_dir: str = "configs",
         num_workers: int = 1,
+        scheduler_address: str | None = None,
         explained_setups: Sequence[str] = (),
     ) -> None:
         self.study_dir = Path(study_dir)
@@ -86,6 +89,7 @@ class Study:
         self.num_folds = num_folds
         self.config_dir = Path(config_dir)
         self.num_workers = num_workers
+        self.scheduler_address = scheduler_address
         self.explained_setups = list(explained_setups)
 
     def begin(self) -> None:
@@ -154,8 +158,8 @@ class Study:
     def run(self) -> None:
         """Run what is not finished, then print where the report is."""
         try:
-            if self.num_workers > 1:
-                run_on_workers(self, current_invocation(), self.num_workers)
+            if self.num_workers > 1 or self.scheduler_address is not None:
+                run_on_workers(self, current_invocation(), self.num_workers, self.scheduler_address)
             else:
                 plan = self.plan()
                 for planned in progress(plan, total=len(plan), description="study"):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import dask
-from distributed import Client, LocalCluster, as_completed
+import torch
+from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed
 
 from scripts.configs import Invocation
 from scripts.progress import progress
@@ -16,40 +19,59 @@ if TYPE_CHECKING:
     from scripts.study import PlannedStage, Study
 
 
-def run_on_workers(study: Study, invocation: Invocation | None, num_workers: int) -> None:
+class OneDevice(WorkerPlugin):
+    """Give each worker process of this machine one of its GPUs, in turn; without GPUs it does nothing."""
+
+    name = "one_device"
+
+    def setup(self, worker: Worker) -> None:
+        """Hide the other GPUs before the first stage looks for one."""
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        devices = visible.split(",") if visible else [str(index) for index in range(torch.cuda.device_count())]
+        if devices:
+            os.environ["CUDA_VISIBLE_DEVICES"] = devices[int(worker.name) % len(devices)]
+
+
+def run_on_workers(
+    study: Study, invocation: Invocation | None, num_workers: int, scheduler_address: str | None = None
+) -> None:
     """Run the stages of a study on worker processes, each as soon as those it needs are done.
 
     One stage at a time in a worker: threads would share torch's random state. What a stage computes depends on its
-    config, `num_threads` among it, and not on how many workers there are.
+    config, `num_threads` among it, and not on how many workers there are. A stage whose worker dies is run again by
+    another one, and goes on from its last checkpoint.
 
     Args:
         study: what to run.
         invocation: files and overrides of the study, which the workers cannot see on their command lines.
-        num_workers: processes on this machine, >= 1.
+        num_workers: processes on this machine, >= 1; they share its GPUs, so that there is one each if there are as
+            many.
+        scheduler_address: of a running dask scheduler, such as "tcp://host:8786", whose workers of one thread each see
+            the same files; None starts processes here.
 
     Raises:
         Exception: the error of the first stage that failed; the stages that do not need it may have run.
     """
     plan = study.plan()
     logging.getLogger("distributed").setLevel(logging.ERROR)
-    # Daemonic processes cannot start the workers of a data loader.
-    with (
-        dask.config.set({"distributed.worker.daemon": False}),
-        LocalCluster(
-            n_workers=num_workers,
-            threads_per_worker=1,
-            memory_limit=0,
-            dashboard_address=None,
-            silence_logs=logging.CRITICAL,
-            env={"TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-        ) as cluster,
-        Client(cluster) as client,
-    ):
+    with ExitStack() as stack:
+        # Daemonic processes cannot start the workers of a data loader.
+        stack.enter_context(dask.config.set({"distributed.worker.daemon": False}))
+        client = stack.enter_context(Client(scheduler_address or stack.enter_context(_local_cluster(num_workers))))
+        if scheduler_address is None:
+            client.register_plugin(OneDevice())
         futures: dict[str, object] = {}
         for priority, planned in enumerate(plan):
             needed = [futures[name] for name in planned.needs]
             futures[planned.name] = client.submit(
-                run_planned, study, planned, invocation, needed, key=planned.name, priority=-priority, pure=False
+                run_planned,
+                study,
+                planned,
+                invocation,
+                needed,
+                key=str(study.study_dir / planned.name),  # one scheduler may serve several studies
+                priority=-priority,
+                pure=False,
             )
         for future in progress(as_completed(futures.values()), total=len(plan), description="study"):
             future.result()
@@ -61,3 +83,14 @@ def run_planned(study: Study, planned: PlannedStage, invocation: Invocation | No
         return study.run_stage(planned)
     with invoked(invocation):
         return study.run_stage(planned)
+
+
+def _local_cluster(num_workers: int) -> LocalCluster:
+    return LocalCluster(
+        n_workers=num_workers,
+        threads_per_worker=1,
+        memory_limit=0,
+        dashboard_address=None,
+        silence_logs=logging.CRITICAL,
+        env={"TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
+    )

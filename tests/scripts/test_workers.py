@@ -2,25 +2,87 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
 import pytest
+import torch
+from distributed import Client, LocalCluster
 
 from scripts.configs import Invocation
 from scripts.errors import root_cause
 from scripts.stages import run_invocation
+from scripts.workers import OneDevice
 from tests.helpers import TINY, config_files
 
 
+def predict(folder, **overrides):
+    """Run a study of two setups, which is enough for parallel stages that need each other."""
+    overrides |= {"study_dir": str(folder), "setups": {"real": None, "ddpm": "ddpm"}, "explained_setups": []}
+    run_invocation(Invocation((*config_files("study"), TINY), overrides))
+    return (folder / "report" / "predictions.csv").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def expected(tmp_path_factory):
+    """Predictions of one process, which nothing stops."""
+    return predict(tmp_path_factory.mktemp("one"), num_workers=1)
+
+
 @pytest.mark.slow
-def test_two_workers_and_one_process_predict_the_same_bytes(tmp_path):
-    predictions = []
-    for num_workers in (1, 2):
-        folder = tmp_path / str(num_workers)
-        overrides = {"study_dir": str(folder), "num_workers": num_workers}
-        # One cohort's data and two setups are enough for parallel stages that need each other.
-        overrides["setups"] = {"real": None, "ddpm": "ddpm"}
-        run_invocation(Invocation((*config_files("study"), TINY), overrides))
-        predictions.append((folder / "report" / "predictions.csv").read_bytes())
-    assert predictions[0] == predictions[1]
+def test_two_workers_and_one_process_predict_the_same_bytes(tmp_path, expected):
+    assert predict(tmp_path, num_workers=2) == expected
+
+
+def kill_workers_at(client, folder, stages):
+    """Send SIGKILL to every worker process each time one of the stages has begun; return how many died."""
+    killed = []
+    for name in stages:
+        deadline = time.monotonic() + 120
+        while not (folder / name).is_dir() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        for process in client.run(os.getpid).values():
+            os.kill(process, signal.SIGKILL)
+            killed.append(process)
+        time.sleep(1)  # the nannies start other ones
+    return killed
+
+
+@pytest.mark.slow
+def test_a_study_on_a_schedulers_workers_that_die_ends_as_if_they_had_lived(tmp_path, expected):
+    with (
+        LocalCluster(n_workers=1, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        Client(cluster) as client,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        stages = ("site_a/patches", "site_a/fold1/classifier_real")
+        killed = pool.submit(kill_workers_at, client, tmp_path, stages)
+        found = predict(tmp_path, scheduler_address=cluster.scheduler_address)
+        assert len(killed.result()) == 2
+    assert found == expected
+
+
+@pytest.mark.parametrize(("visible", "expected"), [("3,5", ["3", "5", "3"]), (None, ["0", "1", "0"])])
+def test_workers_share_the_devices_in_turn(monkeypatch, visible, expected):
+    found = []
+    for name in ("0", "1", "2"):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        OneDevice().setup(SimpleNamespace(name=name))
+        found.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert found == expected
+
+
+def test_without_devices_nothing_is_hidden(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    OneDevice().setup(SimpleNamespace(name="0"))
+    assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
 @pytest.mark.slow
