@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import bundle.__main__
 from scripts.configs import Invocation, refuse_unknown_keys
 from tests.helpers import ROOT
 
@@ -36,6 +37,8 @@ def test_a_command_names_only_what_exists(page, command, monkeypatch):
         assert invocation is not None
         files = [path for path in invocation.config_files if path not in MADE_BY_READER]
         refuse_unknown_keys(Invocation(tuple(files), with_stages(invocation).overrides))
+    elif words[2] == "bundle":
+        assert bundle.__main__.command_line().parse_args(words[3:])
     else:
         assert words[:2] == ["python", "-m"]
         assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file() or (ROOT / words[2] / "__main__.py").is_file()
