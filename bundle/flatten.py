@@ -33,6 +33,7 @@ LOOKED_UP = (
     "postprocessing",
     "inferer",
     "handlers",
+    "displayable_configs",
     "evaluator",
     "train",
     "validate",

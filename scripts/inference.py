@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from scripts.files import read_json, sha256_file, write_json
 from scripts.mask_codes import decide_mask_codes
 from scripts.modality_names import describe_aliases, parse_modality
 from scripts.nifti import write_image
+from scripts.patient_files import files_of, is_nifti
 from scripts.provenance import FILE_NAME, read_provenance, recorded_images, require_same_images
 from scripts.stages import RECORD, Stage
 from scripts.transforms import CROP_FACTS, ReadVolumesd
@@ -38,6 +40,7 @@ class ReadPatientd(ReadVolumesd):
 
     Takes `images` (name of a modality, or an alias -> path) or `image` (a 4D file) with `channel_order`, and `mask`
     or `click` ([i, j, k], voxel indices of the file). Where both are given the click decides and the mask measures.
+    MONAI Label's names for these are understood too, see `parse_request`.
     Adds what `ReadVolumesd` adds, `center` for a click, `mask_codes` and `mask_codes_reason` for a mask.
 
     Args:
@@ -50,7 +53,7 @@ class ReadPatientd(ReadVolumesd):
         Raises:
             ValueError: if the request is incomplete or not understood, or a file cannot be used.
         """
-        given = {key: value for key, value in data.items() if value is not None}
+        given = parse_request(data, self.modalities)
         if not given.get("mask") and "click" not in given:
             raise ValueError(
                 'mask or click must say where the tumor is, got neither; give --mask FILE or --click "[i,j,k]" (voxels)'
@@ -77,6 +80,45 @@ class ReadPatientd(ReadVolumesd):
             return {}
         codes, reason = decide_mask_codes({str(mask.path): mask_codes_in(mask)}, "table", read.get("mask_codes"))
         return {"mask_codes": codes, "mask_codes_reason": reason}
+
+
+def parse_request(data: Mapping[Hashable, Any], modalities: Sequence[str]) -> dict[Hashable, Any]:
+    """Bring a request to the keys of this bundle, whoever asks.
+
+    MONAI Label gives one path as `image`, a mask as `label` (which is a segment's name in other requests), clicks as
+    `foreground`, and options as text.
+
+    Args:
+        data: keys of `ReadPatientd`, or `image` (folder of four files, or one of four that lie together), `label`,
+            `foreground` ([[i, j, k], ...], the last counts; an empty list says nothing) and `channel_order` (names
+            with commas).
+        modalities: the project's names.
+
+    Returns:
+        The keys of `ReadPatientd`, without those that say nothing; others stay as they are.
+
+    Raises:
+        ValueError: if clicks are no list of points, or the files are not those of one patient.
+    """
+    given = {key: value for key, value in data.items() if not (value is None or isinstance(value, str) and not value)}
+    label = given.get("label")
+    if "mask" not in given and isinstance(label, str) and is_nifti(label) and Path(label).is_file():
+        given["mask"] = label
+    if "click" not in given and given.get("foreground"):
+        given["click"] = _last_point(given["foreground"])
+    if isinstance(given.get("channel_order"), str):
+        given["channel_order"] = [name for name in re.split(r"[,\s]+", given["channel_order"]) if name]
+    if "images" not in given and isinstance(given.get("image"), str):
+        images = files_of(given["image"], modalities)
+        if images is not None:
+            given = {**given, "images": images, "image": None}
+    return given
+
+
+def _last_point(foreground: Any) -> Any:
+    if not isinstance(foreground, list) or not all(isinstance(point, list) for point in foreground):
+        raise ValueError(f"foreground must be a list of points [[i, j, k], ...], got {foreground!r}")
+    return foreground[-1]
 
 
 def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[str, str]:
@@ -157,8 +199,9 @@ class AnswerStage(Stage):
     Args:
         weights_path: `model.pt`, with `provenance.json` beside it.
         images: modality -> path, or None.
-        image: 4D file, or None.
+        image: 4D file, or what stands for four files, see `scripts.patient_files.files_of`; or None.
         mask: tumor mask, or None.
+        modalities: the project's names.
         options: further arguments of `Stage`.
     """
 
@@ -168,8 +211,11 @@ class AnswerStage(Stage):
         images: Mapping[str, str] | None = None,
         image: str | None = None,
         mask: str | None = None,
+        modalities: Sequence[str] = (),
         **options: Any,
     ) -> None:
+        found = files_of(image, modalities) if image else None
+        images, image = (found, None) if found else (images, image)
         provenance = str(Path(weights_path).parent / FILE_NAME)
         super().__init__(inputs=[*(images or {}).values(), image, mask, weights_path, provenance], **options)
         self.weights_path = weights_path
@@ -320,19 +366,30 @@ class AnswerWriter:
         Returns:
             Content of `answer.json`.
         """
-        values = [float(value) for value in probabilities]
-        label = int(np.argmax(values))
-        answer = self._describe(values, label, image, chosen)
-        self._draw(image, label, answer)
-        write_image(self.folder / "patch.nii.gz", np.asarray(image.cpu()), np.asarray(image.affine))
+        answer = self.describe(image, probabilities, chosen, describe_weights(self.weights_path))
+        files = {"patch": "patch.nii.gz", "picture": "explanation.png"}
+        answer = {**answer, "explanation": self.explanation, "files": files}
+        self.draw(self.folder / files["picture"], image, answer, self.explanation)
+        write_image(self.folder / files["patch"], np.asarray(image.cpu()), np.asarray(image.affine))
         write_json(self.folder / "answer.json", answer)
         return answer
 
-    def _describe(self, values: Sequence[float], label: int, image: Any, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    def describe(
+        self, image: Any, probabilities: torch.Tensor, chosen: Mapping[str, Any], weights: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Say in an answer what was found, where, and by which weights; nothing is written.
+
+        Args:
+            image: patch, (C, *spatial).
+            probabilities: (K,), sum 1.
+            chosen: how the patch was chosen, keys `CHOSEN`.
+            weights: from `describe_weights`.
+        """
+        values = [float(value) for value in probabilities]
         metadata = read_json(self.metadata_path)
         return {
             "subject_id": chosen.get("subject_id"),
-            "class": self.names[label],
+            "class": self.names[int(np.argmax(values))],
             "probabilities": dict(zip(self.names, values, strict=True)),
             "crop": {
                 "center_voxel": chosen["center_voxel"],
@@ -346,16 +403,22 @@ class AnswerWriter:
             },
             "lesion_volume_ml": chosen.get("lesion_volume_ml"),
             "mask_codes": chosen.get("mask_codes_reason"),
-            "weights": describe_weights(self.weights_path),
+            "weights": dict(weights),
             "bundle": {"name": metadata["name"], "version": metadata["version"]},
-            "explanation": self.explanation,
-            "files": {"patch": "patch.nii.gz", "picture": "explanation.png"},
         }
 
-    def _draw(self, image: Any, label: int, answer: Mapping[str, Any]) -> None:
-        plain = torch.as_tensor(image).as_subclass(torch.Tensor)
-        heat = explain(self.network, plain, label, self.explanation, self.explanation_layer, self.occlusion_size)
+    def draw(self, path: Path, image: Any, answer: Mapping[str, Any], method: str) -> None:
+        """Write the picture of where the network looked.
+
+        Args:
+            path: file to write, PNG.
+            image: patch, (C, *spatial).
+            answer: from `describe`.
+            method: "gradcam" or "occlusion".
+        """
+        plain, label = torch.as_tensor(image).as_subclass(torch.Tensor), self.names.index(answer["class"])
+        heat = explain(self.network, plain, label, method, self.explanation_layer, self.occlusion_size)
         shares = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
-        title = f"{answer['subject_id']}: {shares}\nbrighter: speaks more for {answer['class']} ({self.explanation})"
+        title = f"{answer['subject_id']}: {shares}\nbrighter: speaks more for {answer['class']} ({method})"
         figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])
-        save_picture(figure, self.folder / "explanation.png")
+        save_picture(figure, path)

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from scripts.errors import root_cause
 from scripts.files import read_json, write_json
-from scripts.inference import NOTICE, parse_channels, parse_images, stored_channel_order
+from scripts.inference import NOTICE, parse_channels, parse_images, parse_request, stored_channel_order
 from scripts.networks import FoldEnsemble
 from scripts.provenance import describe_images, write_provenance
 from tests.helpers import ROOT, config_files, run_stage
@@ -151,6 +151,43 @@ def test_a_channel_order_stored_beside_a_4d_file_is_read(tmp_path):
     write_json(tmp_path / "dataset.json", {"modality": modality})
     order = stored_channel_order(str(tmp_path / "imagesTr" / "BRATS_001.nii.gz"))
     assert parse_channels(order, "x", MODALITIES) == ["t2f", "t1n", "t1c", "t2w"]
+
+
+def test_a_folder_of_four_files_and_one_of_them_give_the_answer_of_four_files(by_mask, patient, weights, tmp_path):
+    folder = Path(patient["images"]["t1n"]).parent
+    for name, image in (("folder", folder), ("file", folder / "t2f.nii.gz")):
+        answer = ask(tmp_path / name, weights, image=str(image), mask=patient["mask"])
+        assert answer["probabilities"] == by_mask[1]["probabilities"]
+
+
+def test_a_request_of_monai_label_is_understood(patient):
+    given = {"image": "case.nii.gz", "label": patient["mask"], "foreground": [[1, 2, 3], [4, 5, 6]], "mask_codes": ""}
+    assert parse_request({**given, "channel_order": "t2f, t1n t1c,t2w", "device": "cpu"}, MODALITIES) == {
+        "image": "case.nii.gz",
+        "label": patient["mask"],
+        "mask": patient["mask"],
+        "foreground": [[1, 2, 3], [4, 5, 6]],
+        "click": [4, 5, 6],
+        "channel_order": ["t2f", "t1n", "t1c", "t2w"],
+        "device": "cpu",
+    }
+
+
+@pytest.mark.parametrize("label", ["HGG", "nowhere.nii.gz"])
+def test_a_label_that_names_a_segment_is_no_mask(label):
+    assert "mask" not in parse_request({"label": label, "foreground": []}, MODALITIES)
+
+
+def test_what_is_said_by_the_names_of_this_bundle_counts_before_those_of_monai_label(patient):
+    given = {"mask": "own.nii", "label": patient["mask"], "click": [1, 1, 1], "foreground": [[2, 2, 2]]}
+    parsed = parse_request(given, MODALITIES)
+    assert (parsed["mask"], parsed["click"]) == ("own.nii", [1, 1, 1])
+
+
+@pytest.mark.parametrize("foreground", ["here", [1, 2, 3], {"a": 1}], ids=["text", "numbers", "mapping"])
+def test_clicks_that_are_no_list_of_points_are_refused(foreground):
+    with pytest.raises(ValueError, match="foreground must be a list of points"):
+        parse_request({"foreground": foreground}, MODALITIES)
 
 
 def test_weights_of_patients_are_not_called_simulated(patient, tmp_path):
