@@ -13,7 +13,7 @@ from monai.bundle import ConfigParser
 from scripts.configs import Invocation
 from scripts.evaluation import summarize
 from scripts.files import write_json
-from scripts.provenance import write_provenance
+from scripts.provenance import hash_subjects, write_provenance
 from tests.helpers import TINY, config_files
 
 CLASSES = {"LGG": 0, "HGG": 1}
@@ -35,6 +35,7 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
         folder = cohort / "fold0" / f"generator_{name}_ddpm"
         _write_config(folder, "train_generator", generator_class=name)
         details = {"class_name": name, "condition": None, "method": "ddpm", "images": images}
+        details["selection_subjects"] = hash_subjects(["subject_8"])
         _write_weights(folder, simulated, fold=0, class_counts={"LGG": 2, "HGG": 3}, **details)
         _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", "generate", generator_class=name)
     return root
@@ -56,6 +57,10 @@ def _write_config(folder: Path, *names: str, **overrides: Any) -> None:
 def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
     network = ConfigParser({**config, "device": "cpu"}).get_parsed_content("network_def")
+    for parameter in network.parameters():
+        # A new diffusion network ends in zeros: all of them would draw the same image, and agree with anything.
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
     torch.save(network.state_dict(), folder / "model.pt")
     subjects = [f"subject_{index}" for index in range(5)]
     record = {"cohorts": ["phantom_A"], "subjects": subjects, "selection_subjects": ["subject_5"], **details}
