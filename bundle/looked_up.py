@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+OVERLAY = Path(__file__).with_name("train_label.yaml")
+CLASSIFIER_DATA = "scripts.datasets.ClassifierData"
 NAMED_DATASET = "scripts.named_dataset.NamedDataset"
+GIVEN = "scripts.named_dataset.given"
 
 
 def name_training(config: dict[str, Any]) -> dict[str, Any]:
@@ -14,6 +20,8 @@ def name_training(config: dict[str, Any]) -> dict[str, Any]:
     MONAI checks that handlers are written out in `train#handlers`, that arguments refer to `validate#inferer`,
     `validate#key_metric` and `val_interval` by these ids, and the zoo wants `data` below every dataset. The YAML
     defines a thing once, where it is read best; definition and reference change places here.
+
+    A config of the classifier is also made ready for MONAI Label, which trains with it, by `train_label.yaml`.
 
     Args:
         config: merged, unresolved config with `train` and `validate`.
@@ -31,6 +39,8 @@ def name_training(config: dict[str, Any]) -> dict[str, Any]:
         if argument in evaluator and evaluator[argument] != reference:
             named["validate"][name] = evaluator[argument]
             evaluator[argument] = reference
+    if named.get("data", {}).get("_target_") == CLASSIFIER_DATA:
+        _lay_over(named, yaml.safe_load(OVERLAY.read_text(encoding="utf-8")))
     return named
 
 
@@ -49,13 +59,16 @@ def begin_in_run(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "initialize": [], "run": [*config["initialize"], *config["run"]]}
 
 
+def _lay_over(config: dict[str, Any], overlay: dict[str, Any]) -> None:
+    for key, value in overlay.items():
+        parent, name = _parent(config, key.removeprefix("+"))
+        parent[name] = [*parent[name], *value] if key.startswith("+") else value
+
+
 def _write_out_handlers(config: dict[str, Any]) -> None:
+    # Not by number: MONAI Label puts a handler of its own before the others.
     handlers = config["train"]["handlers"]
-    for index, handler in enumerate(handlers):
-        if isinstance(handler, str):
-            parent, name = _parent(config, handler)
-            handlers[index] = parent[name]
-            parent[name] = f"@train#handlers#{index}"
+    handlers[:] = [{"_target_": GIVEN, "item": item} if isinstance(item, str) else item for item in handlers]
 
 
 def _parent(config: dict[str, Any], reference: str) -> tuple[dict[str, Any], str]:

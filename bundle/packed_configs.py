@@ -28,7 +28,10 @@ def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
     """
     return {
         "inference.json": _inference(trained),
-        "train.json": _training(("common", "train_classifier"), run_config(trained.classifier_dir)),
+        "train.json": {
+            **_training(("common", "train_classifier"), run_config(trained.classifier_dir)),
+            "num_members": trained.num_members,  # it goes on with the weights of the package
+        },
         "generate.json": _generate(trained),
         "train_generator.json": _training(("common", "train_generator"), run_config(trained.generator_dir)),
     }

@@ -25,3 +25,8 @@ class NamedDataset(Dataset):
 
     def __getitem__(self, index: int | Sequence[int]) -> Any:
         return self.data[index]
+
+
+def given(item: Any) -> Any:
+    """Return what is given: a reference written as a component, where others expect one."""
+    return item

@@ -1,0 +1,1 @@
+"""The MONAI Label app of this bundle, which runs in an environment of its own (`make label-env`)."""
