@@ -1,4 +1,4 @@
-"""Commands that make this folder a bundle others use: flatten, pack, verify, export."""
+"""Commands that make this folder a bundle others use: flatten, pack, verify, export, label."""
 
 from __future__ import annotations
 
@@ -48,6 +48,14 @@ def command_line() -> argparse.ArgumentParser:
     export.add_argument("folder", help="root of the package")
     export.add_argument("--format", required=True, choices=("torchscript", "onnx"), help="format of the files")
     export.set_defaults(run=_export)
+
+    label = commands.add_parser("label", help="serve a bundle and a folder of studies to MONAI Label's clients")
+    label.add_argument("--studies", required=True, help="folder of the patients' files; nothing outside it is read")
+    label.add_argument("--bundle", help="root of the bundle (default: this one)")
+    label.add_argument("--port", type=int, default=8000, help="port on 127.0.0.1 (default: 8000)")
+    label.add_argument("--work", help="folder for labels and uploads (default: monai_label in the studies)")
+    label.add_argument("--max-upload-mb", type=int, default=1024, help="size of one request, MiB (default: 1024)")
+    label.set_defaults(run=_label)
     return parser
 
 
@@ -90,6 +98,13 @@ def _export(options: argparse.Namespace) -> int:
 
     for path, difference in export(options.folder, options.format).items():
         print(f"{path}   largest difference {difference:.1e}")
+    return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from bundle.label import serve
+
+    serve(options.studies, options.bundle, options.port, options.work, options.max_upload_mb)
     return 0
 
 

@@ -1,0 +1,79 @@
+"""Started by `python -m bundle label`, in the environment of MONAI Label."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+HOST = "127.0.0.1"
+
+
+def main() -> int:
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m bundle.label_app", description=__doc__)
+    parser.add_argument("--studies", type=Path, required=True)
+    parser.add_argument("--bundle", type=Path, required=True)
+    parser.add_argument("--work", type=Path, required=True)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--max-upload-mb", type=int, required=True)
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    view = prepare(options.studies, options.bundle, options.work)
+
+    # Only now: MONAI Label reads the environment when it is imported.
+    import uvicorn
+
+    from bundle.label_app.server import create_server
+
+    server = create_server(options.studies, options.max_upload_mb << 20)
+    logging.getLogger(__name__).info("studies of %s, labels in %s", options.studies, view / "labels")
+    uvicorn.run(server, host=HOST, port=options.port, log_level="info")  # type: ignore[arg-type]
+    return 0
+
+
+def prepare(studies: Path, bundle: Path, work: Path) -> Path:
+    """Lay out the folder for links, labels and uploads, and tell MONAI Label by environment variables.
+
+    The process that trains is told the same way.
+
+    Args:
+        studies: folder of the studies.
+        bundle: root of the bundle.
+        work: folder to write to.
+
+    Returns:
+        Folder of links that MONAI Label takes for the studies; it keeps its list and the labels there.
+    """
+    from monai.bundle import ConfigParser
+
+    from bundle.label_app.studies import find_studies, link_studies
+
+    config = ConfigParser(ConfigParser.load_config_file(str(bundle / "configs" / "inference.json")))
+    view, uploads, sessions = work / "studies", work / "uploads", work / "sessions"
+    link_studies(find_studies(studies, config.get_parsed_content("modalities"), skip=work), view)
+    for folder in (uploads, sessions):
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(mode=0o700)
+    os.environ.update(
+        MONAI_LABEL_APP_DIR=str(Path(__file__).parent),
+        MONAI_LABEL_STUDIES=str(view),
+        MONAI_LABEL_APP_CONF=json.dumps({"bundle": str(bundle)}),
+        MONAI_LABEL_DATASTORE_FILE_EXT='["*.nii.gz", "*.nii"]',
+        MONAI_LABEL_DATASTORE_AUTO_RELOAD="false",
+        MONAI_LABEL_SESSION_PATH=str(sessions),
+        MONAI_LABEL_TRACKING_ENABLED="false",
+        TMPDIR=str(uploads),
+    )
+    tempfile.tempdir = str(uploads)
+    os.chdir(work)
+    return view
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,166 @@
+"""Grades patients with the weights of a bundle, one request after another, as `monai.bundle run` grades one."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from bundle.label_app.errors import NotReadyError, RequestError
+from scripts.errors import root_cause
+from scripts.explanations import METHODS
+from scripts.files import read_json
+from scripts.inference import CHOSEN, AnswerWriter, describe_weights, parse_request
+
+CONFIG = "inference.json"
+KEYS = ("subject_id", "images", "image", "channel_order", "mask", "mask_codes", "click")
+# The record and the weights are two files: whoever replaces both is between them for a moment.
+RELOADS, WAIT_S = 10, 0.2
+EXPECTED = (ValueError, TypeError, FileNotFoundError)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a bundle's config makes of one file of weights; nothing in it changes from request to request."""
+
+    stamp: tuple[int, int, int]
+    network: torch.nn.Module
+    preprocessing: Any
+    postprocessing: Any
+    inferer: Any
+    writer: AnswerWriter
+    weights: dict[str, Any]
+    device: torch.device
+
+
+@dataclass(frozen=True)
+class Grade:
+    """An answer, and the patch that it is about, (C, *spatial) with its affine."""
+
+    answer: dict[str, Any]
+    patch: Any
+    loaded: Loaded
+
+
+class Grader:
+    """The network of a bundle, loaded once and again whenever its weights are replaced.
+
+    Args:
+        bundle_dir: root of the bundle, with `configs/inference.json` and `models/model.pt`.
+        device: "cpu" or "cuda"; None takes CUDA where there is one.
+
+    Raises:
+        FileNotFoundError: if there is no such config.
+    """
+
+    def __init__(self, bundle_dir: Path, device: str | None = None) -> None:
+        path = bundle_dir / "configs" / CONFIG
+        self.metadata = read_json(bundle_dir / "configs" / "metadata.json")
+        self.config = {**ConfigParser.load_config_file(str(path)), "bundle_root": str(bundle_dir)}
+        if device is not None:
+            self.config["device"] = f"$torch.device({device!r})"
+        parser = ConfigParser(dict(self.config))
+        self.modalities: list[str] = parser.get_parsed_content("modalities")
+        self.classes: dict[str, int] = parser.get_parsed_content("classes")
+        self.num_dims = int(parser.get_parsed_content("spatial_dims"))
+        self.weights_path = Path(parser.get_parsed_content("weights_path"))
+        self._loaded: Loaded | None = None
+        self._loading = threading.Lock()
+        self._computing = threading.Lock()
+
+    def load(self) -> Loaded:
+        """Return the network of the weights that lie there now.
+
+        Raises:
+            NotReadyError: if there are none, or their record is not about them.
+        """
+        with self._loading:
+            for attempt in range(RELOADS):
+                try:
+                    stamp = _stamp(self.weights_path)
+                    if self._loaded is None or self._loaded.stamp != stamp:
+                        self._loaded = self._load(stamp)
+                    return self._loaded
+                except Exception as error:
+                    cause = root_cause(error)
+                    if not isinstance(cause, EXPECTED):
+                        raise
+                    if attempt == RELOADS - 1:
+                        raise NotReadyError(str(cause)) from error
+                    time.sleep(WAIT_S)
+        raise AssertionError("unreachable")
+
+    def grade(self, request: Mapping[str, Any]) -> Grade:
+        """Grade one patient.
+
+        Args:
+            request: keys that `scripts.inference.parse_request` understands.
+
+        Raises:
+            RequestError: if it is incomplete, not understood, or a file cannot be used.
+        """
+        loaded = self.load()
+        try:
+            item = loaded.preprocessing({key: request[key] for key in (*KEYS, "label", "foreground") if key in request})
+        except Exception as error:
+            cause = root_cause(error)
+            if isinstance(cause, EXPECTED):
+                raise RequestError(str(cause)) from error
+            raise
+        patch = item["image"].to(loaded.device)
+        with self._computing, torch.no_grad():
+            logits = loaded.inferer(patch[None], loaded.network)[0]
+        probabilities = loaded.postprocessing({"image": patch, "pred": logits})["pred"]
+        chosen = {key: item[key] for key in CHOSEN if key in item}
+        answer = loaded.writer.describe(patch, probabilities, chosen, loaded.weights)
+        return Grade({**answer, "logits": [float(value) for value in logits]}, patch, loaded)
+
+    def explain(self, grade: Grade, method: str, path: Path) -> None:
+        """Draw where the network looked.
+
+        Args:
+            grade: what was answered.
+            method: a key of `scripts.explanations.METHODS`.
+            path: PNG to write.
+
+        Raises:
+            RequestError: if there is no such method.
+        """
+        if method not in METHODS:
+            raise RequestError(f"explanation must be one of none, {', '.join(METHODS)}, got {method!r}")
+        with self._computing:
+            grade.loaded.writer.draw(path, grade.patch, grade.answer, method)
+
+    def reference_path(self, request: Mapping[str, Any], modality: str = "t1c") -> str:
+        """Return the file whose voxel grid a mask for a viewer has: that modality's, or the 4D file."""
+        given = parse_request(request, self.modalities)
+        images = given.get("images") or {}
+        return str(images.get(modality) or next(iter(images.values()), given.get("image")))
+
+    def _load(self, stamp: tuple[int, int, int]) -> Loaded:
+        parser = ConfigParser(dict(self.config))
+        answering = "answering_network" if "answering_network" in self.config else "network"
+        handlers = parser.get_parsed_content("handlers")
+        return Loaded(
+            stamp=stamp,
+            network=parser.get_parsed_content(answering),
+            preprocessing=parser.get_parsed_content("preprocessing"),
+            postprocessing=parser.get_parsed_content("postprocessing"),
+            inferer=parser.get_parsed_content("inferer"),
+            writer=next(handler for handler in handlers if isinstance(handler, AnswerWriter)),
+            weights=describe_weights(str(self.weights_path)),
+            device=torch.device(parser.get_parsed_content("device")),
+        )
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; put the weights of an evaluation there, with provenance.json")
+    found = path.stat()
+    return found.st_ino, found.st_size, found.st_mtime_ns

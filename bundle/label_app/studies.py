@@ -1,0 +1,66 @@
+"""The studies that are served: patients found by the names of their files, each shown to MONAI Label as one image."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scripts.patient_files import ENDINGS, find_patients, is_nifti, num_channels, split_name
+
+logger = logging.getLogger(__name__)
+
+
+def find_studies(root: Path, modalities: Sequence[str], skip: Path | None = None) -> dict[str, Path]:
+    """Find the patients in a folder and in the folders right below it.
+
+    Args:
+        root: folder of the studies.
+        modalities: modalities that a patient must have, the project's names.
+        skip: folder below `root` that holds no studies.
+
+    Returns:
+        Id -> file that stands for the patient: the 4D file, or of four files that of t1c (else the first modality).
+        The id is what the names of the files have in common; where that is nothing, or there twice, the folder's name.
+
+    Raises:
+        ValueError: if two patients would have one id.
+    """
+    found: dict[str, Path] = {}
+    for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir() and path != skip)]:
+        for name, path in _studies_in(folder, modalities):
+            if not path.resolve().is_relative_to(root.resolve()):
+                logger.warning("%s is not served: it leads out of %s", path, root)
+                continue
+            if name in found:
+                raise ValueError(f"{path} and {found[name]} must not both be {name!r}; rename the files of one")
+            found[name] = path
+    return found
+
+
+def link_studies(studies: dict[str, Path], view: Path) -> None:
+    """Fill a folder with one link for each study, named by its id, and remove links of studies that are gone.
+
+    Args:
+        studies: from `find_studies`.
+        view: folder for the links.
+    """
+    view.mkdir(parents=True, exist_ok=True)
+    for old in view.iterdir():
+        if old.is_symlink():
+            old.unlink()
+    for name, path in studies.items():
+        ending = next(ending for ending in ENDINGS if path.name.lower().endswith(ending))
+        (view / f"{name}{ending}").symlink_to(path.resolve())
+
+
+def _studies_in(folder: Path, modalities: Sequence[str]) -> Iterator[tuple[str, Path]]:
+    stands_for = "t1c" if "t1c" in modalities else modalities[0]
+    for patient, files in find_patients(folder, modalities).items():
+        if set(files) == set(modalities):
+            yield patient or folder.name, Path(files[stands_for][0])
+    for path in sorted(folder.iterdir()):
+        name, modality = split_name(path.name, modalities)
+        is_image = path.is_file() and is_nifti(path.name) and modality is None
+        if is_image and num_channels(path) == len(modalities) > 1:
+            yield name, path

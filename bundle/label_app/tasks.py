@@ -1,0 +1,180 @@
+"""What MONAI Label lists as models and trainers."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
+from monailabel.tasks.train.bundle import BundleTrainTask
+
+from bundle.label_app.drawer import SETTINGS, Drawer
+from bundle.label_app.errors import RequestError
+from bundle.label_app.grader import Grade, Grader
+from bundle.label_app.viewer_mask import write_viewer_mask
+from scripts.explanations import METHODS
+
+Result = tuple[str | None, dict[str, Any]]
+
+
+class GradeTask(InferTask):
+    """A patient to a grade: JSON, and the picture of where the network looked if it is asked for.
+
+    Args:
+        grader: network of the bundle.
+    """
+
+    params = ("click", "foreground", "channel_order", "mask_codes", "explanation")
+    needs_image = True
+
+    def __init__(self, grader: Grader, type: InferType = InferType.CLASSIFICATION) -> None:  # noqa: A002
+        known = {"explanation": ["none", *METHODS], "channel_order": "", "mask_codes": ""}
+        options = {name: choices for name, choices in known.items() if name in self.params}
+        labels = {name: label + self.first_label for name, label in grader.classes.items()}
+        super().__init__(type, labels, 3, grader.metadata["description"], options)
+        self.grader = grader
+
+    first_label = 0
+
+    def info(self) -> dict[str, Any]:
+        """Add the version of the bundle."""
+        return {**super().info(), "version": self.grader.metadata["version"]}
+
+    def is_valid(self) -> bool:
+        """Return whether there are weights."""
+        return self.grader.weights_path.is_file()
+
+    def get_path(self, validate: bool = True) -> str:
+        """Return the file of the weights that are served."""
+        return str(self.grader.weights_path)
+
+    def select(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep of a request what a client may say."""
+        return {key: given[key] for key in self.params if given.get(key) is not None}
+
+    def __call__(self, request: Mapping[str, Any]) -> Result:
+        """Answer a request: (file or None, JSON)."""
+        grade = self.grader.grade(request)
+        method = _first(request.get("explanation")) or "none"
+        file = None
+        if method != "none":
+            file = _new_file(".png")
+            self.grader.explain(grade, method, file)
+        return None if file is None else str(file), self._told(grade)
+
+    def _told(self, grade: Grade) -> dict[str, Any]:
+        names = {label: name for name, label in self.grader.classes.items()}
+        scores = enumerate(grade.answer["probabilities"].values())
+        prediction = [{"idx": index, "label": names[index], "score": score} for index, score in scores]
+        return {**grade.answer, "prediction": prediction, "label_names": self.labels, "centroids": {}}
+
+
+class GradeViewerTask(GradeTask):
+    """The same for 3D Slicer and OHIF, which show masks only: what the patch covers, with the value class index + 1."""
+
+    params = ("click", "foreground", "channel_order", "mask_codes")
+    first_label = 1
+
+    def __init__(self, grader: Grader) -> None:
+        super().__init__(grader, InferType.DEEPEDIT)
+
+    def select(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep of a request what a client may say; 3D Slicer's points stand under the names of the segments.
+
+        Those of the segment that is being edited, whose name is in `label`, count before those of others.
+        """
+        asked = super().select(given)
+        if asked.get("click") or asked.get("foreground"):
+            return asked
+        names = sorted(self.labels, key=lambda name: name != given.get("label"))
+        points = next((given[name] for name in names if given.get(name)), None)
+        return asked if points is None else {**asked, "foreground": points}
+
+    def __call__(self, request: Mapping[str, Any]) -> Result:
+        """Answer a request: (mask, JSON)."""
+        grade = self.grader.grade(request)
+        value = self.grader.classes[grade.answer["class"]] + self.first_label
+        file, image_path = _new_file(".nii.gz"), self.grader.reference_path(request)
+        write_viewer_mask(file, image_path, grade.patch.shape[1:], np.asarray(grade.patch.affine.cpu()), value)
+        return str(file), self._told(grade)
+
+
+class GenerateTask(InferTask):
+    """Synthetic images of a class: one NIfTI file, or several in a zip file.
+
+    Args:
+        drawer: generators of the bundle.
+    """
+
+    params = tuple(SETTINGS)
+    needs_image = False
+
+    def __init__(self, drawer: Drawer) -> None:
+        super().__init__(InferType.OTHERS, [], 2, "Synthetic images, drawn by a diffusion model", drawer.options())
+        self.drawer = drawer
+
+    def select(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep of a request what a client may say."""
+        return {key: _first(given[key]) for key in self.params if given.get(key) is not None}
+
+    def is_valid(self) -> bool:
+        """Return whether there are generators."""
+        return self.drawer.is_there
+
+    def __call__(self, request: Mapping[str, Any]) -> Result:
+        """Answer a request: (images, JSON)."""
+        with tempfile.TemporaryDirectory() as folder:
+            made, told = self.drawer.draw(request, Path(folder))
+            file = _new_file("".join(made.suffixes))
+            file.write_bytes(made.read_bytes())
+        return str(file), told
+
+
+class GradeTrainer(BundleTrainTask):
+    """Trains the weights of the bundle further on what was labeled, by its `train.json`; then these are served."""
+
+    params = ("max_epochs", "val_split", "device")
+    most_epochs = 10000
+
+    def __init__(self, bundle_dir: Path, conf: Mapping[str, str]) -> None:
+        # Strict: MONAI Label would go on with random weights where names differ.
+        super().__init__(str(bundle_dir), conf, load_strict=True)
+
+    def config(self) -> dict[str, Any]:
+        """Return what can be asked for, with the values that are taken where nothing is."""
+        return {"max_epochs": 50, "val_split": 0.2, "device": ["cpu", "cuda"]}
+
+    @classmethod
+    def check(cls, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Keep of a request what a client may say.
+
+        Raises:
+            RequestError: if a value is out of range.
+        """
+        asked = {key: _first(request[key]) for key in cls.params if request.get(key) is not None}
+        epochs, split = asked.get("max_epochs", 1), asked.get("val_split", 0)
+        if not isinstance(epochs, int) or isinstance(epochs, bool) or not 1 <= epochs <= cls.most_epochs:
+            raise RequestError(f"max_epochs must be from 1 to {cls.most_epochs}, got {epochs!r}")
+        if not isinstance(split, (int, float)) or isinstance(split, bool) or not 0 <= split < 1:
+            raise RequestError(f"val_split must be in [0, 1), got {split!r}")
+        if asked.get("device", "cpu") not in ("cpu", "cuda"):
+            raise RequestError(f"device must be cpu or cuda, got {asked['device']!r}")
+        return asked
+
+    def __call__(self, request: Mapping[str, Any], datastore: Any) -> dict[str, Any]:
+        """Train; run by MONAI Label in a process of its own."""
+        asked = {**self.check(request), "model": "grade", "pretrained": True, "multi_gpu": False}
+        return super().__call__(asked, datastore)
+
+
+def _first(value: Any) -> Any:
+    # An option that is a list to choose from comes back whole where nobody has chosen.
+    return value[0] if isinstance(value, list) and value else value
+
+
+def _new_file(ending: str) -> Path:
+    with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:
+        return Path(file.name)
