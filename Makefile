@@ -1,12 +1,13 @@
 # Two commands matter: `make demo` and `make test`. Both set up a virtual environment first.
 PYTHON ?= python3
 VENV ?= .venv
+LABEL_VENV ?= .venv-label
 RUN := $(VENV)/bin/python -m monai.bundle run --config_file
 export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
 # Threads that wait give their core away: beside another program, spinning ones slow a two-core machine a hundredfold.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo study test test-fast lint types flatten clean
+.PHONY: help demo study test test-fast test-label label-env lint types flatten clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -33,6 +34,22 @@ test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
 
 test-fast: $(VENV)/.installed-dev  ## the unit tests alone
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope -m "not slow"
+
+$(LABEL_VENV)/.installed: bundle/label_app/requirements.txt bundle/label_app/requirements-torch.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python must be 3.11 for MONAI Label, got {v[0]}.{v[1]}; run: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(LABEL_VENV)
+	$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -r bundle/label_app/requirements-torch.txt
+	$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r bundle/label_app/requirements.txt
+	@touch $@
+
+$(LABEL_VENV)/.installed-test: $(LABEL_VENV)/.installed bundle/label_app/requirements-test.txt
+	$(LABEL_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r bundle/label_app/requirements-test.txt
+	@touch $@
+
+label-env: $(LABEL_VENV)/.installed  ## the environment of MONAI Label, for python -m bundle label
+
+test-label: $(LABEL_VENV)/.installed-test  ## MONAI Label over HTTP, the stock app and ours
+	OMP_NUM_THREADS=1 $(LABEL_VENV)/bin/python -m pytest tests/label
 
 lint: $(VENV)/.installed-dev  ## ruff
 	$(VENV)/bin/python -m ruff check .
