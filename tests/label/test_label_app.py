@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
+import shlex
+import subprocess
 import tarfile
 import time
 import zipfile
@@ -17,6 +20,7 @@ import pytest
 import torch
 
 from scripts.provenance import read_provenance
+from tests.helpers import ROOT
 from tests.label.conftest import NAMES, STORED_ORDER
 from tests.tiny_subjects import make_mask, write_volume
 
@@ -383,3 +387,26 @@ def test_after_training_the_stock_app_serves_the_weights_on_disk(stock, world, e
     weights = torch.load(world.stock_bundle / "models" / "model.pt", weights_only=True)
     assert all(value.any() for key, value in weights.items() if key.endswith("conv1.weight")), "not those of a.pt"
     assert read_provenance(world.stock_bundle / "models" / "model.pt")["num_labeled_cases"] == 1
+
+
+def test_the_documented_requests_are_answered(ours, world, tmp_path):
+    page = (ROOT / "docs" / "label.md").read_text(encoding="utf-8")
+    requests = re.findall(r"^    (curl .*)$", page, re.MULTILINE)
+    assert len(requests) >= 10
+    mask = make_mask()
+    write_volume(tmp_path / "seg.nii.gz", np.where(mask == 4, 3, mask).astype(np.uint8))
+    (tmp_path / "case.nii.gz").write_bytes((world.uploads / "whole" / "case001.nii.gz").read_bytes())
+    for modality, name in NAMES.items():
+        (tmp_path / f"a_{modality}.nii.gz").write_bytes((world.uploads / f"somebody_{name}.nii.gz").read_bytes())
+    for request in requests:
+        ours_now = request.replace("http://127.0.0.1:8000", ours.url).replace("SIM-A-0000", "case002")
+        words = shlex.split(
+            ours_now.replace("[24, 35, 31]", str(CLICK)).replace('"seed"', '"num_inference_steps": 2, "seed"')
+        )
+        done = subprocess.run([*words, "-sS", "--fail-with-body"], cwd=tmp_path, capture_output=True, check=False)
+        assert done.returncode == 0, f"{request}\n{done.stdout[-500:]!r}"
+    assert (tmp_path / "looked.png").read_bytes().startswith(b"\x89PNG")
+    assert zipfile.is_zipfile(tmp_path / "images.zip")
+    assert ours.ask("GET", "/train/").json()["status"] in ("SUBMITTED", "RUNNING")
+    assert ours.ask("POST", "/train/grade", json={}).status_code == 429
+    assert ours.ask("DELETE", "/train/").ok
