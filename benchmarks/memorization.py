@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import Figure
 from scipy.stats import t
 
 from scripts.configs import Invocation
-from scripts.files import read_json
+from scripts.files import atomic_path, read_json
 from scripts.progress import progress
 from scripts.stages import AlreadyFinished, run_invocation
 
@@ -46,6 +47,7 @@ ARMS = {
     "ddpm_mi_bounded": Arm(("mutual_information", "mutual_information_bounded"), method="ddpm_mi"),
     "ddpm_early": Arm(selection="inner"),
 }
+TITLES = {REFERENCE: "DDPM", "ddpm_mi": "MI,\npaper", "ddpm_mi_bounded": "MI,\nbounded", "ddpm_early": "DDPM,\nstopped"}
 FIGURES = {
     "copies": "copies, % of the images",
     "gap": "nearness to training less held-out subjects",
@@ -206,16 +208,45 @@ def table(results: Mapping[int, Mapping[str, Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
+def draw(results: Mapping[int, Mapping[str, Mapping[str, float]]], path: str) -> None:
+    """Draw gap, max-Pearson and kernel distance of every arm, a dot a seed; a dashed line is real held-out images."""
+    panels = {
+        "gap": "nearness to training\nless held-out subjects",
+        "max_pearson": "max-Pearson",
+        "kd": "kernel distance",
+    }
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    for axes, (key, words) in zip(figure.subplots(1, len(panels)), panels.items(), strict=True):
+        for result in results.values():
+            axes.plot(range(len(ARMS)), [result[arm][key] for arm in ARMS], "o", color="#1f6f8b", alpha=0.7)
+        if key == "max_pearson":
+            held_out = np.mean([result[REFERENCE]["held_out_pearson"] for result in results.values()])
+            axes.axhline(float(held_out), color="#777777", linestyle="--", linewidth=1)
+        if key == "gap":
+            axes.axhline(0, color="#777777", linewidth=1)
+        axes.set_xticks(range(len(ARMS)), [TITLES[arm] for arm in ARMS], fontsize=8)
+        axes.set_title(words, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the experiment and print its table."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.memorization", description=__doc__)
     parser.add_argument("--output", default="runs/memorization", help="folder of the outputs; finished parts are kept")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--subjects", type=int, default=60, help="simulated subjects a seed; a fifth of them train")
+    parser.add_argument(
+        "--subjects",
+        type=int,
+        default=60,
+        help="simulated subjects a seed; seven of twenty train, three fifths of them HGG",
+    )
     parser.add_argument("--epochs", type=int, default=12, help="of 1600 images")
     parser.add_argument("--images", type=int, default=100, help="synthetic images an arm")
     parser.add_argument("--recipe", default="configs/quick.yaml")
     parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
+    parser.add_argument("--figure", default=None, help="PNG that gets a dot a seed")
     given = parser.parse_args(arguments)
     experiment = Experiment(given.output, given.subjects, given.epochs, given.images, recipe=given.recipe)
     if given.workers == 1:
@@ -226,6 +257,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     results = dict(zip(given.seeds, found, strict=True))
     print(json.dumps(results, indent=1))
     print(table(results))
+    if given.figure is not None:
+        draw(results, given.figure)
 
 
 if __name__ == "__main__":

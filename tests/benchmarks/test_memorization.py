@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from benchmarks.memorization import ARMS, FIGURES, Experiment, interval, table
+from benchmarks.memorization import ARMS, FIGURES, Experiment, draw, interval, table
 from scripts.files import read_json
 from tests.helpers import TINY
 
@@ -17,10 +17,12 @@ def test_the_interval_is_that_of_students_t():
     assert half == pytest.approx(4.302653 / math.sqrt(3))
 
 
-def test_the_table_holds_means_and_paired_differences():
+def test_the_table_holds_means_and_paired_differences(tmp_path):
     results = {
         seed: {arm: dict.fromkeys(FIGURES, seed + 10.0 * number) for number, arm in enumerate(ARMS)} for seed in (0, 1)
     }
+    draw(results, str(tmp_path / "figure.png"))
+    assert (tmp_path / "figure.png").read_bytes().startswith(b"\x89PNG")
     rows = table(results).splitlines()
     assert len(rows) == 2 + len(FIGURES)
     assert rows[2].split(" | ")[1:3] == ["0.500", "10.500 (+10.000 ± 0.000)"]
