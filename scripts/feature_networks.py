@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,7 +15,7 @@ from scripts.files import sha256_file
 from scripts.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
 from scripts.networks import FoldEnsemble
 from scripts.progress import progress
-from scripts.provenance import read_provenance
+from scripts.provenance import hash_subject, read_provenance
 
 INCEPTION = "Inception-v3"
 TRIPLET = ("t1c", "t2w", "t2f")
@@ -163,18 +163,41 @@ def classifier_network(
     )
 
 
-def classifier_features(path: str | None, **settings: Any) -> Callable[[Tensor], Tensor] | None:
-    """Take a fold's classifier as a function from images (N, C, *spatial) to features (N, D), float64.
+class ClassifierFeatures:
+    """A classifier of real images as a function to features.
 
     Args:
-        path: as in `classifier_network`; None gives None, for no features at all.
-        settings: its other arguments.
+        network: of one view.
+        device: where it is.
     """
+
+    def __init__(self, network: FeatureNetwork, device: torch.device | str = "cpu") -> None:
+        self.network = network
+        self.device = device
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Return the features (N, D) of images (N, C, *spatial), float64."""
+        return self.network.extract(images, device=self.device)[0].features
+
+    def refuse_known(self, subject_ids: Iterable[str]) -> None:
+        """Stop where the network was trained on a subject: it tells these images from all others.
+
+        Raises:
+            ValueError: with the number of such subjects.
+        """
+        known = [name for name in subject_ids if hash_subject(name) in self.network.known_subjects]
+        if known:
+            raise ValueError(
+                f"audit_features_path must be trained on none of the subjects that are compared, got weights of"
+                f" {len(known)} of them; give the classifier of another cohort, or null"
+            )
+
+
+def classifier_features(path: str | None, **settings: Any) -> ClassifierFeatures | None:
+    """Load a classifier for the audit; the arguments are those of `classifier_network`, and None gives None."""
     if path is None:
         return None
-    network = classifier_network(path, **settings)
-    device = settings.get("device", "cpu")
-    return lambda images: network.extract(images, device=device)[0].features
+    return ClassifierFeatures(classifier_network(path, **settings), settings.get("device", "cpu"))
 
 
 @dataclass(frozen=True)

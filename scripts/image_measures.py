@@ -137,7 +137,7 @@ class ImageMeasurement:
         """
         chosen_synthetic, chosen_real = (self._at_most(item) for item in (synthetic, real))
         images = torch.cat([chosen_synthetic.images, chosen_real.images])
-        groups = [name or f"image {index}" for index, name in enumerate(chosen_real.subject_ids)]
+        groups = [name or f"image {index}" for index, name in enumerate(chosen_real.patients)]
         splits, _ = random_splits(len(chosen_synthetic), groups, self.effort.num_splits, self.effort.seed)
         measures: list[Measure] = []
         for network in networks:
@@ -177,13 +177,7 @@ class ImageMeasurement:
         if len(images) <= self.effort.max_images:
             return images
         random = np.random.default_rng(self.effort.seed)
-        chosen = np.sort(random.permutation(len(images))[: self.effort.max_images]).tolist()
-        return ImageSet(
-            images.path,
-            images.images[chosen],
-            [images.class_names[index] for index in chosen],
-            [images.subject_ids[index] for index in chosen],
-        )
+        return images.take(np.sort(random.permutation(len(images))[: self.effort.max_images]).tolist())
 
     def _simulated(self) -> bool | None:
         lists = [path for path in (self.synthetic_path, self.real_path) if path.endswith(".json")]

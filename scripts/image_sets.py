@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from scripts.files import read_json
+from scripts.identities import patient_of
 from scripts.leakage import refuse_leakage, seen_subjects
 from scripts.memorization import default_held_out_part
 from scripts.patch_tensors import load_patch
@@ -29,12 +30,14 @@ class ImageSet:
         images: (N, C, *spatial) float32 in [-1, 1].
         class_names: class of each image; `ALL` where it has none.
         subject_ids: subject of each image; None where it has none.
+        patients: whose each image is, the same for all scans of a patient; None where it has none.
     """
 
     path: str
     images: Tensor
     class_names: Sequence[str]
     subject_ids: Sequence[str | None]
+    patients: Sequence[str | None]
 
     def __len__(self) -> int:
         return len(self.images)
@@ -43,12 +46,16 @@ class ImageSet:
         """Return the images of one class; all of them for `ALL`, and where no image of this set has a class."""
         if name == ALL or set(self.class_names) == {ALL}:
             return self
-        chosen = [index for index, own in enumerate(self.class_names) if own == name]
+        return self.take([index for index, own in enumerate(self.class_names) if own == name])
+
+    def take(self, chosen: Sequence[int]) -> ImageSet:
+        """Return some of the images, by their numbers."""
         return ImageSet(
             self.path,
-            self.images[chosen],
-            [name] * len(chosen),
+            self.images[list(chosen)],
+            [self.class_names[index] for index in chosen],
             [self.subject_ids[index] for index in chosen],
+            [self.patients[index] for index in chosen],
         )
 
 
@@ -180,7 +187,9 @@ def _load(
                 f" got {tuple(image.shape)}; put images of one size into a set"
             )
     names = [ALL if entry.get("label") is None else labels[str(entry["label"])] for entry in entries]
-    return ImageSet(path, torch.stack(images), names, [entry.get("subject_id") for entry in entries])
+    subjects = [entry.get("subject_id") for entry in entries]
+    patients = [patient_of(entry) if "subject_id" in entry else None for entry in entries]
+    return ImageSet(path, torch.stack(images), names, subjects, patients)
 
 
 def _images_in(path: str) -> list[str]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from scripts.feature_networks import ClassifierFeatures
 from scripts.files import read_json, sha256_file, write_json
 from scripts.leakage import seen_subjects
 from scripts.memorization_statistics import (
@@ -21,7 +23,7 @@ from scripts.memorization_statistics import (
     training_gap,
 )
 from scripts.memorization_verdict import Thresholds, copy_share, judge
-from scripts.nearest_images import Nearness, nearest_by_subject, require_small_shift, similarity_measures
+from scripts.nearest_images import Nearness, nearest_by_subject, negative_l2, require_small_shift, similarity_measures
 from scripts.progress import progress
 from scripts.provenance import hash_subject
 from scripts.real_images import RealImages, load_images, real_images, seen_by_generator
@@ -29,6 +31,7 @@ from scripts.splits import load_splits, part_subjects
 from scripts.suspicious_pairs import SuspiciousPair, write_pairs
 
 JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
+DISTANCES = ("l2", "features")  # similarities that are negative distances
 
 
 class MemorizationAudit:
@@ -37,7 +40,8 @@ class MemorizationAudit:
     Args:
         thresholds: where a copy, a gap and an unusable set begin.
         max_shift: pixels that a copy may have been moved along each axis.
-        features: network from images to (N, D) features, for one similarity more; None leaves it out.
+        features: network from images to (N, D) features, for one similarity more; None leaves it out. It must be
+            trained on none of the subjects: one trained on the training subjects tells them from all others.
         num_cells: cells of C_T; 1 compares all images at once.
         num_permutations: exchanges of training and held-out subjects behind the interval of the gap.
         seed: of the exchanges and the cells.
@@ -48,13 +52,18 @@ class MemorizationAudit:
         self,
         thresholds: Thresholds | None = None,
         max_shift: int = 4,
-        features: Callable[[Tensor], Tensor] | None = None,
+        features: ClassifierFeatures | None = None,
         num_cells: int = 1,
         num_permutations: int = 999,
         seed: int = 0,
         block_size: int = 64,
     ) -> None:
         self.thresholds = thresholds or Thresholds()
+        if 1 / (num_permutations + 1) > self.thresholds.gap_p_value:
+            raise ValueError(
+                f"audit_num_permutations must be at least {math.ceil(1 / self.thresholds.gap_p_value) - 1} for a gap to"
+                f" reach audit_gap_p_value {self.thresholds.gap_p_value:g}, got {num_permutations!r}"
+            )
         self.max_shift = max_shift
         self.features = features
         self.num_cells = num_cells
@@ -87,8 +96,11 @@ class MemorizationAudit:
         require_small_shift(self.max_shift, synthetic.shape[2:])
         cells = self._cells(synthetic, training, held_out)
         found = {}
-        for name, similarity in similarity_measures(synthetic.ndim - 2, self.max_shift, self.features).items():
+        for name, similarity in similarity_measures(synthetic.ndim - 2, self.max_shift).items():
             found[name] = _search(similarity, synthetic, training, held_out, self.block_size)
+        if self.features is not None:
+            seen, unseen = (self._featured(real) for real in (training, held_out))
+            found["features"] = _search(negative_l2, self.features(synthetic), seen, unseen, self.block_size)
         judged = found[JUDGED]
         ratios = copy_ratios(judged.synthetic.similarities[:, : judged.num_training])
         figures: dict[str, Any] = {
@@ -97,7 +109,7 @@ class MemorizationAudit:
             "num_training_subjects": len(training.subjects),
             "num_held_out": len(held_out.images),
             "num_held_out_subjects": len(held_out.subjects),
-            "measures": {name: self._compare(comparison, cells) for name, comparison in found.items()},
+            "measures": {name: self._compare(name, comparison, cells) for name, comparison in found.items()},
             "unlike_share": judged.unlike_share(self.thresholds.usable_similarity),
         }
         copies = ratios < self.thresholds.copy_ratio
@@ -119,7 +131,11 @@ class MemorizationAudit:
         }
         return {**figures, **verdict, "images": _rows(found, ratios, copies)}
 
-    def _compare(self, found: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
+    def _featured(self, real: RealImages) -> RealImages:
+        assert self.features is not None
+        return replace(real, images=self.features(real.images)) if len(real.images) else real
+
+    def _compare(self, name: str, found: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
         """Return max-similarities with their baselines, AuthPct and C_T by one similarity.
 
         `synthetic_to_training` and `held_out_to_training`: summaries with the single values; `train_minus_held_out`:
@@ -135,8 +151,10 @@ class MemorizationAudit:
             result["auth_pct"] = 100 * authentic_share(to_training, own)
         if found.num_held_out:
             baseline = found.held_out[:, : found.num_training]
-            gap = training_gap(found.synthetic.similarities, found.num_training, self.num_permutations, self.seed)
-            limits = {name: getattr(gap, name) for name in ("low", "high", "p_value", "relative", "sample_size")}
+            perfect = 0.0 if name in DISTANCES else 1.0
+            similarities = found.synthetic.similarities
+            gap = training_gap(similarities, found.num_training, self.num_permutations, self.seed, perfect)
+            limits = {key: getattr(gap, key) for key in ("low", "high", "p_value", "relative", "sample_size")}
             result["held_out_to_training"] = describe(baseline.max(dim=1).values)
             result["train_minus_held_out"] = {**describe(gap.values), **limits}
             if found.num_training > 1:
@@ -266,6 +284,8 @@ def audit_images(
     splits = load_splits(splits_path)
     part = held_out_part or default_held_out_part(splits)
     unseen = _held_out(patches, splits, provenance, part)
+    if audit.features is not None:
+        audit.features.refuse_known([entry["subject_id"] for entry in (*behind, *unseen)])
     classes, pairs = {}, []
     for label, name in progress(class_names(synthetic), description="memorization audit"):
         entries = [entry for entry in synthetic["training"] if entry["label"] == label]

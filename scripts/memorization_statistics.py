@@ -23,8 +23,8 @@ class Gap(NamedTuple):
     """Nearness to training subjects less nearness to as many held-out ones.
 
     `values` (N,) of each image; `mean`; `low` and `high`, its 95 % limits; `p_value` that a generator which never saw
-    the training subjects reaches it; `relative`, the share of what held-out subjects leave to a perfect similarity of
-    1; `sample_size`, number of subjects compared with.
+    the training subjects reaches it; `relative`, the share of what held-out subjects leave to a perfect similarity;
+    `sample_size`, number of subjects compared with.
     """
 
     values: Tensor
@@ -73,7 +73,9 @@ def expected_maximum(similarities: Tensor, size: int) -> Tensor:
     return similarities.double().sort(dim=1).values @ torch.from_numpy(maximum_weights(similarities.shape[1], size))
 
 
-def training_gap(similarities: Tensor, num_training: int, num_permutations: int = 999, seed: int = 0) -> Gap:
+def training_gap(
+    similarities: Tensor, num_training: int, num_permutations: int = 999, seed: int = 0, perfect: float = 1.0
+) -> Gap:
     """Compare the nearness to training subjects with that to as many held-out subjects.
 
     Without memorization it does not matter which of the real subjects trained the generator. So the gap is compared
@@ -87,6 +89,7 @@ def training_gap(similarities: Tensor, num_training: int, num_permutations: int 
         num_training: T, 1 <= T < T + H.
         num_permutations: random exchanges.
         seed: of the exchanges.
+        perfect: similarity of an image to itself: 1 of a correlation, 0 of a negative distance.
 
     Returns:
         The gap, > 0 where training subjects are nearer; the mean over images is about 0 where nothing is memorized.
@@ -103,7 +106,7 @@ def training_gap(similarities: Tensor, num_training: int, num_permutations: int 
         _gap_limit(similarities, num_training, size, mean, quantile, limit_permutations, seed)
         for quantile in (0.975, 0.025)
     )
-    left = 1 - float(near[1].mean())
+    left = perfect - float(near[1].mean())
     return Gap(values, mean, low, high, p_value, mean / left if left > 0 else 0.0, size)
 
 
@@ -118,12 +121,13 @@ def copy_ratios(similarities: Tensor) -> Tensor:
         similarities: (N, G) correlations with each training subject.
 
     Returns:
-        d1 / d2 of each image, (N,) float64 in [0, 1]; 1 where there is one subject only, and no second.
+        d1 / d2 of each image, (N,) float64 in [0, 1]; 1 where there is one subject only, and no second; 0 where two
+        subjects are equal to the image.
     """
     if similarities.shape[1] < 2:
         return torch.ones(len(similarities), dtype=torch.float64)
     nearest, second = (1 - similarities.double().topk(2, dim=1).values).clamp_min(0).sqrt().unbind(dim=1)
-    return torch.where(second > 0, nearest / second.clamp_min(1e-12), 1.0)
+    return torch.where(second > 0, nearest / second.clamp_min(1e-12), 0.0)
 
 
 def authentic_share(similarities: Tensor, training: Tensor) -> float:

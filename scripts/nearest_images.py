@@ -134,25 +134,19 @@ def best_alignment(image: Tensor, reference: Tensor, candidates: Sequence[Alignm
     return candidates[max(range(len(found)), key=found.__getitem__)]
 
 
-def similarity_measures(
-    spatial_dims: int, max_shift: int, features: Callable[[Tensor], Tensor] | None = None
-) -> dict[str, Similarity]:
+def similarity_measures(spatial_dims: int, max_shift: int) -> dict[str, Similarity]:
     """List the similarities by which the audit searches, each from (N, ...) and (M, ...) to (N, M), higher is nearer.
 
     Args:
         spatial_dims: 2 or 3.
         max_shift: pixels that a copy may have been moved, for "aligned".
-        features: network from images to (N, D), such as a classifier's last layer; None leaves "features" out.
     """
-    measures: dict[str, Similarity] = {
+    return {
         "pearson": pearson,
         "brain_pearson": brain_pearson,
         "aligned": partial(brain_pearson, candidates=alignments(spatial_dims, max_shift)),
         "l2": negative_l2,
     }
-    if features is not None:
-        measures["features"] = lambda images, references: negative_l2(features(images), features(references))
-    return measures
 
 
 def require_small_shift(max_shift: int, shape: Sequence[int]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from scripts.identities import patient_of
 from scripts.patch_tensors import load_patch
 from scripts.provenance import hash_subject
 
@@ -20,7 +21,8 @@ class RealImages:
 
     Args:
         images: (M, C, *spatial) in [-1, 1].
-        subject_ids: subject of each image.
+        subject_ids: whose each image is. Scans of one patient are of one subject: they resemble each other, and splits
+            keep them together.
         names: file of each image, for the record; may be empty.
     """
 
@@ -88,5 +90,5 @@ def real_images(
         device: where the images shall lie.
     """
     own = [entry for entry in entries if label is None or entry["label"] == label]
-    subject_ids, names = ([entry[key] for entry in own] for key in ("subject_id", "image"))
-    return RealImages(load_images(path, patches, own).to(device), subject_ids, names)
+    patients, names = [patient_of(entry) for entry in own], [entry["image"] for entry in own]
+    return RealImages(load_images(path, patches, own).to(device), patients, names)

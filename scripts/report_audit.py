@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scripts.files import read_json
+from scripts.memorization import JUDGED
 from scripts.memorization_verdict import VERDICTS
 from scripts.study_files import StudyFiles
 
@@ -65,13 +66,13 @@ def pool(results: Sequence[Result]) -> dict[str, Any]:
         `auth_pct` and `held_out_auth_pct` (mean over folds), `c_t` (lowest and highest), `verdict`, `verdicts`.
     """
     pearson = [result["measures"]["pearson"] for result in results]
-    l2 = [result["measures"]["l2"] for result in results]
+    l2, judged = ([result["measures"][name] for result in results] for name in ("l2", JUDGED))
     scores = _present(measure["c_t"] for measure in l2)
     verdicts = Counter(result["verdict"] for result in results)
     return {
         "synthetic": _spread(measure["synthetic_to_training"] for measure in pearson),
         "held_out": _spread(measure["held_out_to_training"] for measure in pearson),
-        "gap": _mean_gap(_present(measure["train_minus_held_out"] for measure in pearson)),
+        "gap": _mean_gap(_present(measure["train_minus_held_out"] for measure in judged)),
         "copies": sum(result["copies"]["number"] for result in results),
         "num_synthetic": sum(result["num_synthetic"] for result in results),
         "auth_pct": _mean(measure["auth_pct"] for measure in l2),

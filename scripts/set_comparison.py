@@ -72,7 +72,7 @@ def random_splits(
 
     Args:
         num_synthetic: synthetic images, the first of all images.
-        groups: subject of each real image; they follow.
+        groups: patient of each real image; they follow.
         num_splits: number of draws.
         seed: of the draws.
 

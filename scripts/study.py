@@ -252,21 +252,19 @@ class Study:
         return PlannedStage(name, "generate", (), self._to(name, inputs), needs)
 
     def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
-        """Audit a synthetic set, and measure it in the features of the fold's classifier of real images, if any."""
+        """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""
         folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
         synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
-        needs: tuple[str, ...] = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
+        needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
         common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
         audited = {**common, "patches_path": paths["patches_path"]}
         measured = {**common, "real_path": paths["patches_path"], "fold": fold}
         audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
-        if "real" not in self.setups:
-            return [PlannedStage(audit, "audit", (), self._to(audit, audited), needs)]
-        weights, needs = self._path(classifier, "model.pt"), (*needs, classifier)
-        audited["audit_features_path"] = measured["classifier_path"] = weights
+        after_classifier = (classifier,) if "real" in self.setups else ()
+        measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
         return [
             PlannedStage(audit, "audit", (), self._to(audit, audited), needs),
-            PlannedStage(measures, "measure_images", (), self._to(measures, measured), needs),
+            PlannedStage(measures, "measure_images", (), self._to(measures, measured), (*needs, *after_classifier)),
         ]
 
     def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:

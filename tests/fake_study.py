@@ -144,7 +144,7 @@ def _write_audit(folder: Path, provenance: dict[str, Any], grade: str, random: n
         RealImages(torch.from_numpy(np.stack(real[part])), names[part]) for part in (slice(8), slice(8, 12))
     )
     synthetic = torch.from_numpy(random.uniform(-1, 1, (8, 4, 8, 8)).astype(np.float32))
-    result = MemorizationAudit(max_shift=1, num_permutations=19)(synthetic, training, held_out)
+    result = MemorizationAudit(max_shift=1, num_permutations=99)(synthetic, training, held_out)
     content = {name: provenance[name] for name in ("cohort", "method", "fold")}
     write_json(folder / "audit.json", {**content, "thresholds": {"copy_ratio": 0.5}, "classes": {grade: result}})
     pair = SuspiciousPair(synthetic[0], training.images[0], f"{grade}_0000.nii.gz", "S0", 0.95, 0.2, False)

@@ -25,7 +25,7 @@ def weights_path(tmp_path_factory):
     return path
 
 
-def save_classifier(folder, synthetic=(), backbone="resnet10", **settings):
+def save_classifier(folder, synthetic=(), backbone="resnet10", subjects=("S0",), **settings):
     torch.manual_seed(1)
     network = FoldEnsemble(backbone, 1, **settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +33,7 @@ def save_classifier(folder, synthetic=(), backbone="resnet10", **settings):
     write_provenance(
         folder / "model.pt",
         cohorts=["A"],
-        subjects=["S0"],
+        subjects=list(subjects),
         simulated=True,
         fold=0,
         synthetic=synthetic,

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
 import torch
 
+from scripts.feature_networks import ClassifierFeatures, classifier_network
 from scripts.files import read_json, write_json
 from scripts.leakage import LeakageError
 from scripts.memorization import MemorizationAudit, audit_images, require_same_form
 from scripts.nearest_images import Alignment
+from scripts.patch_tensors import load_patch
 from scripts.provenance import hash_subject, hash_subjects
-from scripts.real_images import RealImages, seen_by_generator
+from scripts.real_images import RealImages, real_images, seen_by_generator
 from scripts.suspicious_pairs import SuspiciousPair, caption, difference
 from tests.helpers import run_stage
 from tests.ring_or_blob import messages
@@ -32,7 +36,7 @@ def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study
     lgg = result["classes"]["LGG"]
     assert (result["method"], result["fold"], result["num_training"]) == ("ddpm", 0, 3)
     # The set was made of these two, at half the contrast.
-    assert nearest(lgg, "pearson") == nearest(lgg, "aligned") == ["S2.nii.gz", "S0.nii.gz"]
+    assert nearest_of(lgg, "pearson") == nearest_of(lgg, "aligned") == ["S2.nii.gz", "S0.nii.gz"]
     assert [row["image"] for row in lgg["images"]] == ["LGG_0.nii.gz", "LGG_1.nii.gz"]
     assert [row["copy"] for row in lgg["images"]] == [True, True]
     assert (lgg["verdict"], lgg["copies"]["number"]) == ("memorizes", 2)
@@ -42,12 +46,12 @@ def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study
     assert result["held_out_part"] == "validation"
 
 
-def nearest(result, measure):
+def nearest_of(result, measure):
     return [row[measure]["training"]["image"] for row in result["images"]]
 
 
 def test_the_picture_of_the_pairs_is_the_same_each_time_and_shows_them(study, tmp_path):
-    audit = MemorizationAudit(max_shift=1, num_permutations=9)
+    audit = MemorizationAudit(max_shift=1, num_permutations=99)
     paths = {key: study[key] for key in ("synthetic_path", "patches_path", "splits_path")}
     folders = [tmp_path / name for name in ("one", "two")]
     for folder in folders:
@@ -76,13 +80,42 @@ def test_sets_of_other_form_are_refused_by_name(study, changes):
         require_same_form({**patches, **changes}, patches)
 
 
-def test_the_features_of_a_classifier_of_the_fold_are_one_similarity_more(study, tmp_path):
-    path, _ = save_classifier(tmp_path)
-    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2, "audit_num_permutations": 9}
-    run_stage("audit", **study, **names, audit_features_path=str(path))
+def test_the_features_of_another_cohorts_classifier_are_one_similarity_more(study, tmp_path):
+    path, network = save_classifier(tmp_path, subjects=["somebody else"])
+    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2, "audit_num_permutations": 99}
+    run_stage("audit", **study, **names, audit_features_path=path)
     lgg = read_json(f"{study['output_dir']}/audit.json")["classes"]["LGG"]
-    assert lgg["measures"]["features"]["synthetic_to_training"]["max"] <= 0
-    assert "features" in lgg["images"][0]
+    features = ClassifierFeatures(classifier_network(path, "resnet10", 2, 4, 2, 2))
+    folder = Path(study["synthetic_path"]).parent
+    first, nearest = (load_patch(str(folder / name), 4) for name in ("LGG_0.nii.gz", nearest_of(lgg, "features")[0]))
+    expected = -torch.dist(*features(torch.stack([first, nearest])))
+    assert lgg["images"][0]["features"]["training"]["value"] == pytest.approx(float(expected), abs=1e-4)
+
+
+def test_a_classifier_that_was_trained_on_the_compared_subjects_is_refused(study, tmp_path):
+    path, _ = save_classifier(tmp_path, subjects=["S0"])
+    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        run_stage("audit", **study, **names, audit_features_path=path)
+    assert "must be trained on none of the subjects that are compared" in messages(caught.value)
+
+
+def test_scans_of_one_patient_are_one_subject(tmp_path):
+    entries = [
+        {"image": f"{name}.nii.gz", "subject_id": name, "patient_id": name[:1], "label": 0}
+        for name in ("A0", "A1", "B0")
+    ]
+    for entry in entries:
+        image = nibabel.Nifti1Image(np.zeros((4, 4, 1, 2), np.float32), np.eye(4))
+        nibabel.save(image, tmp_path / entry["image"])
+    listing = {"modality": {"0": "a", "1": "b"}, "spatial_dims": 2}
+    real = real_images(tmp_path / "patches.json", listing, entries, label=0)
+    assert (list(real.subject_ids), real.subjects) == (["A", "A", "B"], ["A", "B"])
+
+
+def test_too_few_exchanges_for_the_threshold_are_refused():
+    with pytest.raises(ValueError, match="audit_num_permutations must be at least 99 for a gap to reach"):
+        MemorizationAudit(num_permutations=98)
 
 
 @pytest.mark.parametrize("max_shift", [-1, 2])
@@ -119,7 +152,7 @@ def test_images_of_a_class_are_compared_with_training_images_of_that_class_alone
     lgg = result["classes"]["LGG"]
     assert (result["num_training"], lgg["num_training"]) == (4, 3)
     assert lgg["measures"]["pearson"]["synthetic_to_training"]["values"][0] < 0.9
-    assert set(nearest(lgg, "pearson")) <= {"S0.nii.gz", "S1.nii.gz", "S2.nii.gz"}
+    assert set(nearest_of(lgg, "pearson")) <= {"S0.nii.gz", "S1.nii.gz", "S2.nii.gz"}
 
 
 def test_subjects_that_selected_the_generator_are_no_baseline(study):

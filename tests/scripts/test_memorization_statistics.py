@@ -168,3 +168,12 @@ def test_the_verdict_follows_from_the_figures(changes, verdict):
 def test_a_threshold_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"copy_ratio must be in \(0, 1\), got 1.5"):
         Thresholds(copy_ratio=1.5)
+
+
+def test_an_image_that_equals_two_subjects_is_a_copy():
+    assert copy_ratios(torch.tensor([[1.0, 1.0, 0.2], [0.3, 0.3, 0.2]])).tolist() == [0, 1]
+
+
+def test_the_share_of_a_gap_is_of_what_is_left_to_a_perfect_similarity():
+    similarities = torch.tensor([[-1.0, -1.0, -2.0, -2.0]]).repeat(5, 1)
+    assert training_gap(similarities, 2, 99, perfect=0.0).relative == pytest.approx(0.5)

@@ -20,7 +20,7 @@ def result(verdict=NO_SIGN, copies=0, gap=(0.1, 0.0, 0.2), c_t=-1.0, held_out=(0
         "c_t": c_t,
     }
     figures = {"num_synthetic": 50, "copies": {"number": copies}, "verdict": verdict, "evidence": ["Said so."]}
-    return {**figures, "measures": {"pearson": measure, "l2": measure}}
+    return {**figures, "measures": {"pearson": measure, "aligned": measure, "l2": measure}}
 
 
 def test_folds_are_pooled_and_the_gravest_verdict_stands():

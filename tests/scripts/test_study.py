@@ -73,9 +73,19 @@ def test_images_are_measured_in_the_features_of_the_real_classifier_of_their_fol
     assert planned.overrides["fold"] == 1
 
 
-def test_without_a_classifier_of_real_images_nothing_is_measured(study):
+def test_without_a_classifier_of_real_images_the_other_measures_are_left(study):
     del study.setups["real"]
-    assert not [planned.name for planned in study.plan() if "/measures_" in planned.name]
+    measures = [planned for planned in study.plan() if "/measures_" in planned.name]
+    assert measures
+    assert not any(planned.overrides["classifier_path"] for planned in measures)
+
+
+def test_images_are_compared_in_the_features_of_the_folds_own_classifier(study):
+    for planned in study.plan():
+        if "/measures_" in planned.name:
+            classifier = planned.name.rsplit("/", 1)[0] + "/classifier_real"
+            assert classifier in planned.needs
+            assert planned.overrides["classifier_path"].endswith(f"{classifier}/model.pt")
 
 
 def test_ddpm_and_ddpm_mi_differ_by_one_overlay(study):
