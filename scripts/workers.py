@@ -50,6 +50,7 @@ def run_on_workers(
             the same files; None starts processes here.
 
     Raises:
+        ValueError: if a worker of the scheduler runs more than one stage at a time.
         Exception: the error of the first stage that failed; the stages that do not need it may have run.
     """
     plan = study.plan()
@@ -60,6 +61,7 @@ def run_on_workers(
         client = stack.enter_context(Client(scheduler_address or stack.enter_context(_local_cluster(num_workers))))
         if scheduler_address is None:
             client.register_plugin(OneDevice())
+        _refuse_threads(client)
         futures: dict[str, object] = {}
         for priority, planned in enumerate(plan):
             needed = [futures[name] for name in planned.needs]
@@ -69,7 +71,7 @@ def run_on_workers(
                 planned,
                 invocation,
                 needed,
-                key=str(study.study_dir / planned.name),  # one scheduler may serve several studies
+                key=str((study.study_dir / planned.name).resolve()),  # one scheduler may serve several studies
                 priority=-priority,
                 pure=False,
             )
@@ -83,6 +85,17 @@ def run_planned(study: Study, planned: PlannedStage, invocation: Invocation | No
         return study.run_stage(planned)
     with invoked(invocation):
         return study.run_stage(planned)
+
+
+def _refuse_threads(client: Client) -> None:
+    workers = client.scheduler_info(n_workers=-1)["workers"]
+    found = {address: worker["nthreads"] for address, worker in workers.items() if worker["nthreads"] != 1}
+    if found:
+        address, threads = next(iter(found.items()))
+        raise ValueError(
+            f"scheduler_address must have workers of one thread, got {threads} threads at {address}: stages would share"
+            " torch's random state; start them with `dask worker --nthreads 1 --nworkers N`"
+        )
 
 
 def _local_cluster(num_workers: int) -> LocalCluster:

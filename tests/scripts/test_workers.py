@@ -65,6 +65,17 @@ def test_a_study_on_a_schedulers_workers_that_die_ends_as_if_they_had_lived(tmp_
     assert found == expected
 
 
+def test_workers_of_several_threads_are_refused(tmp_path):
+    with (
+        LocalCluster(
+            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, memory_limit=0
+        ) as cluster,
+        pytest.raises(RuntimeError) as error,
+    ):
+        predict(tmp_path, scheduler_address=cluster.scheduler_address)
+    assert "must have workers of one thread, got 2 threads" in str(root_cause(error.value))
+
+
 @pytest.mark.parametrize(("visible", "expected"), [("3,5", ["3", "5", "3"]), (None, ["0", "1", "0"])])
 def test_workers_share_the_devices_in_turn(monkeypatch, visible, expected):
     found = []
