@@ -87,6 +87,7 @@ class TrainingImages(NamedDataset):
     ) -> None:
         self.fold_data = fold_data
         self.cases: list[Mapping[str, str]] | None = None
+        self.images: dict[str, Any] = {}
         if not isinstance(data, list):
             super().__init__(data)  # type: ignore[arg-type]
             return
@@ -176,13 +177,13 @@ class LabelStage(Stage):
             self.training.fold_data.record(str(weights), self.setup)
             super().end()
             return
-        self._record(weights)
+        self._record_cases(weights)
         # The record first: weights without their record are refused, and whoever serves waits for both to agree.
         for name in (FILE_NAME, "model.pt"):
             with atomic_path(self.served_path.with_name(name)) as temporary:
                 shutil.copyfile(self.output_dir / name, temporary)
 
-    def _record(self, weights: Path) -> None:
+    def _record_cases(self, weights: Path) -> None:
         before = dict(read_provenance(self.served_path))
         known = ("cohorts", "subjects", "simulated", "fold", "synthetic", "setup", "images", "selection_subjects")
         chosen_by = {*before.get("selection_subjects", ()), *hash_subjects(self.selection.subject_ids)}

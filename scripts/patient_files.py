@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 
@@ -90,7 +91,8 @@ def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
 def num_channels(path: Path) -> int:
     """Return the size of a NIfTI file's fourth dimension, 1 if it has none; 0 if the file cannot be read as NIfTI."""
     try:
-        shape = nib.load(path).shape
+        image: Any = nib.load(path)
+        shape = image.shape
     except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, ValueError):
         return 0  # whoever reads it will say why
     return shape[3] if len(shape) == 4 else 1

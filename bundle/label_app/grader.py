@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -139,7 +139,8 @@ class Grader:
 
     def reference_path(self, request: Mapping[str, Any], modality: str = "t1c") -> str:
         """Return the file whose voxel grid a mask for a viewer has: that modality's, or the 4D file."""
-        given = parse_request(request, self.modalities)
+        asked: dict[Hashable, Any] = dict(request.items())
+        given = parse_request(asked, self.modalities)
         images = given.get("images") or {}
         return str(images.get(modality) or next(iter(images.values()), given.get("image")))
 

@@ -46,7 +46,7 @@ def check_label(path: Path, image_path: str, classes: Mapping[str, int], segment
     Raises:
         RequestError: if it lies on another voxel grid than the image, or is not of one class.
     """
-    mask, image = _open(path), nib.load(image_path)
+    mask, image = _open(path), _open(Path(image_path))
     shape = image.shape[:3]
     if mask.shape != shape or not np.allclose(mask.affine, image.affine, atol=GEOMETRY_TOLERANCE):
         raise RequestError(
@@ -60,7 +60,7 @@ def check_label(path: Path, image_path: str, classes: Mapping[str, int], segment
             f"{path.name} must mark the lesion with one class, {_meanings(classes, segments)}, got the values"
             f" [{', '.join(f'{value:g}' for value in sorted(labels))}]; empty the segments of other classes"
         )
-    label = next(iter(labels.values()))
+    label = next(iter(labels.values())) or 0
     written = nib.Nifti1Image(np.where(values != 0, label, 0).astype(np.uint8), mask.affine)
     data = written.to_bytes()
     path.write_bytes(gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data)

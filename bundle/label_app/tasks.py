@@ -27,7 +27,7 @@ class GradeTask(InferTask):
         grader: network of the bundle.
     """
 
-    params = ("click", "foreground", "channel_order", "mask_codes", "explanation")
+    params: tuple[str, ...] = ("click", "foreground", "channel_order", "mask_codes", "explanation")
     needs_image = True
 
     def __init__(self, grader: Grader, type: InferType = InferType.CLASSIFICATION) -> None:  # noqa: A002

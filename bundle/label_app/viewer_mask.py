@@ -6,6 +6,7 @@ import gzip
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -54,7 +55,7 @@ def write_viewer_mask(
         patch_affine: its cell indices -> mm, (4, 4).
         value: of the marked voxels.
     """
-    image = nib.load(image_path)
+    image: Any = nib.load(image_path)
     mask = nib.Nifti1Image(mark_patch(image.shape[:3], image.affine, patch_shape, patch_affine, value), image.affine)
     mask.header.set_xyzt_units("mm")
     path.write_bytes(gzip.compress(mask.to_bytes(), compresslevel=6, mtime=0))

@@ -11,10 +11,13 @@ from monai.bundle import ConfigParser
 
 from bundle.flatten import flatten
 from bundle.label_app.viewer_mask import write_viewer_mask
+from scripts.configs import Invocation
 from scripts.datasets import LabeledImages
 from scripts.labeled_cases import COHORT, FoldData, LabelStage, ServedWeights, TrainingImages, case_id, label_of
 from scripts.networks import FoldEnsemble
 from scripts.provenance import describe_images, hash_subject, read_provenance, write_provenance
+from scripts.stages import run_invocation
+from tests.helpers import ROOT
 from tests.patches import write_tiny_patches
 from tests.tiny_subjects import MODALITIES, make_images, make_mask, write_volume
 
@@ -150,6 +153,18 @@ def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_se
     again.end()
     assert read_provenance(served)["started_from"] == record["weights_sha256"]
     assert {hash_subject("one"), hash_subject("three")} < set(read_provenance(served)["subjects"])
+
+
+def test_a_training_of_a_fold_ends_with_its_own_record_and_leaves_what_is_served(tmp_path):
+    settings = {"output_dir": str(tmp_path / "out"), "bundle_root": str(tmp_path), "device": "cpu", "num_threads": 1}
+    tiny = {"classifier_backbone": "resnet10", "train#trainer#max_epochs": 1, "classifier_batch_size": 4}
+    paths = write_tiny_patches(tmp_path / "patches", (32, 32))
+    file = str(ROOT / "configs" / "train.json")
+    run_invocation(Invocation((file,), {**settings, **tiny, **paths, "patch_size": [32, 32]}))
+    record = read_provenance(tmp_path / "out" / "model.pt")
+    assert (record["fold"], record["cohorts"]) == (0, ["tiny"])
+    assert "num_labeled_cases" not in record
+    assert not (tmp_path / "models").exists()
 
 
 def test_cases_of_other_patches_than_the_served_weights_are_refused(tmp_path, served):
