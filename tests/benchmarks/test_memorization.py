@@ -37,11 +37,12 @@ def test_arms_train_draw_and_are_judged_on_subjects_they_never_saw(tmp_path, mon
     found = experiment.run(seed=3)
     assert tuple(found) == chosen
     assert all(set(figures) == set(FIGURES) and all(map(math.isfinite, figures.values())) for figures in found.values())
-    splits = read_json(tmp_path / "seed3" / "splits" / "splits.json")
+    splits, patches = (read_json(tmp_path / "seed3" / name / f"{name}.json") for name in ("splits", "patches"))
+    labels = {entry["subject_id"]: entry["label"] for entry in patches["training"]}
     audit = read_json(tmp_path / "seed3" / "ddpm_early" / "audit" / "audit.json")
     assert audit["held_out_part"] == "test"
     assert list(audit["classes"]) == ["HGG"]
-    assert audit["num_training"] == len(splits["folds"][0]["train"])
+    assert audit["num_training"] == sum(labels[name] == 1 for name in splits["folds"][0]["train"])
     records = [read_json(tmp_path / "seed3" / arm / "generator" / "provenance.json") for arm in chosen]
     assert len({tuple(record["subjects"]) for record in records}) == 1
     assert [record["method"] for record in records] == ["ddpm_mi", "ddpm"]

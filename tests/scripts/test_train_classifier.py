@@ -133,7 +133,7 @@ def test_a_ratio_of_a_sweep_takes_its_part_of_the_images(data: dict[str, Any], t
 
 def test_a_vision_transformer_trains(data: dict[str, Any], tmp_path: Path) -> None:
     weights = train(data, tmp_path, classifier_backbone="vit_tiny", classifier_max_epochs=1)
-    assert weights["members.0.patch_embedding.position_embeddings"].shape == (1, 4, 192)
+    assert weights["members.0.vit.patch_embedding.position_embeddings"].shape == (1, 4, 192)
 
 
 def test_a_synthetic_set_that_knows_a_validation_subject_stops_the_run(data: dict[str, Any], tmp_path: Path) -> None:
