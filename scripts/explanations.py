@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
+from monai.networks.blocks.selfattention import SABlock
 from monai.visualize import GradCAM, OcclusionSensitivity
 from torch import Tensor, nn
 
@@ -42,7 +43,7 @@ def explain(
         (*spatial) float32 in [0, 1]; 1 is where most speaks for the class, all 0 where nothing does.
 
     Raises:
-        ValueError: if the method is unknown or no layer has a map of at least 3 cells a side.
+        ValueError: if the method is unknown, or GradCAM finds no layer with a map; see `deepest_layer`.
     """
     if method not in METHODS:
         raise ValueError(f"explanation must be one of {', '.join(METHODS)}, got {method!r}")
@@ -63,6 +64,10 @@ def normalize(heat: Tensor) -> np.ndarray:
 def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS) -> str:
     """Name the last module of a network whose output still is a map of at least `min_cells` a side.
 
+    A map has the image's spatial dimensions, reduced by about one factor. A module that is called more than once, such
+    as an activation that all blocks share, has no map of its own; what lies in a block whose own map is too coarse
+    sees one branch of it only.
+
     Args:
         network: from (1, C, *spatial) to logits.
         image: (1, C, *spatial).
@@ -70,13 +75,40 @@ def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS)
 
     Returns:
         Name as in `network.named_modules()`.
+
+    Raises:
+        ValueError: if no module has such a map, or the network attends to tokens, which have no layout in space.
     """
-    found: list[str] = []
+    if any(isinstance(module, (SABlock, nn.MultiheadAttention)) for module in network.modules()):
+        raise ValueError(
+            f"explanation must be 'occlusion' for a {type(network).__name__}, got 'gradcam': its layers hold tokens and"
+            " not maps; set explanation (of configs/inference.yaml) to occlusion, or take gradcam out of"
+            " explain_methods (of configs/explain.yaml)"
+        )
+    sides = tuple(image.shape[2:])
+    maps, coarse = [], []
+    for name, shapes in _shapes_of_outputs(network, image):
+        if len(shapes) == 1 and _is_map(shapes[0], sides) and min(shapes[0][2:]) >= min_cells:
+            maps.append(name)
+        elif len(shapes[0]) == image.ndim and not isinstance(network.get_submodule(name), nn.Sequential):
+            coarse.append(f"{name}.")
+    found = [name for name in maps if not name.startswith(tuple(coarse))]
+    if not found:
+        raise ValueError(
+            f"explanation must be 'occlusion' for images of {sides}, got 'gradcam':"
+            f" no layer of this network has a map of {min_cells} cells a side"
+        )
+    return found[-1]
+
+
+def _shapes_of_outputs(network: nn.Module, image: Tensor) -> list[tuple[str, list[tuple[int, ...]]]]:
+    """List the modules in the order of their last calls, each with the shape of each output; () for no tensor."""
+    shapes: dict[str, list[tuple[int, ...]]] = {}
 
     def note(name: str) -> Callable[[nn.Module, tuple, object], None]:
         def hook(module: nn.Module, inputs: tuple, output: object) -> None:
-            if isinstance(output, Tensor) and output.ndim == image.ndim and min(output.shape[2:]) >= min_cells:
-                found.append(name)
+            shape = tuple(output.shape) if isinstance(output, Tensor) else ()
+            shapes[name] = [*shapes.pop(name, []), shape]
 
         return hook
 
@@ -87,12 +119,18 @@ def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS)
     finally:
         for handle in handles:
             handle.remove()
-    if not found:
-        raise ValueError(
-            f"explanation must be 'occlusion' for images of {tuple(image.shape[2:])}, got 'gradcam':"
-            f" no layer of this network has a map of {min_cells} cells a side"
-        )
-    return found[-1]
+    return list(shapes.items())
+
+
+def _is_map(shape: Sequence[int], sides: Sequence[int]) -> bool:
+    """Whether an output (B, C, *cells) is the image (*sides) reduced by one factor, up to a cell of rounding."""
+    cells = shape[2:]
+    if len(cells) != len(sides) or min(cells) < 2:
+        return False
+    # side / factor is within one cell of `cell` for a factor from side / (cell + 1) to side / (cell - 1).
+    lowest = max(side / (cell + 1) for side, cell in zip(sides, cells, strict=True))
+    highest = min(side / (cell - 1) for side, cell in zip(sides, cells, strict=True))
+    return lowest <= highest
 
 
 def draw_answer(

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from scripts.explanations import deepest_layer, draw_answer, explain, normalize
-from scripts.networks import FoldEnsemble
+from scripts.networks import FoldEnsemble, create_backbone
 
 SHAPES = pytest.mark.parametrize("shape", [(20, 17), (20, 17, 15)], ids=["2d", "3d"])
 
@@ -75,6 +75,61 @@ def test_explaining_leaves_no_hook_on_the_network():
 def test_the_layer_is_the_deepest_whose_map_is_fine_enough(size, layer):
     network = FoldEnsemble("resnet10", 1, 2, 1, 2).members[0].eval()
     assert deepest_layer(network, torch.zeros(1, 1, size, size)) == layer
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer"),
+    [
+        ("resnet10", "layer3"),
+        ("resnet50", "layer3"),
+        ("densenet121", "features.transition3.conv"),
+        ("seresnet50", "layer3"),
+        ("efficientnet-b0", "_blocks.4"),
+    ],
+)
+def test_gradcam_explains_every_convolutional_backbone_by_a_map_of_its_own(backbone, layer):
+    torch.manual_seed(0)
+    network = create_backbone(backbone, in_channels=2, image_size=(64, 48)).eval()
+    image = torch.rand(2, 64, 48) * 2 - 1
+    assert deepest_layer(network, image[None]) == layer
+    heats = [explain(network, image, label) for label in (0, 1)]
+    assert all(heat.shape == (64, 48) and np.isfinite(heat).all() for heat in heats)
+    assert max(heat.max() for heat in heats) == 1
+
+
+@pytest.mark.parametrize("spatial_dims", [2, 3])
+def test_gradcam_of_a_vision_transformer_is_refused_with_the_way_out(spatial_dims):
+    sides = (64,) * spatial_dims
+    network = FoldEnsemble("vit_tiny", 1, spatial_dims, 1, 2, image_size=sides).eval()
+    with pytest.raises(ValueError, match=r"'occlusion' for a VisionTransformer, got 'gradcam'.*gradcam out of expl"):
+        explain(network, torch.zeros(1, *sides), 0)
+
+
+class Modules(nn.Module):
+    """Calls its modules one after the other, and gives the mean of the last one's output."""
+
+    def __init__(self, *steps):
+        super().__init__()
+        self.steps, self.order = nn.ModuleList(dict.fromkeys(steps)), steps
+
+    def forward(self, image):
+        for step in self.order:
+            image = step(image)
+        return image.flatten(1).mean(dim=1, keepdim=True).expand(-1, 2)
+
+
+def test_a_module_that_is_called_twice_has_no_map_of_its_own():
+    shared = nn.ReLU()
+    network = Modules(nn.Conv2d(1, 2, 1), shared, nn.Conv2d(2, 2, 1), shared)
+    assert deepest_layer(network, torch.zeros(1, 1, 12, 10)) == "steps.2"
+
+
+@pytest.mark.parametrize(
+    ("cells", "is_map"), [((6, 5), True), ((4, 4), True), ((5, 6), True), ((9, 4), False), ((3, 9), False)]
+)
+def test_a_layer_must_keep_the_proportions_of_the_image(cells, is_map):
+    network = Modules(nn.Conv2d(1, 2, 1), nn.AdaptiveAvgPool2d(cells))
+    assert deepest_layer(network, torch.zeros(1, 1, 12, 10)) == ("steps.1" if is_map else "steps.0")
 
 
 def test_an_image_too_small_for_any_map_is_refused():

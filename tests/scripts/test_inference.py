@@ -362,6 +362,14 @@ def test_a_class_of_three_and_a_volume_of_one_channel_are_graded_too(tmp_path):
     assert nibabel.load(tmp_path / "out" / "patch.nii.gz").shape[:3] == (16, 16, 12)
 
 
+def test_a_vision_transformer_says_that_occlusion_explains_it(patient, tmp_path):
+    path = make_weights(tmp_path / "models", backbone="vit_tiny", image_size=(32, 32), num_members=1)
+    request = {"images": patient["images"], "mask": patient["mask"], "classifier_backbone": "vit_tiny"}
+    with pytest.raises(ValueError, match="got 'gradcam'.*set explanation .of configs/inference.yaml. to occlusion"):
+        ask(tmp_path / "out", path, **request, num_members=1)
+    assert not (tmp_path / "out" / "answer.json").exists()
+
+
 def test_inference_has_the_ids_that_other_tools_look_up():
     config = ConfigParser.load_config_files(config_files("patches", "inference"))
     ids = {"bundle_root", "device", "dataset_dir", "dataset", "evaluator", "network_def", "inferer", "output_dir"}
