@@ -175,7 +175,8 @@ class Explanations:
                 f"weights and patches must give the stored prediction of {case.subject_id},"
                 f" {[round(p, 3) for p in case.probabilities]}, got"
                 f" {[round(float(p), 3) for p in probabilities.mean(dim=0)]}; give weights_path, predictions_path and"
-                " explain_patches_paths of one evaluation"
+                " explain_patches_paths of one evaluation, made with ensemble mean_probability and temperature_scaling"
+                " false, as model.pt answers"
             )
         return images[int((probabilities - stored).abs().sum(dim=1).argmin())]
 

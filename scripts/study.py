@@ -96,7 +96,8 @@ class Study:
         """Check the settings of the study and of every stage before any work.
 
         Raises:
-            ValueError: if a setup needs a method that is not defined, or a key of the command line is unknown.
+            ValueError: if a setup needs a method that is not defined, a key of the command line is unknown, or answers
+                are to be explained that `model.pt` does not give.
         """
         sys.excepthook = explain_last
         if self.num_workers < 1:
@@ -107,6 +108,7 @@ class Study:
         unknown = [setup for setup in self.explained_setups if setup not in self.setups]
         if unknown:
             raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {', '.join(unknown)}")
+        self._refuse_unexplainable()
         same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
         if same:
             raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
@@ -203,6 +205,27 @@ class Study:
         general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
         # The study owns its folder: a stage of other settings in it is made anew.
         return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
+
+    def _refuse_unexplainable(self) -> None:
+        """Refuse explanations that would stop the study after hours of training."""
+        cohort = next(iter(self.cohorts), None)
+        for setup in self.explained_setups if cohort is not None else []:
+            evaluation = ConfigParser(self.invocation_of(self._evaluation_stage(cohort, setup)).merged())
+            ensemble, scaled = (evaluation.get_parsed_content(key) for key in ("ensemble", "temperature_scaling"))
+            if ensemble != "mean_probability" or scaled:
+                raise ValueError(
+                    f"explained_setups must be [] with ensemble {ensemble} and temperature_scaling {scaled}, got"
+                    f" {self.explained_setups}: the explained model.pt answers with the mean probability, unscaled; set"
+                    " explained_setups to [], or keep ensemble mean_probability and temperature_scaling false"
+                )
+            explanation = ConfigParser(self.invocation_of(self._explanation_stage(cohort, setup)).merged())
+            keys = ("classifier_backbone", "explain_methods", "explanation_layer")
+            backbone, methods, layer = (explanation.get_parsed_content(key) for key in keys)
+            if str(backbone).startswith("vit_") and "gradcam" in methods and layer is None:
+                raise ValueError(
+                    f"explain_methods must be without gradcam for classifier_backbone {backbone}, which has no maps,"
+                    f" got {list(methods)}; set explain_methods to [lime, occlusion], or explained_setups to []"
+                )
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]

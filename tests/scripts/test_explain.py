@@ -118,6 +118,7 @@ def test_an_out_of_fold_answer_is_explained_by_the_network_of_its_fold(evaluated
     ("change", "message"),
     [
         ({"probability_LGG": "0.1", "probability_HGG": "0.9"}, "must give the stored prediction"),
+        ({"probability_LGG": "0.2", "probability_HGG": "0.8"}, "with ensemble mean_probability and temperature_scal"),
         ({"subject_id": "nobody"}, "must hold subject nobody"),
         ({"cohort": "phantom_C"}, "must hold the patches of cohort 'phantom_C'"),
         ({"fold": "7"}, "must be below 2"),

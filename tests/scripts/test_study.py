@@ -151,3 +151,27 @@ def test_explained_setups_that_are_not_run_are_refused(study):
     study.explained_setups = ["real", "gan"]
     with pytest.raises(ValueError, match="explained_setups must be of setups .*, got gan"):
         study.begin()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"ensemble": "vote"}, r"explained_setups must be \[\] with ensemble vote .*, got \['real'\].*set expl"),
+        ({"temperature_scaling": True}, r"explained_setups must be \[\] with .* temperature_scaling True"),
+        ({"classifier_backbone": "vit_tiny"}, "explain_methods must be without gradcam for classifier_backbone vit_t"),
+    ],
+)
+def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, overrides, message):
+    with invoked(Invocation(tuple(config_files("study", "quick")), overrides)):
+        study.begin()
+        study.explained_setups = ["real"]
+        with pytest.raises(ValueError, match=message):
+            study.begin()
+
+
+def test_answers_of_the_ensemble_by_default_may_be_explained(study):
+    study.explained_setups = ["real"]
+    overrides = {"classifier_backbone": "vit_tiny", "explain_methods": ["lime"]}
+    for given in ({}, overrides):
+        with invoked(Invocation(tuple(config_files("study", "quick")), given)):
+            study.begin()
