@@ -128,8 +128,13 @@ def average_weights(members: Sequence[nn.Module], training_images: Iterable[Tens
     return network.eval()
 
 
-def check_ensemble(ensemble: str, temperature_scaling: bool = False) -> None:
+def check_ensemble(ensemble: str, temperature_scaling: bool = False, selection: str = "inner") -> None:
     """Refuse an unknown ensemble, and one that has no temperature.
+
+    Args:
+        ensemble: name.
+        temperature_scaling: whether temperatures are fitted on the inner parts.
+        selection: part that chose the epochs, `selection` of `splits.json`; `validation` makes it the inner part too.
 
     Raises:
         ValueError: with the names that there are.
@@ -140,4 +145,10 @@ def check_ensemble(ensemble: str, temperature_scaling: bool = False) -> None:
         raise ValueError(
             "temperature_scaling must be false with ensemble weight_average, got true: another fold was trained on each"
             " inner part, so no subject is left to fit a temperature of the averaged network on; use another ensemble"
+        )
+    if temperature_scaling and selection == "validation":
+        raise ValueError(
+            "temperature_scaling must be false with selection validation, got true: the inner part is the validation"
+            " part then, and temperatures would be fitted to the subjects that are reported; make the splits with"
+            " selection inner"
         )

@@ -129,8 +129,8 @@ class Evaluation:
             `metrics.json` then holds the temperatures, and the probabilities before are columns `unscaled_<class>`.
 
     Raises:
-        ValueError: if the members are not of this cohort, of this setup and each of another fold, or if members or
-            external patches are of images that are made otherwise than the patches.
+        ValueError: if the members are not of this cohort, of this setup and each of another fold, if members or
+            external patches are of images that are made otherwise than the patches, or if `check_ensemble` refuses.
     """
 
     def __init__(
@@ -147,7 +147,8 @@ class Evaluation:
         ensemble: str = "mean_probability",
         temperature_scaling: bool = False,
     ) -> None:
-        check_ensemble(ensemble, temperature_scaling)
+        self.splits = load_splits(splits_path)
+        check_ensemble(ensemble, temperature_scaling, self.splits.get("selection", "inner"))
         self.ensemble, self.temperature_scaling = ensemble, temperature_scaling
         self.temperatures: dict[int, float] = {}
         self.members = [Member.load(path) for path in member_paths]
@@ -157,7 +158,6 @@ class Evaluation:
         self.network, self.predictor = network, predictor
         self.output_dir = Path(output_dir)
         self.patches = read_json(patches_path)
-        self.splits = load_splits(splits_path)
         self.left_out: dict[str, list[str]] = {}
         self._check_members()
         self.images = image_facts(self.patches, patches_path)

@@ -16,6 +16,7 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.configs import Invocation, refuse_unknown_keys
+from scripts.ensembles import check_ensemble
 from scripts.errors import explain_last
 from scripts.progress import progress
 from scripts.stages import Stage, current_invocation, invoked, run_invocation
@@ -96,8 +97,8 @@ class Study:
         """Check the settings of the study and of every stage before any work.
 
         Raises:
-            ValueError: if a setup needs a method that is not defined, a key of the command line is unknown, or answers
-                are to be explained that `model.pt` does not give.
+            ValueError: if a setup needs a method that is not defined, a key of the command line is unknown, the
+                ensemble is refused by `check_ensemble`, or answers are to be explained that `model.pt` does not give.
         """
         sys.excepthook = explain_last
         if self.num_workers < 1:
@@ -108,7 +109,6 @@ class Study:
         unknown = [setup for setup in self.explained_setups if setup not in self.setups]
         if unknown:
             raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {', '.join(unknown)}")
-        self._refuse_unexplainable()
         same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
         if same:
             raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
@@ -121,6 +121,8 @@ class Study:
             known = [path for path in dict.fromkeys([*invocation.config_files, *stage_files]) if path not in recipes]
             keys = {key: None for path in recipes for key in _own_keys(path)}
             refuse_unknown_keys(Invocation(_overlays_last(known), {**keys, **invocation.overrides}))
+        self._refuse_impossible_ensembles()
+        self._refuse_unexplainable()
 
     def plan(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.
@@ -205,6 +207,18 @@ class Study:
         general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
         # The study owns its folder: a stage of other settings in it is made anew.
         return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
+
+    def _refuse_impossible_ensembles(self) -> None:
+        """Refuse an ensemble that would stop every evaluation after hours of training."""
+        for cohort in list(self.cohorts)[:1] if self.setups else []:
+            evaluation = self._evaluation_stage(cohort, next(iter(self.setups)))
+            settings = ConfigParser(self.invocation_of(evaluation).merged())
+            splits = ConfigParser(self.invocation_of(self._data_stages(cohort)[-1]).merged())
+            check_ensemble(
+                settings.get_parsed_content("ensemble"),
+                settings.get_parsed_content("temperature_scaling"),
+                splits.get_parsed_content("selection"),
+            )
 
     def _refuse_unexplainable(self) -> None:
         """Refuse explanations that would stop the study after hours of training."""

@@ -119,3 +119,10 @@ def test_unknown_ensembles_are_refused():
         combine(members(), "weight_average")
     with pytest.raises(ValueError, match="temperature_scaling must be false"):
         check_ensemble("weight_average", temperature_scaling=True)
+
+
+def test_temperatures_of_subjects_that_chose_the_epoch_and_are_reported_are_refused():
+    check_ensemble("mean_probability", selection="validation")
+    check_ensemble("mean_probability", temperature_scaling=True, selection="inner")
+    with pytest.raises(ValueError, match="with selection validation, got true: the inner part is the validation part"):
+        check_ensemble("mean_probability", temperature_scaling=True, selection="validation")

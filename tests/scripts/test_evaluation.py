@@ -299,6 +299,17 @@ def test_impossible_ensembles_are_refused_before_anything_is_written(
     assert not (tmp_path / "out" / "predictions.csv").exists()
 
 
+def test_temperatures_are_not_fitted_to_the_reported_subjects(many_inner: dict[str, Any], tmp_path: Path) -> None:
+    content = read_json(many_inner["splits_path"])
+    folds = [{**fold, "inner": fold["validation"]} for fold in content["folds"]]
+    write_json(tmp_path / "splits.json", {**content, "folds": folds, "selection": "validation"})
+    given = {**many_inner, "splits_path": str(tmp_path / "splits.json")}
+    with pytest.raises(RuntimeError) as caught:
+        evaluate(given, tmp_path / "out", temperature_scaling=True)
+    assert "temperature_scaling must be false with selection validation" in messages(caught.value)
+    assert not (tmp_path / "out" / "predictions.csv").exists()
+
+
 def test_patches_of_one_subject_are_averaged() -> None:
     items = [{"subject_id": name} for name in ("b", "a", "b")]
     means = average_by_subject(items, np.array([[0.2, 0.8], [0.5, 0.5], [0.6, 0.4]]))

@@ -175,3 +175,12 @@ def test_answers_of_the_ensemble_by_default_may_be_explained(study):
     for given in ({}, overrides):
         with invoked(Invocation(tuple(config_files("study", "quick")), given)):
             study.begin()
+
+
+def test_temperatures_fitted_to_the_reported_subjects_are_refused_before_any_work(study):
+    overrides = {"temperature_scaling": True, "selection": "validation"}
+    with (
+        invoked(Invocation(tuple(config_files("study", "quick")), overrides)),
+        pytest.raises(ValueError, match="temperature_scaling must be false with selection validation"),
+    ):
+        study.begin()
