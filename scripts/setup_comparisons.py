@@ -28,6 +28,7 @@ COMPARISON_COLUMNS = (
     *("only_setup_right", "only_reference_right", "test", "p", "p_holm"),
 )
 MIN_SUBJECTS = 2  # of each class: a variance needs two
+CONTROLS = ("synthetic_shuffled",)  # setups that must answer as by chance: a check of the protocol, no hypothesis
 PAPER_GAIN = 0.02  # of the paper's accuracy, .89 over .87
 
 
@@ -44,8 +45,8 @@ def compare_setups(
 
     Returns:
         Rows with `COMPARISON_COLUMNS`, three a comparison (accuracy with McNemar's test, balanced accuracy, AUC with
-        DeLong's test), p corrected by Holm over the setups of a test; and the tests that could not be compared, each
-        with the `reason`.
+        DeLong's test), p corrected by Holm over the setups of a test without the `CONTROLS`, which have their p alone;
+        and the tests that could not be compared, each with the `reason`.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -66,7 +67,8 @@ def compare_setups(
 def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Say for each test which gain in accuracy it could have found, and how many subjects the paper's gain needs.
 
-    The share of discordant pairs is the mean of those seen between the setups and the reference. The power is for a
+    The share of discordant pairs is the mean of those seen between the setups and the reference, without `CONTROLS`,
+    which disagree with it by design. The power is for a
     gain fixed beforehand; that of the gain that was seen would say no more than its p (Hoenig, Heisey 2001).
 
     Args:
@@ -79,7 +81,7 @@ def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     """
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in comparisons:
-        if row["measure"] == "accuracy":
+        if row["measure"] == "accuracy" and row["setup"] not in CONTROLS:
             found.setdefault(tuple(row[name] for name in TEST), []).append(row)
     return [{**dict(zip(TEST, test, strict=True)), **_power(rows)} for test, rows in found.items()]
 
@@ -144,8 +146,9 @@ def _auc_difference(own: Answers, reference: Answers, num_draws: int, seed: int)
 
 
 def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    for measure in {row["measure"] for row in rows}:
-        tested = [row for row in rows if row["measure"] == measure and row["p"] is not None]
+    setups = [row for row in rows if row["setup"] not in CONTROLS]
+    for measure in {row["measure"] for row in setups}:
+        tested = [row for row in setups if row["measure"] == measure and row["p"] is not None]
         for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
             row["p_holm"] = p
     return rows

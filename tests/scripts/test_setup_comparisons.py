@@ -38,6 +38,24 @@ def test_holm_counts_the_setups_of_one_test():
         assert [row["p_holm"] for row in family] == holm([row["p"] for row in family])
 
 
+def test_a_control_is_shown_but_is_no_hypothesis():
+    setups = prediction_rows()
+    control = prediction_rows({"synthetic_shuffled": 0.0}, seed=3)
+    without, _ = compare(setups)
+    rows, _ = compare(setups + control)
+    shown = [row for row in rows if row["setup"] == "synthetic_shuffled"]
+    assert [row for row in rows if row not in shown] == without
+    assert [row["measure"] for row in shown] == ["accuracy", "balanced_accuracy", "auc"]
+    assert all(row["value"] is not None and row["p_holm"] is None for row in shown)
+    assert shown[0]["p"] == mcnemar(shown[0]["only_setup_right"], shown[0]["only_reference_right"])
+    assert power_rows(rows) == power_rows(without)
+
+
+def test_a_control_alone_has_a_difference_and_no_power():
+    rows, left_out = compare(prediction_rows({"real": 1.0, "synthetic_shuffled": 0.0}))
+    assert (len(rows), left_out, power_rows(rows)) == (3, [], [])
+
+
 def test_three_classes_compare_areas_by_bootstrap_and_without_p():
     rows, _ = compare(prediction_rows(sizes=(9, 14, 20), classes=("A", "B", "C")))
     area = next(row for row in rows if row["measure"] == "auc")
