@@ -36,6 +36,7 @@ class Subject:
         mask: tumor mask, if there is one.
         mask_source: `expert` or `model`, if it is known.
         mask_codes: declared for this mask alone: a convention by name or a mapping.
+        brain_mask: 0 outside the brain, for images that are not skull-stripped.
         grade: class, if it is known.
         site: name, if it is known.
         patient_id: scans of one patient share it.
@@ -49,6 +50,7 @@ class Subject:
     mask: Path | None = None
     mask_source: str | None = None
     mask_codes: str | Mapping[str, Any] | None = None
+    brain_mask: Path | None = None
     grade: str | None = None
     site: str | None = None
     patient_id: str = ""
@@ -212,8 +214,8 @@ def source_files(source: Path, found: Found) -> list[Path]:
     """
     if source.is_dir():
         return sorted({*_volumes(source), *source.rglob(NAME_MAPPING), *source.glob("dataset.json")})
-    paths = {path for s in found.subjects for path in (*s.image_paths().values(), s.mask) if path and path.is_file()}
-    return sorted({source, *paths})
+    named = [path for s in found.subjects for path in (*s.image_paths().values(), s.mask, s.brain_mask)]
+    return sorted({source, *(path for path in named if path and path.is_file())})
 
 
 def _volumes(folder: Path) -> list[Path]:

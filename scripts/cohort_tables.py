@@ -13,7 +13,18 @@ from scripts.files import read_json
 from scripts.grades import parse_grade
 from scripts.modality_names import describe_aliases, parse_modality
 
-COLUMNS = ("subject_id", "patient_id", "grade", "site", "image", "channel_order", "mask", "mask_source", "mask_codes")
+COLUMNS = (
+    "subject_id",
+    "patient_id",
+    "grade",
+    "site",
+    "image",
+    "channel_order",
+    "mask",
+    "mask_source",
+    "mask_codes",
+    "brain_mask",
+)
 MASK_SOURCES = ("expert", "model", "simulated")
 
 Row = dict[str, Any]
@@ -158,6 +169,8 @@ def _read_channels(subject: Subject, row: Row, folder: Path, modalities: Sequenc
 def _read_mask(subject: Subject, row: Row, folder: Path, found: Found) -> None:
     mask, source = _text(row.get("mask")), _text(row.get("mask_source")).lower()
     subject.mask = _path(folder, mask) if mask else None
+    brain_mask = _text(row.get("brain_mask"))
+    subject.brain_mask = _path(folder, brain_mask) if brain_mask else None
     subject.mask_source = source or None
     if source and source not in MASK_SOURCES:
         found.add_problem(

@@ -231,7 +231,8 @@ def _check_complete(subject: Subject, modalities: Sequence[str], require_masks: 
     if require_masks and subject.mask is None:
         problems.append(
             f"{subject.where}, subject {subject.subject_id} must have a mask, got none; add it, leave the subject out"
-            " (leave_out), or set require_masks: false for a cohort that is only looked at by click"
+            " (leave_out), or set require_masks: false for a cohort that configs/segment.yaml segments, or that is only"
+            " looked at by click"
         )
     return problems
 
@@ -249,7 +250,8 @@ def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool) 
     reading = Reading()
     images = subject.image_paths()
     channels = subject.channel_order if subject.image else None
-    grids = {**images, "mask": subject.mask} if subject.mask else images
+    masks = {"mask": subject.mask, "brain_mask": subject.brain_mask}
+    grids = {**images, **{kind: path for kind, path in masks.items() if path}}
     for group in [grids] if require_one_grid else [{kind: path} for kind, path in grids.items()]:
         _try(reading, check_grid, group, len(channels) if channels else None)
     if subject.mask:
@@ -330,6 +332,8 @@ def _entry(subject: Subject, mask_codes: MaskCodes | None, folder: Path) -> dict
         entry["images"] = {modality: _name(path, folder) for modality, path in subject.images.items()}
     entry["mask"] = _name(subject.mask, folder) if subject.mask else None
     entry["mask_source"] = subject.mask_source
+    if subject.brain_mask:
+        entry["brain_mask"] = _name(subject.brain_mask, folder)
     return entry | ({"mask_codes": mask_codes} if mask_codes else {})
 
 
