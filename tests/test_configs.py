@@ -14,6 +14,7 @@ from tests.helpers import ROOT, TINY, config_files
 STAGES = {
     "phantom": ("phantom",),
     "cohort": ("cohort",),
+    "segment": ("segment",),
     "patches": ("patches",),
     "splits": ("splits",),
     "train_generator": ("train_generator",),

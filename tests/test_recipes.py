@@ -7,7 +7,9 @@ import json
 import pytest
 import torch
 
+from scripts.files import read_json, write_json
 from tests.helpers import run_stage
+from tests.zoo_bundle import write_bundle
 
 SETUPS = ("real", "augmentation", "ddpm", "ddpm_mi")
 # One batch of what each recipe trains on; the sizes of images and networks are the recipe's own.
@@ -68,6 +70,19 @@ def synthetic(data):
             run_stage("generate", *recipe, **settings, **steps, **small_images(recipe))
             made.setdefault(method, []).append(str(drawn / "synthetic.json"))
     return made
+
+
+@pytest.mark.slow
+def test_subjects_without_a_mask_are_segmented(data):
+    recipe, folder, _ = data
+    cohort = read_json(folder / "cohort" / "cohort.json")
+    cohort["subjects"] = [{**subject, "mask": None} for subject in cohort["subjects"][:2]]
+    write_json(folder / "cohort" / "unsegmented.json", cohort)
+    paths = {"cohort_path": str(folder / "cohort" / "unsegmented.json"), "output_dir": str(folder / "segmented")}
+    bundle = {"segmentation_bundle_dir": write_bundle(folder / "zoo"), "segmentation_spacing_mm": None}
+    run_stage("segment", *recipe, **paths, **bundle)
+    made = read_json(folder / "segmented" / "cohort.json")["subjects"]
+    assert [subject["mask_source"] for subject in made] == ["model", "model"]
 
 
 @pytest.mark.slow
