@@ -17,6 +17,7 @@ from torch import nn
 from scripts.explanations import draw_answer, explain, save_picture
 from scripts.files import read_json, sha256_file, write_json
 from scripts.mask_codes import decide_mask_codes
+from scripts.mask_marks import read_mask_source
 from scripts.modality_names import describe_aliases, parse_modality
 from scripts.nifti import write_image
 from scripts.patient_files import files_of, is_nifti
@@ -30,7 +31,7 @@ HOW_TO_GET_WEIGHTS = (
     " give the model.pt of one of its evaluation folders as --weights_path, or copy that and the provenance.json"
     " beside it to models/"
 )
-CHOSEN = ("subject_id", *CROP_FACTS, "mask_codes_reason")
+CHOSEN = ("subject_id", *CROP_FACTS, "mask_codes_reason", "mask_source")
 NOTICE = "Simulated weights: trained on simulated images only. Not for patients."
 RESEARCH = "For research only. Not a medical device."
 
@@ -41,7 +42,7 @@ class ReadPatientd(ReadVolumesd):
     Takes `images` (name of a modality, or an alias -> path) or `image` (a 4D file) with `channel_order`, and `mask`
     or `click` ([i, j, k], voxel indices of the file). Where both are given the click decides and the mask measures.
     MONAI Label's names for these are understood too, see `parse_request`.
-    Adds what `ReadVolumesd` adds, `center` for a click, `mask_codes` and `mask_codes_reason` for a mask.
+    Adds what `ReadVolumesd` adds, `center` for a click, `mask_codes`, `mask_codes_reason` and `mask_source` for a mask.
 
     Args:
         modalities: modalities to read, in the order of the patch's channels.
@@ -79,7 +80,7 @@ class ReadPatientd(ReadVolumesd):
         if mask is None:
             return {}
         codes, reason = decide_mask_codes({str(mask.path): mask_codes_in(mask)}, "table", read.get("mask_codes"))
-        return {"mask_codes": codes, "mask_codes_reason": reason}
+        return {"mask_codes": codes, "mask_codes_reason": reason, "mask_source": read_mask_source(read["mask"])}
 
 
 def parse_request(data: Mapping[Hashable, Any], modalities: Sequence[str]) -> dict[Hashable, Any]:
@@ -403,6 +404,7 @@ class AnswerWriter:
             },
             "lesion_volume_ml": chosen.get("lesion_volume_ml"),
             "mask_codes": chosen.get("mask_codes_reason"),
+            "mask_source": chosen.get("mask_source"),
             "weights": dict(weights),
             "bundle": {"name": metadata["name"], "version": metadata["version"]},
         }
@@ -419,6 +421,8 @@ class AnswerWriter:
         plain, label = torch.as_tensor(image).as_subclass(torch.Tensor), self.names.index(answer["class"])
         heat = explain(self.network, plain, label, method, self.explanation_layer, self.occlusion_size)
         shares = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
-        title = f"{answer['subject_id']}: {shares}\nbrighter: speaks more for {answer['class']} ({method})"
+        by_model = ", mask by a model" if answer["mask_source"] == "model" else ""
+        first = f"{answer['subject_id']}: {shares}{by_model}"
+        title = f"{first}\nbrighter: speaks more for {answer['class']} ({method})"
         figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])
         save_picture(figure, path)

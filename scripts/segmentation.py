@@ -15,6 +15,7 @@ import numpy as np
 
 from scripts.errors import root_cause
 from scripts.files import atomic_path, read_json, sha256_file, write_json
+from scripts.mask_marks import model_mark
 from scripts.network_grid import NetworkGrid
 from scripts.patches import locate_subjects
 from scripts.progress import progress
@@ -150,18 +151,18 @@ class _Segmentation:
     def _write(self, subject: Mapping[str, Any], kind: str, volume: Volume, made: dict[str, Any]) -> str:
         """Write one volume, note its hash, and return its path from the folder of the stage."""
         name = f"{subject['subject_id']}/{subject['subject_id']}-{'seg' if kind == 'mask' else kind}.nii.gz"
-        described = f"model output, {self.segmenter.facts['bundle']}" if kind == "mask" else "skull-stripped"
+        described = model_mark(self.segmenter.facts["bundle"]) if kind == "mask" else b"skull-stripped"
         _write_volume(self.folder / name, volume, described)
         made["sha256"][kind] = sha256_file(self.folder / name)
         return name
 
 
-def _write_volume(path: Path, volume: Volume, described: str) -> None:
+def _write_volume(path: Path, volume: Volume, described: bytes) -> None:
     # NIfTI readers differ in what they do with 64 bits.
     kept = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
     image = nib.Nifti1Image(np.asarray(volume.data, kept), volume.affine)
     image.header.set_xyzt_units("mm")
-    image.header["descrip"] = described.encode()[:79]
+    image.header["descrip"] = described
     with atomic_path(path) as temporary:
         # Without a time stamp, so that equal images are equal files.
         temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))

@@ -13,6 +13,7 @@ from monai.bundle import ConfigParser
 from scripts.errors import root_cause
 from scripts.files import read_json, write_json
 from scripts.inference import NOTICE, parse_channels, parse_images, parse_request, stored_channel_order
+from scripts.mask_marks import model_mark
 from scripts.networks import FoldEnsemble
 from scripts.provenance import describe_images, write_provenance
 from tests.helpers import ROOT, config_files, run_stage
@@ -296,6 +297,15 @@ def test_neither_mask_nor_click_is_refused(patient, weights, tmp_path):
 def test_files_and_a_4d_file_together_are_refused(patient, weights, tmp_path):
     with pytest.raises(ValueError, match="got both"):
         ask(tmp_path, weights, images=patient["images"], image=patient["mask"], mask=patient["mask"])
+
+
+def test_the_answer_says_that_a_model_made_the_mask(patient, by_mask, weights, tmp_path):
+    mask = nibabel.load(patient["mask"])
+    mask.header["descrip"] = model_mark("brats_mri_segmentation")
+    nibabel.save(mask, tmp_path / "seg.nii.gz")
+    answer = ask(tmp_path / "out", weights, images=patient["images"], mask=str(tmp_path / "seg.nii.gz"))
+    assert (answer["mask_source"], by_mask[1]["mask_source"]) == ("model", None)
+    assert answer["probabilities"] == by_mask[1]["probabilities"]
 
 
 def test_mask_codes_that_conventions_read_differently_must_be_declared(patient, weights, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 import scripts.segmentation
 from scripts.errors import root_cause
 from scripts.files import read_json, sha256_file, write_json
+from scripts.mask_marks import read_mask_source
 from scripts.stages import AlreadyFinished
 from tests import zoo_bundle
 from tests.cohort_files import write_table
@@ -104,6 +105,7 @@ def test_the_cohort_says_what_made_its_masks_and_finds_all_files(cohort, bundle,
     made = run(cohort, tmp_path / "out", bundle)
     first = made["subjects"][0]
     assert (first["mask_source"], first["mask"]) == ("model", "S1/S1-seg.nii.gz")
+    assert read_mask_source(tmp_path / "out" / first["mask"]) == "model"
     assert first["mask_codes"] == made["mask_codes"] == {"necrotic": 1, "edema": 2, "enhancing": 4}
     assert first["sha256"]["mask"] == sha256_file(tmp_path / "out" / first["mask"])
     assert all((tmp_path / "out" / path).is_file() for path in first["images"].values())
