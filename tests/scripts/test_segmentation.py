@@ -14,9 +14,10 @@ from scripts.errors import root_cause
 from scripts.files import read_json, sha256_file, write_json
 from scripts.mask_marks import read_mask_source
 from scripts.stages import AlreadyFinished
+from scripts.study import Study
 from tests import zoo_bundle
 from tests.cohort_files import write_table
-from tests.helpers import run_stage
+from tests.helpers import ROOT, run_stage
 from tests.tiny_subjects import AFFINE, MODALITIES, SHAPE, make_images, make_mask, reoriented, write_volume
 from tests.zoo_bundle import POINTWISE, answering, write_bundle
 
@@ -137,6 +138,16 @@ def test_patches_read_the_cohort_like_any_other_and_carry_the_mark(tmp_path, bun
     row = read_json(tmp_path / "patches" / "patches.json")["training"][0]
     assert (row["mask_source"], row["region"]) == ("model", "enhancing")
     assert row["center_voxel"][2] in range(8, 13)
+
+
+def test_a_study_takes_a_segmented_cohort(cohort, bundle, tmp_path):
+    segmented = {"config": "segment", "cohort_path": str(cohort), "segmentation_bundle_dir": bundle}
+    options = {"methods": {}, "classes": ["LGG", "HGG"], "num_folds": 2, "config_dir": str(ROOT / "configs")}
+    study = Study(str(tmp_path / "study"), {"clinic": segmented}, {"real": None}, **options)
+    source, patches, _ = study.plan()[:3]
+    study.run_stage(source)
+    made = study.invocation_of(patches).overrides["cohort_path"]
+    assert [subject["mask_source"] for subject in read_json(made)["subjects"]] == ["model"] * 3
 
 
 def test_own_masks_are_kept(cohort, bundle, tmp_path):
