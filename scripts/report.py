@@ -86,7 +86,7 @@ def write_report(
         **image_sections(files, num_samples),
         **measure_section(files),
         **explanation_sections(files),
-        **checklist_section(files, predictions, metrics, question),
+        **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
         "audit": audit_section(files),
         "curves": curve_figure(files, num_curves),
         "regularizer": regularizer_section(files),

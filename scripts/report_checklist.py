@@ -23,6 +23,13 @@ from scripts.study_files import StudyFiles
 SOURCE = "Tejani et al. 2024, Radiology: Artificial Intelligence 6(4):e240300, doi 10.1148/ryai.240300"
 RUN, PART, AUTHOR = "from the run", "in part", "for the author"
 
+ENSEMBLE_NAMES = {
+    "mean_probability": "mean probability",
+    "mean_logit": "mean logit",
+    "vote": "share of the votes",
+    "weight_average": "answer of the mean weights",
+}
+
 Evidence = tuple[str, str] | None
 
 
@@ -35,12 +42,14 @@ class RunEvidence:
         predictions: what `merge_predictions` returns.
         metrics: what `compute_metrics` returns.
         question: what the study asks.
+        comparisons: what `compare_setups` returns.
     """
 
     files: StudyFiles
     predictions: Sequence[Mapping[str, str]]
     metrics: Sequence[Mapping[str, Any]]
     question: str
+    comparisons: Sequence[Mapping[str, Any]] = ()
 
     @cached_property
     def cohorts(self) -> list[dict[str, Any]]:
@@ -61,6 +70,12 @@ class RunEvidence:
     def explanations(self) -> list[dict[str, Any]]:
         """Contents of the `explanations.json` files."""
         return [read_json(path) for path in self.files.named("explanations.json")]
+
+    @cached_property
+    def evaluations(self) -> list[dict[str, Any]]:
+        """Contents of the `metrics.json` files beside predictions."""
+        folders = {path.parent for path in self.files.named("predictions.csv")}
+        return [read_json(path) for path in self.files.named("metrics.json") if path.parent in folders]
 
     @cached_property
     def methods(self) -> dict[str, Any]:
@@ -97,6 +112,7 @@ def checklist_section(
     predictions: Sequence[Mapping[str, str]],
     metrics: Sequence[Mapping[str, Any]],
     question: str,
+    comparisons: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Fill the checklist.
 
@@ -105,12 +121,13 @@ def checklist_section(
         predictions: what `merge_predictions` returns.
         metrics: what `compute_metrics` returns.
         question: what the study asks.
+        comparisons: what `compare_setups` returns; none where no two setups were compared.
 
     Returns:
         Items of the template: `checklist` (44 rows of `number`, `section`, `item`, `status`, `evidence`),
         `checklist_counts` (status -> number) and `checklist_source`.
     """
-    run = RunEvidence(files, predictions, metrics, question)
+    run = RunEvidence(files, predictions, metrics, question, comparisons)
     rows = []
     for number, (section, item) in enumerate(ITEMS, start=1):
         status, evidence = EVIDENCE.get(number, _nothing)(run) or (AUTHOR, "")
@@ -237,8 +254,19 @@ def _selection(run: RunEvidence) -> Evidence:
 
 
 def _ensembles(run: RunEvidence) -> Evidence:
-    found = {row["setup"] for row in run.predictions if row["fold"] == "-1"}
-    return (RUN, f"Mean probability of the networks of all folds, in {len(found)} setups.") if found else None
+    setups = {row["setup"] for row in run.predictions if row["fold"] == "-1"}
+    if not setups:
+        return None
+    where = f"of the networks of all folds, in {len(setups)} setups"
+    contents = [content for content in run.evaluations if content["setup"] in setups]
+    # Evaluations of before there was a choice do not name it.
+    names = sorted({ENSEMBLE_NAMES[content.get("ensemble", "mean_probability")] for content in contents})
+    if not names:
+        return PART, f"One answer {where}; how it is made of theirs: the author."
+    scaled = [float(value) for content in contents for value in content.get("temperatures", {}).values()]
+    how = f"; logits divided by a temperature a fold, {min(scaled):.2f} to {max(scaled):.2f}" if scaled else ""
+    words = " or ".join(names)
+    return RUN, f"{words[:1].upper()}{words[1:]} {where}{how}."
 
 
 def _measures(run: RunEvidence) -> Evidence:
@@ -248,7 +276,15 @@ def _measures(run: RunEvidence) -> Evidence:
 
 def _uncertainty(run: RunEvidence) -> Evidence:
     names = dict.fromkeys(row["interval"] for row in run.metrics if row["interval"])
-    return (PART, f"95 % intervals: {'; '.join(names)}. Tests of significance: the author.") if names else None
+    if not names:
+        return None
+    intervals = f"95 % intervals: {'; '.join(names)}."
+    tested = [row for row in run.comparisons if row["p"] is not None]
+    if not tested:
+        return PART, f"{intervals} Tests of significance: the author."
+    tests, references = (" and ".join(dict.fromkeys(row[key] for row in tested)) for key in ("test", "reference"))
+    holm = ", p corrected by Holm over the setups of a test" if any(row["p_holm"] is not None for row in tested) else ""
+    return RUN, f"{intervals} Tests of differences to {references}: {tests}{holm}."
 
 
 def _explainability(run: RunEvidence) -> Evidence:

@@ -203,7 +203,9 @@ def _write_evaluation(
             who = (subject["subject_id"], subject["site"], subject["grade"], fold, volume_ml)
             key = (cohort, setup, role, tested, *who)
             rows.append(dict(zip(COLUMNS, (*key, 0.0, logit, 1 - probability, probability), strict=True)))
-    write_csv(root / cohort / f"evaluation_{setup}" / "predictions.csv", rows, COLUMNS)
+    folder = root / cohort / f"evaluation_{setup}"
+    write_csv(folder / "predictions.csv", rows, COLUMNS)
+    write_json(folder / "metrics.json", {"direction": cohort, "setup": setup, "ensemble": "mean_probability"})
     return f"{cohort}/evaluation_{setup}"
 
 

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
+from scripts.answers import group_answers
+from scripts.ensembles import ENSEMBLES
 from scripts.files import read_json, write_json
-from scripts.report_checklist import AUTHOR, EVIDENCE, ITEMS, PART, RUN, checklist_section, parts_that_share_subjects
+from scripts.report_checklist import (
+    AUTHOR,
+    ENSEMBLE_NAMES,
+    EVIDENCE,
+    ITEMS,
+    PART,
+    RUN,
+    checklist_section,
+    parts_that_share_subjects,
+)
 from scripts.report_tables import compute_metrics, merge_predictions
+from scripts.setup_comparisons import compare_setups
 from scripts.study_files import StudyFiles
 from tests.fake_study import write_fake_study
 
@@ -17,10 +31,10 @@ def study(tmp_path_factory):
     return folder, write_fake_study(folder)
 
 
-def checklist(folder, stages):
+def checklist(folder, stages, comparisons=()):
     files = StudyFiles(str(folder), stages)
     predictions = merge_predictions(files.named("predictions.csv"))
-    section = checklist_section(files, predictions, compute_metrics(predictions), "Does it work?")
+    section = checklist_section(files, predictions, compute_metrics(predictions, 100), "Does it work?", comparisons)
     return {row["number"]: row for row in section["checklist"]}, section["checklist_counts"]
 
 
@@ -48,6 +62,34 @@ def test_the_numbers_are_those_of_the_files(study):
     assert rows[25]["evidence"].startswith("8 generators and 8 classifiers trained")
     assert rows[31]["evidence"].startswith("LIME, Occlusion, GradCAM of single cases")
     assert "no grade in name_mapping.csv" in rows[8]["evidence"]
+
+
+def test_the_ensemble_is_the_one_of_the_evaluation(study, tmp_path):
+    assert set(ENSEMBLE_NAMES) == set(ENSEMBLES)
+    rows, _ = checklist(*study)
+    assert rows[27]["evidence"] == "Mean probability of the networks of all folds, in 4 setups."
+    source, stages = study[0] / "site_a" / "evaluation_real", ["evaluation_real"]
+    shutil.copytree(source, tmp_path / "evaluation_real")
+    content = {**read_json(source / "metrics.json"), "ensemble": "vote", "temperatures": {"0": 0.8, "1": 1.234}}
+    write_json(tmp_path / "evaluation_real" / "metrics.json", content)
+    assert checklist(tmp_path, stages)[0][27]["evidence"] == (
+        "Share of the votes of the networks of all folds, in 1 setups; logits divided by a temperature a fold,"
+        " 0.80 to 1.23."
+    )
+    (tmp_path / "evaluation_real" / "metrics.json").unlink()
+    assert checklist(tmp_path, stages)[0][27]["status"] == PART
+
+
+def test_tests_of_significance_are_named_where_there_are_any(study):
+    folder, stages = study
+    predictions = merge_predictions(StudyFiles(str(folder), stages).named("predictions.csv"))
+    comparisons, _ = compare_setups(group_answers(predictions), "real", num_draws=100)
+    row = checklist(folder, stages, comparisons)[0][29]
+    assert row["status"] == RUN
+    assert row["evidence"].endswith("to real: exact McNemar and DeLong, p corrected by Holm over the setups of a test.")
+    row = checklist(folder, stages)[0][29]
+    assert row["status"] == PART
+    assert row["evidence"].endswith("Tests of significance: the author.")
 
 
 def test_simulated_cohorts_are_no_testing_on_external_patients(study):
