@@ -52,12 +52,14 @@ def comparison_numbers(
         `volumes`, `volume_correlations` and `seeds` (of the tests on other cohorts).
 
     Raises:
-        ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds.
+        ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
+            `SeedStudies.require_seeds_of` refuses.
     """
     groups = group_answers(predictions)
     names = ordered((answers.setup for answers in groups), setups)
     groups.sort(key=lambda answers: (*answers.test.values(), names.index(answers.setup)))
     _refuse_strangers(groups, files)
+    seeds.require_seeds_of(files)
     comparisons, not_compared = compare_setups(groups, reference, num_draws, seed)
     external = [answers for answers in groups if answers.role == "external"]
     return {

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.files import read_json
+from scripts.name_lists import some_names
 
 RESULT_FILES = (
     "cohort.json",
@@ -50,6 +51,15 @@ class StudyFiles:
         """List the files of this name, in the order of the stages."""
         return [folder / name for folder in self.folders if (folder / name).is_file()]
 
+    def identities(self, name: str = "") -> dict[str, dict[str, Any]]:
+        """Map the stages, or those that left a file of this name, to the identity in their `stage.json`."""
+        records = {folder: folder / "stage.json" for folder in self.folders if (folder / name).exists()}
+        return {
+            folder.relative_to(self.study_dir).as_posix(): read_json(path)["identity"]
+            for folder, path in records.items()
+            if path.is_file()
+        }
+
     def inputs(self) -> list[str]:
         """List every file that the report reads, for the record of the stage."""
         return [str(path) for name in (*RESULT_FILES, "config.yaml") for path in self.named(name)]
@@ -89,6 +99,35 @@ class SeedStudies:
                 )
         return found
 
+    def require_seeds_of(self, study: StudyFiles) -> None:
+        """Refuse folders that do not hold the reported study with a seed of their own each.
+
+        Args:
+            study: the reported study.
+
+        Raises:
+            ValueError: if two folders are one, two evaluations have one seed, or stages of one name differ in another
+                setting than `seed`.
+        """
+        studies = [study, *(StudyFiles(str(folder)) for folder in self.study_dirs)] if self.study_dirs else []
+        places = [Path(one.study_dir).resolve() for one in studies]
+        twice = [one.study_dir for one, place in zip(studies, places, strict=True) if places.count(place) > 1]
+        if twice:
+            raise ValueError(
+                f"other_seed_dirs must be other folders than the study's and than each other, got {twice[-1]} twice;"
+                " give each study once"
+            )
+        found: dict[int, str] = {}
+        for one in studies:
+            for seed in {identity["seed"] for identity in one.identities("predictions.csv").values()}:
+                if found.setdefault(seed, one.study_dir) != one.study_dir:
+                    raise ValueError(
+                        f"other_seed_dirs must be of other seeds, got seed {seed} in {found[seed]} and {one.study_dir};"
+                        " run configs/study.yaml again with another --seed"
+                    )
+        for other in studies[1:]:
+            _refuse_other_settings(study, other)
+
     def inputs(self) -> list[str]:
         """List every file that the report reads of them."""
         return [str(path) for paths in self.predictions().values() for path in paths]
@@ -109,3 +148,15 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
         name: [(row["epoch"], row[name]) for row in rows if isinstance(row.get(name), (int, float))] for name in names
     }
     return {name: points for name, points in series.items() if points}
+
+
+def _refuse_other_settings(study: StudyFiles, other: StudyFiles) -> None:
+    own, found = study.identities(), other.identities()
+    for name in (name for name in own if name in found):
+        before, after = own[name]["settings"], found[name]["settings"]
+        keys = [key for key in sorted({*before, *after} - {"seed"}) if before.get(key) != after.get(key)]
+        if keys:
+            raise ValueError(
+                f"other_seed_dirs must hold studies of the same settings, got other {some_names(keys)} in {name} of"
+                f" {study.study_dir} and {other.study_dir}; give studies that differ in `seed` only"
+            )

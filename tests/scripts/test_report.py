@@ -104,6 +104,8 @@ def test_another_seed_stands_beside_the_intervals(study, tmp_path):
     folder, _ = study
     for root in ("study", "other"):
         shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / root / "site_a" / "evaluation_real")
+    path = tmp_path / "other" / "site_a" / "evaluation_real" / "stage.json"
+    write_json(path, {**read_json(path), "identity": {**read_json(path)["identity"], "seed": 1}})
     write((tmp_path / "study", ["site_a/evaluation_real"]), other_seed_dirs=[str(tmp_path / "other")])
     html = (tmp_path / "study" / "report" / "report.html").read_text(encoding="utf-8")
     assert "sd between seeds" in html

@@ -94,15 +94,16 @@ def test_predictions_of_other_subjects_than_the_splits_are_refused(tmp_path):
         numbers(prediction_rows(role="locked_test"), tmp_path)
 
 
-def other_seed(folder, rows):
+def study_of_seed(folder, rows, seed, **settings):
     write_csv(folder / "evaluation" / "predictions.csv", rows, list(rows[0]))
-    write_json(folder / "evaluation" / "stage.json", {})
+    identity = {"seed": seed, "settings": {"seed": seed, "ensemble": "mean_probability", **settings}}
+    write_json(folder / "evaluation" / "stage.json", {"identity": identity})
     return str(folder)
 
 
 def test_other_seeds_stand_beside_the_interval_of_this_one(tmp_path):
-    folders = [other_seed(tmp_path / str(seed), prediction_rows(seed=seed)) for seed in (1, 2)]
-    content = numbers(prediction_rows(), tmp_path, folders)["seeds"]
+    own, *folders = [study_of_seed(tmp_path / str(seed), prediction_rows(seed=seed), seed) for seed in (0, 1, 2)]
+    content = numbers(prediction_rows(), own, folders)["seeds"]
     row = next(row for row in content if row["setup"] == "ddpm" and row["measure"] == "accuracy")
     accuracies = [group_answers(prediction_rows(seed=seed))[1].right.mean() for seed in (0, 1, 2)]
     assert row["values"] == pytest.approx(accuracies)
@@ -115,9 +116,28 @@ def test_one_seed_has_no_rows(found):
 
 
 def test_a_seed_of_other_subjects_is_refused(tmp_path):
-    folder = other_seed(tmp_path / "1", [row for row in prediction_rows() if row["subject_id"] != "s003"])
+    folder = study_of_seed(tmp_path / "1", [row for row in prediction_rows() if row["subject_id"] != "s003"], 1)
     with pytest.raises(ValueError, match="other_seed_dirs must hold studies of the same subjects"):
         numbers(prediction_rows(), tmp_path, [folder])
+
+
+def test_folders_that_are_no_other_seeds_of_the_study_are_refused(tmp_path):
+    rows = prediction_rows()
+    own, one = (study_of_seed(tmp_path / str(seed), rows, seed) for seed in (0, 1))
+    same_seed = study_of_seed(tmp_path / "copy", rows, 0)
+    two_of_one = study_of_seed(tmp_path / "copy1", rows, 1)
+    voted = study_of_seed(tmp_path / "voted", rows, 2, ensemble="vote", batch=3)
+    for folders, message in (
+        ([own], rf"must be other folders .* got {own} twice"),
+        ([f"{own}/../0"], rf"must be other folders .* got {own}/../0 twice"),
+        ([one, one], rf"must be other folders .* got {one} twice"),
+        ([same_seed], rf"must be of other seeds, got seed 0 in {own} and {same_seed};"),
+        ([one, two_of_one], rf"must be of other seeds, got seed 1 in {one} and {two_of_one};"),
+        ([voted], rf"the same settings, got other batch, ensemble in evaluation of {own} and {voted};"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            numbers(rows, own, folders)
+    assert numbers(rows, own, [one])["seeds"]
 
 
 def test_a_folder_without_predictions_is_refused(tmp_path):
