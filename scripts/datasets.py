@@ -245,6 +245,21 @@ def ordered_batches(dataset: Dataset, batch_size: int) -> DataLoader:
     return DataLoader(dataset, sampler=BatchSampler(in_order, batch_size, drop_last=False), batch_size=None)
 
 
+def even_batches(dataset: Dataset, batch_size: int) -> DataLoader:
+    """Iterate over all images in their order, in batches whose sizes differ by one at most.
+
+    A network in training mode cannot normalize a single image, so a batch holds two at least where there are two.
+
+    Args:
+        dataset: images, at least one.
+        batch_size: images of a batch at most; of 1 or 2 a batch may hold three.
+    """
+    count = len(dataset)  # type: ignore[arg-type]
+    num_batches = max(1, min(math.ceil(count / batch_size), count // 2))
+    parts = [part.tolist() for part in np.array_split(np.arange(count), num_batches)]
+    return DataLoader(dataset, sampler=parts, batch_size=None)
+
+
 def held_out_subjects(splits_path: str, fold: int) -> set[str]:
     """Return the ids that no network of a fold may know: the test part, and the validation part unless it selects."""
     splits = load_splits(splits_path)

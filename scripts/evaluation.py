@@ -16,7 +16,7 @@ from monai.engines import EnsembleEvaluator
 from monai.transforms import Activationsd, CastToTyped, Compose, MeanEnsembled
 
 from scripts.calibration import fit_temperature
-from scripts.datasets import LabeledImages, ordered_batches
+from scripts.datasets import LabeledImages, even_batches, ordered_batches
 from scripts.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.files import atomic_path, read_json, write_csv, write_json
 from scripts.identities import refuse_shared_subjects, refuse_two_names
@@ -270,7 +270,7 @@ class Evaluation:
         named = {item["image"]: item for member in self.members for item in self._items("train", member.fold)}
         predictor = self.predictor
         images = LabeledImages(list(named.values()), predictor.num_channels, predictor.spatial_dims, predictor.device)
-        batches = (batch["image"] for batch in ordered_batches(images, predictor.batch_size))
+        batches = (batch["image"] for batch in even_batches(images, predictor.batch_size))
         return average_weights(list(self.network.members), batches)
 
     def _temperature(self, index: int) -> float:

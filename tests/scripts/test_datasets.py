@@ -15,6 +15,7 @@ from scripts.datasets import (
     ClassifierData,
     LabeledImages,
     choose_synthetic,
+    even_batches,
     held_out_subjects,
     ordered_batches,
     synthetic_limits,
@@ -282,3 +283,13 @@ def test_ordered_batches_keep_the_order_and_lose_nothing(paths: dict[str, Any]) 
     dataset = LabeledImages(data(paths).training, 2)
     images = torch.cat([batch["image"] for batch in ordered_batches(dataset, 4)])
     assert torch.equal(images, dataset.images)
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"),
+    [(9, 4, [3, 3, 3]), (9, 8, [5, 4]), (8, 8, [8]), (5, 1, [3, 2]), (1, 4, [1]), (64, 7, [7, 7, 7, 7, *[6] * 6])],
+)
+def test_even_batches_hold_no_image_alone_and_lose_none(count: int, batch_size: int, sizes: list[int]) -> None:
+    found = list(even_batches(torch.arange(count), batch_size))  # type: ignore[arg-type]
+    assert [len(part) for part in found] == sizes
+    assert [int(value) for part in found for value in part] == list(range(count))

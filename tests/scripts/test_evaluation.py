@@ -252,6 +252,12 @@ def test_the_averaged_network_is_written_with_its_record(data: dict[str, Any], t
     assert record["subjects"] == read_provenance(tmp_path / "model.pt")["subjects"]
 
 
+def test_weights_are_averaged_where_one_image_is_left_for_the_last_batch(data: dict[str, Any], tmp_path: Path) -> None:
+    trained_on = {name for fold in read_json(data["splits_path"])["folds"] for name in fold["train"]}
+    evaluate(data, tmp_path, ensemble="weight_average", evaluation_batch_size=len(trained_on) - 1)
+    assert (tmp_path / "weight_average" / "model.pt").is_file()
+
+
 @pytest.fixture(scope="module")
 def many_inner(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A cohort whose inner parts are large enough for a temperature: 10 subjects."""
