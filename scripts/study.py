@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import itertools
 import logging
 import re
 import sys
@@ -222,8 +223,8 @@ class Study:
 
     def _refuse_unexplainable(self) -> None:
         """Refuse explanations that would stop the study after hours of training."""
-        cohort = next(iter(self.cohorts), None)
-        for setup in self.explained_setups if cohort is not None else []:
+        # One cohort is enough: all have the same settings.
+        for cohort, setup in itertools.product(list(self.cohorts)[:1], self.explained_setups):
             evaluation = ConfigParser(self.invocation_of(self._evaluation_stage(cohort, setup)).merged())
             ensemble, scaled = (evaluation.get_parsed_content(key) for key in ("ensemble", "temperature_scaling"))
             if ensemble != "mean_probability" or scaled:
