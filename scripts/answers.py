@@ -154,7 +154,7 @@ def aligned(answers: Answers, reference: Answers) -> Answers:
 def refuse_other_subjects(
     answers: Answers, splits: Mapping[str, Any] | None, cohort_subjects: Collection[str] | None
 ) -> None:
-    """Refuse predictions of subjects that the splits did not hold out, or that are not of the cohort.
+    """Refuse predictions of subjects that the splits did not hold out of their fold, or that are not of the cohort.
 
     Args:
         answers: of one setup and test.
@@ -171,19 +171,21 @@ def refuse_other_subjects(
         return
     if splits is None:
         return
-    held_out = set(splits["test"]) if answers.role == "locked_test" else _validated(answers, splits)
-    _refuse(tested - held_out, "must be of the held-out subjects of splits.json", answers, "too many")
-    _refuse(held_out - tested, "must be of all held-out subjects of splits.json", answers, "missing")
+    for fold in sorted({int(row["fold"]) for row in answers.rows}):
+        own = {row["subject_id"] for row in answers.rows if int(row["fold"]) == fold}
+        where = "splits.json" if answers.role == "locked_test" else f"fold {fold} of splits.json"
+        held_out = set(splits["test"]) if answers.role == "locked_test" else _validated(answers, splits, fold)
+        _refuse(own - held_out, f"must be of the held-out subjects of {where}", answers, "too many")
+        _refuse(held_out - own, f"must be of all held-out subjects of {where}", answers, "missing")
 
 
-def _validated(answers: Answers, splits: Mapping[str, Any]) -> set[str]:
-    folds = sorted({int(row["fold"]) for row in answers.rows})
-    if folds[-1] >= len(splits["folds"]):
+def _validated(answers: Answers, splits: Mapping[str, Any], fold: int) -> set[str]:
+    if not 0 <= fold < len(splits["folds"]):
         raise ValueError(
             f"predictions of {answers.setup} ({answers.title}) must be of the folds of splits.json, got fold"
-            f" {folds[-1]} of {len(splits['folds'])}; run configs/evaluate.yaml with the splits of this study"
+            f" {fold} of {len(splits['folds'])}; run configs/evaluate.yaml with the splits of this study"
         )
-    return {name for fold in folds for name in splits["folds"][fold]["validation"]}
+    return set(splits["folds"][fold]["validation"])
 
 
 def _refuse(subjects: Collection[str], constraint: str, answers: Answers, word: str) -> None:

@@ -6,8 +6,7 @@ import functools
 import hashlib
 import os
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,6 @@ from scripts.splits import load_splits, part_subjects
 
 PARTS = ("train", "inner", "validation", "test")  # of a fold; where one is also another, the later counts
 SLICE = re.compile(r"_slice\d{3}$")  # what scripts.patches adds to the name where a subject has several patches
-ROLE_PARTS = {"out_of_fold": "validation", "validation_selected_on": "validation", "locked_test": "test"}
 MARKS = ("image", "patient", "subject_id")
 
 Row = Mapping[str, Any]
@@ -77,31 +75,6 @@ def refuse_shared_subjects(patches_path: str | Path, other_path: str | Path) -> 
             f" {some_names(shared.values())}; leave them out of one cohort (leave_out of configs/cohort.yaml),"
             " or rename them if they are other people"
         )
-
-
-def refuse_other_predictions(predictions: Iterable[Mapping[str, str]], splits_paths: Iterable[str | Path]) -> None:
-    """Stop where predictions are of other subjects than the splits held out.
-
-    Args:
-        predictions: rows of `predictions.csv`.
-        splits_paths: `splits.json` of the cohorts; predictions on cohorts without one are not looked at.
-
-    Raises:
-        ValueError: naming the role, the fold and the subjects that were predicted and not held out, or the reverse.
-    """
-    splits = {content.get("cohort"): (path, content) for path, content in ((p, load_splits(p)) for p in splits_paths)}
-    found: dict[tuple[str, str, str, int], set[str]] = defaultdict(set)
-    for row in predictions:
-        if row["role"] in ROLE_PARTS and row["cohort"] in splits:
-            found[row["cohort"], row["setup"], row["role"], int(row["fold"])].add(row["subject_id"])
-    for (cohort, setup, role, fold), subjects in found.items():
-        path, content = splits[cohort]
-        differing = subjects ^ set(part_subjects(content, fold, ROLE_PARTS[role]))
-        if differing:
-            raise ValueError(
-                f"predictions of {role} (setup {setup}, fold {fold}) must be of the {ROLE_PARTS[role]} part of {path},"
-                f" got {some_names(differing)} in one of them only; evaluate again with these splits"
-            )
 
 
 def patient_of(row: Row) -> str:

@@ -10,7 +10,6 @@ import jinja2
 
 from scripts.answers import class_names
 from scripts.files import write_csv, write_json, write_text
-from scripts.identities import refuse_other_predictions
 from scripts.report_audit import audit_section
 from scripts.report_checklist import checklist_section
 from scripts.report_comparison import comparison_numbers, comparison_sections, write_comparisons
@@ -72,9 +71,8 @@ def write_report(
     """
     folder = Path(output_dir)
     predictions = merge_predictions(files.named("predictions.csv"))
-    refuse_other_predictions(predictions, files.named("splits.json"))
-    metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
+    metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     content = {
         "title": title,
         "question": question,

@@ -20,6 +20,7 @@ from scripts.seed_spread import refuse_other_subjects as refuse_other_seeds_subj
 from scripts.seed_spread import seed_spread
 from scripts.setup_comparisons import COMPARISON_COLUMNS, compare_setups, power_rows
 from scripts.site_measures import measure_sites
+from scripts.splits import load_splits
 from scripts.statistics import Estimate
 from scripts.study_files import SeedStudies, StudyFiles
 from scripts.volume_shortcut import rank_correlation, volume_difference
@@ -115,7 +116,7 @@ def comparison_sections(
 
 
 def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
-    splits = {content.get("cohort"): content for content in map(read_json, files.named("splits.json"))}
+    splits = {content.get("cohort"): content for content in map(load_splits, files.named("splits.json"))}
     patches = {
         content["name"]: {entry["subject_id"] for entry in content["training"]}
         for content in map(read_json, files.named("patches.json"))

@@ -73,6 +73,19 @@ def test_predictions_of_other_subjects_than_the_splits_are_refused(role, held_ou
         refuse_other_subjects(answers(role=role)[0], held_out, None)
 
 
+@pytest.mark.parametrize("role", ["out_of_fold", "validation_selected_on"])
+def test_a_subject_that_another_fold_held_out_is_refused(role):
+    rows = [{**row, "fold": str(index % 2)} for index, row in enumerate(prediction_rows({"real": 1.0}, role=role))]
+    folds = [{"train": [], "inner": [], "validation": SUBJECTS[fold::2]} for fold in (0, 1)]
+    refuse_other_subjects(group_answers(rows)[0], {"test": [], "folds": folds}, None)
+    rows[4]["fold"] = "1"
+    with pytest.raises(ValueError, match=r"all held-out subjects of fold 0 of splits.json, got missing: s004"):
+        refuse_other_subjects(group_answers(rows)[0], {"test": [], "folds": folds}, None)
+    rows[5]["fold"] = "0"
+    with pytest.raises(ValueError, match=r"the held-out subjects of fold 0 of splits.json, got too many: s005"):
+        refuse_other_subjects(group_answers(rows)[0], {"test": [], "folds": folds}, None)
+
+
 def test_predictions_of_a_stranger_to_the_other_cohort_are_refused():
     with pytest.raises(ValueError, match=r"must be of subjects of patches.json, got too many: s039"):
         refuse_other_subjects(answers()[0], None, SUBJECTS[:-1])

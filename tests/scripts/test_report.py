@@ -187,7 +187,7 @@ def test_predictions_of_other_subjects_than_the_splits_are_refused(study, tmp_pa
     own = [name for name in stages if name.startswith("site_a")]
     with pytest.raises(RuntimeError) as caught:
         write((tmp_path, own))
-    assert f"must be of the test part of {path}, got {splits['test'][0]} in one of them" in messages(caught.value)
+    assert f"held-out subjects of splits.json, got too many: {splits['test'][0]}" in messages(caught.value)
     assert not (tmp_path / "report" / "report.html").exists()
 
 
