@@ -11,15 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from scripts.errors import root_cause
 from scripts.files import read_json, sha256_file, write_json
 from scripts.nifti import write_image
 from scripts.progress import progress
+from scripts.subject_records import SubjectRecords, subject_files
 from scripts.transforms import CROP_FACTS
 
 Preprocessing = Callable[[dict[str, Any]], Any]
-# Where the stage keeps the rows of finished subjects until all are there; the stage drops it at the end.
-RECORDS = "checkpoints"
 CARRIED = ("patient_id", "mask_source")
 
 
@@ -84,38 +82,22 @@ def locate_subjects(cohort: Mapping[str, Any], folder: Path) -> list[dict[str, A
     return [_located(subject, cohort, folder) for subject in cohort["subjects"]]
 
 
-class _Extraction:
-    """What is done to one subject: rows from its record if it is finished, else from its files."""
+class _Extraction(SubjectRecords[list[dict[str, Any]]]):
+    """Rows of `patches.json` from the files of a subject."""
 
     def __init__(self, folder: Path, preprocessing: Preprocessing, classes: Mapping[str, int]) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.preprocessing = preprocessing
         self.classes = classes
 
-    def __call__(self, subject: Mapping[str, Any]) -> list[dict[str, Any]] | str:
-        record = self.folder / RECORDS / f"{subject['subject_id']}.json"
-        try:
-            made_from = {path: _fingerprint(path) for path in _files(subject)}
-            rows = self._finished(record, made_from)
-            if rows is None:
-                rows = self._extract(subject)
-                write_json(record, {"made_from": made_from, "rows": rows})
-            return rows
-        except (ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
-            # A full disk (another OSError) ends the run at once; a subject that cannot be used is told with the others.
-            return f"- {subject['subject_id']}: {root_cause(error)}"
-
-    def _finished(self, record: Path, made_from: Mapping[str, Any]) -> list[dict[str, Any]] | None:
-        if not record.is_file():
-            return None
-        found = read_json(record)
-        images = [(self.folder / row["image"], row["image_sha256"]) for row in found["rows"]]
-        intact = all(path.is_file() and sha256_file(path) == digest for path, digest in images)
-        return found["rows"] if intact and found["made_from"] == made_from else None
-
-    def _extract(self, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
+    def make(self, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Cut and write the patches."""
         made = self.preprocessing(dict(subject))
         return [self._write(subject, patch, several=isinstance(made, list)) for patch in _as_list(made)]
+
+    def outputs(self, made: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+        """List the patches."""
+        return [(row["image"], row["image_sha256"]) for row in made]
 
     def _write(self, subject: Mapping[str, Any], patch: Mapping[str, Any], several: bool) -> dict[str, Any]:
         name = f"{subject['subject_id']}_slice{patch['slice']:03d}" if several else subject["subject_id"]
@@ -164,19 +146,7 @@ def _located(subject: Mapping[str, Any], cohort: Mapping[str, Any], folder: Path
     located = {"mask_codes": cohort.get("mask_codes"), **subject}
     if subject.get("images"):
         located["images"] = {key: str(folder / path) for key, path in subject["images"].items()}
-    return located | {key: str(folder / subject[key]) for key in ("image", "mask") if subject.get(key)}
-
-
-def _files(subject: Mapping[str, Any]) -> list[str]:
-    images = list((subject.get("images") or {}).values()) + [subject.get("image"), subject.get("mask")]
-    return [path for path in images if path]
-
-
-def _fingerprint(path: str) -> list[int]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist; check the path in cohort.json, or scan the cohort again")
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns]
+    return located | {key: str(folder / subject[key]) for key in ("image", "mask", "brain_mask") if subject.get(key)}
 
 
 def _require_usable(
@@ -206,4 +176,4 @@ def _problems(subject: Mapping[str, Any], modalities: Sequence[str], classes: Ma
         yield f"grade {subject['grade']!r} is none of the classes {list(classes)}"
     if not re.fullmatch(r"[\w.+-]+", subject["subject_id"]):
         yield "subject_id must be usable as a file name (letters, digits, '_', '-', '.'); rename it in cohort.json"
-    yield from (f"{path} does not exist; check the path" for path in _files(subject) if not os.path.isfile(path))
+    yield from (f"{path} does not exist; check the path" for path in subject_files(subject) if not os.path.isfile(path))

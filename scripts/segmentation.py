@@ -6,14 +6,13 @@ import gzip
 import os
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from scripts.errors import root_cause
 from scripts.files import atomic_path, read_json, sha256_file, write_json
 from scripts.mask_marks import model_mark
 from scripts.network_grid import NetworkGrid
@@ -21,10 +20,9 @@ from scripts.patches import locate_subjects
 from scripts.progress import progress
 from scripts.segmentation_bundle import SegmentationBundle
 from scripts.skull_stripping import require_skull_stripped, strip_skull
+from scripts.subject_records import SubjectRecords
 from scripts.volumes import Volume, read_channels, read_volume, require_one_geometry
 
-# Where the stage keeps the entries of finished subjects until all are there; the stage drops it at the end.
-RECORDS = "checkpoints"
 NOTICE = "Masks with mask_source model are the output of a network: nobody has looked at them."
 
 
@@ -58,7 +56,7 @@ def write_masks(
     """
     cohort = read_json(cohort_path)
     source, folder = Path(cohort_path).parent, Path(output_dir)
-    located = [_with_brain_mask(subject, source) for subject in locate_subjects(cohort, source)]
+    located = locate_subjects(cohort, source)
     _require_usable(located, segmenter.modalities, cohort_path)
     segment = _Segmentation(folder, segmenter, spacing_mm, max_brain_ml, min_background)
     entries: list[dict[str, Any]] = []
@@ -77,8 +75,10 @@ def write_masks(
     return folder / "cohort.json"
 
 
-class _Segmentation:
-    """What is done to one subject: the record if it is finished, else its files; a sentence if it cannot be used."""
+class _Segmentation(SubjectRecords[dict[str, Any]]):
+    """Entries of `cohort.json` that change for a subject."""
+
+    sources = ("image", "mask", "brain_mask")
 
     def __init__(
         self,
@@ -88,37 +88,14 @@ class _Segmentation:
         max_brain_ml: float,
         min_background: float,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder)
         self.segmenter = segmenter
         self.spacing_mm = spacing_mm
         self.max_brain_ml = max_brain_ml
         self.min_background = min_background
 
-    def __call__(self, subject: Mapping[str, Any]) -> dict[str, Any] | str:
-        record = self.folder / RECORDS / f"{subject['subject_id']}.json"
-        try:
-            made_from = {path: _stamp(path) for path in _files(subject)}
-            made = self._finished(record, made_from)
-            if made is None:
-                made = self._make(subject)
-                write_json(record, {"made_from": made_from, "made": made})
-            return made
-        except (ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
-            # A full disk (another OSError) ends the run at once; a subject that cannot be used is told with the others.
-            return f"- {subject['subject_id']}: {root_cause(error)}"
-
-    def _finished(self, record: Path, made_from: Mapping[str, Any]) -> dict[str, Any] | None:
-        if not record.is_file():
-            return None
-        found = read_json(record)
-        made = found["made"]
-        paths = {**made.get("images", {}), **({"mask": made["mask"]} if "mask" in made else {})}
-        outputs = [(self.folder / path, made["sha256"][kind]) for kind, path in paths.items()]
-        intact = all(path.is_file() and sha256_file(path) == digest for path, digest in outputs)
-        return made if intact and found["made_from"] == made_from else None
-
-    def _make(self, subject: Mapping[str, Any]) -> dict[str, Any]:
-        """Entries of `cohort.json` that change for this subject; its files are written before."""
+    def make(self, subject: Mapping[str, Any]) -> dict[str, Any]:
+        """Strip the skull and segment, as far as the subject needs it, and write the files."""
         volumes = _read(subject)
         require_one_geometry(volumes)
         made: dict[str, Any] = {"sha256": {}}
@@ -131,6 +108,11 @@ class _Segmentation:
             made["mask"] = self._write(subject, "mask", self._segment(seen), made)
             made |= {"mask_source": "model", "mask_codes": dict(self.segmenter.mask_codes)}
         return made
+
+    def outputs(self, made: dict[str, Any]) -> Iterable[tuple[str, str]]:
+        """List the stripped images and the mask."""
+        paths = {**made.get("images", {}), **({"mask": made["mask"]} if "mask" in made else {})}
+        return [(path, made["sha256"][kind]) for kind, path in paths.items()]
 
     def _segment(self, seen: Mapping[str, Volume]) -> Volume:
         """The mask in the voxels of the first modality's file."""
@@ -174,25 +156,8 @@ def _read(subject: Mapping[str, Any]) -> dict[str, Volume]:
     return {modality: read_volume(path) for modality, path in subject["images"].items()}
 
 
-def _with_brain_mask(subject: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    path = subject.get("brain_mask")
-    return {**subject, "brain_mask": str(source / path) if path else None}
-
-
 def _needs_work(subject: Mapping[str, Any]) -> bool:
     return not subject.get("mask") or bool(subject.get("brain_mask"))
-
-
-def _files(subject: Mapping[str, Any]) -> list[str]:
-    named = [*(subject.get("images") or {}).values(), *(subject.get(key) for key in ("image", "mask", "brain_mask"))]
-    return [path for path in named if path]
-
-
-def _stamp(path: str) -> list[int]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist; check the path in cohort.json, or scan the cohort again")
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns]
 
 
 def _moved(entry: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:

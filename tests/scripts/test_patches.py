@@ -118,7 +118,7 @@ def test_threads_and_repetition_change_no_byte(cohort, tmp_path):
 
 def test_a_stopped_run_goes_on_with_the_subjects_that_are_missing(cohort, tmp_path, monkeypatch):
     extracted = []
-    original = scripts.patches._Extraction._extract
+    original = scripts.patches._Extraction.make
 
     def stop_at_the_third(self, subject):
         extracted.append(subject["subject_id"])
@@ -126,7 +126,7 @@ def test_a_stopped_run_goes_on_with_the_subjects_that_are_missing(cohort, tmp_pa
             raise KeyboardInterrupt
         return original(self, subject)
 
-    monkeypatch.setattr(scripts.patches._Extraction, "_extract", stop_at_the_third)
+    monkeypatch.setattr(scripts.patches._Extraction, "make", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(cohort, tmp_path / "out")
     assert not (tmp_path / "out" / "patches.json").exists()

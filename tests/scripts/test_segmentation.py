@@ -195,7 +195,7 @@ def test_a_4d_file_is_segmented_by_its_channel_order(cohort, bundle, tmp_path):
 
 def test_a_stopped_run_goes_on_with_the_subjects_that_are_missing(cohort, bundle, tmp_path, monkeypatch):
     segmented = []
-    original = scripts.segmentation._Segmentation._make
+    original = scripts.segmentation._Segmentation.make
 
     def stop_at_the_third(self, subject):
         segmented.append(subject["subject_id"])
@@ -203,7 +203,7 @@ def test_a_stopped_run_goes_on_with_the_subjects_that_are_missing(cohort, bundle
             raise KeyboardInterrupt
         return original(self, subject)
 
-    monkeypatch.setattr(scripts.segmentation._Segmentation, "_make", stop_at_the_third)
+    monkeypatch.setattr(scripts.segmentation._Segmentation, "make", stop_at_the_third)
     with pytest.raises(KeyboardInterrupt):
         run(cohort, tmp_path / "out", bundle)
     assert not (tmp_path / "out" / "cohort.json").exists()
