@@ -31,28 +31,16 @@ from scripts.files import write_json
 from scripts.measures import (
     Floats,
     Labels,
-    Measure,
-    average_precision,
-    brier,
-    expected_calibration_error,
-    matthews,
-    weighted_f1,
 )
 from scripts.power import mcnemar_power
 from scripts.progress import progress
+from scripts.report_tables import BOOTSTRAPPED
 from scripts.statistics import Estimate, accuracy, auc, balanced_accuracy, sensitivities
 
 SIZES = ((15, 52), (37, 187), (76, 259))  # LGG, HGG: the demo's kind of size, TASMC, BraTS 2019
 SHIFT, REFERENCE_SHIFT = 1.8, 1.5  # standard deviations between the classes: AUC .90 and .86
 CORRELATION = 0.8  # of the scores of two classifiers, inside a class
 SURENESS = 1.5  # factor on the logit; 1 is calibrated for classes of equal size
-BOOTSTRAPPED: dict[str, Measure] = {
-    "weighted_f1": weighted_f1,
-    "mcc": matthews,
-    "auprc": average_precision,
-    "brier": brier,
-    "ece": expected_calibration_error,
-}
 
 
 class Study(NamedTuple):
