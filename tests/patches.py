@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from scripts.files import write_json
 from scripts.splits import write_splits
+
+# A network for these patches that trains in a second.
+TINY_GENERATOR: dict[str, Any] = {
+    "device": "cpu",
+    "num_threads": 1,
+    "patch_size": [8, 12],
+    "generator_channels": [8, 8],
+    "generator_attention_levels": [False, True],
+    "generator_num_res_blocks": 1,
+    "generator_num_head_channels": 8,
+    "generator_norm_num_groups": 4,
+    "num_train_timesteps": 20,
+}
 
 
 def write_tiny_patches(

@@ -11,19 +11,7 @@ from benchmarks.samplers import SETTINGS, is_non_inferior, main
 from scripts.files import read_json
 from scripts.samplers import SAMPLERS
 from tests.helpers import run_stage
-from tests.patches import write_tiny_patches
-
-TINY = {
-    "device": "cpu",
-    "num_threads": 1,
-    "patch_size": [8, 12],
-    "generator_channels": [8, 8],
-    "generator_attention_levels": [False, True],
-    "generator_num_res_blocks": 1,
-    "generator_num_head_channels": 8,
-    "generator_norm_num_groups": 4,
-    "num_train_timesteps": 20,
-}
+from tests.patches import TINY_GENERATOR, write_tiny_patches
 
 
 @pytest.fixture(scope="module")
@@ -31,10 +19,10 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, str]:
     folder = tmp_path_factory.mktemp("samplers")
     paths = write_tiny_patches(folder / "patches", subjects_per_class=16)
     training = {"generator_batch_size": 4, "generator_max_epochs": 1, "generator_num_validation_draws": 2}
-    run_stage("train_generator", **TINY, **training, **paths, output_dir=str(folder / "lgg"))
+    run_stage("train_generator", **TINY_GENERATOR, **training, **paths, output_dir=str(folder / "lgg"))
     arguments = [str(folder / "lgg" / "model.pt"), paths["patches_path"], "--class-name", "LGG", "--images", "6"]
     settings = ["--settings", "ddim:4", "ddpm:20", "dpm_solver:3", "unipc:3"]
-    overrides = ["--set", *(f"{key}={value}" for key, value in TINY.items()), "generate_batch_size=4"]
+    overrides = ["--set", *(f"{key}={value}" for key, value in TINY_GENERATOR.items()), "generate_batch_size=4"]
     main([*arguments, *settings, "--output-dir", str(folder / "out"), *overrides])
     return read_json(folder / "out" / "samplers.json"), folder / "out", str(folder / "lgg" / "model.pt")
 

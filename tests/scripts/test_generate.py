@@ -19,22 +19,11 @@ from scripts.leakage import LeakageError
 from scripts.provenance import hash_subject, image_facts
 from scripts.resume import Resumption
 from tests.helpers import run_stage
-from tests.patches import write_tiny_patches
+from tests.patches import TINY_GENERATOR, write_tiny_patches
 from tests.ring_or_blob import messages
 
-TINY: dict[str, Any] = {
-    "device": "cpu",
-    "num_threads": 1,
-    "patch_size": [8, 12],
-    "generator_channels": [8, 8],
-    "generator_attention_levels": [False, True],
-    "generator_num_res_blocks": 1,
-    "generator_num_head_channels": 8,
-    "generator_norm_num_groups": 4,
-    "num_train_timesteps": 20,
-}
 TRAINING: dict[str, Any] = {
-    **TINY,
+    **TINY_GENERATOR,
     "generator_batch_size": 4,
     "generator_max_epochs": 2,
     "generator_epoch_images": 8,
@@ -82,7 +71,7 @@ def generate(folder: Path, name: str, model_path: Path, *overlays: str, **overri
     output_dir = folder / name
     settings = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 5, "generate_batch_size": 2}
     places = {"output_dir": str(output_dir), "generator_path": str(model_path)}
-    run_stage("generate", *overlays, **{**TINY, **settings, **places, **overrides})
+    run_stage("generate", *overlays, **{**TINY_GENERATOR, **settings, **places, **overrides})
     return output_dir
 
 
