@@ -21,7 +21,8 @@ from matplotlib.figure import Figure
 from scipy.stats import t
 
 from scripts.configs import Invocation
-from scripts.files import atomic_path, read_json
+from scripts.figures import save_picture
+from scripts.files import read_json
 from scripts.progress import progress
 from scripts.stages import AlreadyFinished, run_invocation
 
@@ -227,8 +228,7 @@ def draw(results: Mapping[int, Mapping[str, Mapping[str, float]]], path: str) ->
         axes.set_xticks(range(len(ARMS)), [TITLES[arm] for arm in ARMS], fontsize=8)
         axes.set_title(words, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+    save_picture(figure, path, dpi=110)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -31,8 +31,8 @@ from benchmarks.sampler_measures import (
     mean_max_pearson,
     real_floors,
 )
-from scripts.figures import COLORS, STYLE
-from scripts.files import atomic_path, read_json, write_json, write_text
+from scripts.figures import COLORS, STYLE, save_picture
+from scripts.files import read_json, write_json, write_text
 from scripts.generate import SyntheticSet
 from scripts.progress import progress
 from scripts.provenance import hash_subject
@@ -213,8 +213,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     result = run(generation, noise_scheduler, reals, training, settings, given.images)
     write_json(given.output_dir / "samplers.json", result)
     write_text(given.output_dir / "samplers.md", table(result) + "\n")
-    with atomic_path(given.output_dir / "samplers.png") as temporary:
-        figure(result).savefig(temporary, format="png", dpi=150, metadata={"Software": None})
+    save_picture(figure(result), given.output_dir / "samplers.png", dpi=150)
     print(table(result))
 
 

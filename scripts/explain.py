@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from scripts.attributions import NO_SHARES, Attribution, Attributor
 from scripts.explained_cases import KINDS, Case, choose_cases, rows_of_role
-from scripts.explanations import BACKGROUND, draw_attributions, save_picture
+from scripts.explanations import BACKGROUND, draw_attributions
+from scripts.figures import save_picture
 from scripts.files import read_csv, read_json, write_json
 from scripts.networks import FoldEnsemble
 from scripts.patch_tensors import load_patch

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import io
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +17,6 @@ from monai.visualize import GradCAM, OcclusionSensitivity
 from torch import Tensor, nn
 
 from scripts.figures import STYLE
-from scripts.files import atomic_path
 
 BACKGROUND = -1.0
 MIN_CELLS = 3  # a coarser map than 3 cells a side says nothing about where
@@ -220,15 +217,6 @@ def draw_attributions(
         warning = WARNING if simulated else "For research only"
         figure.supxlabel(warning, fontsize=8, color="#b00020" if simulated else "#444444", weight="bold")
     return figure
-
-
-def save_picture(figure: Figure, path: str | Path, dpi: int = 120) -> None:
-    """Write a figure as PNG, whole or not at all, and the same byte for byte each time."""
-    stream = io.BytesIO()
-    unnamed: dict[str, Any] = {"Software": None}
-    figure.savefig(stream, format="png", dpi=dpi, metadata=unnamed)
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(stream.getvalue())
 
 
 def _draw_plane(axes: Axes, plane: np.ndarray) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
@@ -14,6 +15,8 @@ from matplotlib import image as matplotlib_image
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+
+from scripts.files import atomic_path
 
 # Colors that stay apart for color-blind readers and in grey print (Okabe and Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -55,7 +58,12 @@ def png_data_uri(image: np.ndarray) -> str:
     Returns:
         The address, usable as `src` of an `<img>`.
     """
-    return "data:image/png;base64," + base64.b64encode(png_bytes(image)).decode("ascii")
+    return data_uri(png_bytes(image))
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 def png_bytes(image: np.ndarray) -> bytes:
@@ -172,3 +180,12 @@ def _draw_estimates(axes: Axes, rows: Sequence[Mapping[str, Any]], color: str, r
     axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.grid(axis="x", alpha=0.25)
+
+
+def save_picture(figure: Figure, path: str | Path, dpi: int = 120) -> None:
+    """Write a figure as PNG, whole or not at all, and the same byte for byte each time."""
+    stream = io.BytesIO()
+    unnamed: dict[str, Any] = {"Software": None}
+    figure.savefig(stream, format="png", dpi=dpi, metadata=unnamed)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getvalue())

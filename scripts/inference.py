@@ -14,7 +14,8 @@ from ignite.engine import Engine, Events
 from monai.data.utils import list_data_collate
 from torch import nn
 
-from scripts.explanations import draw_answer, explain, save_picture
+from scripts.explanations import draw_answer, explain
+from scripts.figures import save_picture
 from scripts.files import read_json, sha256_file, write_json
 from scripts.mask_codes import decide_mask_codes
 from scripts.mask_marks import read_mask_source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.figures import data_uri
 from scripts.files import read_json
 from scripts.memorization import JUDGED
 from scripts.memorization_verdict import VERDICTS
@@ -46,7 +46,7 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
         ],
         "evidence": evidence,
         "pictures": [
-            {"title": files.title(path), "src": _data_uri(path.read_bytes())} for path in pictures[:num_pictures]
+            {"title": files.title(path), "src": data_uri(path.read_bytes())} for path in pictures[:num_pictures]
         ],
         "copy_ratio": found[0][1]["thresholds"]["copy_ratio"] if found else None,
     }
@@ -108,7 +108,3 @@ def _mean(values: Iterable[float | None]) -> float | None:
 
 def _present(values: Iterable[Any]) -> list[Any]:
     return [value for value in values if value is not None]
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")

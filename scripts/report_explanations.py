@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.figures import data_uri
 from scripts.files import read_json
 from scripts.report_tables import ROLE_NAMES
 from scripts.study_files import StudyFiles
@@ -41,7 +41,6 @@ def _describe_stage(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _describe_case(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
-    picture = base64.b64encode((folder / case["picture"]).read_bytes()).decode("ascii")
     rows = [
         {"method": METHOD_TITLES[name], "fit": found["fit"], "shares": found["shares"]}
         for name, found in case["methods"].items()
@@ -53,6 +52,6 @@ def _describe_case(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
         "label": case["label"],
         "answer": case["answer"],
         "probability": case["probabilities"][case["answer"]],
-        "src": f"data:image/png;base64,{picture}",
+        "src": data_uri((folder / case["picture"]).read_bytes()),
         "rows": rows,
     }

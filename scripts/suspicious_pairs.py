@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +12,12 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scripts.figures import STYLE, mosaic
-from scripts.files import atomic_path
+from scripts.figures import STYLE, mosaic, save_picture
 from scripts.nearest_images import Alignment, align, alignments, best_alignment, brain_mask
 
 TITLES = ("synthetic", "nearest training image, aligned", "difference")
 PAIRS_PER_ROW = 2
+DPI = 110
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
     candidates = alignments(pairs[0].image.ndim - 1, max_shift)
     rows = -(-len(pairs) // PAIRS_PER_ROW)
     with matplotlib.rc_context({**STYLE, "font.family": "DejaVu Sans"}):
-        figure = Figure(figsize=(4.5 * PAIRS_PER_ROW, 1.95 * rows), layout="constrained", dpi=110)
+        figure = Figure(figsize=(4.5 * PAIRS_PER_ROW, 1.95 * rows), layout="constrained", dpi=DPI)
         panels = figure.subfigures(rows, PAIRS_PER_ROW, squeeze=False).ravel()
         for panel, pair in zip(panels, pairs, strict=False):
             found = best_alignment(pair.image, pair.reference, candidates)
@@ -65,10 +64,7 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
                 axes.imshow(mosaic(picture.numpy()), cmap="gray", vmin=0, vmax=255)
                 axes.set_title(title, fontsize=6, fontweight="normal", loc="center")
                 axes.axis("off")
-        stream = io.BytesIO()
-        figure.savefig(stream, format="png", metadata={"Software": None})
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(stream.getvalue())
+        save_picture(figure, path, DPI)
 
 
 def caption(pair: SuspiciousPair, alignment: Alignment) -> str:

@@ -14,7 +14,8 @@ import yaml
 from scripts.attributions import NO_SHARES, Attributor
 from scripts.explain import DPI, TITLES
 from scripts.explained_cases import KINDS, choose_cases, rows_of_role
-from scripts.explanations import draw_attributions, save_picture
+from scripts.explanations import draw_attributions
+from scripts.figures import save_picture
 from scripts.files import read_csv, write_csv, write_json
 from scripts.memorization import MemorizationAudit
 from scripts.provenance import hash_subject
