@@ -17,7 +17,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSample
 from scripts.files import read_json
 from scripts.identities import refuse_two_names
 from scripts.leakage import load_synthetic_set, seen_subjects
-from scripts.patch_tensors import batches, load_patch
+from scripts.patch_tensors import batches, load_patch, refuse_other_shapes
 from scripts.provenance import IMAGE_FACTS, hash_subjects, image_facts, require_same_images, write_provenance
 from scripts.splits import load_part, load_splits, part_subjects
 
@@ -183,12 +183,8 @@ class LabeledImages(Dataset):
     ) -> None:
         self.items = list(items)
         images = [load_patch(item["image"], num_channels, spatial_dims) for item in items]
-        for item, image in zip(items, images, strict=True):
-            if image.shape != images[0].shape:
-                raise ValueError(
-                    f"{item['image']} must have the shape of {items[0]['image']} {tuple(images[0].shape)},"
-                    f" got {tuple(image.shape)}; make patches and synthetic images with one patch_size"
-                )
+        paths = [item["image"] for item in items]
+        refuse_other_shapes(paths, images, "make patches and synthetic images with one patch_size")
         self.images = torch.stack(images).to(device)
         self.labels = torch.tensor([int(item["label"]) for item in items], device=device)
         self.transform = transform

@@ -13,9 +13,8 @@ from torch import Tensor
 from scripts.files import read_json
 from scripts.identities import patient_of
 from scripts.leakage import refuse_leakage, seen_subjects
-from scripts.memorization import default_held_out_part
-from scripts.patch_tensors import load_patch
-from scripts.splits import load_part, load_splits
+from scripts.patch_tensors import load_patch, refuse_other_shapes
+from scripts.splits import default_held_out_part, load_part, load_splits
 
 SUFFIXES = (".nii.gz", ".nii")
 ALL = "all"  # name of the class where images have none
@@ -180,12 +179,7 @@ def _load(
     if not entries:
         raise ValueError(f"{path} must list at least one image, got none; run the stage that makes it again")
     images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in entries]
-    for entry, image in zip(entries, images, strict=True):
-        if image.shape != images[0].shape:
-            raise ValueError(
-                f"{entry['image']} must have the shape of {entries[0]['image']} {tuple(images[0].shape)},"
-                f" got {tuple(image.shape)}; put images of one size into a set"
-            )
+    refuse_other_shapes([entry["image"] for entry in entries], images, "put images of one size into a set")
     names = [ALL if entry.get("label") is None else labels[str(entry["label"])] for entry in entries]
     subjects = [entry.get("subject_id") for entry in entries]
     patients = [patient_of(entry) if "subject_id" in entry else None for entry in entries]

@@ -27,7 +27,7 @@ from scripts.nearest_images import Nearness, nearest_by_subject, negative_l2, re
 from scripts.progress import progress
 from scripts.provenance import hash_subject
 from scripts.real_images import RealImages, load_images, real_images, seen_by_generator
-from scripts.splits import load_splits, part_subjects
+from scripts.splits import default_held_out_part, load_splits, part_subjects
 from scripts.suspicious_pairs import SuspiciousPair, write_pairs
 
 JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
@@ -329,11 +329,6 @@ def require_same_form(synthetic: Mapping[str, Any], patches: Mapping[str, Any]) 
                 f"{key} of the synthetic set must be that of the patches {theirs!r}, got {ours!r};"
                 " give the patches.json that the generator was trained on"
             )
-
-
-def default_held_out_part(splits: Mapping[str, Any]) -> str:
-    """Return the part that no generator of a fold has seen: `validation`, or `test` where validation selects."""
-    return "test" if splits.get("selection", "inner") == "validation" else "validation"
 
 
 def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:

@@ -56,7 +56,7 @@ class PatchTensorDataset(Dataset):
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
         self.entries: list[dict[str, Any]] = load_part(patches_path, splits_path, fold, part, classes, require_labels)
         images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in self.entries]
-        _refuse_other_shapes([(e["image"], tuple(i.shape)) for e, i in zip(self.entries, images, strict=True)])
+        refuse_other_shapes([entry["image"] for entry in self.entries], images, "run patches again")
         self.images = torch.stack(images).to(device)
         labels = [entry["label"] for entry in self.entries]
         self.labels = None if None in labels else torch.tensor(labels, device=device)
@@ -136,8 +136,20 @@ def patches_header(patches_path: str) -> Mapping[str, Any]:
     return {key: value for key, value in read_json(patches_path).items() if key != "training"}
 
 
-def _refuse_other_shapes(shapes: Sequence[tuple[str, tuple[int, ...]]]) -> None:
-    first = shapes[0]
-    for path, shape in shapes:
-        if shape != first[1]:
-            raise ValueError(f"{path} must have the shape of {first[0]} {first[1]}, got {shape}; run patches again")
+def refuse_other_shapes(paths: Sequence[str], images: Sequence[Tensor], way_out: str) -> None:
+    """Stop where an image has another shape than the first.
+
+    Args:
+        paths: file of each image.
+        images: at least one.
+        way_out: what the user can do, for the message.
+
+    Raises:
+        ValueError: naming both files and shapes.
+    """
+    expected = tuple(images[0].shape)
+    for path, image in zip(paths, images, strict=True):
+        if tuple(image.shape) != expected:
+            raise ValueError(
+                f"{path} must have the shape of {paths[0]} {expected}, got {tuple(image.shape)}; {way_out}"
+            )

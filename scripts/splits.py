@@ -158,6 +158,11 @@ def part_subjects(splits: Mapping[str, Any], fold: int | None, part: str) -> lis
     return list(splits["folds"][fold][part])
 
 
+def default_held_out_part(splits: Mapping[str, Any]) -> str:
+    """Return the part that no generator of a fold has seen: `validation`, or `test` where validation selects."""
+    return "test" if splits.get("selection", "inner") == "validation" else "validation"
+
+
 def load_part(
     patches_path: str | Path,
     splits_path: str | Path | None,
