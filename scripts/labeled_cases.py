@@ -6,7 +6,6 @@ serves to be the trained ones afterwards. A label is a mask of one value, class 
 
 from __future__ import annotations
 
-import random
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -164,11 +163,7 @@ class LabelStage(Stage):
         require_same_images(before, self.training.images, "the labeled cases", self.served_path)
         shutil.rmtree(self.output_dir, ignore_errors=True)
         self.output_dir.mkdir(parents=True)
-        if self.num_threads is not None:
-            torch.set_num_threads(self.num_threads)
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)
-        random.seed(self.seed)
+        self.set_threads_and_seeds()
 
     def end(self) -> None:
         """Write the record beside the weights and end; with labeled cases, put both in the place of those served."""

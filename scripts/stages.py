@@ -164,6 +164,10 @@ class Stage:
         if invocation is not None:
             write_text(self.output_dir / "config.yaml", yaml.safe_dump(invocation.merged(), sort_keys=False))
         keep_freed_memory()
+        self.set_threads_and_seeds()
+
+    def set_threads_and_seeds(self) -> None:
+        """Set torch's threads, where the config names a number, and seed every source of randomness."""
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
         torch.manual_seed(self.seed)

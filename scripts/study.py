@@ -25,11 +25,6 @@ from scripts.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
 
-JUDGMENTS = {
-    "audit": "audit",
-    "measure_images": "measures",
-}  # config that judges a synthetic set -> start of its folder
-
 
 @dataclass(frozen=True)
 class PlannedStage:
