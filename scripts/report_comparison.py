@@ -189,7 +189,13 @@ def _seeds(
     if len(studies) == 1 or not external["this study"]:
         return []
     tested = {
-        name: {f"{row['direction']}/{row['setup']}/{row['cohort']}/{row['subject_id']}" for row in rows}
+        name: {
+            f"{row['direction']}/{row['setup']}/{row['cohort']}/{row['subject_id']}": (
+                row["label"],
+                row["lesion_volume_ml"],
+            )
+            for row in rows
+        }
         for name, rows in external.items()
     }
     refuse_other_seeds_subjects(tested)

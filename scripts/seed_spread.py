@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,20 +55,28 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
     return SeedSpread(values, float(np.mean(values)), sd, estimates[0].low, estimates[0].high)
 
 
-def refuse_other_subjects(subjects_by_seed: Mapping[str, set[str]]) -> None:
-    """Refuse studies of other seeds whose tested subjects are not those of the first.
+def refuse_other_subjects(subjects_by_seed: Mapping[str, Mapping[str, Hashable]]) -> None:
+    """Refuse studies of other seeds that tested other subjects than the first, or others under the same names.
 
     Args:
-        subjects_by_seed: name of the study -> ids of the subjects it tested.
+        subjects_by_seed: name of the study -> id of each subject it tested -> what is known of the subject.
 
     Raises:
         ValueError: naming the study and some of the subjects.
     """
     first, *others = subjects_by_seed
     for name in others:
-        strange = subjects_by_seed[first] ^ subjects_by_seed[name]
+        own, other = subjects_by_seed[first], subjects_by_seed[name]
+        strange = own.keys() ^ other.keys()
         if strange:
             raise ValueError(
                 f"other_seed_dirs must hold studies of the same subjects, got {some_names(strange)} in only one of"
                 f" {first} and {name}; give studies of the same cohorts that differ in `seed` only"
+            )
+        changed = [subject for subject in own if own[subject] != other[subject]]
+        if changed:
+            raise ValueError(
+                f"other_seed_dirs must hold studies of the same subjects, got another grade or lesion volume of"
+                f" {some_names(changed)} in {first} and {name}; a simulated cohort draws its patients from `seed`: give"
+                " each cohort of the study one of its own, such as {config: phantom, phantom_site: A, seed: 0}"
             )
