@@ -227,9 +227,19 @@ def _unique(left_out: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 
 
 def _describe_splits(title: str, splits: Mapping[str, Any]) -> dict[str, Any]:
-    folds = [{part: len(fold[part]) for part in ("train", "inner", "validation")} for fold in splits["folds"]]
+    sites = splits.get("held_out_sites") or [[] for _ in splits["folds"]]
+    folds = [
+        {"sites": held_out, **{part: len(fold[part]) for part in ("train", "inner", "validation")}}
+        for fold, held_out in zip(splits["folds"], sites, strict=True)
+    ]
     name = splits.get("cohort") or title
-    return {"name": name, "seed": splits["seed"], "num_test": len(splits["test"]), "folds": folds}
+    return {
+        "name": name,
+        "seed": splits["seed"],
+        "num_test": len(splits["test"]),
+        "folds": folds,
+        "by_site": any(sites),
+    }
 
 
 def _contents(paths: Iterable[Path]) -> Iterator[tuple[Path, Any]]:

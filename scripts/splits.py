@@ -14,10 +14,12 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from scripts.files import read_json, write_json
 from scripts.name_lists import some_names
+from scripts.site_splits import draw_sites, refuse_missing_grades, refuse_too_few_sites, site_folds, site_names
 
 PARTS = ("train", "inner", "validation", "test", "all")
 SELECTIONS = ("inner", "validation")
 STRATA = ("grade", "site")
+HELD_OUT = ("patients", "sites")
 
 Patient = dict[str, Any]  # {"patient_id", "grade", "site", "subject_ids"}
 
@@ -31,6 +33,7 @@ def make_splits(
     classes: Collection[str] = ("LGG", "HGG"),
     stratify_by: Sequence[str] = STRATA,
     selection: str = "inner",
+    hold_out: str = "patients",
 ) -> dict[str, Any]:
     """Draw a locked test part and the folds of cross-validation, patient by patient.
 
@@ -46,15 +49,19 @@ def make_splits(
         classes: the grades a classifier tells apart.
         stratify_by: `[grade, site]`, `[grade]` or `[]`; without `grade`, subjects without grade are drawn like others.
         selection: `inner`, or `validation` as in the paper: the inner part *is* the validation part.
+        hold_out: `patients`, or `sites`: the test and each validation part are of whole sites (`scripts.site_splits`).
 
     Returns:
         Content of `splits.json`; the lists hold subject ids, sorted. `ungraded` names the subjects without grade, which
-        are in no part unless the whole cohort is ungraded or `stratify_by` is without `grade`.
+        are in no part unless the whole cohort is ungraded or `stratify_by` is without `grade`. `held_out_sites` names
+        the sites of each fold's validation part, and is empty where patients are held out.
 
     Raises:
-        ValueError: if an argument is out of range, or a class is missing from a part of a fold.
+        ValueError: if an argument is out of range, a class is missing from a part of a fold, or there are too few sites
+            to hold out.
     """
     _check_arguments(num_folds, test_fraction, inner_fraction, stratify_by, selection)
+    _check_held_out(hold_out, stratify_by, selection)
     subjects = sorted(cohort["subjects"], key=lambda subject: subject["subject_id"])
     _check_subjects(subjects, classes)
     ungraded = [subject["subject_id"] for subject in subjects if subject.get("grade") is None]
@@ -65,10 +72,18 @@ def make_splits(
         patients = [{**patient, "site": None} for patient in patients]
 
     random = np.random.RandomState(seed)
-    _check_enough(patients, names, num_folds, test_fraction, inner_fraction if selection == "inner" else 0.0)
-    test, rest = _draw(patients, test_fraction, random)
+    inner_share = inner_fraction if selection == "inner" else 0.0
+    if hold_out == "sites":
+        refuse_too_few_sites(patients, num_folds, test_fraction)
+        test, rest = draw_sites(patients, test_fraction, num_folds, random)
+        parts = site_folds(rest, num_folds, random)
+        refuse_missing_grades(parts, names, 2 if inner_share else 1)
+    else:
+        _check_enough(patients, names, num_folds, test_fraction, inner_share)
+        test, rest = _draw(patients, test_fraction, random)
+        parts = _fold_parts(rest, num_folds, random)
     folds = []
-    for training, validation in _fold_parts(rest, num_folds, random):
+    for training, validation in parts:
         inner, train = (validation, training) if selection == "validation" else _draw(training, inner_fraction, random)
         folds.append({"train": train, "inner": inner, "validation": validation})
     return {
@@ -79,7 +94,8 @@ def make_splits(
         "inner_fraction": inner_fraction,
         "selection": selection,
         "classes": list(classes) if by_grade else [],
-        "strata": _describe_strata(patients, by_grade, num_folds),
+        "strata": "whole sites" if hold_out == "sites" else _describe_strata(patients, by_grade, num_folds),
+        "held_out_sites": [site_names(held_out) for _, held_out in parts] if hold_out == "sites" else [],
         "ungraded": ungraded,
         "test": _subject_ids(test),
         "folds": [{part: _subject_ids(rows) for part, rows in fold.items()} for fold in folds],
@@ -323,6 +339,16 @@ def _check_arguments(
         raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
     if selection == "validation" and num_folds == 1:
         raise ValueError("selection must be inner where num_folds is 1, got 'validation': one fold validates nothing")
+
+
+def _check_held_out(hold_out: str, stratify_by: Sequence[str], selection: str) -> None:
+    if hold_out not in HELD_OUT:
+        raise ValueError(f"splits_hold_out must be one of {', '.join(HELD_OUT)}, got {hold_out!r}")
+    if hold_out == "sites" and ("site" not in stratify_by or selection != "inner"):
+        raise ValueError(
+            "splits_hold_out sites must have splits_stratify_by [grade, site] and selection inner, got"
+            f" {list(stratify_by)!r} and {selection!r}: a held-out site must not select the network it tests"
+        )
 
 
 def _check_subjects(subjects: Sequence[Mapping[str, Any]], classes: Collection[str]) -> None:

@@ -88,7 +88,9 @@ def _write_data(
     cut = len(ids) // 4
     halves = _halves(ids[cut:])
     folds = [{"train": b[2:], "inner": b[:2], "validation": a} for a, b in (halves, halves[::-1])]
-    splits = {"cohort": cohort, "seed": 0, "num_folds": 2, "test": ids[:cut], "folds": folds}
+    splits: dict[str, Any] = {"cohort": cohort, "seed": 0, "num_folds": 2, "test": ids[:cut], "folds": folds}
+    if cohort == "site_b":
+        splits["held_out_sites"] = [["Lyon", "Oslo"], ["Porto"]]
     write_json(root / cohort / "splits" / "splits.json", splits)
     return [f"{cohort}/cohort", f"{cohort}/patches", f"{cohort}/splits"]
 

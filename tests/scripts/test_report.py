@@ -64,6 +64,8 @@ def test_the_report_holds_every_section(report):
         "One seed:",
         "ECE by chance",
         "site_a → site_b, by site",
+        "split once, by patient, into",
+        "(Lyon, Oslo)",
         "Rank-biserial effect",
         "torch 2.13.0",
         "Most confidently wrong answer",
