@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +98,32 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     monkeypatch.setattr(ClassifierCurves, "_write", write)
     resumed = train(data, tmp_path / "stopped", "setup_augmentation", **settings)
 
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert (tmp_path / "whole/metrics.json").read_bytes() == (tmp_path / "stopped/metrics.json").read_bytes()
+
+
+def test_a_training_stopped_by_a_full_disk_ends_as_an_uninterrupted_one(
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"classifier_max_epochs": 3, "classifier_patience": 3}
+    whole = train(data, tmp_path / "whole", **settings)
+    save = torch.save
+
+    def run_out_of_space(content: Any, path: Path) -> None:
+        if not path.name.endswith("epoch_2.pt"):
+            return save(content, path)
+        path.write_bytes(b"half of it")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # as torch says it
+
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", run_out_of_space)
+        full.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(RuntimeError) as caught:
+            train(data, tmp_path / "stopped", **settings)
+    assert re.search(r"no space left to write .*epoch_2\.pt; free some, then run the same", messages(caught.value))
+    assert not list((tmp_path / "stopped").rglob(".partial-*"))
+    assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["epoch_1.pt"]
+    resumed = train(data, tmp_path / "stopped", **settings)
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert (tmp_path / "whole/metrics.json").read_bytes() == (tmp_path / "stopped/metrics.json").read_bytes()
 
