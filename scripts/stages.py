@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from functools import cached_property
 from pathlib import Path
 from typing import IO, Any
 
@@ -115,16 +116,30 @@ class Stage:
         Raises:
             FileNotFoundError: if an input is missing.
         """
-        invocation = current_invocation()
-        config = reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
         return {
-            "settings": {key: value for key, value in config.items() if not PLACE.search(key)},
+            **self.chosen(),
             "inputs": [None if path is None else self._input_hash(path) for path in self.inputs],
+            "code": code_hash(target_modules(self._config)),
+        }
+
+    def chosen(self) -> dict[str, Any]:
+        """Return the part of the identity that somebody chose: settings, threads, seed and kind of device."""
+        return {
+            "settings": {key: value for key, value in self._config.items() if not PLACE.search(key)},
             "num_threads": self.num_threads,
             "seed": self.seed,
-            "device": device_type(config.get("device")),
-            "code": code_hash(target_modules(config)),
+            "device": device_type(self._config.get("device")),
         }
+
+    def other_settings(self) -> list[str]:
+        """Name what was chosen otherwise in the run that the folder holds; nothing for a new folder or the same run.
+
+        Inputs and code are not chosen; a run of other ones is only out of date.
+        """
+        record = self._record()
+        if not record:
+            return []
+        return differences({**record["identity"], "inputs": None, "code": None}, self.chosen())
 
     def is_finished(self, identity: Mapping[str, Any] | None = None) -> bool:
         """Tell whether the folder holds finished outputs of exactly these settings, all still there.
@@ -180,6 +195,11 @@ class Stage:
         # Only now: a kill before this line must still find the checkpoints.
         shutil.rmtree(self.output_dir / "checkpoints", ignore_errors=True)
         _release_locks(self.output_dir)
+
+    @cached_property
+    def _config(self) -> dict[str, Any]:
+        invocation = current_invocation()
+        return reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
 
     def _record(self) -> dict[str, Any]:
         path = self.output_dir / RECORD
@@ -258,6 +278,8 @@ def input_hash(path: str) -> str:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Name the settings in which two identities differ, then "inputs", "code", "seed" or "num_threads"."""
+    # As JSON, in which one of them comes from a file: a tuple is a list there, and a number as key a text.
+    before, after = (json.loads(json.dumps(identity, default=str)) for identity in (before, after))
     old, new = before["settings"], after["settings"]
     settings = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
     others = ("inputs", "code", "seed", "num_threads", "device")

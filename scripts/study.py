@@ -19,8 +19,9 @@ from monai.bundle import ConfigParser
 from scripts.configs import Invocation, refuse_unknown_keys
 from scripts.ensembles import check_ensemble
 from scripts.errors import explain_last
+from scripts.name_lists import some_names
 from scripts.progress import progress
-from scripts.stages import Stage, current_invocation, invoked, run_invocation
+from scripts.stages import RECORD, Stage, current_invocation, invoked, run_invocation
 from scripts.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
@@ -61,6 +62,8 @@ class Study:
         scheduler_address: of a running dask scheduler whose workers do the work instead; see
             `scripts.workers.run_on_workers`.
         explained_setups: setups of whose evaluations some cases are explained.
+        overwrite: make stages of other settings in the folder anew, with all that depends on them, instead of refusing
+            the folder.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Study:
         num_workers: int = 1,
         scheduler_address: str | None = None,
         explained_setups: Sequence[str] = (),
+        overwrite: bool = False,
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
@@ -88,13 +92,15 @@ class Study:
         self.num_workers = num_workers
         self.scheduler_address = scheduler_address
         self.explained_setups = list(explained_setups)
+        self.overwrite = overwrite
 
     def begin(self) -> None:
         """Check the settings of the study and of every stage before any work.
 
         Raises:
             ValueError: if a setup needs a method that is not defined, a key of the command line is unknown, the
-                ensemble is refused by `check_ensemble`, or answers are to be explained that `model.pt` does not give.
+                ensemble is refused by `check_ensemble`, answers are to be explained that `model.pt` does not give, or
+                the folder holds stages of other settings and `overwrite` is false.
         """
         sys.excepthook = explain_last
         if self.num_workers < 1:
@@ -119,6 +125,8 @@ class Study:
             refuse_unknown_keys(Invocation(_overlays_last(known), {**keys, **invocation.overrides}))
         self._refuse_impossible_ensembles()
         self._refuse_unexplainable()
+        if not self.overwrite:
+            self._refuse_other_settings()
 
     def plan(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.
@@ -201,7 +209,7 @@ class Study:
         files = tuple(str(self.config_dir / f"{name}.yaml") for name in names)
         known = _top_level_keys(files)
         general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
-        # The study owns its folder: a stage of other settings in it is made anew.
+        # What is overwritten was consented to in `begin`, or is only out of date.
         return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
 
     def _refuse_impossible_ensembles(self) -> None:
@@ -236,6 +244,20 @@ class Study:
                     f"explain_methods must be without gradcam for classifier_backbone {backbone}, which has no maps,"
                     f" got {list(methods)}; set explain_methods to [lime, occlusion], or explained_setups to []"
                 )
+
+    def _refuse_other_settings(self) -> None:
+        """Refuse a folder whose stages were made with other settings; hours of work may lie in them."""
+        # The report is made of what the folder holds, and may be made anew at any time.
+        made = [planned for planned in self.plan()[:-1] if (self.study_dir / planned.name / RECORD).is_file()]
+        found = {planned.name: _other_settings(self.invocation_of(planned)) for planned in made}
+        changed = [name for name, keys in found.items() if keys]
+        if changed:
+            keys = {key for name in changed for key in found[name]}
+            raise ValueError(
+                f"{self.study_dir} must be new or hold a study of these settings, got one that differs in"
+                f" {some_names(keys)}, in {some_names(changed, limit=3)}; choose another study_dir, or pass"
+                " --overwrite True to make these stages, and what depends on them, anew"
+            )
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]
@@ -352,10 +374,19 @@ class Study:
 
 
 def _is_finished(invocation: Invocation) -> bool:
-    parser = ConfigParser(invocation.merged())
-    with invoked(invocation):
-        stage: Stage = parser.get_parsed_content("stage")
+    with _stage_of(invocation) as stage:
         return stage.is_finished()
+
+
+def _other_settings(invocation: Invocation) -> list[str]:
+    with _stage_of(invocation) as stage:
+        return stage.other_settings()
+
+
+@contextlib.contextmanager
+def _stage_of(invocation: Invocation) -> Iterator[Stage]:
+    with invoked(invocation):
+        yield ConfigParser(invocation.merged()).get_parsed_content("stage")
 
 
 def _own_keys(path: str) -> list[str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from monai.bundle import ConfigParser
 
 from scripts.configs import Invocation
+from scripts.files import write_json
 from scripts.stages import invoked
 from scripts.study import Study
 from tests.helpers import ROOT, config_files
@@ -184,3 +186,26 @@ def test_temperatures_fitted_to_the_reported_subjects_are_refused_before_any_wor
         pytest.raises(ValueError, match="temperature_scaling must be false with selection validation"),
     ):
         study.begin()
+
+
+def test_a_folder_of_a_study_of_other_settings_is_refused_and_left_alone(study):
+    """What was chosen decides, not the code or the inputs, which may only be out of date."""
+    planned = next(stage for stage in study.plan() if stage.name == "a/fold0/classifier_real")
+    files = (*config_files("study"), str(ROOT / "configs" / "quick.yaml"))
+    with invoked(Invocation(files, {"num_threads": 1})):
+        own = study.invocation_of(planned)
+        with invoked(own):
+            stage = ConfigParser(own.merged()).get_parsed_content("stage")
+            identity = {**stage.chosen(), "inputs": ["old"], "code": "old"}
+        record = study.study_dir / planned.name / "stage.json"
+        write_json(record, {"identity": identity, "finished": True})
+        study.begin()
+    before = record.read_bytes()
+    with invoked(Invocation(files, {"num_threads": 1, "classifier_learning_rate": 0.5, "seed": 3})):
+        message = r"study of these settings, got one that differs in classifier_learning_rate, seed, in a/fold0/classif"
+        with pytest.raises(ValueError, match=message):
+            study.begin()
+        study.overwrite = True
+        study.begin()
+    assert record.read_bytes() == before
+    assert [path.name for path in record.parent.iterdir()] == ["stage.json"]
