@@ -72,5 +72,5 @@ def check_guidance(
     if not label_dropout:
         raise ValueError(
             f"guidance_scale must be 1 for a generator trained without label dropout, got {guidance_scale!r}:"
-            " it never learned to draw without a class; train one whose dropout_prob is .1"
+            " it never learned to draw without a class; train one whose generator_label_dropout is .1"
         )

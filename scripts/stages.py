@@ -182,7 +182,11 @@ class Stage:
         self.set_threads_and_seeds()
 
     def set_threads_and_seeds(self) -> None:
-        """Set torch's threads, where the config names a number, and seed every source of randomness."""
+        """Set torch's threads, where the config names a number, and seed every source of randomness.
+
+        What a stage before it in this process set for itself is put back.
+        """
+        torch.backends.cudnn.benchmark = False
         if self.num_threads is not None:
             torch.set_num_threads(self.num_threads)
         torch.manual_seed(self.seed)

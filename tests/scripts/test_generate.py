@@ -131,8 +131,8 @@ def test_options_of_speed_hold_for_one_stage_and_reach_the_network(tmp_path, gen
 
     monkeypatch.setattr(torch, "compile", compiled)
     generate(tmp_path, "set", generator, generate_compile=True, generate_cudnn_benchmark=True)
-    assert (modes, benchmarks) == (["reduce-overhead"], [True])
-    assert not torch.backends.cudnn.benchmark
+    generate(tmp_path, "next", generator, generate_compile=True)
+    assert (modes, benchmarks) == (["reduce-overhead"] * 2, [True, False])
 
 
 def test_a_set_repeats_byte_for_byte_and_continues_after_a_loss(tmp_path, generator):
