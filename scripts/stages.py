@@ -42,8 +42,9 @@ PLACE = re.compile(
 NOT_OUTPUT = re.compile(r"^(\.|checkpoints/|events/|(stage\.json|config\.yaml|log\.txt)$)|/\.")
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")
 
+_locks_of_process: dict[Path, IO[str]] = {}
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
-_locks: dict[Path, IO[str]] = {}
+_locks: ContextVar[dict[Path, IO[str]]] = ContextVar("locks", default=_locks_of_process)
 
 
 class AlreadyFinished(SystemExit):
@@ -61,27 +62,37 @@ def run_invocation(invocation: Invocation) -> ConfigWorkflow:
         AlreadyFinished: if the stage was finished before.
     """
     with invoked(invocation):
-        workflow = ConfigWorkflow(
-            config_file=list(invocation.config_files),
-            logging_file=False,
-            workflow_type=None,  # type: ignore[arg-type]
-            **invocation.overrides,
-        )
+        workflow = create_workflow(invocation)
         workflow.initialize()
         workflow.run()
         workflow.finalize()
     return workflow
 
 
+def create_workflow(invocation: Invocation) -> ConfigWorkflow:
+    """Build the workflow of `invocation`, of which nothing is done yet; use it inside `invoked`."""
+    return ConfigWorkflow(
+        config_file=list(invocation.config_files),
+        logging_file=False,
+        workflow_type=None,  # type: ignore[arg-type]
+        **invocation.overrides,
+    )
+
+
 @contextlib.contextmanager
 def invoked(invocation: Invocation) -> Iterator[None]:
-    """Tell the stages run inside the block which files and overrides they are made of (else the command line does)."""
-    token = _invocation.set(invocation)
+    """Tell the stages run inside the block which files and overrides they are made of (else the command line does).
+
+    A stage that the block leaves unfinished loses its lock with it; those of other blocks keep theirs.
+    """
+    token, outer_locks = _invocation.set(invocation), _locks.set({})
     try:
         yield
     finally:
+        for folder in list(_locks.get()):
+            _release_lock(folder)
+        _locks.reset(outer_locks)
         _invocation.reset(token)
-        _release_locks()
 
 
 class Stage:
@@ -198,7 +209,7 @@ class Stage:
         self._write_record(self._record()["identity"], finished=True)
         # Only now: a kill before this line must still find the checkpoints.
         shutil.rmtree(self.output_dir / "checkpoints", ignore_errors=True)
-        _release_locks(self.output_dir)
+        _release_lock(self.output_dir)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
@@ -337,8 +348,8 @@ def versions() -> dict[str, str]:
 
 
 def _lock(folder: Path) -> None:
-    folder = folder.resolve()
-    if folder in _locks:
+    folder, locks = folder.resolve(), _locks.get()
+    if folder in locks:
         return
     stream = (folder / ".lock").open("w", encoding="utf-8")
     try:
@@ -348,10 +359,10 @@ def _lock(folder: Path) -> None:
         raise RuntimeError(
             f"{folder} is in use by another process; wait for it or choose another output_dir"
         ) from error
-    _locks[folder] = stream
+    locks[folder] = stream
 
 
-def _release_locks(folder: Path | None = None) -> None:
-    for path in [folder.resolve()] if folder else list(_locks):
-        if path in _locks:
-            _locks.pop(path).close()
+def _release_lock(folder: Path) -> None:
+    stream = _locks.get().pop(folder.resolve(), None)
+    if stream is not None:
+        stream.close()

@@ -176,3 +176,25 @@ def test_modules_are_found_in_targets_and_expressions():
         "losses",
         "files",
     }
+
+
+def test_a_block_that_ends_gives_up_its_own_locks_and_no_others(config):
+    first, second = (Stage(str(config.parent / name)) for name in ("first", "second"))
+    with invoked(Invocation((str(config),))):
+        first.begin()
+        with invoked(Invocation((str(config),))):
+            second.begin()
+        assert not is_locked(config.parent / "second")
+        assert is_locked(config.parent / "first")
+    assert not is_locked(config.parent / "first")
+
+
+def is_locked(folder):
+    import fcntl
+
+    with (folder / ".lock").open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
