@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
+from torch import Tensor
 
 from scripts.files import atomic_path, sha256_text
 
@@ -168,21 +169,39 @@ class Resumption:
 
 
 class StopOnNonFinite:
-    """Trainer handler: stop when the loss is not finite, before a checkpoint holds it."""
+    """Trainer handler: stop at the end of an epoch in which a loss was not finite, before a checkpoint holds it.
+
+    Attach it before validation and `Resumption`. The losses are looked at on their device, once an epoch: to read one
+    at every step would make the process wait for the GPU each time.
+    """
+
+    def __init__(self) -> None:
+        self._loss: Tensor | None = None  # the first of the epoch that is not finite, else the last
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._forget)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Check the loss of the last iteration.
+        """Check the losses of the epoch.
 
         Raises:
-            RuntimeError: if it is NaN or infinite.
+            RuntimeError: if one was NaN or infinite.
         """
-        loss = engine.state.output[0]["loss"] if isinstance(engine.state.output, list) else engine.state.output["loss"]
-        if not torch.isfinite(torch.as_tensor(loss)).all():
+        loss = 0.0 if self._loss is None else float(self._loss)
+        if not math.isfinite(loss):
             raise RuntimeError(
-                f"loss must be finite, got {float(loss)} in epoch {engine.state.epoch};"
-                " lower the learning rate or look at the images of this batch"
+                f"loss must be finite, got {loss} in epoch {engine.state.epoch};"
+                " lower the learning rate or look at the images of this epoch"
             )
+
+    def _forget(self, engine: Engine) -> None:
+        self._loss = None
+
+    def _note(self, engine: Engine) -> None:
+        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
+        loss = torch.as_tensor(output["loss"]).detach()
+        before = loss if self._loss is None else self._loss
+        self._loss = torch.where(torch.isfinite(before), loss, before)

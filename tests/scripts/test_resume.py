@@ -117,8 +117,29 @@ def test_best_model_passes_over_a_metric_that_is_not_a_number(tmp_path):
     assert not (tmp_path / "model.pt").exists()
 
 
-def test_a_loss_that_is_not_finite_stops_the_run():
-    engine = Engine(lambda engine, batch: {"loss": float("nan")})
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_or_a_validation_sees_it(tmp_path, value):
+    validated = []
+
+    def step(engine, batch):
+        # In the middle of the second epoch; the losses after it are finite again.
+        return {"loss": torch.tensor(value if engine.state.iteration == 5 else 1.0)}
+
+    engine = Engine(step)
     StopOnNonFinite().attach(engine)
-    with pytest.raises(RuntimeError, match="loss must be finite, got nan in epoch 1"):
-        engine.run([0])
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda engine: validated.append(engine.state.epoch))
+    Resumption(str(tmp_path), {"network": torch.nn.Linear(1, 1)}).attach(engine)
+    with pytest.raises(RuntimeError, match=f"loss must be finite, got {value} in epoch 2"):
+        engine.run([0, 1, 2], max_epochs=4)
+    assert [path.name for path in tmp_path.iterdir()] == ["epoch_1.pt"]
+    assert validated == [1]
+
+
+def test_no_loss_is_read_before_the_end_of_an_epoch():
+    # A tensor of the meta device has no value: reading it, as `if` and `float` do, raises.
+    engine = Engine(lambda engine, batch: {"loss": torch.ones((), device="meta")})
+    stop = StopOnNonFinite()
+    stop.attach(engine)
+    with pytest.raises(RuntimeError, match="meta"):
+        engine.run([0, 1])
+    assert engine.state.iteration == 2
