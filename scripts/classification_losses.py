@@ -65,6 +65,8 @@ class ClassFocalLoss(FocalLoss):
         class_counts: see `focal_alpha`.
     """
 
+    alpha: Tensor
+
     def __init__(
         self,
         num_classes: int = 2,
@@ -83,6 +85,8 @@ class ClassFocalLoss(FocalLoss):
             input: logits, shape (B, K).
             target: labels, shape (B,), integers in 0..K-1.
         """
+        # MONAI copies the factors to the device at every call, and a GPU's copy is waited for: once is enough.
+        self.alpha = self.alpha.to(input.device)
         per_class = super().forward(input, target.reshape(-1, 1))
         return per_class.sum(dim=1).mean()
 

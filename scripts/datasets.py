@@ -193,7 +193,8 @@ class LabeledImages(Dataset):
         return len(self.images)
 
     def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
-        images, labels = self.images[index], self.labels[index]
+        place = index if isinstance(index, int) else _indices(index, self.images.device)
+        images, labels = self.images[place], self.labels[place]
         if self.transform is None or not self.transform.transforms:
             return {"image": images, "label": labels}
         if isinstance(index, int):
@@ -344,6 +345,12 @@ def _check_synthesis(method: str | None, train_on_real: bool, labels: str) -> No
         raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
     if not train_on_real and method is None:
         raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
+
+
+def _indices(numbers: Sequence[int], device: torch.device) -> Tensor:
+    # From pinned memory: a list, or a copy from other memory, would make the process wait for the GPU at every batch.
+    indices = torch.as_tensor(numbers, dtype=torch.long)
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices
 
 
 def _count(items: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, int]:
