@@ -8,20 +8,24 @@ import itertools
 import logging
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from monai.bundle import ConfigParser
 
 from scripts.configs import Invocation, refuse_unknown_keys
+from scripts.cuda_graphs import refuse_impossible_graph
 from scripts.ensembles import check_ensemble
 from scripts.errors import explain_last
 from scripts.name_lists import some_names
 from scripts.progress import progress
+from scripts.stage_logs import consoles_silenced, logged_to
 from scripts.stages import RECORD, Stage, current_invocation, invoked, run_invocation
+from scripts.turns import StoppedError, Turn, take_turns, training_steps
 from scripts.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
@@ -64,6 +68,8 @@ class Study:
         explained_setups: setups of whose evaluations some cases are explained.
         overwrite: make stages of other settings in the folder anew, with all that depends on them, instead of refusing
             the folder.
+        folds_together: classifiers of one cohort and setup that a worker trains in turns, a step each. The numbers do
+            not depend on it.
     """
 
     def __init__(
@@ -80,6 +86,7 @@ class Study:
         scheduler_address: str | None = None,
         explained_setups: Sequence[str] = (),
         overwrite: bool = False,
+        folds_together: int = 1,
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
@@ -93,18 +100,21 @@ class Study:
         self.scheduler_address = scheduler_address
         self.explained_setups = list(explained_setups)
         self.overwrite = overwrite
+        self.folds_together = folds_together
 
     def begin(self) -> None:
         """Check the settings of the study and of every stage before any work.
 
         Raises:
             ValueError: if a setup needs a method that is not defined, a key of the command line is unknown, the
-                ensemble is refused by `check_ensemble`, answers are to be explained that `model.pt` does not give, or
-                the folder holds stages of other settings and `overwrite` is false.
+                ensemble is refused by `check_ensemble`, answers are to be explained that `model.pt` does not give, the
+                classifiers cannot be captured as CUDA graphs, or the folder holds stages of other settings and
+                `overwrite` is false.
         """
         sys.excepthook = explain_last
-        if self.num_workers < 1:
-            raise ValueError(f"num_workers must be >= 1, got {self.num_workers!r}")
+        for name, number in (("num_workers", self.num_workers), ("folds_together", self.folds_together)):
+            if number < 1:
+                raise ValueError(f"{name} must be >= 1, got {number!r}")
         for setup, method in self.setups.items():
             if method is not None and method not in self.methods:
                 raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
@@ -125,6 +135,7 @@ class Study:
             refuse_unknown_keys(Invocation(_overlays_last(known), {**keys, **invocation.overrides}))
         self._refuse_impossible_ensembles()
         self._refuse_unexplainable()
+        self._refuse_impossible_graphs()
         if not self.overwrite:
             self._refuse_other_settings()
 
@@ -169,13 +180,29 @@ class Study:
             if self.num_workers > 1 or self.scheduler_address is not None:
                 run_on_workers(self, current_invocation(), self.num_workers, self.scheduler_address)
             else:
-                plan = self.plan()
-                for planned in progress(plan, total=len(plan), description="study"):
-                    self.run_stage(planned)
+                tasks = self.tasks()
+                for task in progress(tasks, total=len(tasks), description="study"):
+                    self.run_task(task)
         except KeyboardInterrupt:
             logger.warning("stopped; the same command continues")
             raise SystemExit(130) from None
         print((self.study_dir / "report" / "summary.txt").read_text(encoding="utf-8"))
+
+    def tasks(self) -> list[tuple[PlannedStage, ...]]:
+        """List what one worker runs at a time: a stage, or classifiers that train together."""
+        return group_folds(self.plan(), self.folds_together)
+
+    def run_task(self, task: Sequence[PlannedStage]) -> None:
+        """Run the stages of a task that are not finished with these settings; several trainings take turns."""
+        if len(task) == 1:
+            self.run_stage(task[0])
+            return
+        planned_invocations = [(planned.name, self.invocation_of(planned)) for planned in task]
+        waiting = [(name, invocation) for name, invocation in planned_invocations if not _is_finished(invocation)]
+        with consoles_silenced():
+            take_turns(
+                [Turn(name, self._stage_steps(name, invocation), _device(invocation)) for name, invocation in waiting]
+            )
 
     def run_stage(self, planned: PlannedStage) -> bool:
         """Run one stage if it is not finished with these settings.
@@ -186,16 +213,26 @@ class Study:
         invocation = self.invocation_of(planned)
         if _is_finished(invocation):
             return False
-        log_path = self.study_dir / planned.name / "log.txt"
-        try:
-            with _logged_to(log_path, invocation):
-                run_invocation(invocation)
-        except Exception:
-            logger.error(
-                "stage %s failed; its log and the command that runs it alone are in %s", planned.name, log_path
-            )
-            raise
+        with consoles_silenced(), self._logged(planned.name, invocation):
+            run_invocation(invocation)
         return True
+
+    def _stage_steps(self, name: str, invocation: Invocation) -> Generator[None, None, None]:
+        with self._logged(name, invocation):
+            yield from training_steps(invocation)
+
+    @contextlib.contextmanager
+    def _logged(self, name: str, invocation: Invocation) -> Iterator[None]:
+        """Send the log of a stage to its folder; if it fails, say which one and where to look."""
+        log_path = self.study_dir / name / "log.txt"
+        try:
+            with logged_to(log_path, invocation.command()):
+                yield
+        except StoppedError:
+            raise
+        except Exception:
+            logger.error("stage %s failed; its log and the command that runs it alone are in %s", name, log_path)
+            raise
 
     def invocation_of(self, planned: PlannedStage) -> Invocation:
         """Return the config files and overrides of a stage, with the study's own recipes and overrides added.
@@ -258,6 +295,21 @@ class Study:
                 f" {some_names(keys)}, in {some_names(changed, limit=3)}; choose another study_dir, or pass"
                 " --overwrite True to make these stages, and what depends on them, anew"
             )
+
+    def _refuse_impossible_graphs(self) -> None:
+        """Refuse options of the classifiers' speed that would stop the study after hours of other work."""
+        # One is enough: all have the same settings.
+        for cohort, setup in itertools.product(list(self.cohorts)[:1], list(self.setups)[:1]):
+            settings = ConfigParser(self.invocation_of(self._classifier_stage(cohort, 0, setup)).merged())
+            graph, compiled = (settings.get_parsed_content(f"classifier_{key}") for key in ("cuda_graph", "compile"))
+            if compiled and self.folds_together > 1:
+                raise ValueError(
+                    f"folds_together must be 1 with classifier_compile, got {self.folds_together}: compiled networks"
+                    " share CUDA graphs, which are made for one stream; set classifier_cuda_graph instead"
+                )
+            # Elsewhere there may be GPUs where here is none.
+            if graph and self.scheduler_address is None:
+                refuse_impossible_graph(compiled, settings.get_parsed_content("device"))
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]
@@ -373,6 +425,22 @@ class Study:
         return str(self.study_dir / name / file)
 
 
+def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedStage, ...]]:
+    """Cut a plan into tasks: up to `size` classifiers of one cohort and setup each, and every other stage alone.
+
+    The order stays that of the plan, in which the folds of a setup follow one another and none needs another.
+    """
+
+    def kind(planned: PlannedStage) -> str:
+        if planned.config != "train_classifier":
+            return planned.name
+        cohort, _, stage = planned.name.rsplit("/", 2)
+        return f"{cohort}/{stage}"
+
+    runs = [list(run) for _, run in itertools.groupby(plan, kind)]
+    return [tuple(run[start : start + size]) for run in runs for start in range(0, len(run), size)]
+
+
 def _is_finished(invocation: Invocation) -> bool:
     with _stage_of(invocation) as stage:
         return stage.is_finished()
@@ -389,6 +457,10 @@ def _stage_of(invocation: Invocation) -> Iterator[Stage]:
         yield ConfigParser(invocation.merged()).get_parsed_content("stage")
 
 
+def _device(invocation: Invocation) -> torch.device:
+    return torch.device(ConfigParser(invocation.merged()).get_parsed_content("device"))
+
+
 def _own_keys(path: str) -> list[str]:
     # Not merged: an overlay of single nodes ("train#inferer") cannot be read without its base.
     return [str(key).lstrip("+") for key in yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}]
@@ -403,27 +475,3 @@ def _overlays_last(files: Sequence[str]) -> tuple[str, ...]:
     # An overlay of single nodes needs its base before it.
     bases = ("common", "train_generator", "train_classifier")
     return tuple(sorted(files, key=lambda path: Path(path).stem not in bases))
-
-
-@contextlib.contextmanager
-def _logged_to(path: Path, invocation: Invocation) -> Iterator[None]:
-    """Send the log of a stage to a file, which begins with the command that runs the stage alone."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handler = logging.FileHandler(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    # MONAI and ignite hang a console on each of their loggers; it would tear the progress bars apart.
-    known = [item for item in logging.root.manager.loggerDict.values() if isinstance(item, logging.Logger)]
-    before = [(item, item.handlers, item.propagate, item.level) for item in [logging.root, *known]]
-    for item, handlers, *_ in before:
-        if item is logging.root or handlers:
-            item.handlers, item.propagate = [], True
-    logging.root.handlers = [handler]
-    logging.root.setLevel(logging.INFO)
-    try:
-        logger.info("%s", invocation.command())
-        yield
-    finally:
-        for item, handlers, propagate, level in before:
-            item.handlers, item.propagate = handlers, propagate
-            item.setLevel(level)
-        handler.close()

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import dask
 import torch
-from distributed import Client, LocalCluster, Worker, WorkerPlugin, as_completed
+from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, as_completed
 
 from scripts.configs import Invocation
 from scripts.progress import progress
@@ -35,11 +36,11 @@ class OneDevice(WorkerPlugin):
 def run_on_workers(
     study: Study, invocation: Invocation | None, num_workers: int, scheduler_address: str | None = None
 ) -> None:
-    """Run the stages of a study on worker processes, each as soon as those it needs are done.
+    """Run the tasks of a study on worker processes, each as soon as those it needs are done.
 
-    One stage at a time in a worker: threads would share torch's random state. What a stage computes depends on its
-    config, `num_threads` among it, and not on how many workers there are. A stage whose worker dies is run again by
-    another one, and goes on from its last checkpoint.
+    A task is a stage, or classifiers that train together (`Study.tasks`). One task at a time in a worker: threads would
+    share torch's random state. What a stage computes depends on its config, `num_threads` among it, and not on how many
+    workers there are. A stage whose worker dies is run again by another one, and goes on from its last checkpoint.
 
     Args:
         study: what to run.
@@ -53,7 +54,7 @@ def run_on_workers(
         ValueError: if a worker of the scheduler runs more than one stage at a time.
         Exception: the error of the first stage that failed; the stages that do not need it may have run.
     """
-    plan = study.plan()
+    tasks = study.tasks()
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with ExitStack() as stack:
         # Daemonic processes cannot start the workers of a data loader.
@@ -62,29 +63,32 @@ def run_on_workers(
         if scheduler_address is None:
             client.register_plugin(OneDevice())
         _refuse_threads(client)
-        futures: dict[str, object] = {}
-        for priority, planned in enumerate(plan):
-            needed = [futures[name] for name in planned.needs]
-            futures[planned.name] = client.submit(
-                run_planned,
+        futures: list[Future] = []
+        future_of_stage: dict[str, Future] = {}
+        for priority, task in enumerate(tasks):
+            needed = dict.fromkeys(name for planned in task for name in planned.needs)
+            future = client.submit(
+                run_task,
                 study,
-                planned,
+                task,
                 invocation,
-                needed,
-                key=str((study.study_dir / planned.name).resolve()),  # one scheduler may serve several studies
+                [future_of_stage[name] for name in needed],
+                key=str((study.study_dir / task[0].name).resolve()),  # one scheduler may serve several studies
                 priority=-priority,
                 pure=False,
             )
-        for future in progress(as_completed(futures.values()), total=len(plan), description="study"):
+            futures.append(future)
+            future_of_stage.update({planned.name: future for planned in task})
+        for future in progress(as_completed(futures), total=len(futures), description="study"):
             future.result()
 
 
-def run_planned(study: Study, planned: PlannedStage, invocation: Invocation | None, needed: list[bool]) -> bool:
-    """Run one stage in a worker; `needed` holds the results of the stages before it and is not read."""
+def run_task(study: Study, task: Sequence[PlannedStage], invocation: Invocation | None, needed: list[None]) -> None:
+    """Run one task in a worker; `needed` holds the results of the tasks before it and is not read."""
     if invocation is None:
-        return study.run_stage(planned)
+        return study.run_task(task)
     with invoked(invocation):
-        return study.run_stage(planned)
+        return study.run_task(task)
 
 
 def _refuse_threads(client: Client) -> None:

@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from scripts.configs import Invocation
 from scripts.files import write_json
 from scripts.stages import invoked
-from scripts.study import Study
+from scripts.study import Study, group_folds
 from tests.helpers import ROOT, config_files
 
 
@@ -209,3 +209,46 @@ def test_a_folder_of_a_study_of_other_settings_is_refused_and_left_alone(study):
         study.begin()
     assert record.read_bytes() == before
     assert [path.name for path in record.parent.iterdir()] == ["stage.json"]
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(1, {1}), (2, {2, 1}), (3, {3}), (5, {3})])
+def test_tasks_are_the_stages_of_the_plan_in_its_order_and_folds_of_one_setup_together(study, size, sizes):
+    plan = study.plan()
+    tasks = group_folds(plan, size)
+    assert [planned for task in tasks for planned in task] == plan
+    done = set()
+    for task in tasks:
+        assert {name for planned in task for name in planned.needs} <= done
+        done |= {planned.name for planned in task}
+        assert len(task) == 1 or {planned.config for planned in task} == {"train_classifier"}
+        assert len({(planned.name.split("/")[0], planned.name.split("/")[-1]) for planned in task}) == 1
+    assert {len(task) for task in tasks if task[0].config == "train_classifier"} == sizes
+
+
+def test_how_many_folds_train_together_is_no_setting_of_a_stage(study):
+    before = [study.invocation_of(planned) for planned in study.plan()]
+    overrides = {"folds_together": 3}
+    study.folds_together = 3
+    with invoked(Invocation(tuple(config_files("study")), overrides)):
+        assert [study.invocation_of(planned) for planned in study.plan()] == before
+
+
+@pytest.mark.parametrize(
+    ("together", "overrides", "message"),
+    [
+        (0, {}, "folds_together must be >= 1, got 0"),
+        (
+            2,
+            {"classifier_compile": True},
+            "folds_together must be 1 with classifier_compile, got 2.*cuda_graph instead",
+        ),
+        (1, {"classifier_cuda_graph": True, "device": "cpu"}, "classifier_cuda_graph must be False .* got True on cpu"),
+    ],
+)
+def test_classifiers_that_cannot_train_so_are_refused_before_any_work(study, together, overrides, message):
+    study.folds_together = together
+    with (
+        invoked(Invocation(tuple(config_files("study", "quick")), overrides)),
+        pytest.raises(ValueError, match=message),
+    ):
+        study.begin()

@@ -15,7 +15,8 @@ from distributed import Client, LocalCluster
 from scripts.configs import Invocation
 from scripts.errors import root_cause
 from scripts.stages import run_invocation
-from scripts.workers import OneDevice
+from scripts.study import Study
+from scripts.workers import OneDevice, run_on_workers
 from tests.helpers import TINY, config_files
 
 
@@ -35,6 +36,40 @@ def expected(tmp_path_factory):
 @pytest.mark.slow
 def test_two_workers_and_one_process_predict_the_same_bytes(tmp_path, expected):
     assert predict(tmp_path, num_workers=2) == expected
+
+
+@pytest.mark.slow
+def test_folds_that_train_together_on_workers_predict_the_same_bytes(tmp_path, expected):
+    assert predict(tmp_path, num_workers=2, folds_together=2) == expected
+
+
+ORDER: list[list[str]] = []
+
+
+class Rehearsal(Study):
+    """A study whose tasks only say that they were run."""
+
+    def run_task(self, task):
+        ORDER.append([planned.name for planned in task])
+
+
+def test_a_stage_waits_for_the_task_of_a_fold_that_it_needs(tmp_path):
+    study = Rehearsal(
+        study_dir=str(tmp_path),
+        cohorts={"a": {"config": "phantom"}},
+        setups={"real": None},
+        methods={},
+        classes=["LGG", "HGG"],
+        num_folds=3,
+        folds_together=2,
+    )
+    with LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
+    ) as cluster:
+        run_on_workers(study, None, 1, cluster.scheduler_address)
+    folds = [f"a/fold{fold}/classifier_real" for fold in range(3)]
+    assert sorted(ORDER[3:5]) == [folds[:2], folds[2:]]
+    assert ORDER[5:] == [["a/evaluation_real"], ["report"]]
 
 
 def kill_a_worker_at(client, stage):
