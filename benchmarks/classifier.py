@@ -5,7 +5,7 @@
 
 Stock is MONAI as its tutorials configure it: `LoadImaged` for each image of each epoch, `DataLoader`, fp32, eager.
 All rows train the same network (torchvision stem, stride 2) with `SupervisedTrainer` on the same files; the first two
-epochs warm up.
+epochs warm up. Five folds together take turns as in `folds_together: 5` of a study; their rate is the sum.
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ from monai.engines import SupervisedTrainer
 from monai.transforms import Compose, EnsureTyped, LoadImaged, SqueezeDimd
 
 from scripts.classification_losses import ClassFocalLoss
+from scripts.cuda_graphs import training_inferer
 from scripts.datasets import LabeledImages, training_batches
 from scripts.generators import place_network
 from scripts.networks import FoldEnsemble
+from scripts.turns import Turn, paused, take_turns
 
 Loader = Callable[[], Iterable[Any]]
 
@@ -39,13 +41,13 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
         items = write_images(Path(folder), arguments)
-        rates = {name: images_per_second(loader(), arguments, **how) for name, loader, how in rows(items, arguments)}
+        rates = {name: images_per_second(loader, arguments, **how) for name, loader, how in rows(items, arguments)}
     stock = next(iter(rates.values()))
     print(
         f"{arguments.backbone}, {arguments.size} x {arguments.size}, batch {arguments.batch_size}, {arguments.device}"
     )
     for name, rate in rates.items():
-        print(f"{name:<44}{rate:>9.1f} images/s {rate / stock:>7.2f} x stock")
+        print(f"{name:<52}{rate:>9.1f} images/s {rate / stock:>7.2f} x stock")
 
 
 def parse() -> argparse.Namespace:
@@ -72,7 +74,7 @@ def write_images(folder: Path, arguments: argparse.Namespace) -> list[dict[str, 
     return items
 
 
-def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tuple[str, Loader, dict[str, bool]]]:
+def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tuple[str, Loader, dict[str, Any]]]:
     """Name, loader and settings of each way to train; the first is the yardstick."""
     load = Compose(
         [
@@ -91,7 +93,7 @@ def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tup
     def ours() -> Iterable[Any]:
         return training_batches(LabeledImages(items, 4, 2, arguments.device), arguments.batch_size, len(items))
 
-    table: list[tuple[str, Loader, dict[str, bool]]] = [
+    table: list[tuple[str, Loader, dict[str, Any]]] = [
         ("stock MONAI, fp32", stock, {}),
         ("stock MONAI with CacheDataset, fp32", cached, {}),
         ("ours, fp32 (default)", ours, {"decollate": False}),
@@ -102,45 +104,73 @@ def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tup
             ("ours, bf16, channels last", ours, fast),
             ("ours, fp32, compiled", ours, {"decollate": False, "compile": True}),
             ("ours, bf16, channels last, compiled", ours, {**fast, "compile": True}),
+            ("ours, fp32, CUDA graph", ours, {"decollate": False, "graph": True}),
+            ("ours, bf16, channels last, CUDA graph", ours, {**fast, "graph": True}),
+            ("ours, bf16, channels last, CUDA graph, five folds", ours, {**fast, "graph": True, "folds": 5}),
         ]
     return table
 
 
-def images_per_second(
+def images_per_second(loader: Loader, arguments: argparse.Namespace, folds: int = 1, **how: bool) -> float:
+    """Train a network, or several in turns, and return the median rate of all over the epochs after the warm-up.
+
+    Args:
+        loader: makes the batches of one network.
+        arguments: command line.
+        folds: networks that train together.
+        how: of `create_trainer`.
+    """
+    times: list[float] = []
+
+    def clock(engine: Engine) -> None:
+        synchronize(arguments.device)
+        times.append(time.perf_counter())
+
+    trainers = [create_trainer(loader(), arguments, **how) for _ in range(folds)]
+    # The others do as many steps between two ends of its epochs.
+    trainers[0].add_event_handler(Events.EPOCH_COMPLETED, clock)
+    synchronize(arguments.device)
+    if folds == 1:
+        trainers[0].run()
+    else:
+        device = torch.device(arguments.device)
+        take_turns([Turn(f"fold {fold}", paused(trainer), device) for fold, trainer in enumerate(trainers)])
+    return float(folds * arguments.images / np.median(np.diff(times)[1:]))
+
+
+def synchronize(device: str) -> None:
+    """Wait until a GPU has done what it was given."""
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+
+
+def create_trainer(
     loader: Iterable[Any],
     arguments: argparse.Namespace,
     decollate: bool = True,
     amp: bool = False,
     channels_last: bool = False,
     compile: bool = False,
-) -> float:
-    """Train one network and return the median rate of the epochs after the warm-up."""
+    graph: bool = False,
+) -> SupervisedTrainer:
+    """Build a trainer as configs/train_classifier.yaml does, without validation and checkpoints."""
     torch.manual_seed(0)
     network = place_network(FoldEnsemble(arguments.backbone), arguments.device, channels_last)
-    trainer = SupervisedTrainer(
+    return SupervisedTrainer(
         device=arguments.device,
         max_epochs=arguments.epochs + 2,
         train_data_loader=loader,
         network=network,
         optimizer=torch.optim.AdamW(network.parameters(), lr=1e-4),
         loss_function=ClassFocalLoss(),
+        inferer=training_inferer(graph, compile, amp, arguments.device),
+        optim_set_to_none=graph,
         decollate=decollate,
-        amp=amp,
+        amp=amp and not graph,
         amp_kwargs={"dtype": torch.bfloat16},
         compile=compile,
         compile_kwargs={"mode": "reduce-overhead"},
     )
-    times: list[float] = []
-
-    @trainer.on(Events.EPOCH_STARTED | Events.EPOCH_COMPLETED)
-    def clock(engine: Engine) -> None:
-        if arguments.device.startswith("cuda"):
-            torch.cuda.synchronize()
-        times.append(time.perf_counter())
-
-    trainer.run()
-    epochs = np.diff(times)[::2][2:]
-    return float(arguments.images / np.median(epochs))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ def timeline_section(files: StudyFiles) -> dict[str, Any]:
 
     Returns:
         `rows`: `kind`, `stages`, `total` and `longest` as words, `share` of all seconds in [0, 1]; `total` as words.
-        A stage that was interrupted recorded its last run only.
+        A stage that was interrupted recorded its last run only, one that trained in turns the time of all beside it.
     """
     seconds: dict[str, list[float]] = {}
     for path in files.named("stage.json"):
