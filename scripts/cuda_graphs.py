@@ -125,12 +125,16 @@ def capture(training_pass: TrainingPass, inputs: Tensor) -> Callable[[Tensor], T
         ValueError: if the network draws random numbers.
     """
     buffers = [(buffer, buffer.clone()) for buffer in training_pass.buffers()]
-    before = _random_states(inputs.device)
+    before, sample = _random_states(inputs.device), inputs.clone()
     with own_capture_stream(inputs.device):
+        # Autograd adds a gradient up on the stream where the place for it was made: this one, not that of the warm-up.
+        trained = [parameter for parameter in training_pass.parameters() if parameter.requires_grad]
+        places = [torch.autograd.graph.get_gradient_edge(parameter) for parameter in trained]
         # Some networks have parameters that they do not use, MONAI's ViT for one.
         graphed: Callable[[Tensor], Tensor] = torch.cuda.make_graphed_callables(
-            training_pass, (inputs.clone(),), allow_unused_input=True
+            training_pass, (sample,), allow_unused_input=True
         )
+        del places
     if not all(torch.equal(old, new) for old, new in zip(before, _random_states(inputs.device), strict=True)):
         # All graphs read their seed from one place on the GPU: beside another training they would disturb each other.
         raise ValueError(
@@ -147,9 +151,8 @@ def capture(training_pass: TrainingPass, inputs: Tensor) -> Callable[[Tensor], T
 def own_capture_stream(device: torch.device) -> Iterator[None]:
     """Let graphs be captured on the current CUDA stream, or on a new one if that is the default, which cannot be.
 
-    torch captures all graphs of a process on one stream, and autograd adds the gradients of the parameters up on the
-    stream of the capture: networks on streams of their own would wait for each other there. cuBLAS, too, has one
-    workspace a stream, which two graphs must not use at once.
+    By default torch captures all graphs of a process on one stream. But cuBLAS has one workspace a stream, which graphs
+    that are replayed side by side must not share, and gradients that belong to one stream need not wait for another.
     """
     if device.type != "cuda":
         yield
@@ -157,9 +160,11 @@ def own_capture_stream(device: torch.device) -> Iterator[None]:
     current = torch.cuda.current_stream(device)
     before = torch.cuda.graph.default_capture_stream
     is_default = current == torch.cuda.default_stream(device)
-    torch.cuda.graph.default_capture_stream = torch.cuda.Stream(device) if is_default else current
+    own = torch.cuda.Stream(device) if is_default else current
+    torch.cuda.graph.default_capture_stream = own
     try:
-        yield
+        with torch.cuda.stream(own):
+            yield
     finally:
         torch.cuda.graph.default_capture_stream = before
 
