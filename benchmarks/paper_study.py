@@ -186,7 +186,7 @@ def _classifier_rates(device: torch.device, batch_size: int, size: int, backbone
     with tempfile.TemporaryDirectory() as folder:
         items = classifier.write_images(Path(folder), arguments)
         return {
-            name: classifier.images_per_second(loader(), arguments, **how)
+            name: classifier.images_per_second(loader, arguments, **how)
             for name, loader, how in classifier.rows(items, arguments)
         }
 
