@@ -27,7 +27,7 @@ demo: $(VENV)/.installed  ## the whole method on simulated patients, in minutes 
 	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/quick.yaml']" --study_dir runs/demo --overwrite True
 
 study: $(VENV)/.installed  ## the same at the smallest size whose samples a person recognises
-	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/small.yaml']" --study_dir runs/small --overwrite True
+	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/small.yaml']" --study_dir runs/small
 
 test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope

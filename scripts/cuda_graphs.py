@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
+
+RANDOM_NETWORK = (
+    "classifier_cuda_graph must be False for a network that draws random numbers (dropout, stochastic depth), got True;"
+    " set it to False or choose another classifier_backbone"
+)
 
 
 def training_inferer(cuda_graph: bool, compile_network: bool, amp: bool, device: torch.device | str) -> SimpleInferer:
@@ -41,6 +46,26 @@ def refuse_impossible_graph(compile_network: bool, device: torch.device | str) -
             f"classifier_cuda_graph must be False on a device without CUDA, got True on {device};"
             " set classifier_cuda_graph to False, or train on a GPU"
         )
+
+
+def refuse_random_network(network: nn.Module, shape: Sequence[int]) -> None:
+    """Refuse a graph of a network that draws random numbers in training, by one pass on the CPU.
+
+    All graphs read their seed from one place on the GPU: beside another training they would disturb each other.
+
+    Args:
+        network: not yet on a GPU.
+        shape: of an image, channels first.
+
+    Raises:
+        ValueError: if it draws.
+    """
+    network.train()
+    before = torch.get_rng_state()
+    with torch.no_grad():
+        network(torch.zeros(2, *shape))
+    if not torch.equal(before, torch.get_rng_state()):
+        raise ValueError(RANDOM_NETWORK)
 
 
 class GraphInferer(SimpleInferer):
@@ -136,11 +161,7 @@ def capture(training_pass: TrainingPass, inputs: Tensor) -> Callable[[Tensor], T
         )
         del places
     if not all(torch.equal(old, new) for old, new in zip(before, _random_states(inputs.device), strict=True)):
-        # All graphs read their seed from one place on the GPU: beside another training they would disturb each other.
-        raise ValueError(
-            "classifier_cuda_graph must be False for a network that draws random numbers (dropout, stochastic depth),"
-            " got True; set it to False or choose another classifier_backbone"
-        )
+        raise ValueError(RANDOM_NETWORK)
     with torch.no_grad():
         for buffer, value in buffers:
             buffer.copy_(value)
@@ -152,7 +173,8 @@ def own_capture_stream(device: torch.device) -> Iterator[None]:
     """Let graphs be captured on the current CUDA stream, or on a new one if that is the default, which cannot be.
 
     By default torch captures all graphs of a process on one stream. But cuBLAS has one workspace a stream, which graphs
-    that are replayed side by side must not share, and gradients that belong to one stream need not wait for another.
+    that are replayed side by side must not share, and gradients that belong to one stream need not wait for another. A
+    training on the default stream, alone in its process, does wait for each gradient: right, and a little slower.
     """
     if device.type != "cuda":
         yield

@@ -16,8 +16,7 @@ from scripts.figures import draw_intervals
 from scripts.files import read_json, write_csv, write_json
 from scripts.report_tables import MEASURE_NAMES, MEASURES, ROLE_NAMES, compute_metrics, merge_predictions, ordered
 from scripts.report_words import name_setup
-from scripts.seed_spread import refuse_other_subjects as refuse_other_seeds_subjects
-from scripts.seed_spread import seed_spread
+from scripts.seed_spread import refuse_other_patients, seed_spread
 from scripts.setup_comparisons import COMPARISON_COLUMNS, compare_setups, power_rows
 from scripts.site_measures import measure_sites
 from scripts.splits import load_splits
@@ -198,7 +197,7 @@ def _seeds(
         }
         for name, rows in external.items()
     }
-    refuse_other_seeds_subjects(tested)
+    refuse_other_patients(tested)
     estimates: dict[tuple[str, ...], list[Estimate]] = {}
     for rows in external.values():
         for metric in compute_metrics(rows, num_draws, seed):

@@ -169,13 +169,17 @@ class Resumption:
 
 
 class StopOnNonFinite:
-    """Trainer handler: stop at the end of an epoch in which a loss was not finite, before a checkpoint holds it.
+    """Trainer handler: stop at the end of an epoch whose losses or weights are not finite, before a checkpoint is.
 
     Attach it before validation and `Resumption`. The losses are looked at on their device, once an epoch: to read one
     at every step would make the process wait for the GPU each time.
+
+    Args:
+        network: network that is trained.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, network: torch.nn.Module) -> None:
+        self.network = network
         self._loss: Tensor | None = None  # the first of the epoch that is not finite, else the last
 
     def attach(self, engine: Engine) -> None:
@@ -185,16 +189,21 @@ class StopOnNonFinite:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        """Check the losses of the epoch.
+        """Check the losses of the epoch, and the weights: the last step may have spoilt them after a finite loss.
 
         Raises:
-            RuntimeError: if one was NaN or infinite.
+            RuntimeError: if one is NaN or infinite.
         """
         loss = 0.0 if self._loss is None else float(self._loss)
         if not math.isfinite(loss):
             raise RuntimeError(
                 f"loss must be finite, got {loss} in epoch {engine.state.epoch};"
                 " lower the learning rate or look at the images of this epoch"
+            )
+        weights = [weight.isfinite().all() for weight in self.network.parameters()]
+        if not torch.stack(weights).all():
+            raise RuntimeError(
+                f"weights must be finite, got others at the end of epoch {engine.state.epoch}; lower the learning rate"
             )
 
     def _forget(self, engine: Engine) -> None:

@@ -55,7 +55,7 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
     return SeedSpread(values, float(np.mean(values)), sd, estimates[0].low, estimates[0].high)
 
 
-def refuse_other_subjects(subjects_by_seed: Mapping[str, Mapping[str, Hashable]]) -> None:
+def refuse_other_patients(subjects_by_seed: Mapping[str, Mapping[str, Hashable]]) -> None:
     """Refuse studies of other seeds that tested other subjects than the first, or others under the same names.
 
     Args:

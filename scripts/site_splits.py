@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,26 +11,48 @@ from sklearn.model_selection import StratifiedGroupKFold
 
 from scripts.name_lists import some_names
 
+NUM_DRAWS = 200  # of test parts, of which the best is taken
 Patients = list[dict[str, Any]]  # each with `patient_id`, `grade` and `site`
 
 
-def refuse_too_few_sites(patients: Patients, num_folds: int, test_fraction: float) -> None:
-    """Refuse, before any draw, patients whose site is unknown and cohorts of too few sites.
+def refuse_unclear_sites(subjects: Iterable[Mapping[str, Any]]) -> None:
+    """Refuse patients of whom a scan has no site, or scans are of several: their hospitals could not be kept apart.
 
     Args:
-        patients: `patient_id` and `site` of each.
+        subjects: `subject_id`, `site` and, if there, `patient_id` of each scan.
+
+    Raises:
+        ValueError: naming the patients.
+    """
+    sites: dict[str, set[Any]] = defaultdict(set)
+    for subject in subjects:
+        sites[str(subject.get("patient_id") or subject["subject_id"])].add(subject.get("site"))
+    unknown = [patient for patient, found in sites.items() if None in found]
+    if unknown:
+        raise ValueError(
+            f"site must be known for every scan with splits_hold_out sites, got none for {some_names(unknown)}; give"
+            " it in the cohort (docs/data.md), or set splits_hold_out to patients"
+        )
+    several = [patient for patient, found in sites.items() if len(found) > 1]
+    if several:
+        raise ValueError(
+            f"site must be one for all scans of a patient with splits_hold_out sites, got several for"
+            f" {some_names(several)}; leave scans out (`leave_out` of configs/cohort.yaml), or set splits_hold_out to"
+            " patients"
+        )
+
+
+def refuse_too_few_sites(patients: Patients, num_folds: int, test_fraction: float) -> None:
+    """Refuse cohorts of too few sites before any draw.
+
+    Args:
+        patients: `site` of each.
         num_folds: folds, each of which holds out one site at least.
         test_fraction: above 0, the locked test takes one site at least, too.
 
     Raises:
-        ValueError: naming the patients, or the sites.
+        ValueError: naming the sites.
     """
-    unknown = [str(patient["patient_id"]) for patient in patients if patient["site"] is None]
-    if unknown:
-        raise ValueError(
-            f"site must be known for every patient with splits_hold_out sites, got none for {some_names(unknown)}; give"
-            " it in the cohort (docs/data.md), or set splits_hold_out to patients"
-        )
     sites, needed = site_names(patients), num_folds + (1 if test_fraction else 0)
     if num_folds < 2 or len(sites) < needed:
         test = " and one for the test" if test_fraction else ""
@@ -46,27 +69,47 @@ def site_names(patients: Patients) -> list[str]:
 
 
 def draw_sites(
-    patients: Patients, fraction: float, num_folds: int, random: np.random.RandomState
+    patients: Patients, fraction: float, num_folds: int, classes: Sequence[str | None], random: np.random.RandomState
 ) -> tuple[Patients, Patients]:
-    """Take whole sites, as near to a share of the patients as they come, and return their patients and the rest.
+    """Take whole sites for the locked test, and return their patients and the rest.
+
+    Of many random draws that hold every class, the one nearest to the wanted share.
 
     Args:
         patients: `grade` and `site` of each, in an order that does not depend on the cohort's.
-        fraction: wanted share, in [0, 1).
+        fraction: wanted share of the patients, in [0, 1).
         num_folds: sites that must be left.
-        random: source of the draw.
+        classes: grades that the test must hold.
+        random: source of the draws.
+
+    Raises:
+        ValueError: if no draw holds every class.
     """
     if fraction == 0:
         return [], patients
-    sites = site_names(patients)
-    fitting: list[Patients] = []
-    # Single sites, at the latest, leave enough: there are more sites than folds.
-    for num_parts in (min(len(sites), max(2, round(1 / fraction))), len(sites)):
-        parts = [held_out for _, held_out in site_folds(patients, num_parts, random) if held_out]
-        fitting = fitting or [part for part in parts if len(sites) - len(site_names(part)) >= num_folds]
-    taken = min(fitting, key=lambda part: abs(len(part) - fraction * len(patients)))
-    chosen = site_names(taken)
-    return taken, [patient for patient in patients if str(patient["site"]) not in chosen]
+    drawn = [_taken_sites(patients, fraction, num_folds, random) for _ in range(NUM_DRAWS)]
+    parts = [_apart(patients, sites) for sites in drawn]
+    whole = [(rest, test) for rest, test in parts if {patient["grade"] for patient in test} >= set(classes)]
+    if not whole:
+        raise ValueError(
+            f"the locked test must hold every class with splits_hold_out sites, got no {num_folds} sites to leave of"
+            f" {some_names(site_names(patients))} whose others do; use test_fraction 0, fewer folds (num_folds), or"
+            " splits_hold_out patients"
+        )
+    rest, test = min(whole, key=lambda part: abs(len(part[1]) - fraction * len(patients)))
+    return test, rest
+
+
+def _taken_sites(patients: Patients, fraction: float, num_folds: int, random: np.random.RandomState) -> list[str]:
+    """Sites in random order, each taken if it brings the share nearer to the wanted one."""
+    sizes, wanted = Counter(str(patient["site"]) for patient in patients), fraction * len(patients)
+    taken: list[str] = []
+    for site in random.permutation(site_names(patients)).tolist():
+        share = sum(sizes[name] for name in taken)
+        nearer = abs(share + sizes[site] - wanted) < abs(share - wanted)
+        if len(taken) < len(sizes) - num_folds and (nearer or not taken):
+            taken.append(site)
+    return taken
 
 
 def site_folds(patients: Patients, num_folds: int, random: np.random.RandomState) -> list[tuple[Patients, Patients]]:

@@ -14,7 +14,14 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from scripts.files import read_json, write_json
 from scripts.name_lists import some_names
-from scripts.site_splits import draw_sites, refuse_missing_grades, refuse_too_few_sites, site_folds, site_names
+from scripts.site_splits import (
+    draw_sites,
+    refuse_missing_grades,
+    refuse_too_few_sites,
+    refuse_unclear_sites,
+    site_folds,
+    site_names,
+)
 
 PARTS = ("train", "inner", "validation", "test", "all")
 SELECTIONS = ("inner", "validation")
@@ -74,8 +81,10 @@ def make_splits(
     random = np.random.RandomState(seed)
     inner_share = inner_fraction if selection == "inner" else 0.0
     if hold_out == "sites":
+        in_parts = {name for patient in patients for name in patient["subject_ids"]}
+        refuse_unclear_sites(subject for subject in subjects if subject["subject_id"] in in_parts)
         refuse_too_few_sites(patients, num_folds, test_fraction)
-        test, rest = draw_sites(patients, test_fraction, num_folds, random)
+        test, rest = draw_sites(patients, test_fraction, num_folds, names, random)
         parts = site_folds(rest, num_folds, random)
         refuse_missing_grades(parts, names, 2 if inner_share else 1)
     else:

@@ -281,7 +281,19 @@ def current_invocation() -> Invocation | None:
 
 def key_of(identity: Mapping[str, Any]) -> str:
     """Hash an identity to 64 hexadecimal digits, whatever the order of its keys."""
-    return sha256_text(json.dumps(identity, sort_keys=True, default=str))
+    return sha256_text(_as_text(identity))
+
+
+def _as_text(value: Any) -> str:
+    # One of two identities comes from a file, in which a tuple is a list.
+    return json.dumps(value, sort_keys=True, default=str)
+
+
+def holds_work(folder: Path) -> bool:
+    """Tell whether a stage left something in a folder that took time: its outputs, or an epoch of a training."""
+    record = folder / RECORD
+    is_finished = record.is_file() and read_json(record)["finished"]
+    return is_finished or any((folder / "checkpoints").glob("*"))
 
 
 def input_hash(path: str) -> str:
@@ -293,12 +305,10 @@ def input_hash(path: str) -> str:
 
 def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
     """Name the settings in which two identities differ, then "inputs", "code", "seed" or "num_threads"."""
-    # As JSON, in which one of them comes from a file: a tuple is a list there, and a number as key a text.
-    before, after = (json.loads(json.dumps(identity, default=str)) for identity in (before, after))
     old, new = before["settings"], after["settings"]
-    settings = [key for key in sorted({*old, *new}) if old.get(key) != new.get(key)]
+    settings = [key for key in sorted({*old, *new}) if _as_text(old.get(key)) != _as_text(new.get(key))]
     others = ("inputs", "code", "seed", "num_threads", "device")
-    return settings + [key for key in others if before.get(key) != after.get(key)]
+    return settings + [key for key in others if _as_text(before.get(key)) != _as_text(after.get(key))]
 
 
 def device_type(device: Any) -> str | None:

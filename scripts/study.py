@@ -18,13 +18,13 @@ import yaml
 from monai.bundle import ConfigParser
 
 from scripts.configs import Invocation, refuse_unknown_keys
-from scripts.cuda_graphs import refuse_impossible_graph
+from scripts.cuda_graphs import refuse_impossible_graph, refuse_random_network
 from scripts.ensembles import check_ensemble
 from scripts.errors import explain_last
 from scripts.name_lists import some_names
 from scripts.progress import progress
 from scripts.stage_logs import consoles_silenced, logged_to
-from scripts.stages import RECORD, Stage, current_invocation, invoked, run_invocation
+from scripts.stages import AlreadyFinished, Stage, current_invocation, holds_work, invoked, run_invocation
 from scripts.turns import StoppedError, Turn, take_turns, training_steps
 from scripts.workers import run_on_workers
 
@@ -213,12 +213,13 @@ class Study:
         invocation = self.invocation_of(planned)
         if _is_finished(invocation):
             return False
-        with consoles_silenced(), self._logged(planned.name, invocation):
+        # Another process may have finished it meanwhile.
+        with consoles_silenced(), self._logged(planned.name, invocation), contextlib.suppress(AlreadyFinished):
             run_invocation(invocation)
         return True
 
     def _stage_steps(self, name: str, invocation: Invocation) -> Generator[None, None, None]:
-        with self._logged(name, invocation):
+        with self._logged(name, invocation), contextlib.suppress(AlreadyFinished):
             yield from training_steps(invocation)
 
     @contextlib.contextmanager
@@ -285,8 +286,11 @@ class Study:
     def _refuse_other_settings(self) -> None:
         """Refuse a folder whose stages were made with other settings; hours of work may lie in them."""
         # The report is made of what the folder holds, and may be made anew at any time.
-        made = [planned for planned in self.plan()[:-1] if (self.study_dir / planned.name / RECORD).is_file()]
+        made = [planned for planned in self.plan()[:-1] if holds_work(self.study_dir / planned.name)]
         found = {planned.name: _other_settings(self.invocation_of(planned)) for planned in made}
+        if self.scheduler_address is not None:
+            # The workers' devices decide, not whether there is a GPU here.
+            found = {name: [key for key in keys if key != "device"] for name, keys in found.items()}
         changed = [name for name, keys in found.items() if keys]
         if changed:
             keys = {key for name in changed for key in found[name]}
@@ -307,9 +311,12 @@ class Study:
                     f"folds_together must be 1 with classifier_compile, got {self.folds_together}: compiled networks"
                     " share CUDA graphs, which are made for one stream; set classifier_cuda_graph instead"
                 )
-            # Elsewhere there may be GPUs where here is none.
-            if graph and self.scheduler_address is None:
-                refuse_impossible_graph(compiled, settings.get_parsed_content("device"))
+            if graph:
+                # Elsewhere there may be GPUs where here is none.
+                device = "cuda" if self.scheduler_address else settings.get_parsed_content("device")
+                refuse_impossible_graph(compiled, device)
+                shape = [len(settings.get_parsed_content("modalities")), *settings.get_parsed_content("patch_size")]
+                refuse_random_network(settings.get_parsed_content("network_def"), shape)
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]

@@ -8,7 +8,7 @@ import yaml
 from benchmarks.recipes import ARMS, Experiment, main, run
 from scripts.files import read_json
 
-CHOSEN = ("default", "paper", "augmentation")  # overrides, an overlay of keys, and one of single nodes
+CHOSEN = ("start", "paper", "augmentation")  # overrides, an overlay of keys, and one of single nodes
 SIZES = ["--backbone", "resnet10", "--patch-size", "16", "--epochs", "1", "--folds", "2", "--subjects", "0.1"]
 
 
@@ -39,4 +39,4 @@ def test_arms_differ_in_their_recipe_alone_and_are_judged_on_validation_folds(tm
     assert len({str((item["patch_size"], item["classifier_backbone"])) for item in configs.values()}) == 1
     gains = read_json(tmp_path / "recipes.json")
     assert {row["setup"] for row in gains} == {"paper", "augmentation"}
-    assert {row["reference"] for row in gains} == {"default"}
+    assert {row["reference"] for row in gains} == {"start"}

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.seed_spread import refuse_other_subjects, seed_spread
+from scripts.seed_spread import refuse_other_patients, seed_spread
 from scripts.statistics import Estimate
 
 
@@ -24,11 +24,11 @@ def test_a_seed_without_value_is_refused(estimates):
 
 
 def test_other_subjects_are_refused_by_name():
-    refuse_other_subjects({"first": {"a": 0, "b": 1}, "second": {"b": 1, "a": 0}})
+    refuse_other_patients({"first": {"a": 0, "b": 1}, "second": {"b": 1, "a": 0}})
     with pytest.raises(ValueError, match="got b, c in only one of first and second"):
-        refuse_other_subjects({"first": {"a": 0, "b": 1}, "second": {"a": 0, "c": 1}})
+        refuse_other_patients({"first": {"a": 0, "b": 1}, "second": {"a": 0, "c": 1}})
 
 
 def test_other_subjects_under_the_same_names_are_refused():
     with pytest.raises(ValueError, match="another grade or lesion volume of b in first and second; .* seed: 0"):
-        refuse_other_subjects({"first": {"a": 0, "b": 1}, "second": {"a": 0, "b": 2}})
+        refuse_other_patients({"first": {"a": 0, "b": 1}, "second": {"a": 0, "b": 2}})

@@ -31,12 +31,13 @@ def test_no_hospital_is_on_both_sides_of_a_fold(sizes, num_folds, test_fraction,
     try:
         splits = make_splits(cohort, num_folds, test_fraction, seed=seed, hold_out="sites")
     except ValueError as error:
-        assume("must train on at least 2 patients" not in str(error))
+        assume("must train on at least 2 patients" not in str(error) and "test must hold every class" not in str(error))
         raise
     everyone = {subject["subject_id"] for subject in cohort["subjects"]}
     grade = {subject["subject_id"]: subject["grade"] for subject in cohort["subjects"]}
     test = sites_of(cohort, splits["test"])
     assert bool(test) == bool(test_fraction)
+    assert {grade[name] for name in splits["test"]} == ({"LGG", "HGG"} if test_fraction else set())
     for fold, held_out in zip(splits["folds"], splits["held_out_sites"], strict=True):
         training = [*fold["train"], *fold["inner"]]
         assert sites_of(cohort, fold["validation"]) == set(held_out) != set()
@@ -54,13 +55,38 @@ def test_with_as_many_folds_as_sites_each_fold_leaves_one_out():
     assert splits["strata"] == "whole sites"
 
 
-def test_the_test_takes_the_sites_nearest_to_its_share_and_leaves_one_for_each_fold():
-    cohort = cohort_of({(grade, f"{i}"): 10 for grade in ("LGG", "HGG") for i in range(10)})
-    splits = make_splits(cohort, num_folds=5, test_fraction=0.2, hold_out="sites")
-    assert len(splits["test"]) == 40
-    assert len(sites_of(cohort, splits["test"])) == 2
-    few = make_splits(cohort_of(SITES), num_folds=3, test_fraction=0.5, hold_out="sites")
+@pytest.mark.parametrize("share", [0.05, 0.2, 0.35, 0.4, 0.6, 0.75])
+def test_the_test_takes_the_sites_nearest_to_its_share(share):
+    cohort = cohort_of({(grade, f"{i:02d}"): 5 for grade in ("LGG", "HGG") for i in range(20)})
+    splits = make_splits(cohort, num_folds=5, test_fraction=share, hold_out="sites")
+    assert len(splits["test"]) == pytest.approx(share * 200)
+    assert len(sites_of(cohort, splits["test"])) == pytest.approx(share * 20)
+
+
+def test_the_test_leaves_a_site_for_each_fold():
+    few = make_splits(cohort_of(SITES), num_folds=3, test_fraction=0.7, hold_out="sites")
     assert len(sites_of(cohort_of(SITES), few["test"])) == 1
+
+
+def test_a_site_of_one_grade_is_no_test():
+    mixed = {(grade, site): 9 for grade in ("LGG", "HGG") for site in "ABCD"}
+    cohort = cohort_of({**mixed, ("HGG", "E"): 19})
+    for seed in range(10):
+        splits = make_splits(cohort, num_folds=4, seed=seed, hold_out="sites")
+        assert sites_of(cohort, splits["test"]) < set("ABCD")
+
+
+def test_a_patient_scanned_at_two_hospitals_is_refused_and_one_with_two_scans_at_one_stays_whole():
+    cohort = cohort_of(SITES)
+    cohort["subjects"] += [
+        {"subject_id": f"X{scan}", "patient_id": "X", "grade": "HGG", "site": "B"} for scan in range(2)
+    ]
+    splits = make_splits(cohort, num_folds=4, test_fraction=0, hold_out="sites")
+    assert all(({"X0", "X1"} <= set(fold[part])) == ("X0" in fold[part]) for fold in splits["folds"] for part in fold)
+    for site, message in (("A", "got several for X; leave scans out"), (None, "got none for X; give it in the cohort")):
+        cohort["subjects"][-1]["site"] = site
+        with pytest.raises(ValueError, match=message):
+            make_splits(cohort, num_folds=4, test_fraction=0, hold_out="sites")
 
 
 def test_grades_are_as_even_as_whole_sites_allow():
@@ -89,10 +115,15 @@ def test_patients_held_out_name_no_sites():
         ({("LGG", "A"): 9, ("HGG", "B"): 9}, {}, r"got 2 folds and 2 sites \(A, B\); .* test_fraction 0"),
         (SITES, {"num_folds": 1}, "at least 2 folds"),
         (SITES, {"num_folds": 5, "test_fraction": 0}, r"got 5 folds and 4 sites \(A, B, C, D\)"),
-        ({**SITES, ("LGG", None): 2}, {}, "site must be known .* got none for S0.., S0..; give it in the cohort"),
+        (
+            {**SITES, ("LGG", None): 2},
+            {},
+            "site must be known for every scan .* got none for S0.., S0..; give it in the cohort",
+        ),
         (SITES, {"selection": "validation"}, "a held-out site must not select the network it tests"),
         (SITES, {"stratify_by": ["grade"]}, r"splits_stratify_by \[grade, site\]"),
         (SITES, {"hold_out": "scanners"}, "splits_hold_out must be one of patients, sites, got 'scanners'"),
+        ({("LGG", "A"): 9, ("HGG", "B"): 9, ("HGG", "C"): 9}, {}, "test must hold every class .* of A, B, C"),
         (
             {("LGG", "A"): 9, ("HGG", "B"): 9, ("HGG", "C"): 9},
             {"num_folds": 3, "test_fraction": 0},
@@ -107,5 +138,5 @@ def test_what_cannot_be_split_by_site_is_refused(sizes, options, message):
 
 def test_a_draw_of_nothing_takes_nothing():
     patients = [{"patient_id": "a", "grade": "LGG", "site": "A"}]
-    assert draw_sites(patients, 0.0, 2, None) == ([], patients)
+    assert draw_sites(patients, 0.0, 2, ["LGG"], None) == ([], patients)
     assert site_folds(patients, 1, None) == [([], patients)]

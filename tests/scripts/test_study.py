@@ -207,8 +207,29 @@ def test_a_folder_of_a_study_of_other_settings_is_refused_and_left_alone(study):
             study.begin()
         study.overwrite = True
         study.begin()
-    assert record.read_bytes() == before
-    assert [path.name for path in record.parent.iterdir()] == ["stage.json"]
+        assert record.read_bytes() == before
+        assert [path.name for path in record.parent.iterdir()] == ["stage.json"]
+        study.overwrite = False
+        write_json(record, {"identity": identity, "finished": False})  # stopped before there was anything to lose
+        study.begin()
+        (record.parent / "checkpoints").mkdir()
+        (record.parent / "checkpoints" / "epoch_1.pt").touch()
+        with pytest.raises(ValueError, match=message):
+            study.begin()
+
+
+def test_a_client_without_gpu_continues_a_study_that_workers_with_gpus_began(study):
+    planned = next(stage for stage in study.plan() if stage.name == "a/fold0/classifier_real")
+    with invoked(Invocation((*config_files("study"), str(ROOT / "configs" / "quick.yaml")))):
+        own = study.invocation_of(planned)
+        with invoked(own):
+            identity = ConfigParser(own.merged()).get_parsed_content("stage").chosen()
+        elsewhere = {**identity, "device": "elsewhere"}
+        write_json(study.study_dir / planned.name / "stage.json", {"identity": elsewhere, "finished": True})
+        with pytest.raises(ValueError, match="differs in device, in a/fold0/classifier_real"):
+            study.begin()
+        study.scheduler_address = "tcp://host:8786"
+        study.begin()
 
 
 @pytest.mark.parametrize(("size", "sizes"), [(1, {1}), (2, {2, 1}), (3, {3}), (5, {3})])
@@ -241,6 +262,16 @@ def test_how_many_folds_train_together_is_no_setting_of_a_stage(study):
             2,
             {"classifier_compile": True},
             "folds_together must be 1 with classifier_compile, got 2.*cuda_graph instead",
+        ),
+        (
+            1,
+            {
+                "classifier_cuda_graph": True,
+                "classifier_backbone": "efficientnet-b0",
+                "classifier_stem_stride": 2,
+                "device": "cuda",
+            },
+            "classifier_cuda_graph must be False for a network that draws random numbers",
         ),
         (1, {"classifier_cuda_graph": True, "device": "cpu"}, "classifier_cuda_graph must be False .* got True on cpu"),
     ],
