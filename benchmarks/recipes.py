@@ -76,6 +76,7 @@ class Experiment:
         num_epochs: at most.
         patience: epochs without a lower Brier score of the fold's inner part before a training stops.
         num_folds: of the cross-validation.
+        chosen: names of the arms beside the reference; None for all.
         subject_share: of the paper's subjects, for a trial of the command itself.
         pretrained_path: local torchvision file of this backbone, which adds an arm; None leaves it out.
     """
@@ -86,14 +87,16 @@ class Experiment:
     num_epochs: int
     patience: int
     num_folds: int
+    chosen: Sequence[str] | None = None
     subject_share: float = 1.0
     pretrained_path: str | None = None
 
     @property
     def arms(self) -> dict[str, Arm]:
-        """The arms, one more where there are pretrained weights."""
+        """The chosen arms, one more where there are pretrained weights."""
         pretrained = {"pretrained": Arm({**START, "classifier_pretrained_path": self.pretrained_path})}
-        return {**ARMS, **(pretrained if self.pretrained_path else {})}
+        arms = {**ARMS, **(pretrained if self.pretrained_path else {})}
+        return {name: arm for name, arm in arms.items() if self.chosen is None or name in (REFERENCE, *self.chosen)}
 
     def folder(self, cohort: str) -> Path:
         """Folder of a cohort."""
@@ -209,6 +212,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.recipes", description=__doc__)
     parser.add_argument("--output", default="runs/recipes", help="folder of the outputs; finished parts are kept")
     parser.add_argument("--cohorts", nargs="+", default=list(COHORTS), choices=list(COHORTS))
+    parser.add_argument(
+        "--arms", nargs="+", default=None, help=f"some of {', '.join(ARMS)}, beside {REFERENCE}; else all"
+    )
     parser.add_argument("--backbone", default="resnet10")
     parser.add_argument("--patch-size", type=int, default=48, help="pixels over 96 mm; the bundle's own is 96")
     parser.add_argument("--epochs", type=int, default=60, help="at most; the bundle's own is 200")
@@ -218,8 +224,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--pretrained", default=None, help="local torchvision file of the backbone: one more arm")
     parser.add_argument("--workers", type=int, default=1, help="classifiers at once, a process each")
     given = parser.parse_args(arguments)
-    sizes = given.backbone, given.patch_size, given.epochs, given.patience, given.folds, given.subjects
-    experiment = Experiment(given.output, *sizes, given.pretrained)
+    sizes = given.backbone, given.patch_size, given.epochs, given.patience, given.folds
+    experiment = Experiment(given.output, *sizes, given.arms, given.subjects, given.pretrained)
     groups = group_answers(run(experiment, given.cohorts, given.workers))
     comparisons, _ = compare_setups(groups, REFERENCE, num_draws=0)
     write_json(Path(given.output) / "recipes.json", comparisons)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from benchmarks.recipes import ARMS, Experiment, main, run
+from benchmarks.recipes import Experiment, main, run
 from scripts.files import read_json
 
 CHOSEN = ("start", "paper", "augmentation")  # overrides, an overlay of keys, and one of single nodes
@@ -13,17 +13,16 @@ SIZES = ["--backbone", "resnet10", "--patch-size", "16", "--epochs", "1", "--fol
 
 
 @pytest.mark.slow
-def test_arms_differ_in_their_recipe_alone_and_are_judged_on_validation_folds(tmp_path, monkeypatch, capsys):
-    for name in set(ARMS) - set(CHOSEN):
-        monkeypatch.delitem(ARMS, name)
-    main(["--output", str(tmp_path), "--cohorts", "A", *SIZES])
+def test_arms_differ_in_their_recipe_alone_and_are_judged_on_validation_folds(tmp_path, capsys):
+    main(["--output", str(tmp_path), "--cohorts", "A", *SIZES, "--arms", *CHOSEN[1:]])
     table = capsys.readouterr().out
     rows = [line for line in table.splitlines() if line.startswith("| phantom_A")]
     assert [line.split(" | ")[1] for line in rows] == list(CHOSEN)
     assert all("(n = 27)" in line for line in rows)
 
     # The same trainings again are not made again; their answers are those of the folds' validation parts.
-    experiment = Experiment(str(tmp_path), "resnet10", 16, num_epochs=1, patience=20, num_folds=2, subject_share=0.1)
+    sizes = {"num_epochs": 1, "patience": 20, "num_folds": 2, "subject_share": 0.1}
+    experiment = Experiment(str(tmp_path), "resnet10", 16, chosen=["paper"], **sizes)
     answers = run(experiment, ["A"], workers=1)
     splits = read_json(tmp_path / "A" / "splits" / "splits.json")
     validated = [subject for fold in splits["folds"] for subject in fold["validation"]]
