@@ -54,6 +54,7 @@ ARMS = {
     REFERENCE: Arm(START),
     "seed_1": Arm({**START, "seed": 1}),  # another training of the same: how large a difference means nothing
     "paper": Arm({"classifier_patience": 200}, ("paper",)),  # it has no early stopping
+    "long": Arm({**START, "classifier_max_epochs": 200, "classifier_patience": 40}),  # the bundle's own length
     "rate_001": Arm({"classifier_learning_rate": 0.001}),
     "rate_003": Arm({"classifier_learning_rate": 0.003}),
     "one_cycle_001": Arm({"classifier_learning_rate": 0.001, "classifier_schedule": "one_cycle"}),
