@@ -27,6 +27,7 @@ CPU = torch.device("cpu")
 NUM_FOLDS = 3
 SETTINGS = {
     "classifier_backbone": "resnet10",
+    "classifier_learning_rate": 0.0003,  # at which one fold stops early
     "classifier_max_epochs": 4,
     "classifier_patience": 1,
     "classifier_batch_size": 4,
