@@ -30,10 +30,10 @@ study: $(VENV)/.installed  ## the same at the smallest size whose samples a pers
 	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/small.yaml']" --study_dir runs/small
 
 test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
 test-fast: $(VENV)/.installed-dev  ## the unit tests alone
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope -m "not slow"
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder -m "not slow"
 
 $(LABEL_VENV)/.installed: bundle/label_app/requirements.txt bundle/label_app/requirements-torch.txt
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"Python must be 3.11 for MONAI Label, got {v[0]}.{v[1]}; run: make PYTHON=python3.11 ...")'
