@@ -38,11 +38,6 @@ def test_two_workers_and_one_process_predict_the_same_bytes(tmp_path, expected):
     assert predict(tmp_path, num_workers=2) == expected
 
 
-@pytest.mark.slow
-def test_folds_that_train_together_on_workers_predict_the_same_bytes(tmp_path, expected):
-    assert predict(tmp_path, num_workers=2, folds_together=2) == expected
-
-
 ORDER: list[list[str]] = []
 
 
@@ -84,14 +79,14 @@ def kill_a_worker_at(client, stage):
 
 
 @pytest.mark.slow
-def test_a_study_one_of_whose_workers_dies_ends_as_if_it_had_lived(tmp_path, expected):
+def test_a_study_whose_worker_dies_over_folds_that_train_together_ends_as_if_it_had_lived(tmp_path, expected):
     with (
         LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(1) as pool,
     ):
         killed = pool.submit(kill_a_worker_at, client, tmp_path / "site_a" / "fold1" / "classifier_real")
-        found = predict(tmp_path, scheduler_address=cluster.scheduler_address)
+        found = predict(tmp_path, scheduler_address=cluster.scheduler_address, folds_together=2)
         assert killed.result() > 0
     assert found == expected
 
