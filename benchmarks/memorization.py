@@ -6,7 +6,6 @@ python -m benchmarks.memorization --workers 2
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import math
 import multiprocessing
@@ -20,11 +19,10 @@ import numpy as np
 from matplotlib.figure import Figure
 from scipy.stats import t
 
-from scripts.configs import Invocation
+from benchmarks.bundle_stages import run_once
 from scripts.figures import save_picture
 from scripts.files import read_json
 from scripts.progress import progress
-from scripts.stages import AlreadyFinished, run_invocation
 
 REFERENCE = "ddpm"
 CONFIDENCE = 0.95
@@ -155,9 +153,7 @@ class Experiment:
         """Run one stage of the bundle, unless it is finished with these settings."""
         names = ("common", config, *overlays)
         files = (*(f"configs/{name}.yaml" for name in names), self.recipe)
-        given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
-        with contextlib.suppress(AlreadyFinished):
-            run_invocation(Invocation(files, {"seed": seed, "num_threads": 1, **given}))
+        run_once(files, {"seed": seed, "num_threads": 1, **overrides})
 
 
 def collect(audit: Mapping[str, Any], measures: Mapping[str, Any], class_name: str) -> dict[str, float]:

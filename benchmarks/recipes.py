@@ -9,7 +9,6 @@ arm `seed_1`, the start with another seed, shows that. The winner's figures are 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import csv
 import multiprocessing
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchmarks.bundle_stages import run_once
 from scripts.answers import Answers, group_answers
 from scripts.configs import Invocation
 from scripts.files import write_json
 from scripts.measures import brier, value_of
 from scripts.progress import progress
 from scripts.setup_comparisons import compare_setups
-from scripts.stages import AlreadyFinished, run_invocation
 from scripts.statistics import auc, balanced_accuracy
 
 REFERENCE = "start"
@@ -157,9 +156,7 @@ class Experiment:
         }
         files = tuple(f"configs/{name}.yaml" for name in ("common", config, *overlays))
         known = Invocation(files).files_merged().get()
-        given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
-        with contextlib.suppress(AlreadyFinished):
-            run_invocation(Invocation(files, {**{key: size for key, size in sizes.items() if key in known}, **given}))
+        run_once(files, {**{key: size for key, size in sizes.items() if key in known}, **overrides})
 
 
 def run(experiment: Experiment, cohorts: Sequence[str], workers: int) -> list[dict[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from torch.optim import Optimizer
 from scripts.files import write_json
 
 
-class EpochCurves:
+class EpochCurves(ABC):
     """Trainer handler: what `_row` makes of the mean loss terms of each epoch, as a JSON list.
 
     Attach it after validation and before `Resumption`, and give it to that, so that a resumed training goes on in the
@@ -59,8 +60,9 @@ class EpochCurves:
     def _terms(self, engine: Engine) -> dict[str, Tensor]:
         return {"loss": engine.state.output["loss"].detach()}
 
+    @abstractmethod
     def _row(self, means: dict[str, float]) -> dict[str, Any]:
-        raise NotImplementedError
+        """What a row holds beside the epoch."""
 
 
 class ClassifierCurves(EpochCurves):

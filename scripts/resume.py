@@ -169,7 +169,7 @@ class Resumption:
 
 
 class StopOnNonFinite:
-    """Trainer handler: stop at the end of an epoch whose losses or weights are not finite, before a checkpoint is.
+    """Trainer handler: stop at the end of an epoch that leaves losses or weights not finite, before any is kept.
 
     Attach it before validation and `Resumption`. The losses are looked at on their device, once an epoch: to read one
     at every step would make the process wait for the GPU each time.

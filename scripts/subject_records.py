@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -18,7 +19,7 @@ SOURCES = ("image", "mask")  # keys of a subject that name files, beside its `im
 Made = TypeVar("Made")
 
 
-class SubjectRecords(Generic[Made]):
+class SubjectRecords(ABC, Generic[Made]):
     """What is done to one subject: its record if it is finished and its files are as they were, else the work.
 
     A subclass says in `make` what the work is, in `outputs` which files it leaves, and in `sources` which keys of a
@@ -47,13 +48,13 @@ class SubjectRecords(Generic[Made]):
             # A full disk (another OSError) ends the run at once; a subject that cannot be used is told with the others.
             return f"- {subject['subject_id']}: {root_cause(error)}"
 
+    @abstractmethod
     def make(self, subject: Mapping[str, Any]) -> Made:
         """Do the work; its files are written before it returns what JSON can hold."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self, made: Made) -> Iterable[tuple[str, str]]:
         """List the files of `make`, from the folder of the stage, each with its hash."""
-        raise NotImplementedError
 
     def _finished(self, record: Path, made_from: Mapping[str, Any]) -> Made | None:
         if not record.is_file():
