@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import contextlib
 import fcntl
 import importlib.metadata
@@ -29,6 +28,7 @@ from scripts.allocation import keep_freed_memory
 from scripts.configs import Invocation, reachable, refuse_unknown_keys
 from scripts.errors import explain_last
 from scripts.files import read_json, sha256_file, sha256_text, write_json, write_text
+from scripts.identity import code_identity, target_modules
 
 logger = logging.getLogger(__name__)
 
@@ -130,7 +130,7 @@ class Stage:
         return {
             **self.chosen(),
             "inputs": [None if path is None else self._input_hash(path) for path in self.inputs],
-            "code": code_hash(target_modules(self._config)),
+            "code": code_identity(target_modules(self._config)),
         }
 
     def chosen(self) -> dict[str, Any]:
@@ -317,38 +317,6 @@ def device_type(device: Any) -> str | None:
         return None
     text = str(device)
     return ("cuda" if torch.cuda.is_available() else "cpu") if text.startswith("$") else text.partition(":")[0]
-
-
-def target_modules(config: Mapping[str, Any]) -> set[str]:
-    """Collect the names of the modules of `scripts` that a config reaches by `_target_` or in an expression."""
-    return set(re.findall(r"\bscripts\.(\w+)", yaml.safe_dump(dict(config))))
-
-
-def code_hash(modules: set[str]) -> str:
-    """Hash the sources of modules of `scripts` and of all modules of `scripts` that they import.
-
-    A file of the same stem that is not Python (a template) counts as part of its module.
-    """
-    folder = Path(__file__).parent
-    found: set[str] = set()
-    waiting = {name for name in modules if (folder / f"{name}.py").is_file()}
-    while waiting:
-        name = waiting.pop()
-        found.add(name)
-        waiting |= _imports_of(folder / f"{name}.py") - found
-    files = sorted(path for name in found for path in folder.glob(f"{name}.*") if path.is_file())
-    return sha256_text("".join(f"{path.name}:{sha256_file(path)}\n" for path in files))
-
-
-def _imports_of(path: Path) -> set[str]:
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("scripts"):
-            names |= {node.module.removeprefix("scripts").lstrip(".")} - {""}
-            names |= {alias.name for alias in node.names} if node.module == "scripts" else set()
-        elif isinstance(node, ast.Import):
-            names |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("scripts.")}
-    return {name for name in names if (path.parent / f"{name}.py").is_file()}
 
 
 def versions() -> dict[str, str]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts import stages
 from scripts.configs import Invocation
 from scripts.files import read_json, sha256_file
-from scripts.stages import AlreadyFinished, Stage, code_hash, device_type, input_hash, invoked, target_modules
+from scripts.stages import AlreadyFinished, Stage, device_type, input_hash, invoked
 
 
 @pytest.fixture
@@ -155,27 +154,6 @@ def test_begin_seeds_torch(config):
     first = torch.rand(1)
     make(config, run=False, seed=5)
     assert torch.equal(first, torch.rand(1))
-
-
-def test_the_code_hash_follows_imports(tmp_path, monkeypatch):
-    (tmp_path / "a.py").write_text("from scripts.b import thing\n")
-    (tmp_path / "b.py").write_text("thing = 1\n")
-    (tmp_path / "c.py").write_text("other = 1\n")
-    monkeypatch.setattr(stages, "__file__", str(tmp_path / "stages.py"))
-    before = code_hash({"a"})
-    (tmp_path / "c.py").write_text("other = 2\n")
-    assert code_hash({"a"}) == before
-    (tmp_path / "b.py").write_text("thing = 2\n")
-    assert code_hash({"a"}) != before
-    (tmp_path / "b.html.j2").write_text("template")
-    assert code_hash({"a"}) not in (before, code_hash({"c"}))
-
-
-def test_modules_are_found_in_targets_and_expressions():
-    assert target_modules({"a": {"_target_": "scripts.losses.Loss"}, "b": "$scripts.files.read_json(@x)"}) == {
-        "losses",
-        "files",
-    }
 
 
 def test_a_block_that_ends_gives_up_its_own_locks_and_no_others(config):
