@@ -14,9 +14,9 @@ from torch import Tensor
 from benchmarks.altered_copies import ALTERATIONS, noisy
 from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import real_images, untrained_noise
-from scripts.memorization import MemorizationAudit
-from scripts.memorization_statistics import copy_ratios
-from scripts.nearest_images import nearest_by_subject, similarity_measures
+from scripts.memorization.audit import MemorizationAudit
+from scripts.memorization.nearest_images import nearest_by_subject, similarity_measures
+from scripts.memorization.statistics import copy_ratios
 
 FIRST_SEED = 1000
 SIZES = ((12, 6), (30, 10), (60, 20))  # training and held-out patients

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.configs import Invocation
-from scripts.stages import AlreadyFinished, run_invocation
+from scripts.running.configs import Invocation
+from scripts.running.stages import AlreadyFinished, run_invocation
 
 
 def run_once(config_files: Sequence[str], overrides: Mapping[str, Any]) -> None:

@@ -25,12 +25,12 @@ from monai.data import CacheDataset, DataLoader, Dataset, NibabelReader
 from monai.engines import SupervisedTrainer
 from monai.transforms import Compose, EnsureTyped, LoadImaged, SqueezeDimd
 
-from scripts.classification_losses import ClassFocalLoss
-from scripts.cuda_graphs import training_inferer
-from scripts.datasets import LabeledImages, training_batches
-from scripts.generators import place_network
-from scripts.networks import FoldEnsemble
-from scripts.turns import Turn, paused, take_turns
+from scripts.classifier.datasets import LabeledImages, training_batches
+from scripts.classifier.losses import ClassFocalLoss
+from scripts.classifier.networks import FoldEnsemble
+from scripts.generator.weights import place_network
+from scripts.running.turns import Turn, paused, take_turns
+from scripts.training.cuda_graphs import training_inferer
 
 Loader = Callable[[], Iterable[Any]]
 

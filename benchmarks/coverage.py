@@ -1,6 +1,6 @@
 """How often the intervals hold the truth, how often the tests cry wolf, and how often they find a planted gain.
 
-python -m benchmarks.coverage --simulations 2000 --write scripts/coverage.json
+python -m benchmarks.coverage --simulations 2000 --write scripts/statistics/interval_coverage.json
 
 Scores of two classes are normal, a distance of `SHIFT` standard deviations apart; those of two classifiers of the same
 subjects correlate. Their probabilities are those of equally frequent classes, too sure by a factor of `SURENESS`. The
@@ -18,8 +18,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from scripts.bootstrap import bootstrap, draw_weights
-from scripts.comparisons import (
+from scripts.report.tables import BOOTSTRAPPED
+from scripts.running.files import write_json
+from scripts.running.progress import progress
+from scripts.statistics.bootstrap import bootstrap, draw_weights
+from scripts.statistics.classification_measures import (
+    Floats,
+    Labels,
+)
+from scripts.statistics.intervals import Estimate, accuracy, auc, balanced_accuracy, sensitivities
+from scripts.statistics.paired_tests import (
     accuracy_difference,
     auc_difference,
     balanced_accuracy_difference,
@@ -27,15 +35,7 @@ from scripts.comparisons import (
     holm,
     mcnemar,
 )
-from scripts.files import write_json
-from scripts.measures import (
-    Floats,
-    Labels,
-)
-from scripts.power import mcnemar_power
-from scripts.progress import progress
-from scripts.report_tables import BOOTSTRAPPED
-from scripts.statistics import Estimate, accuracy, auc, balanced_accuracy, sensitivities
+from scripts.statistics.power import mcnemar_power
 
 SIZES = ((15, 52), (37, 187), (76, 259))  # LGG, HGG: the demo's kind of size, TASMC, BraTS 2019
 SHIFT, REFERENCE_SHIFT = 1.8, 1.5  # standard deviations between the classes: AUC .90 and .86
@@ -179,7 +179,8 @@ def main() -> None:
     for name, share in found_gains(224, 0.12, 0.08, arguments.simulations).items():
         print(f"\ngain of .08 at n = 224 with 12 % discordant pairs, found {name}: {share:.3f}")
     if arguments.write:
-        command = f"python -m benchmarks.coverage --simulations {arguments.simulations} --write scripts/coverage.json"
+        options = f"--simulations {arguments.simulations} --write scripts/statistics/interval_coverage.json"
+        command = f"python -m benchmarks.coverage {options}"
         write_json(arguments.write, {"command": command, "coverage": rows})
 
 

@@ -28,9 +28,9 @@ from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from scripts.generators import place_network
-from scripts.noise import ImageNoise
-from scripts.samplers import sample_images, sampling_scheduler
+from scripts.generator.noise import ImageNoise
+from scripts.generator.samplers import sample_images, sampling_scheduler
+from scripts.generator.weights import place_network
 
 ALL_STEPS = 1000
 REPEATS = 3

@@ -35,9 +35,9 @@ from torch import nn
 
 from benchmarks.patches import PATCH_SIZE, ROOT, ScaleBraind
 from bundle.exports import Probabilities, write_onnx
-from scripts.exported import OnnxClassifier, open_session
-from scripts.networks import FoldEnsemble, create_backbone
-from scripts.provenance import write_provenance
+from scripts.classifier.networks import FoldEnsemble, create_backbone
+from scripts.inference.onnx_model import OnnxClassifier, open_session
+from scripts.provenance.record import write_provenance
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 CONFIGS = [str(ROOT / "configs" / f"{name}.yaml") for name in ("common", "patches", "inference")]

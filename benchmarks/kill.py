@@ -16,15 +16,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.configs import Invocation
+from scripts.running.configs import Invocation
 
 # Loaded once: a child forked from a process that imported them starts in a fraction of a second.
 PRELOAD = [
     "monai.bundle",
     "monai.networks.nets",
     "sklearn.metrics",
-    "scripts.study",
-    "scripts.report",
+    "scripts.running.study",
+    "scripts.report.page",
     "benchmarks.kill",
 ]
 
@@ -37,7 +37,7 @@ def run_study(invocation: Invocation, kill_at_write: int | None, num_writes: Any
         kill_at_write: number of the write; odd ones die before the finished file gets its name, even ones after.
         num_writes: shared integer, counts the writes.
     """
-    from scripts.stages import run_invocation
+    from scripts.running.stages import run_invocation
 
     _count_writes(kill_at_write, num_writes)
     run_invocation(invocation)

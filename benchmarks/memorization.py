@@ -20,9 +20,9 @@ from matplotlib.figure import Figure
 from scipy.stats import t
 
 from benchmarks.bundle_stages import run_once
-from scripts.figures import save_picture
-from scripts.files import read_json
-from scripts.progress import progress
+from scripts.patches.pictures import save_picture
+from scripts.running.files import read_json
+from scripts.running.progress import progress
 
 REFERENCE = "ddpm"
 CONFIDENCE = 0.95

@@ -22,11 +22,11 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from benchmarks import classifier, generator, patches
-from scripts.datasets import synthetic_limits
-from scripts.files import read_json, write_json
-from scripts.patches import locate_subjects
-from scripts.phantom import make_cohort
-from scripts.splits import make_splits
+from scripts.classifier.datasets import synthetic_limits
+from scripts.patches.stage import locate_subjects
+from scripts.phantom.patients import make_cohort
+from scripts.running.files import read_json, write_json
+from scripts.splits.draw import make_splits
 
 COHORTS = {"BraTS 2019": {"LGG": 76, "HGG": 259}, "TASMC": {"LGG": 37, "HGG": 187}}
 NUM_FOLDS = 5

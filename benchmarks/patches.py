@@ -32,9 +32,9 @@ from monai.transforms import (
 )
 from monai.transforms.utils_pytorch_numpy_unification import percentile
 
-from scripts.files import read_json
-from scripts.patches import locate_subjects
-from scripts.regions import region_codes
+from scripts.patches.stage import locate_subjects
+from scripts.running.files import read_json
+from scripts.volumes.regions import region_codes
 
 ROOT = Path(__file__).parents[1]
 PATCH_SIZE = 96

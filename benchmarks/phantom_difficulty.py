@@ -17,9 +17,9 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from scripts.phantom import SimulatedSubject, make_subject
-from scripts.progress import progress
-from scripts.simulated_lesions import MASK_CODES
+from scripts.phantom.lesions import MASK_CODES
+from scripts.phantom.patients import SimulatedSubject, make_subject
+from scripts.running.progress import progress
 
 FIELD_OF_VIEW_MM = 96.0
 MIN_ENHANCING_ML = 0.5

@@ -10,9 +10,9 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
-from scripts.phantom import default_settings, make_subject
-from scripts.simulated_lesions import MASK_CODES
-from scripts.volumes import Volume
+from scripts.phantom.lesions import MASK_CODES
+from scripts.phantom.patients import default_settings, make_subject
+from scripts.volumes.reading import Volume
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
-from scripts.memorization import MemorizationAudit
-from scripts.real_images import RealImages
+from scripts.memorization.audit import MemorizationAudit
+from scripts.patches.real_images import RealImages
 
 NUM_COPIES = 10
 

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.bundle_stages import run_once
-from scripts.answers import Answers, group_answers
-from scripts.configs import Invocation
-from scripts.files import write_json
-from scripts.measures import brier, value_of
-from scripts.progress import progress
-from scripts.setup_comparisons import compare_setups
-from scripts.statistics import auc, balanced_accuracy
+from scripts.evaluation.answers import Answers, group_answers
+from scripts.evaluation.setups import compare_setups
+from scripts.running.configs import Invocation
+from scripts.running.files import write_json
+from scripts.running.progress import progress
+from scripts.statistics.classification_measures import brier, value_of
+from scripts.statistics.intervals import auc, balanced_accuracy
 
 REFERENCE = "start"
 START = {"classifier_learning_rate": 0.0003}  # what the search started from, beside the defaults
@@ -71,7 +71,7 @@ class Experiment:
 
     Args:
         output_dir: gets a folder a cohort; what is finished there is not done again.
-        backbone: of `scripts.networks.BACKBONES`.
+        backbone: of `scripts.classifier.networks.BACKBONES`.
         patch_size: pixels of each side; the field of view stays 96 mm.
         num_epochs: at most.
         patience: epochs without a lower Brier score of the fold's inner part before a training stops.

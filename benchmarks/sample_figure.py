@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.figures import mosaic, png_bytes
-from scripts.files import atomic_path, read_json
-from scripts.patch_tensors import load_patch
+from scripts.patches.pictures import mosaic, png_bytes
+from scripts.patches.tensors import load_patch
+from scripts.running.files import atomic_path, read_json
 
 
 def draw_rows(list_paths: list[str], num_images: int) -> np.ndarray:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from scripts.feature_distances import polynomial_kernel, squared_discrepancy
-from scripts.manifold_measures import NEAREST, manifold_measures, pairwise
-from scripts.nearest_images import pearson
+from scripts.image_quality.distances import polynomial_kernel, squared_discrepancy
+from scripts.image_quality.manifold import NEAREST, manifold_measures, pairwise
+from scripts.memorization.nearest_images import pearson
 
 Z95 = 1.959964
 

@@ -31,13 +31,13 @@ from benchmarks.sampler_measures import (
     mean_max_pearson,
     real_floors,
 )
-from scripts.figures import COLORS, STYLE, save_picture
-from scripts.files import read_json, write_json, write_text
-from scripts.generate import SyntheticSet
-from scripts.progress import progress
-from scripts.provenance import hash_subject
-from scripts.real_images import load_images
-from scripts.samplers import sampling_scheduler
+from scripts.generator.samplers import sampling_scheduler
+from scripts.generator.synthetic_set import SyntheticSet
+from scripts.patches.pictures import COLORS, STYLE, save_picture
+from scripts.patches.real_images import load_images
+from scripts.provenance.record import hash_subject
+from scripts.running.files import read_json, write_json, write_text
+from scripts.running.progress import progress
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = [f"{name}:{n}" for name in ("ddim", "dpm_solver", "unipc") for n in (10, 20, 50)]

@@ -15,8 +15,8 @@ from bundle.large_files import FILE_NAME as LARGE_FILES
 from bundle.large_files import url_base_of, write_large_files
 from bundle.package import Package, packaged_scripts
 from bundle.rules_networks import load_network
-from scripts.exported import HASH_KEY, open_session
-from scripts.files import atomic_path, sha256_file
+from scripts.inference.onnx_model import HASH_KEY, open_session
+from scripts.running.files import atomic_path, sha256_file
 
 FORMATS = ("torchscript", "onnx")
 MAX_DIFFERENCE = 1e-4  # of any output from the network's own

@@ -10,8 +10,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.looked_up import begin_in_run, name_training
-from scripts.configs import reachable
-from scripts.files import atomic_path
+from scripts.running.configs import reachable
+from scripts.running.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAT = {

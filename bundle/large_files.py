@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from scripts.files import sha256_file, write_text
+from scripts.running.files import sha256_file, write_text
 
 FILE_NAME = "large_files.yml"
 MAX_BYTES = 25 * 1000**2  # of a file in the zoo's repository

@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 
 OVERLAY = Path(__file__).with_name("train_label.yaml")
-CLASSIFIER_DATA = "scripts.datasets.ClassifierData"
-NAMED_DATASET = "scripts.named_dataset.NamedDataset"
-GIVEN = "scripts.named_dataset.given"
+CLASSIFIER_DATA = "scripts.classifier.datasets.ClassifierData"
+NAMED_DATASET = "scripts.classifier.named_dataset.NamedDataset"
+GIVEN = "scripts.classifier.named_dataset.given"
 
 
 def name_training(config: dict[str, Any]) -> dict[str, Any]:

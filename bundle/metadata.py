@@ -7,7 +7,7 @@ from typing import Any
 
 from bundle.pins import ROOT, metadata_versions
 from bundle.trained import Trained
-from scripts.files import read_json
+from scripts.running.files import read_json
 
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")
 SIMULATED = "simulated patients"

@@ -14,8 +14,8 @@ from bundle.model_card import model_card
 from bundle.packed_configs import packed_configs
 from bundle.pins import ROOT
 from bundle.trained import Trained
-from scripts.files import read_json, write_json, write_text
-from scripts.provenance import FILE_NAME, read_provenance
+from scripts.provenance.record import FILE_NAME, read_provenance
+from scripts.running.files import read_json, write_json, write_text
 
 NAME = "brats_mri_grade_classification"
 TESTS = ROOT / "bundle" / "zoo_tests"

@@ -13,7 +13,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.files import read_json
+from scripts.running.files import read_json
 
 # Config -> kind of workflow, as MONAI names them.
 WORKFLOWS = {

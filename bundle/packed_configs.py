@@ -10,8 +10,8 @@ from monai.bundle import ConfigParser
 from bundle.flatten import LOOKED_UP, ROOT, merge_flat
 from bundle.looked_up import begin_in_run, name_training
 from bundle.trained import ALL_CLASSES, Trained, run_config
-from scripts.configs import reachable
-from scripts.stages import PLACE
+from scripts.running.configs import reachable
+from scripts.running.stages import PLACE
 
 # About the machine or the one run, not about the weights; and what needs the patches trained on, which stay behind.
 NOT_TAKEN_OVER = ("num_threads", "fold", "seed", "reject_copies")

@@ -9,7 +9,7 @@ from monai.bundle.properties import InferProperties, TrainProperties
 from monai.bundle.utils import ID_SEP_KEY
 
 from bundle.package import WORKFLOWS, Package
-from scripts.configs import references
+from scripts.running.configs import references
 
 PROPERTIES = {"train": TrainProperties, "inference": InferProperties}
 # What the zoo looks up in every bundle, whatever its workflow class.

@@ -14,7 +14,7 @@ from bundle.model_card import SECTIONS
 from bundle.pack import NAME
 from bundle.package import WORKFLOWS, Package
 from bundle.pins import ROOT
-from scripts.files import sha256_file
+from scripts.running.files import sha256_file
 
 REQUIRED = (
     "LICENSE",

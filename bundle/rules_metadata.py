@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 from bundle.metadata import SIMULATED, classifier_format, generator_format
 from bundle.package import Package
 from bundle.pins import OWN_FIELDS, ZOO_PYTHON, pinned_versions
-from scripts.files import read_json
+from scripts.running.files import read_json
 
 SCHEMA = Path(__file__).parent / "meta_schema_20240725.json"  # MONAI's own
 OPTIONAL = {"simpleitk", "diffusers", "onnx", "onnxruntime", "onnxscript", "dask-jobqueue"}  # asked for when needed
@@ -103,11 +103,11 @@ def _distributions() -> Mapping[str, list[str]]:
 
 def _imported(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
-    for path in sorted(folder.glob("*.py")):
+    for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for name in names:
-                found.setdefault(name.partition(".")[0], path.name)
+                found.setdefault(name.partition(".")[0], path.relative_to(folder).as_posix())
     return {name: path for name, path in found.items() if name not in sys.stdlib_module_names and name != "scripts"}

@@ -13,10 +13,10 @@ from monai.bundle import ckpt_export, verify_net_in_out
 from torch import Tensor, nn
 
 from bundle.package import Package
-from scripts.errors import root_cause
-from scripts.exported import FILE_NAME, open_session, recorded_hash
-from scripts.files import sha256_file
-from scripts.provenance import read_provenance, recorded_images, require_same_images
+from scripts.inference.onnx_model import FILE_NAME, open_session, recorded_hash
+from scripts.provenance.record import read_provenance, recorded_images, require_same_images
+from scripts.running.errors import root_cause
+from scripts.running.files import sha256_file
 
 REPACK = "pack again with `python -m bundle pack`"
 
@@ -46,7 +46,7 @@ def strictness(package: Package) -> Iterator[str]:
         return
     yield (
         "network_def must refuse a state dict with a missing key, got a network that takes it with strict=False; let"
-        " scripts.networks.FoldEnsemble.load_state_dict check the keys"
+        " scripts.classifier.networks.FoldEnsemble.load_state_dict check the keys"
     )
 
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from scripts.files import read_json
-from scripts.provenance import read_provenance
+from scripts.provenance.record import read_provenance
+from scripts.running.files import read_json
 
 ALL_CLASSES = "all"  # folder of a generator that draws every class
 

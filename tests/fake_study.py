@@ -11,17 +11,17 @@ import numpy as np
 import torch
 import yaml
 
-from scripts.attributions import NO_SHARES, Attributor
-from scripts.explain import DPI, TITLES
-from scripts.explained_cases import KINDS, choose_cases, rows_of_role
-from scripts.explanations import draw_attributions
-from scripts.figures import save_picture
-from scripts.files import read_csv, write_csv, write_json
-from scripts.memorization import MemorizationAudit
-from scripts.provenance import hash_subject
-from scripts.real_images import RealImages
-from scripts.sanity_checks import describe_correlations
-from scripts.suspicious_pairs import SuspiciousPair, write_pairs
+from scripts.explanations.attributions import NO_SHARES, Attributor
+from scripts.explanations.cases import KINDS, choose_cases, rows_of_role
+from scripts.explanations.maps import draw_attributions
+from scripts.explanations.sanity_checks import describe_correlations
+from scripts.explanations.stage import DPI, TITLES
+from scripts.memorization.audit import MemorizationAudit
+from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
+from scripts.patches.pictures import save_picture
+from scripts.patches.real_images import RealImages
+from scripts.provenance.record import hash_subject
+from scripts.running.files import read_csv, write_csv, write_json
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 CLASSES = ("LGG", "HGG")

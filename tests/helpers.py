@@ -7,8 +7,8 @@ from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
-from scripts.configs import Invocation
-from scripts.stages import run_invocation
+from scripts.running.configs import Invocation
+from scripts.running.stages import run_invocation
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests" / "tiny.yaml")  # recipe of the smallest study that has every part
@@ -22,7 +22,7 @@ def config_files(*names: str) -> list[str]:
 def run_stage(*names: str, **overrides: Any) -> ConfigWorkflow:
     """Run `configs/common.yaml` + NAMES with overrides through initialize, run and finalize.
 
-    A stage that is finished already raises `scripts.stages.AlreadyFinished`.
+    A stage that is finished already raises `scripts.running.stages.AlreadyFinished`.
     """
     # One thread: the tests run side by side, and threads that wait for a busy core wait a hundred times longer.
     return run_invocation(Invocation(tuple(config_files(*names)), {"num_threads": 1, **overrides}))

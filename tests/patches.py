@@ -8,8 +8,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from scripts.files import write_json
-from scripts.splits import write_splits
+from scripts.running.files import write_json
+from scripts.splits.draw import write_splits
 
 # A network for these patches that trains in a second.
 TINY_GENERATOR: dict[str, Any] = {

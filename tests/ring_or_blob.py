@@ -9,8 +9,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from scripts.files import write_json
-from scripts.provenance import hash_subjects
+from scripts.provenance.record import hash_subjects
+from scripts.running.files import write_json
 
 GRADES = {"LGG": 0, "HGG": 1}
 MODALITIES = ("t1c", "t2f", "t1n", "t2w")

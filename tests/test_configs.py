@@ -9,9 +9,9 @@ from operator import attrgetter
 import pytest
 import yaml
 
-from scripts.configs import Invocation, reachable, references
-from scripts.identity import DOTTED_NAME, target_modules
-from scripts.stages import ENTRY_POINTS
+from scripts.running.configs import Invocation, reachable, references
+from scripts.running.identity import DOTTED_NAME, target_modules
+from scripts.running.stages import ENTRY_POINTS
 from tests.helpers import ROOT, TINY, config_files
 
 STAGES = {

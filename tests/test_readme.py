@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import bundle.__main__
-from scripts.configs import Invocation, refuse_unknown_keys
+from scripts.running.configs import Invocation, refuse_unknown_keys
 from tests.helpers import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

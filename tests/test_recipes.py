@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from scripts.files import read_json, write_json
+from scripts.running.files import read_json, write_json
 from tests.helpers import run_stage
 from tests.zoo_bundle import write_bundle
 

@@ -10,10 +10,10 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from scripts.configs import Invocation
-from scripts.evaluation import summarize
-from scripts.files import write_json
-from scripts.provenance import hash_subjects, write_provenance
+from scripts.evaluation.stage import summarize
+from scripts.provenance.record import hash_subjects, write_provenance
+from scripts.running.configs import Invocation
+from scripts.running.files import write_json
 from tests.helpers import TINY, config_files
 
 CLASSES = {"LGG": 0, "HGG": 1}

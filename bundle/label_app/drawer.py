@@ -12,9 +12,9 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.label_app.errors import RequestError
-from scripts.errors import root_cause
-from scripts.files import sha256_file
-from scripts.inference import NOTICE, RESEARCH
+from scripts.inference.patient import NOTICE, RESEARCH
+from scripts.running.errors import root_cause
+from scripts.running.files import sha256_file
 
 CONFIG = "generate.json"
 MOST_IMAGES = 64

@@ -13,10 +13,10 @@ import torch
 from monai.bundle import ConfigParser
 
 from bundle.label_app.errors import NotReadyError, RequestError
-from scripts.errors import root_cause
-from scripts.explanations import METHODS
-from scripts.files import read_json
-from scripts.inference import CHOSEN, AnswerWriter, describe_weights, parse_request
+from scripts.explanations.maps import METHODS
+from scripts.inference.patient import CHOSEN, AnswerWriter, describe_weights, parse_request
+from scripts.running.errors import root_cause
+from scripts.running.files import read_json
 
 CONFIG = "inference.json"
 KEYS = ("subject_id", "images", "image", "channel_order", "mask", "mask_codes", "click")
@@ -100,7 +100,7 @@ class Grader:
         """Grade one patient.
 
         Args:
-            request: keys that `scripts.inference.parse_request` understands.
+            request: keys that `scripts.inference.patient.parse_request` understands.
 
         Raises:
             RequestError: if it is incomplete, not understood, or a file cannot be used.
@@ -126,7 +126,7 @@ class Grader:
 
         Args:
             grade: what was answered.
-            method: a key of `scripts.explanations.METHODS`.
+            method: a key of `scripts.explanations.maps.METHODS`.
             path: PNG to write.
 
         Raises:

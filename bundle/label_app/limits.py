@@ -9,8 +9,8 @@ from pathlib import Path
 from isal import igzip
 
 from bundle.label_app.errors import NotFoundError, RequestError, TooLargeError
-from scripts.patient_files import is_nifti
-from scripts.volumes import GZIP_MAGIC
+from scripts.inference.patient_files import is_nifti
+from scripts.volumes.reading import GZIP_MAGIC
 
 MOST_VOLUME_BYTES = 2 << 30  # of one file, decompressed
 MOST_FILES = 16

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scripts.patient_files import ENDINGS, find_patients, is_nifti, num_channels, split_name
+from scripts.inference.patient_files import ENDINGS, find_patients, is_nifti, num_channels, split_name
 
 logger = logging.getLogger(__name__)
 

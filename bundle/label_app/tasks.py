@@ -15,7 +15,7 @@ from bundle.label_app.drawer import SETTINGS, Drawer
 from bundle.label_app.errors import RequestError
 from bundle.label_app.grader import Grade, Grader
 from bundle.label_app.viewer_mask import write_viewer_mask
-from scripts.explanations import METHODS
+from scripts.explanations.maps import METHODS
 
 Result = tuple[str | None, dict[str, Any]]
 

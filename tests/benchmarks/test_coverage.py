@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import norm
 
 from benchmarks import coverage as bench
-from scripts.coverage import TARGET, coverage_beside, coverage_table
-from scripts.files import read_json
+from scripts.running.files import read_json
+from scripts.statistics.interval_coverage import TARGET, coverage_beside, coverage_table
 
 
 @pytest.fixture(scope="module")

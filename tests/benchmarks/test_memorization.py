@@ -7,7 +7,7 @@ import math
 import pytest
 
 from benchmarks.memorization import ARMS, FIGURES, Experiment, draw, interval, table
-from scripts.files import read_json
+from scripts.running.files import read_json
 from tests.helpers import TINY
 
 

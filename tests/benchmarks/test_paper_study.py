@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import paper_study
 from benchmarks.paper_study import COHORTS, derivation, main, paper_work
-from scripts.files import read_json
+from scripts.running.files import read_json
 
 RATES = {
     "patch_seconds": 1.0,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 
 from benchmarks import patches
-from scripts.files import write_json
+from scripts.running.files import write_json
 from tests.tiny_subjects import AFFINE, MASK_CODES, MODALITIES, make_images, make_mask, reoriented, write_subject
 
 

@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from benchmarks.recipes import Experiment, main, run
-from scripts.files import read_json
+from scripts.running.files import read_json
 
 CHOSEN = ("start", "paper", "augmentation")  # overrides, an overlay of keys, and one of single nodes
 SIZES = ["--backbone", "resnet10", "--patch-size", "16", "--epochs", "1", "--folds", "2", "--subjects", "0.1"]

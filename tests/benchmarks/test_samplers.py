@@ -8,8 +8,8 @@ import pytest
 
 from benchmarks.sampler_measures import Difference, Floors
 from benchmarks.samplers import SETTINGS, is_non_inferior, main
-from scripts.files import read_json
-from scripts.samplers import SAMPLERS
+from scripts.generator.samplers import SAMPLERS
+from scripts.running.files import read_json
 from tests.helpers import run_stage
 from tests.patches import TINY_GENERATOR, write_tiny_patches
 

@@ -12,9 +12,9 @@ from bundle.large_files import read_large_files
 from bundle.package import Package, packaged_scripts
 from bundle.rules_networks import load_network
 from bundle.verify import RULES, verify
-from scripts import exported
-from scripts.exported import OnnxClassifier, open_session, prefer_onnx
-from scripts.files import read_json
+from scripts.inference import onnx_model
+from scripts.inference.onnx_model import OnnxClassifier, open_session, prefer_onnx
+from scripts.running.files import read_json
 from tests.bundle.test_loading import open_workflow
 from tests.tiny_subjects import write_subject
 
@@ -116,7 +116,7 @@ def test_a_stale_or_stray_file_changes_nothing_and_is_logged(exported_package, n
     models = tmp_path / "models"
     shutil.copytree(exported_package[0] / "models", models)
     (models / "provenance.json").write_text('{"weights_sha256": "of newer weights"}', encoding="utf-8")
-    with caplog.at_level(logging.INFO, "scripts.exported"):
+    with caplog.at_level(logging.INFO, "scripts.inference.onnx_model"):
         assert prefer_onnx(networks[0], str(models / "model.pt")) is networks[0]
     assert "it was not exported from" in caplog.text
     (models / "model.onnx").write_bytes(b"something else")
@@ -126,7 +126,7 @@ def test_a_stale_or_stray_file_changes_nothing_and_is_logged(exported_package, n
 
 
 def test_without_onnx_runtime_the_network_answers(exported_package, networks, monkeypatch):
-    monkeypatch.setattr(exported, "optional_import", lambda name: (None, False))
+    monkeypatch.setattr(onnx_model, "optional_import", lambda name: (None, False))
     assert prefer_onnx(networks[0], str(exported_package[0] / "models" / "model.pt")) is networks[0]
 
 
@@ -136,7 +136,7 @@ def test_inference_gives_the_same_answer_with_and_without_the_export(exported_pa
     answers = []
     for root in (packed, exported_package[0]):
         caplog.clear()
-        with packaged_scripts(root), caplog.at_level(logging.INFO, "scripts.exported"):
+        with packaged_scripts(root), caplog.at_level(logging.INFO, "scripts.inference.onnx_model"):
             workflow = open_workflow(root, "inference.json", **request, output_dir=str(tmp_path / root.parent.name))
             workflow.run()
             workflow.finalize()

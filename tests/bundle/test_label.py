@@ -23,9 +23,9 @@ from bundle.label_app.labels import check_label, segment_names
 from bundle.label_app.limits import check_file_name, check_name, check_volume_size, resolve_inside
 from bundle.label_app.studies import find_studies, link_studies
 from bundle.label_app.viewer_mask import mark_patch
-from scripts.exported import OnnxClassifier
-from scripts.files import read_json, sha256_file, write_json
-from scripts.provenance import read_provenance
+from scripts.inference.onnx_model import OnnxClassifier
+from scripts.provenance.record import read_provenance
+from scripts.running.files import read_json, sha256_file, write_json
 from tests.tiny_subjects import MODALITIES, make_images, make_mask, reoriented, write_subject, write_volume
 
 CLASSES = {"LGG": 0, "HGG": 1}

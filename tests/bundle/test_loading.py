@@ -17,7 +17,7 @@ from monai.fl.utils.exchange_object import ExchangeObject
 from bundle.large_files import write_large_files
 from bundle.package import WORKFLOWS
 from bundle.rules_metadata import SCHEMA
-from scripts.files import read_json
+from scripts.running.files import read_json
 from tests.patches import write_tiny_patches
 from tests.tiny_subjects import write_subject
 
@@ -44,7 +44,7 @@ def open_workflow(root: Path, name: str, **override: Any) -> Any:
 def test_load_gives_the_ensemble_with_its_weights_and_writes_nothing(elsewhere, tmp_path):
     before = sorted(elsewhere.rglob("*"))
     network = monai.bundle.load(elsewhere.name, bundle_dir=elsewhere.parent, workflow_type="inference", **ANY_SOURCE)
-    assert type(network).__module__ == "scripts.networks"
+    assert type(network).__module__ == "scripts.classifier.networks"
     assert same(network.state_dict(), weights_of(elsewhere))
     assert sorted(elsewhere.rglob("*")) == before
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ from bundle.large_files import read_large_files
 from bundle.model_card import SECTIONS
 from bundle.pack import NAME, SIMULATED_DATA, pack
 from bundle.trained import Trained
-from scripts.files import read_json, sha256_file
+from scripts.running.files import read_json, sha256_file
 from tests.bundle.conftest import URL
 from tests.helpers import ROOT
 from tests.trained_study import write_trained_study
@@ -176,5 +176,5 @@ def test_figures_of_another_ensemble_than_the_weights_give_are_refused(study, tm
 
 
 def test_the_runtime_never_imports_the_bundle_commands():
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").rglob("*.py")]
     assert not any("import bundle" in text or "from bundle" in text for text in sources)

@@ -14,8 +14,8 @@ import torch
 
 from bundle.__main__ import main
 from bundle.verify import RULES, verify
-from scripts.files import sha256_file
-from scripts.provenance import FILE_NAME
+from scripts.provenance.record import FILE_NAME
+from scripts.running.files import sha256_file
 from tests.helpers import ROOT
 
 
@@ -125,7 +125,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a loader that takes what it gets": (
         "strictness",
         edit_text(
-            "scripts/networks.py",
+            "scripts/classifier/networks.py",
             "        faults = _key_faults(self.state_dict(), state_dict)",
             "        faults = _key_faults(self.state_dict(), state_dict) if strict else []",
             "load_state_dict(state_dict, strict=True, assign=assign)",
@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a network that cannot be scripted": (
         "torchscript",
         edit_text(
-            "scripts/networks.py",
+            "scripts/classifier/networks.py",
             "        if len(logits) == 1:",
             '        if len({*map(str, "a")}) == 0 or len(logits) == 1:',
         ),
@@ -166,7 +166,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     ),
     "a drive in a docstring": (
         "personal_paths",
-        edit_text("scripts/drawing.py", "Draw a batch.", "Draw a batch, as in C:/Users/jane."),
+        edit_text("scripts/generator/sampling_inferer.py", "Draw a batch.", "Draw a batch, as in C:/Users/jane."),
     ),
     "a large document": ("sizes", large_document),
     "weights of another hash": (
@@ -180,7 +180,9 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "a model card without license": ("card", edit_text("docs/README.md", "# License", "# Licence")),
     "an import that is not used": (
         "code_style",
-        edit_text("scripts/drawing.py", "import torch\n", "import torch\nimport torch.nn.functional as F\n"),
+        edit_text(
+            "scripts/generator/sampling_inferer.py", "import torch\n", "import torch\nimport torch.nn.functional as F\n"
+        ),
     ),
 }
 # What follows from a fault, besides the rule that names it.
@@ -239,11 +241,11 @@ def test_a_placeholder_passes_where_it_is_allowed(packed, tmp_path):
 
 
 def test_the_rules_look_at_the_code_of_the_package_and_leave_ours_in_place(packed):
-    import scripts.networks
+    import scripts.classifier.networks
 
-    ours = scripts.networks
+    ours = scripts.classifier.networks
     dict(verify(packed, rules=RULES[:3]))
-    from scripts import networks
+    from scripts.classifier import networks
 
     assert networks is ours
     assert Path(networks.__file__).is_relative_to(ROOT)

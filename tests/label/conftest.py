@@ -14,10 +14,10 @@ import torch
 
 from bundle.pack import NAME, pack
 from bundle.trained import Trained
-from scripts.configs import Invocation
-from scripts.files import read_json, write_json
-from scripts.networks import FoldEnsemble
-from scripts.stages import run_invocation
+from scripts.classifier.networks import FoldEnsemble
+from scripts.running.configs import Invocation
+from scripts.running.files import read_json, write_json
+from scripts.running.stages import run_invocation
 from tests.helpers import ROOT
 from tests.label.server import Server, free_port, plain_environment, serving
 from tests.tiny_subjects import AFFINE, MODALITIES, make_images, make_mask, reoriented, write_volume

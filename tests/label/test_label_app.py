@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.provenance import read_provenance
+from scripts.provenance.record import read_provenance
 from tests.helpers import ROOT
 from tests.label.conftest import NAMES, STORED_ORDER
 from tests.tiny_subjects import make_mask, write_volume

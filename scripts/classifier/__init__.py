@@ -1,0 +1,1 @@
+"""The network that tells the grade: backbones, data, loss and augmentation."""

@@ -1,0 +1,358 @@
+"""What a classifier trains on: the real patches of a fold and the synthetic images it may see."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose
+from monai.utils import convert_to_tensor
+from torch import Tensor
+from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, WeightedRandomSampler
+
+from scripts.patches.tensors import batches, load_patch, refuse_other_shapes
+from scripts.provenance.identities import refuse_two_names
+from scripts.provenance.leakage import load_synthetic_set, seen_subjects
+from scripts.provenance.record import IMAGE_FACTS, hash_subjects, image_facts, require_same_images, write_provenance
+from scripts.running.files import read_json
+from scripts.splits.draw import load_part, load_splits, part_subjects
+
+Items = list[dict[str, Any]]
+SAMPLINGS = ("shuffled", "balanced")
+SYNTHETIC_LABELS = ("own", "shuffled")
+
+
+class ClassifierData:
+    """The images of one fold: what to train on and what to select the epoch on.
+
+    The fold's training part trains and its inner part selects; with splits made for `selection: validation`, as in the
+    paper, the inner part is the validation part.
+
+    Args:
+        patches_path: `patches.json` of the cohort.
+        splits_path: `splits.json` of the same subjects.
+        fold: number of the fold, from 0.
+        classes: class name -> label.
+        synthetic_paths: `synthetic.json` files to add to the training; each goes through `scripts.provenance.leakage`.
+        synthetic_ratio: synthetic images a class, relative to its real ones; see `synthetic_limits`.
+        synthetic_balance: let the smaller classes take more, up to class balance.
+        synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
+        train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
+        synthetic_labels: `own`, or `shuffled`: a control whose classifiers must answer as by chance.
+        seed: of the shuffling.
+
+    Raises:
+        ValueError: if the synthetic sets are not of the setup's method, made otherwise than the patches or too small, a
+            subject has no grade, a class has no training image, or there is nothing to train on.
+        LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell; if a patient or
+            an image is in two parts of the fold under two names.
+    """
+
+    def __init__(
+        self,
+        patches_path: str,
+        splits_path: str,
+        fold: int,
+        classes: Mapping[str, int],
+        synthetic_paths: Sequence[str] = (),
+        synthetic_ratio: float = 1.0,
+        synthetic_balance: bool = True,
+        synthetic_method: str | None = None,
+        train_on_real: bool = True,
+        synthetic_labels: str = "own",
+        seed: int = 0,
+    ) -> None:
+        self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
+        self.train_on_real = train_on_real
+        _check_synthesis(synthetic_method, train_on_real, synthetic_labels)
+        refuse_two_names(patches_path, splits_path, fold)
+        held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
+        only_select = selecting_subjects(splits_path, fold)
+        self.synthetic_sets = [load_synthetic_set(path, held_out, use, only_select) for path in synthetic_paths]
+        self._refuse_other_method(synthetic_paths, synthetic_method)
+        self.images = image_facts(read_json(patches_path), patches_path)
+        self._refuse_other_images(synthetic_paths)
+        self.real: Items = load_part(patches_path, splits_path, fold, "train", self.classes, require_labels=True)
+        self.selection: Items = load_part(patches_path, splits_path, fold, "inner", self.classes, require_labels=True)
+        self._refuse_missing_class()
+        self.synthetic: Items = []
+        if synthetic_paths:
+            limits = synthetic_limits(self.num_real, synthetic_ratio, synthetic_balance, train_on_real)
+            self.synthetic = choose_synthetic(self.synthetic_sets, self.classes, limits)
+        if synthetic_labels == "shuffled":
+            self.synthetic = shuffle_labels(self.synthetic, seed)
+        if not self.training:
+            raise ValueError(f"synthetic_ratio must be above 0 where train_on_real is false, got {synthetic_ratio!r}")
+
+    @property
+    def num_real(self) -> dict[str, int]:
+        """Real images of each class in the training part, whether they train or only say how many synthetic ones do."""
+        return _count(self.real, self.classes)
+
+    @property
+    def training(self) -> Items:
+        """Every training image, the real ones first."""
+        return [*(self.real if self.train_on_real else []), *self.synthetic]
+
+    @property
+    def class_counts(self) -> list[int]:
+        """Training images of each class, in the order of the labels."""
+        counts = Counter(item["label"] for item in self.training)
+        return [counts[label] for label in sorted(self.classes.values())]
+
+    def record(self, weights_path: str, setup: str) -> None:
+        """Write `provenance.json` beside the weights: all subjects that they, or generators behind them, have seen.
+
+        Args:
+            weights_path: `model.pt` of this training.
+            setup: name of the setup.
+        """
+        patches = read_json(self.patches_path)
+        records = [item["provenance"] for item in self.synthetic_sets]
+        write_provenance(
+            weights_path,
+            cohorts=[patches["name"], *(record["cohort"] for record in records)],
+            subjects=[item["subject_id"] for item in self.real if self.train_on_real],
+            hashed_subjects=set().union(*(seen_subjects(record, "synthetic set", False) for record in records)),
+            selection_subjects=sorted(
+                {*hash_subjects(item["subject_id"] for item in self.selection)}.union(
+                    *(record.get("selection_subjects", ()) for record in records)
+                )
+            ),
+            simulated=bool(patches["simulated"]),
+            fold=self.fold,
+            synthetic=[record["weights_sha256"] for record in records],
+            setup=setup,
+            images=self.images,
+            num_real_images=_count(self.real if self.train_on_real else [], self.classes),
+            num_synthetic_images=_count(self.synthetic, self.classes),
+        )
+
+    def _refuse_other_method(self, paths: Sequence[str], method: str | None) -> None:
+        found = [item["provenance"].get("method") for item in self.synthetic_sets]
+        if set(found) != ({method} - {None}):
+            raise ValueError(
+                f"synthetic_paths must be of method {method!r} (null: none),"
+                f" got {dict(zip(paths, found, strict=True))};"
+                " choose the setup_*.yaml that fits, or give its synthetic.json files"
+            )
+
+    def _refuse_other_images(self, paths: Sequence[str]) -> None:
+        # Real patches of lesion_box have no common spacing; synthetic images are written with the nominal one.
+        keys = [key for key in IMAGE_FACTS if key != "spacing_mm" or self.images[key] is not None]
+        for path, item in zip(paths, self.synthetic_sets, strict=True):
+            require_same_images(self.images, image_facts(item, path), path, self.patches_path, keys)
+
+    def _refuse_missing_class(self) -> None:
+        missing = [name for name, count in self.num_real.items() if count == 0]
+        if missing:
+            raise ValueError(
+                f"fold {self.fold} of {self.patches_path} must train on every class, got no patch of"
+                f" {', '.join(missing)}; make splits with fewer folds or add subjects"
+            )
+
+
+class LabeledImages(Dataset):
+    """Images and labels decoded once into two tensors, on the device if it has room (335 patches are 50 MB).
+
+    Real and synthetic files go through the same reader and checks. An index may be a list: a batch is then one
+    indexing, and random transforms, if there are any, are applied image by image.
+
+    Args:
+        items: `image` (path) and `label` of each.
+        num_channels: channels that the images must have.
+        spatial_dims: 2 or 3.
+        device: where the tensors lie.
+        transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
+
+    Raises:
+        ValueError: if an image has another shape or range than it must have.
+    """
+
+    def __init__(
+        self,
+        items: Sequence[Mapping[str, Any]],
+        num_channels: int,
+        spatial_dims: int = 2,
+        device: torch.device | str = "cpu",
+        transform: Compose | None = None,
+    ) -> None:
+        self.items = list(items)
+        images = [load_patch(item["image"], num_channels, spatial_dims) for item in items]
+        paths = [item["image"] for item in items]
+        refuse_other_shapes(paths, images, "make patches and synthetic images with one patch_size")
+        self.images = torch.stack(images).to(device)
+        self.labels = torch.tensor([int(item["label"]) for item in items], device=device)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
+        place = index if isinstance(index, int) else _indices(index, self.images.device)
+        images, labels = self.images[place], self.labels[place]
+        if self.transform is None or not self.transform.transforms:
+            return {"image": images, "label": labels}
+        if isinstance(index, int):
+            return {"image": self._transformed(images, self.transform), "label": labels}
+        return {"image": torch.stack([self._transformed(image, self.transform) for image in images]), "label": labels}
+
+    @staticmethod
+    def _transformed(image: Tensor, transform: Callable[[dict[str, Tensor]], Any]) -> Tensor:
+        return convert_to_tensor(transform({"image": image.clone()})["image"], track_meta=False).to(image)
+
+
+def training_batches(
+    dataset: LabeledImages, batch_size: int, epoch_images: int, sampling: str = "shuffled"
+) -> DataLoader:
+    """Iterate over shuffled batches, all full and as many in every setup of a fold.
+
+    An epoch is a number of optimizer steps, not a pass over the pool: with synthetic images the pool grows and the
+    epoch does not. A setup thus differs from another in what it shows, never in how long it trains.
+
+    Args:
+        dataset: takes a list of indices.
+        batch_size: images a step, at least 2.
+        epoch_images: images an epoch, rounded up to full batches: the number of *real* training images by default.
+        sampling: `shuffled` shows each image once before any again; `balanced` draws every class alike, with
+            replacement, so that the images of a small class come more often.
+
+    Raises:
+        ValueError: if `batch_size` is 1, from which BatchNorm cannot learn, or the sampling is unknown.
+    """
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"classifier_sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+    if batch_size < 2:
+        raise ValueError(f"classifier_batch_size must be at least 2 for BatchNorm, got {batch_size!r}")
+    if sampling == "shuffled":
+        return batches(dataset, batch_size, epoch_images)
+    weights = 1 / dataset.labels.bincount()[dataset.labels].double()
+    num_images = math.ceil(epoch_images / batch_size) * batch_size
+    sampler = WeightedRandomSampler(weights.tolist(), num_images)
+    return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=True), batch_size=None)
+
+
+def ordered_batches(dataset: Dataset, batch_size: int) -> DataLoader:
+    """Iterate over all images in their order; the last batch may be smaller."""
+    in_order = SequentialSampler(dataset)  # type: ignore[arg-type]
+    return DataLoader(dataset, sampler=BatchSampler(in_order, batch_size, drop_last=False), batch_size=None)
+
+
+def even_batches(dataset: Dataset, batch_size: int) -> DataLoader:
+    """Iterate over all images in their order, in batches whose sizes differ by one at most.
+
+    A network in training mode cannot normalize a single image, so a batch holds two at least where there are two.
+
+    Args:
+        dataset: images, at least one.
+        batch_size: images of a batch at most; of 1 or 2 a batch may hold three.
+    """
+    count = len(dataset)  # type: ignore[arg-type]
+    num_batches = max(1, min(math.ceil(count / batch_size), count // 2))
+    parts = [part.tolist() for part in np.array_split(np.arange(count), num_batches)]
+    return DataLoader(dataset, sampler=parts, batch_size=None)
+
+
+def held_out_subjects(splits_path: str, fold: int) -> set[str]:
+    """Return the ids that no network of a fold may know: the test part, and the validation part unless it selects."""
+    splits = load_splits(splits_path)
+    test, validation, inner = (set(part_subjects(splits, fold, part)) for part in ("test", "validation", "inner"))
+    return test | (validation - inner)
+
+
+def selecting_subjects(splits_path: str, fold: int) -> set[str]:
+    """Return the ids that select a fold's networks and validate them too; none unless `selection` is `validation`."""
+    splits = load_splits(splits_path)
+    return set(part_subjects(splits, fold, "validation")) & set(part_subjects(splits, fold, "inner"))
+
+
+def synthetic_limits(
+    num_real: Mapping[str, int], ratio: float = 1.0, balance: bool = True, with_real: bool = True
+) -> dict[str, tuple[int, int]]:
+    """How many synthetic images of each class a training needs and may take.
+
+    Args:
+        num_real: real training images of each class.
+        ratio: wanted synthetic images a class, relative to its real ones, >= 0.
+        balance: let smaller classes take more, until all are as large as the largest with its synthetic images.
+        with_real: the real images train, too, and count for the balance.
+
+    Returns:
+        Class -> (fewest, most).
+
+    >>> synthetic_limits({"LGG": 76, "HGG": 259})
+    {'LGG': (76, 442), 'HGG': (259, 259)}
+    >>> synthetic_limits({"LGG": 76, "HGG": 259}, with_real=False)
+    {'LGG': (76, 259), 'HGG': (259, 259)}
+    """
+    if ratio < 0:
+        raise ValueError(f"synthetic_ratio must be at least 0, got {ratio!r}")
+    wanted = {name: math.ceil(ratio * count) for name, count in num_real.items()}
+    held = {name: count if with_real else 0 for name, count in num_real.items()}
+    largest = max(held[name] + wanted[name] for name in held)
+    return {name: (wanted[name], largest - held[name] if balance else wanted[name]) for name in held}
+
+
+def choose_synthetic(
+    sets: Sequence[Mapping[str, Any]], classes: Mapping[str, int], limits: Mapping[str, tuple[int, int]]
+) -> Items:
+    """Take the first images of each class, at most as many as its limit.
+
+    Args:
+        sets: contents of `synthetic.json`, with absolute paths.
+        classes: class name -> label.
+        limits: class -> (fewest, most), from `synthetic_limits`.
+
+    Raises:
+        ValueError: if an image has no known label, or a class has fewer images than it needs.
+    """
+    pool: Items = [entry for item in sets for entry in item["training"]]
+    unknown = [entry for entry in pool if entry["label"] not in classes.values()]
+    if unknown:
+        raise ValueError(
+            f"label of a synthetic image must be one of {dict(classes)}, got {unknown[0]['label']!r} for"
+            f" {unknown[0]['image']}; train a generator for each class (generator_class)"
+        )
+    chosen: Items = []
+    for name, (fewest, most) in limits.items():
+        found = [entry for entry in pool if entry["label"] == classes[name]]
+        if len(found) < fewest:
+            raise ValueError(
+                f"synthetic_paths must hold at least {fewest} images of {name}, got {len(found)};"
+                " generate more of them (configs/generate.yaml) or lower synthetic_ratio"
+            )
+        chosen += found[:most]
+    return chosen
+
+
+def shuffle_labels(items: Items, seed: int) -> Items:
+    """Give the labels of images to other images, at random: as many of each class, and nothing to learn.
+
+    Args:
+        items: `label` of each.
+        seed: of the permutation.
+    """
+    order = np.random.default_rng(seed).permutation(len(items))
+    return [{**item, "label": items[other]["label"]} for item, other in zip(items, order, strict=True)]
+
+
+def _check_synthesis(method: str | None, train_on_real: bool, labels: str) -> None:
+    if labels not in SYNTHETIC_LABELS:
+        raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
+    if not train_on_real and method is None:
+        raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
+
+
+def _indices(numbers: Sequence[int], device: torch.device) -> Tensor:
+    # From pinned memory: a list, or a copy from other memory, would make the process wait for the GPU at every batch.
+    indices = torch.as_tensor(numbers, dtype=torch.long)
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices
+
+
+def _count(items: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, int]:
+    counts = Counter(item["label"] for item in items)
+    return {name: counts[label] for name, label in classes.items()}

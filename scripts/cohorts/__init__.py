@@ -1,0 +1,1 @@
+"""Who stands in a cohort: scans, patients, grades, sites and files, from a folder or a table."""

@@ -1,0 +1,1 @@
+"""What the classifiers answer, alone and as an ensemble, and how the setups compare."""

@@ -1,0 +1,196 @@
+"""The predictions of one setup on one test as arrays, checked against the subjects that should have been tested."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from scripts.running.names import some_names
+from scripts.statistics.classification_measures import Floats, Labels
+
+GROUP = ("direction", "setup", "role", "cohort")
+TEST = ("direction", "role", "cohort")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What the classifiers of one setup say about the subjects of one test.
+
+    Args:
+        direction: cohort trained on.
+        setup: name of the setup.
+        role: `external`, `locked_test`, `out_of_fold` or `validation_selected_on`.
+        cohort: cohort tested on.
+        classes: names, by label.
+        rows: of `predictions.csv`, one a subject, as text.
+    """
+
+    direction: str
+    setup: str
+    role: str
+    cohort: str
+    classes: Sequence[str]
+    rows: Sequence[Mapping[str, str]]
+
+    @property
+    def test(self) -> dict[str, str]:
+        """What setups that are compared have in common: `direction`, `role` and `cohort`."""
+        return {name: getattr(self, name) for name in TEST}
+
+    @property
+    def title(self) -> str:
+        """Name of the test for a message."""
+        return f"{self.direction} -> {self.cohort}, {self.role}"
+
+    @cached_property
+    def subject_ids(self) -> list[str]:
+        """Ids, in the order of all arrays."""
+        return [row["subject_id"] for row in self.rows]
+
+    @cached_property
+    def sites(self) -> list[str]:
+        """Site of each subject; `not stated` where none is known."""
+        return [row["site"] or "not stated" for row in self.rows]
+
+    @cached_property
+    def labels(self) -> Labels:
+        """True classes, shape (N,)."""
+        names = [class_name(row["label"], self.classes) for row in self.rows]
+        return np.array([self.classes.index(name) for name in names], dtype=np.int64)
+
+    @cached_property
+    def probabilities(self) -> Floats:
+        """Shape (N, K), rows sum to 1."""
+        return self._columns("probability")
+
+    @cached_property
+    def logits(self) -> Floats:
+        """Shape (N, K), unbounded."""
+        return self._columns("logit")
+
+    @cached_property
+    def volumes_ml(self) -> Floats:
+        """Volume of the lesion in ml, shape (N,); not a number where it is not known."""
+        return np.array([float(row["lesion_volume_ml"] or "nan") for row in self.rows])
+
+    @property
+    def predictions(self) -> Labels:
+        """The most probable class, shape (N,)."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Which subjects are answered rightly, booleans, shape (N,)."""
+        return self.predictions == self.labels
+
+    @property
+    def n_by_class(self) -> list[int]:
+        """Subjects of each class."""
+        return np.bincount(self.labels, minlength=len(self.classes)).tolist()
+
+    def _columns(self, kind: str) -> Floats:
+        return np.array([[float(row[f"{kind}_{name}"]) for name in self.classes] for row in self.rows])
+
+
+def group_answers(rows: Sequence[Mapping[str, str]]) -> list[Answers]:
+    """Put the rows of `predictions.csv` together by direction, setup, role and cohort, in the order of the rows."""
+    classes = class_names(rows)
+    groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
+    for row in rows:
+        groups[tuple(row[name] for name in GROUP)].append(row)
+    named = [(dict(zip(GROUP, group, strict=True)), members) for group, members in groups.items()]
+    return [Answers(**names, classes=classes, rows=members) for names, members in named]
+
+
+def class_names(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Return the classes in the order of the columns `probability_<class>`."""
+    return [name.removeprefix("probability_") for name in rows[0] if name.startswith("probability_")]
+
+
+def class_name(label: str, names: Sequence[str]) -> str:
+    """Return the name of a class that a row gives by name or by index.
+
+    Raises:
+        ValueError: if it is neither.
+    """
+    if label in names:
+        return label
+    if label.isdigit() and int(label) < len(names):
+        return names[int(label)]
+    raise ValueError(f"label must be one of {list(names)} or an index of them, got {label!r}; evaluate again")
+
+
+def aligned(answers: Answers, reference: Answers) -> Answers:
+    """Order the answers of a setup as those of the setup it is compared with.
+
+    Raises:
+        ValueError: if the two are of other subjects, or give a subject other classes.
+    """
+    strange = set(answers.subject_ids) ^ set(reference.subject_ids)
+    if strange:
+        raise ValueError(
+            f"setups that are compared must be tested on the same subjects, got {some_names(strange)} in only one of"
+            f" {answers.setup} and {reference.setup} ({answers.title}); evaluate both again with the same patches.json"
+            " and splits.json"
+        )
+    by_subject = {row["subject_id"]: row for row in answers.rows}
+    rows = [by_subject[name] for name in reference.subject_ids]
+    ordered = Answers(**answers.test, setup=answers.setup, classes=answers.classes, rows=rows)
+    changed = np.flatnonzero(ordered.labels != reference.labels)
+    if len(changed):
+        names = some_names(reference.subject_ids[index] for index in changed)
+        raise ValueError(
+            f"setups that are compared must agree on the classes, got other ones in {answers.setup} and"
+            f" {reference.setup} for {names} ({answers.title}); evaluate both again with the same patches.json"
+        )
+    return ordered
+
+
+def refuse_other_subjects(
+    answers: Answers, splits: Mapping[str, Any] | None, cohort_subjects: Collection[str] | None
+) -> None:
+    """Refuse predictions of subjects that the splits did not hold out of their fold, or that are not of the cohort.
+
+    Args:
+        answers: of one setup and test.
+        splits: content of `splits.json` of the cohort trained on; None if the study has none.
+        cohort_subjects: everybody in `patches.json` of the cohort tested on; None if the study has none.
+
+    Raises:
+        ValueError: naming the subjects.
+    """
+    tested = set(answers.subject_ids)
+    if answers.role == "external":
+        known = tested if cohort_subjects is None else set(cohort_subjects)
+        _refuse(tested - known, "must be of subjects of patches.json", answers, "too many")
+        return
+    if splits is None:
+        return
+    for fold in sorted({int(row["fold"]) for row in answers.rows}):
+        own = {row["subject_id"] for row in answers.rows if int(row["fold"]) == fold}
+        where = "splits.json" if answers.role == "locked_test" else f"fold {fold} of splits.json"
+        held_out = set(splits["test"]) if answers.role == "locked_test" else _validated(answers, splits, fold)
+        _refuse(own - held_out, f"must be of the held-out subjects of {where}", answers, "too many")
+        _refuse(held_out - own, f"must be of all held-out subjects of {where}", answers, "missing")
+
+
+def _validated(answers: Answers, splits: Mapping[str, Any], fold: int) -> set[str]:
+    if not 0 <= fold < len(splits["folds"]):
+        raise ValueError(
+            f"predictions of {answers.setup} ({answers.title}) must be of the folds of splits.json, got fold"
+            f" {fold} of {len(splits['folds'])}; run configs/evaluate.yaml with the splits of this study"
+        )
+    return set(splits["folds"][fold]["validation"])
+
+
+def _refuse(subjects: Collection[str], constraint: str, answers: Answers, word: str) -> None:
+    if subjects:
+        raise ValueError(
+            f"predictions of {answers.setup} ({answers.title}) {constraint}, got {word}: {some_names(subjects)};"
+            " run configs/evaluate.yaml again with the splits and patches of this study"
+        )

@@ -1,0 +1,154 @@
+"""Every setup of a study against the reference, on each test: differences, tests, and what could have been found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scripts.evaluation.answers import TEST, Answers, aligned
+from scripts.statistics.bootstrap import bootstrap_difference, draw_weights
+from scripts.statistics.classification_measures import auc_one_against_rest
+from scripts.statistics.interval_coverage import coverage_beside
+from scripts.statistics.intervals import Estimate
+from scripts.statistics.paired_tests import (
+    accuracy_difference,
+    auc_difference,
+    balanced_accuracy_difference,
+    count_discordant,
+    holm,
+    mcnemar,
+)
+from scripts.statistics.power import ALPHA, detectable_gain, needed_subjects
+
+COMPARISON_COLUMNS = (
+    *("direction", "role", "cohort", "setup", "reference", "n", "measure"),
+    *("value", "low", "high", "interval", "coverage"),
+    *("only_setup_right", "only_reference_right", "test", "p", "p_holm"),
+)
+MIN_SUBJECTS = 2  # of each class: a variance needs two
+CONTROLS = ("synthetic_shuffled",)  # setups that must answer as by chance: a check of the protocol, no hypothesis
+PAPER_GAIN = 0.02  # of the paper's accuracy, .89 over .87
+
+
+def compare_setups(
+    groups: Sequence[Answers], reference: str, num_draws: int, seed: int = 0
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Compare every setup with the reference, test by test.
+
+    Args:
+        groups: what `group_answers` returns.
+        reference: name of the setup that the others are compared with.
+        num_draws: of the bootstrap, which more than two classes need for the AUC.
+        seed: of the draws.
+
+    Returns:
+        Rows with `COMPARISON_COLUMNS`, three a comparison (accuracy with McNemar's test, balanced accuracy, AUC with
+        DeLong's test), p corrected by Holm over the setups of a test without the `CONTROLS`, which have their p alone;
+        and the tests that could not be compared, each with the `reason`.
+
+    Raises:
+        ValueError: if two setups were tested on other subjects.
+    """
+    rows: list[dict[str, Any]] = []
+    left_out: list[dict[str, Any]] = []
+    for test in _by_test(groups):
+        reason = _why_not(test, reference)
+        if reason:
+            left_out.append({**test[0].test, "reason": reason})
+            continue
+        compared = next(answers for answers in test if answers.setup == reference)
+        others = [aligned(answers, compared) for answers in test if answers is not compared]
+        rows += _corrected([row for other in others for row in _compare(other, compared, num_draws, seed)])
+    return rows, left_out
+
+
+def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Say for each test which gain in accuracy it could have found, and how many subjects the paper's gain needs.
+
+    The share of discordant pairs is the mean of those seen between the setups and the reference, without `CONTROLS`,
+    which disagree with it by design. The power is for a
+    gain fixed beforehand; that of the gain that was seen would say no more than its p (Hoenig, Heisey 2001).
+
+    Args:
+        comparisons: what `compare_setups` returns.
+
+    Returns:
+        One row a test: `n`, `discordant` (share of the subjects), `num_setups`, `detectable_gain` with 80 % by a single
+        test at 5 %, `detectable_gain_holm` at the strictest level of Holm, and `subjects_for_paper_gain`; None where no
+        gain is large enough, or a gain of .02 is larger than the share of discordant pairs.
+    """
+    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in comparisons:
+        if row["measure"] == "accuracy" and row["setup"] not in CONTROLS:
+            found.setdefault(tuple(row[name] for name in TEST), []).append(row)
+    return [{**dict(zip(TEST, test, strict=True)), **_power(rows)} for test, rows in found.items()]
+
+
+def _power(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    n = int(rows[0]["n"])
+    share = float(np.mean([row["only_setup_right"] + row["only_reference_right"] for row in rows])) / n
+    return {
+        "n": n,
+        "discordant": share,
+        "num_setups": len(rows),
+        "detectable_gain": detectable_gain(n, share) if share else None,
+        "detectable_gain_holm": detectable_gain(n, share, alpha=ALPHA / len(rows)) if share else None,
+        "paper_gain": PAPER_GAIN,
+        "subjects_for_paper_gain": needed_subjects(share, PAPER_GAIN) if share > PAPER_GAIN else None,
+    }
+
+
+def _by_test(groups: Sequence[Answers]) -> list[list[Answers]]:
+    tests: dict[tuple[str, ...], list[Answers]] = {}
+    for answers in groups:
+        tests.setdefault(tuple(answers.test.values()), []).append(answers)
+    return list(tests.values())
+
+
+def _why_not(test: Sequence[Answers], reference: str) -> str | None:
+    setups = [answers.setup for answers in test]
+    if reference not in setups:
+        return f"no evaluation of the reference {reference!r}; run it, or set report_reference to one of these setups"
+    if len(setups) == 1:
+        return f"only {reference!r} was evaluated; run another setup"
+    counts = dict(zip(test[0].classes, test[0].n_by_class, strict=True))
+    few = [f"{name} {count}" for name, count in counts.items() if count < MIN_SUBJECTS]
+    if few:
+        return f"a comparison needs {MIN_SUBJECTS} subjects of each class, got {', '.join(few)}; test on more subjects"
+    return None
+
+
+def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Iterator[dict[str, Any]]:
+    discordant = count_discordant(own.right, reference.right)
+    fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": len(own.rows)}
+    counts = dict(zip(("only_setup_right", "only_reference_right"), discordant, strict=True))
+    area, p = _auc_difference(own, reference, num_draws, seed)
+    found: list[tuple[str, Estimate, str | None, float | None]] = [
+        ("accuracy", accuracy_difference(own.right, reference.right), "exact McNemar", mcnemar(*discordant)),
+        ("balanced_accuracy", balanced_accuracy_difference(own.labels, own.right, reference.right), None, None),
+        ("auc", area, "DeLong" if len(own.classes) == 2 else None, p),
+    ]
+    for measure, estimate, test, p_value in found:
+        coverage = coverage_beside(f"{measure}_difference", own.n_by_class)
+        tested = {**counts, "test": test, "p": p_value, "p_holm": None}
+        yield {**fixed, "measure": measure, **estimate._asdict(), "coverage": coverage, **tested}
+
+
+def _auc_difference(own: Answers, reference: Answers, num_draws: int, seed: int) -> tuple[Estimate, float | None]:
+    if len(own.classes) == 2:
+        scores, others = (answers.probabilities @ [-1.0, 1.0] for answers in (own, reference))
+        return auc_difference(own.labels == 1, scores, others)
+    weights = draw_weights(own.labels, num_draws, seed)
+    pair = own.probabilities, reference.probabilities
+    return bootstrap_difference(auc_one_against_rest, own.labels, *pair, weights), None
+
+
+def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    setups = [row for row in rows if row["setup"] not in CONTROLS]
+    for measure in {row["measure"] for row in setups}:
+        tested = [row for row in setups if row["measure"] == measure and row["p"] is not None]
+        for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
+            row["p_holm"] = p
+    return rows

@@ -1,0 +1,1 @@
+"""Where a classifier looked: attribution maps, their cases and their sanity checks."""

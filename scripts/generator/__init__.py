@@ -1,0 +1,1 @@
+"""The diffusion models: networks, noise, samplers and the synthetic sets they draw."""

@@ -1,0 +1,251 @@
+"""Synthetic images of a trained generator, written as NIfTI with their provenance."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.networks.schedulers import Scheduler
+from torch import Tensor
+
+from scripts.generator.guidance import check_guidance
+from scripts.generator.noise import ImageNoise
+from scripts.generator.samplers import sample_images, scheduler_name, snap_background
+from scripts.memorization.copy_rejection import CopyFilter
+from scripts.provenance.record import recorded_images, require_same_images
+from scripts.running.files import read_json, write_json
+from scripts.running.progress import progress
+from scripts.volumes.nifti import write_image
+
+
+class SyntheticSet:
+    """A set of images of one generator: each from (seed, k), whatever the batch it is drawn in.
+
+    A stopped run continues with the batches that are not complete. Batches always start at the same images, so that
+    a continued set equals an uninterrupted one byte for byte.
+
+    Args:
+        network: trained generator.
+        scheduler: from `scripts.generator.samplers.sampling_scheduler`.
+        provenance: record of the generator, from `scripts.generator.weights.checked_provenance`.
+        generator_path: weights that the record is about, for messages.
+        output_dir: folder for the images and `synthetic.json`.
+        class_name: class to generate: that of the generator, or one of a generator conditioned on the class; None for
+            a generator of all classes.
+        classes: class name -> label.
+        modalities: names of the channels.
+        patch_size: spatial shape of the images, pixels.
+        spacing_mm: mm a pixel.
+        num_images: images to draw; None means `default_num_images`.
+        ratio: synthetic images for each real one, where `num_images` is None.
+        balance: make the smaller class as large as the largest, where `num_images` is None.
+        batch_size: images drawn at once.
+        seed: seed of the set.
+        snap_tolerance: as in `scripts.generator.samplers.snap_background`.
+        amp: sample under bf16 autocast.
+        guidance_scale: as in `scripts.generator.guidance.predict_noise`; 1 is none.
+        copy_filter: tells copies of training images, which are left out and replaced by the next k; None keeps all.
+        max_draws_per_image: draws for each image wanted, >= 1, after which the run stops where a filter rejects.
+
+    Raises:
+        ValueError: if the generator draws images of other modalities, classes, size or spacing, its record does not
+            tell, it cannot be guided, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        network: torch.nn.Module,
+        scheduler: Scheduler,
+        provenance: Mapping[str, Any],
+        generator_path: str,
+        output_dir: str,
+        class_name: str | None,
+        classes: Mapping[str, int],
+        modalities: Sequence[str],
+        patch_size: Sequence[int],
+        spacing_mm: float,
+        num_images: int | None = None,
+        ratio: float = 1.0,
+        balance: bool = True,
+        batch_size: int = 64,
+        seed: int = 0,
+        snap_tolerance: float = 0.1,
+        amp: bool = False,
+        guidance_scale: float = 1.0,
+        copy_filter: CopyFilter | None = None,
+        max_draws_per_image: float = 2.0,
+    ) -> None:
+        self.network = network
+        self.scheduler = scheduler
+        self.output_dir = Path(output_dir)
+        self.class_name = class_name
+        self.classes = dict(classes)
+        self.modalities = list(modalities)
+        self.patch_size = list(patch_size)
+        self.spacing_mm = float(spacing_mm)
+        self.batch_size = batch_size
+        self.seed = seed
+        self.snap_tolerance = snap_tolerance
+        self.amp = amp
+        self.guidance_scale = float(guidance_scale)
+        self.copy_filter = copy_filter
+        self.max_draws_per_image = max_draws_per_image
+        self.provenance = dict(provenance)
+        self.image_facts = recorded_images(self.provenance, generator_path)
+        self._refuse_other_images(generator_path)
+        # Older records do not hold the share; the network is built with the one of its training.
+        label_dropout = self.provenance.get("label_dropout", getattr(network, "dropout_prob", None))
+        check_guidance(self.guidance_scale, self.provenance["condition"], class_name, label_dropout)
+        counts = self.provenance["class_counts"]
+        wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
+        numbers = (("num_images", wanted), ("batch_size", batch_size), ("max_draws_per_image", max_draws_per_image))
+        for name, value in numbers:
+            if value < 1:
+                raise ValueError(f"{name} must be >= 1, got {value!r}")
+        self.num_images = wanted
+
+    def run(self) -> Path:
+        """Draw and write what is not there yet, then `synthetic.json`.
+
+        Returns:
+            Path of `synthetic.json`.
+        """
+        total = math.ceil(self.num_images / self.batch_size)
+        for numbers in progress(self._batches(), total, f"generating {self.class_name or 'images'}"):
+            rejected = self.rejected
+            if not all(k in rejected or self.path_of(k).is_file() for k in numbers):
+                self._write_batch(numbers)
+        path = self.output_dir / "synthetic.json"
+        write_json(path, self.description())
+        return path
+
+    @property
+    def rejected(self) -> list[int]:
+        """Numbers of the images drawn so far that are copies of training images."""
+        return read_json(self._rejected_path)["k"] if self._rejected_path.is_file() else []
+
+    def draw(self, numbers: Sequence[int]) -> Tensor:
+        """Draw images k of the set, shape (B, C, *spatial), in [-1, 1] with background -1, on the CPU."""
+        device = next(self.network.parameters()).device
+        noise = ImageNoise(self.seed, numbers, (len(self.modalities), *self.patch_size), device)
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
+            labels = self._labels(len(numbers))
+            images = sample_images(self.network, self.scheduler, noise, labels, self.guidance_scale)
+        if not torch.isfinite(images).all():
+            raise RuntimeError(f"images must be finite, got NaN or infinity in images {numbers[0]} to {numbers[-1]}")
+        return snap_background(images.float(), self.snap_tolerance).cpu()
+
+    def path_of(self, k: int) -> Path:
+        """File of image k."""
+        return self.output_dir / f"{self.class_name or 'synthetic'}_{k:04d}.nii.gz"
+
+    def description(self) -> dict[str, Any]:
+        """Content of `synthetic.json`: a MONAI decathlon list with the provenance of the set."""
+        label = None if self.class_name is None else self.classes[self.class_name]
+        return {
+            "name": f"{self.provenance['cohorts'][0]} {self.class_name or 'all'} {self.provenance['method']}",
+            "simulated": self.provenance["simulated"],
+            "modality": {str(index): name for index, name in enumerate(self.modalities)},
+            "labels": {str(index): name for name, index in self.classes.items()},
+            "spatial_dims": len(self.patch_size),
+            "patch_size": self.patch_size,
+            "spacing_mm": self.spacing_mm,
+            **{key: self.image_facts[key] for key in ("intensity_mode", "intensity_percentiles", "zscore_limit")},
+            "provenance": self._set_provenance(),
+            **self._about_rejected(),
+            "training": [
+                {"image": self.path_of(k).name, "label": label, "k": k, "seed": self.seed} for k in self._accepted()
+            ],
+        }
+
+    def _about_rejected(self) -> dict[str, Any]:
+        if self.copy_filter is None:
+            return {}
+        rejected = self.rejected
+        return {"rejected": {"number": len(rejected), "k": rejected, "copy_ratio": self.copy_filter.copy_ratio}}
+
+    def _accepted(self) -> list[int]:
+        rejected = set(self.rejected)
+        return [k for k in range(self.num_images + len(rejected)) if k not in rejected]
+
+    def _set_provenance(self) -> dict[str, Any]:
+        copied = ("method", "fold", "weights_sha256", "subjects", "selection_subjects", "simulated")
+        return {
+            "cohort": self.provenance["cohorts"][0],
+            **{key: self.provenance[key] for key in copied},
+            "class_name": self.class_name,
+            "seed": self.seed,
+            "scheduler": scheduler_name(self.scheduler),
+            "num_inference_steps": len(self.scheduler.timesteps),
+            "guidance_scale": self.guidance_scale,
+            "snap_tolerance": self.snap_tolerance,
+        }
+
+    def _labels(self, count: int) -> Tensor | None:
+        if self.provenance["condition"] is None or self.class_name is None:
+            return None
+        return torch.full((count,), self.classes[self.class_name])
+
+    @property
+    def _rejected_path(self) -> Path:
+        # In the folder that a finished stage drops.
+        return self.output_dir / "checkpoints" / "rejected.json"
+
+    def _batches(self) -> Iterator[range]:
+        """Numbers of each batch, as many as are missing after the batches before: the same in a continued run."""
+        start, missing = 0, self.num_images
+        while missing:
+            numbers = range(start, start + min(self.batch_size, missing))
+            if numbers.stop > self.num_images * self.max_draws_per_image:
+                raise ValueError(
+                    f"num_images must be reached within {self.max_draws_per_image:g} draws an image, got"
+                    f" {self.num_images - missing} of {self.num_images} without copies of training images after {start}"
+                    " draws; train the generator on more subjects or for fewer epochs, or raise max_draws_per_image"
+                )
+            yield numbers
+            start, missing = numbers.stop, missing - len(set(numbers) - set(self.rejected))
+
+    def _write_batch(self, numbers: range) -> None:
+        images = self.draw(numbers)
+        copies = self.copy_filter(images) if self.copy_filter else [False] * len(numbers)
+        for k, image, is_copy in zip(numbers, images, copies, strict=True):
+            if not is_copy:
+                write_image(self.path_of(k), image.numpy(), np.diag([self.spacing_mm] * 3 + [1.0]))
+        found = [k for k, is_copy in zip(numbers, copies, strict=True) if is_copy]
+        if found:
+            write_json(self._rejected_path, {"k": sorted({*self.rejected, *found})})
+
+    def _refuse_other_images(self, generator_path: str) -> None:
+        set_here = {
+            "modality": self.modalities,
+            "labels": sorted(self.classes, key=self.classes.__getitem__),
+            "patch_size": self.patch_size,
+            "spacing_mm": self.spacing_mm,
+        }
+        # Patches of lesion_box have no common spacing.
+        keys = [key for key in set_here if self.image_facts[key] is not None]
+        require_same_images(self.image_facts, set_here, "the images to generate", generator_path, keys)
+
+
+def default_num_images(class_counts: Mapping[str, int], class_name: str | None, ratio: float, balance: bool) -> int:
+    """Number of synthetic images for a class: `ratio` for each real one, and more for a smaller class.
+
+    >>> default_num_images({"LGG": 50, "HGG": 160}, "HGG", ratio=1.0, balance=True)
+    160
+    >>> default_num_images({"LGG": 50, "HGG": 160}, "LGG", ratio=1.0, balance=True)
+    270
+
+    Args:
+        class_counts: class name -> real training images of the fold; "" counts those without a grade.
+        class_name: class to generate; None for a generator of all classes.
+        ratio: synthetic images for each real one, > 0.
+        balance: give every class as many images, real and synthetic together, as the largest gets.
+    """
+    if class_name is None:
+        return math.ceil(ratio * sum(class_counts.values()))
+    own = class_counts[class_name]
+    return math.ceil((1 + ratio) * max(class_counts.values())) - own if balance else math.ceil(ratio * own)

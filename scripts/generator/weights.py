@@ -1,0 +1,194 @@
+"""The diffusion network around MONAI's: its averaged copy, its weights and its record."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine
+from ignite.handlers import EMAHandler
+from torch import Tensor, nn
+
+from scripts.patches.tensors import PatchTensorDataset, class_counts, patches_header
+from scripts.provenance.record import hash_subjects, read_provenance, write_provenance
+from scripts.splits.draw import load_part
+
+
+def place_network(network_def: nn.Module, device: torch.device | str, channels_last: bool = False) -> nn.Module:
+    """Move a network to the device, with channels last in memory if asked (it pays for sampling on a GPU)."""
+    if not channels_last:
+        return network_def.to(device)
+    convolutions = [module for module in network_def.modules() if isinstance(module, (nn.Conv2d, nn.Conv3d))]
+    is_volume = any(isinstance(module, nn.Conv3d) for module in convolutions)
+    return network_def.to(device, memory_format=torch.channels_last_3d if is_volume else torch.channels_last)
+
+
+def load_generator(network: nn.Module, generator_path: str, compile_network: bool = False) -> nn.Module:
+    """Load the weights of a trained generator into a network, all of them or none.
+
+    Args:
+        network: network of the same architecture.
+        generator_path: bare state dict.
+        compile_network: compile it with CUDA graphs, which takes about a minute and pays for long sampling on a GPU.
+
+    Returns:
+        The network, in eval mode.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the weights are of another architecture.
+    """
+    path = Path(generator_path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; write it with configs/train_generator.yaml")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    difference = describe_difference(network.state_dict(), state)
+    if difference:
+        raise ValueError(
+            f"{path} must hold weights of the configured generator, got another architecture: {difference};"
+            " set generator_channels and the other generator_* keys, modalities and spatial_dims as in its training"
+            " (config.yaml beside it)"
+        )
+    network.load_state_dict(state)
+    network.eval()
+    return torch.compile(network, mode="reduce-overhead") if compile_network else network
+
+
+def describe_difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
+    """Say in what two state dicts differ, first difference first; "" if they have the same names and shapes."""
+    missing = [name for name in expected if name not in got]
+    unexpected = [name for name in got if name not in expected]
+    reshaped = [name for name in expected if name in got and expected[name].shape != got[name].shape]
+    said = [f"{name} is {tuple(got[name].shape)}, not {tuple(expected[name].shape)}" for name in reshaped[:1]]
+    said += [f"{len(missing)} missing ({missing[0]}...)"] if missing else []
+    said += [f"{len(unexpected)} unexpected ({unexpected[0]}...)"] if unexpected else []
+    return ", ".join(said)
+
+
+def checked_provenance(
+    generator_path: str,
+    class_name: str | None,
+    fold: int | None = None,
+    patches_path: str | None = None,
+    splits_path: str | None = None,
+) -> dict[str, Any]:
+    """Read a generator's record and check that it is the generator that is meant.
+
+    Args:
+        generator_path: weights, with `provenance.json` beside them.
+        class_name: class that it must draw, its own or one of those that it is conditioned on; None for all classes.
+        fold: fold that it must be of; None takes any.
+        patches_path: `patches.json`; with `splits_path` and `fold`, no subject outside the fold's training part may
+            stand behind the generator.
+        splits_path: `splits.json`.
+
+    Raises:
+        FileNotFoundError: if weights or record are missing.
+        ValueError: if class, fold or subjects are others.
+    """
+    if not Path(generator_path).is_file():
+        raise FileNotFoundError(f"{generator_path} does not exist; write it with configs/train_generator.yaml")
+    record = dict(read_provenance(generator_path))
+    if record["class_name"] != class_name and record["condition"] is None:
+        raise ValueError(
+            f"generator_class must be {record['class_name']!r}, the class that {generator_path} was trained on,"
+            f" got {class_name!r}"
+        )
+    if fold is not None and record["fold"] != fold:
+        raise ValueError(f"fold must be {record['fold']}, that of {generator_path}, got {fold!r}")
+    if fold is not None and patches_path is not None and splits_path is not None:
+        allowed = hash_subjects(entry["subject_id"] for entry in load_part(patches_path, splits_path, fold, "train"))
+        strangers = set(record["subjects"]) - set(allowed)
+        if strangers:
+            raise ValueError(
+                f"{generator_path} must be trained on the training part of fold {fold} of {splits_path} only,"
+                f" got {len(strangers)} other subjects; train it again on this split"
+            )
+    return record
+
+
+class WarmEMA(EMAHandler):
+    """Moving average of the weights that forgets its untrained start.
+
+    At step n the share of the new weights is max(1 - decay, 9 / (10 + n)). It follows from the trainer's iteration
+    alone, so a resumed training averages as an uninterrupted one.
+
+    Args:
+        model: network to average.
+        decay: share of the old average once warm, in (0, 1).
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.999) -> None:
+        if not 0 < decay < 1:
+            raise ValueError(f"decay must be in (0, 1), got {decay!r}; .999 remembers about 1000 steps")
+        super().__init__(model, momentum=1 - decay)
+
+    def _update_ema_model(self, engine: Engine, name: str) -> None:
+        setattr(engine.state, name, max(self.momentum, 9 / (10 + engine.state.iteration)))
+        super()._update_ema_model(engine, name)
+
+
+class GeneratorRecord:
+    """Provenance of a generator, written when its training is over.
+
+    Args:
+        weights_path: `model.pt` of the training.
+        patches_path: `patches.json` that it was trained on.
+        splits_path: `splits.json` that made the fold.
+        training: images trained on.
+        selection: images that the weights were selected on.
+        class_name: class generated; None for all.
+        fold: number of the fold.
+        method: "ddpm" or "ddpm_mi".
+        condition: "label" where the network is conditioned on the class, else None.
+    """
+
+    def __init__(
+        self,
+        weights_path: str,
+        patches_path: str,
+        splits_path: str,
+        training: PatchTensorDataset,
+        selection: PatchTensorDataset,
+        class_name: str | None,
+        fold: int,
+        method: str,
+        condition: str | None = None,
+    ) -> None:
+        self.weights_path = Path(weights_path)
+        self.patches_path = patches_path
+        self.splits_path = splits_path
+        self.training = training
+        self.selection = selection
+        self.class_name = class_name
+        self.fold = fold
+        self.method = method
+        self.condition = condition
+
+    def write(self) -> Path:
+        """Write `provenance.json` beside the weights.
+
+        Raises:
+            FileNotFoundError: if no validation has written weights.
+        """
+        if not self.weights_path.is_file():
+            raise FileNotFoundError(
+                f"{self.weights_path} does not exist because no validation ran;"
+                " generator_val_interval must be at most generator_max_epochs"
+            )
+        header = patches_header(self.patches_path)
+        return write_provenance(
+            self.weights_path,
+            cohorts=[header["name"]],
+            subjects=self.training.subject_ids,
+            simulated=header["simulated"],
+            fold=self.fold,
+            method=self.method,
+            class_name=self.class_name,
+            condition=self.condition,
+            selection_subjects=hash_subjects(self.selection.subject_ids),
+            class_counts=class_counts(self.patches_path, self.splits_path, self.fold),
+            images=self.training.image_facts,
+        )

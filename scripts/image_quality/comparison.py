@@ -1,0 +1,280 @@
+"""A measure of a synthetic set beside the same measure of real images against real images."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from scripts.image_quality.distances import (
+    discrepancy_interval,
+    frechet_distance,
+    permutation_p_value,
+    polynomial_kernel,
+    rbf_kernel,
+    squared_discrepancy,
+)
+from scripts.image_quality.diversity import choose_scales, inception_score, mean_pair_similarity
+from scripts.image_quality.feature_networks import FeatureNetwork, Features
+from scripts.image_quality.manifold import NEAREST, manifold_measures, pairwise
+
+LOWER, HIGHER, NEAR = "lower is better", "higher is better", "nearest to the floor is best"
+EQUAL = "about 0 for equal distributions, may be below"
+PIXELS = "pixels, no network"
+Statistic = Callable[[np.ndarray, np.ndarray], float]
+
+
+class Split(NamedTuple):
+    """Equally many images of each: two disjoint halves of the real ones, and synthetic ones; indices of all images."""
+
+    one_half: np.ndarray
+    other_half: np.ndarray
+    synthetic: np.ndarray
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A measure of two sets of images, by their indices among all images, the synthetic ones first.
+
+    Args:
+        name: as it stands in tables.
+        network: name of the feature network, or what stands in for it.
+        statistic: value for the indices of a synthetic set and of a real one.
+        direction: one of `LOWER`, `HIGHER`, `NEAR`.
+        bounds: values that are possible, such as "[0, 1]".
+        min_images: images that each set must have.
+        kernel: of all images, where the measure is a squared discrepancy: gives interval and p value.
+        with_ratio: divide by the floor, which is well above 0.
+        details: what else one must know to compute it again.
+        refusal: why it cannot be computed of these images, whatever their number; None where it can.
+    """
+
+    name: str
+    network: str
+    statistic: Statistic
+    direction: str
+    bounds: str
+    min_images: int = 2
+    kernel: Tensor | None = None
+    with_ratio: bool = False
+    details: dict[str, Any] = field(default_factory=dict)
+    refusal: str | None = None
+
+
+def random_splits(
+    num_synthetic: int, groups: Sequence[str], num_splits: int = 10, seed: int = 0
+) -> tuple[list[Split], int]:
+    """Halve the real images at random, images of one subject on one side, and draw as many synthetic ones.
+
+    Args:
+        num_synthetic: synthetic images, the first of all images.
+        groups: patient of each real image; they follow.
+        num_splits: number of draws.
+        seed: of the draws.
+
+    Returns:
+        The draws, and the number of images in each of their three sets.
+    """
+    random = np.random.default_rng(seed)
+    names = sorted(set(groups))
+    drawn = [_halve(groups, random.permutation(len(names)), names) for _ in range(num_splits)]
+    size = min([num_synthetic, *(len(half) for halves in drawn for half in halves)])
+    return [
+        Split(
+            num_synthetic + random.permutation(one)[:size],
+            num_synthetic + random.permutation(other)[:size],
+            random.permutation(num_synthetic)[:size],
+        )
+        for one, other in drawn
+    ], size
+
+
+def measure_sets(
+    measure: Measure,
+    num_synthetic: int,
+    num_real: int,
+    splits: Sequence[Split],
+    num_permutations: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Compute a measure with its floor: what two halves of the real images give, at the same number of images.
+
+    Args:
+        measure: what to compute.
+        num_synthetic: synthetic images, the first of all images.
+        num_real: real images behind them.
+        splits: from `random_splits`.
+        num_permutations: of the permutation test, where the measure has a kernel.
+        seed: of the permutations.
+
+    Returns:
+        One row of `measures.json`; `value` is None and `reason` says why, where there are too few images.
+    """
+    size = len(splits[0].synthetic) if splits else 0
+    row: dict[str, Any] = {
+        "measure": measure.name,
+        "network": measure.network,
+        "direction": measure.direction,
+        "range": measure.bounds,
+        "num_synthetic": num_synthetic,
+        "num_real": num_real,
+        "value": None,
+        "low": None,
+        "high": None,
+        "p_value": None,
+        "floor": None,
+        "value_at_floor_n": None,
+        "ratio": None,
+        **measure.details,
+        "reason": None,
+    }
+    reason = _too_few(measure, num_synthetic, num_real) if size < measure.min_images else measure.refusal
+    if reason is not None:
+        return {**row, "reason": reason}
+    synthetic, real = np.arange(num_synthetic), np.arange(num_synthetic, num_synthetic + num_real)
+    floors = np.array([measure.statistic(split.one_half, split.other_half) for split in splits])
+    matched = float(np.mean([measure.statistic(split.synthetic, split.other_half) for split in splits]))
+    row["value"] = measure.statistic(synthetic, real)
+    row["floor"] = {**_spread(floors), "n": size, "num_splits": len(splits)}
+    row["value_at_floor_n"] = matched
+    if measure.with_ratio and floors.mean() > 0:
+        row["ratio"] = matched / float(floors.mean())
+    if measure.kernel is not None:
+        row["p_value"] = permutation_p_value(measure.kernel, num_synthetic, num_permutations, seed)
+        if min(num_synthetic, num_real) > 2:
+            row["low"], row["high"] = discrepancy_interval(measure.kernel, num_synthetic)
+    return row
+
+
+def feature_measures(network: FeatureNetwork, views: Sequence[Features]) -> list[Measure]:
+    """List the measures in the features of one network, each the mean over its views.
+
+    A score from the published Inception-v3 is called FID and KID, one from any other network FD and KD: the same
+    formulas, and figures that cannot be compared.
+
+    Args:
+        network: whose features they are.
+        views: features of all images in each view, the synthetic ones first.
+    """
+    features = [view.features for view in views]
+    frechet, kernel_name = ("FID", "KID") if network.published else ("FD", "KD")
+    found = [
+        _discrepancy(kernel_name, network.name, [polynomial_kernel(item) for item in features], "cubic, (x.y/D + 1)^3"),
+        Measure(
+            frechet,
+            network.name,
+            lambda s, r: _mean(frechet_distance(item[s], item[r]) for item in features),
+            LOWER,
+            ">= 0",
+            with_ratio=True,
+            details={"num_features": features[0].shape[1]},
+        ),
+        *_manifold(network.name, [pairwise(item) for item in features]),
+        _gaussian_discrepancy(network.name, features),
+    ]
+    if network.names_classes:
+        score = Measure(
+            "IS",
+            network.name,
+            lambda s, r: _mean(inception_score(view.logits[s]) for view in views),
+            HIGHER,
+            f"[1, {views[0].logits.shape[1]}]",
+            details={"num_is_splits": 1},
+        )
+        found.append(score)
+    return found
+
+
+def pixel_measures(images: Tensor, num_pairs: int = 100, seed: int = 0) -> list[Measure]:
+    """List the measures that need no network: MS-SSIM of pairs, and MMD between pixels.
+
+    Args:
+        images: all images (N, C, *spatial) in [-1, 1], the synthetic ones first.
+        num_pairs: pairs of images of a set, at most.
+        seed: of the pairs.
+    """
+    return [_pair_similarity(images, num_pairs, seed), _gaussian_discrepancy(PIXELS, [images.flatten(1)])]
+
+
+def _pair_similarity(images: Tensor, num_pairs: int, seed: int) -> Measure:
+    def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
+        return mean_pair_similarity(images[synthetic], num_pairs, seed)
+
+    try:
+        scales = choose_scales(images.shape[2:])
+    except ValueError as error:
+        return Measure("MS-SSIM of pairs", PIXELS, statistic, NEAR, "[0, 1]", refusal=str(error))
+    details = {"scales": scales.num_scales, "window_pixels": scales.window, "window_sigma_pixels": scales.sigma}
+    return Measure("MS-SSIM of pairs", PIXELS, statistic, NEAR, "[0, 1]", details=details)
+
+
+def _discrepancy(name: str, network: str, kernels: Sequence[Tensor], kernel_name: str) -> Measure:
+    # The unbiased value is linear in the kernel: that of the mean kernel is the mean over the views.
+    kernel = torch.stack(list(kernels)).mean(dim=0) if len(kernels) > 1 else kernels[0]
+
+    def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
+        chosen = torch.from_numpy(np.concatenate([synthetic, real])).to(kernel.device)
+        return squared_discrepancy(kernel[chosen][:, chosen], len(synthetic))
+
+    return Measure(name, network, statistic, LOWER, EQUAL, kernel=kernel, details={"kernel": kernel_name})
+
+
+def _gaussian_discrepancy(network: str, features: Sequence[Tensor]) -> Measure:
+    try:
+        kernels, widths = zip(*(rbf_kernel(item) for item in features), strict=True)
+    except ValueError as error:
+        return Measure("MMD", network, _undefined, LOWER, EQUAL, refusal=str(error))
+    widths_named = ", ".join(f"{width:.4g}" for width in widths)
+    return _discrepancy("MMD", network, kernels, f"Gaussian, width the median distance ({widths_named}), squared MMD")
+
+
+def _undefined(synthetic: np.ndarray, real: np.ndarray) -> float:
+    raise ValueError("a measure with a refusal must not be computed")
+
+
+def _manifold(network: str, distances: Sequence[np.ndarray]) -> list[Measure]:
+    bounds = {"precision": "[0, 1]", "recall": "[0, 1]", "density": "1 for equal sets", "coverage": "[0, 1]"}
+
+    def statistic_of(name: str) -> Statistic:
+        def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
+            chosen = np.concatenate([real, synthetic])
+            return _mean(manifold_measures(item[np.ix_(chosen, chosen)], len(real))[name] for item in distances)
+
+        return statistic
+
+    details = {"nearest": NEAREST}
+    return [
+        Measure(name, network, statistic_of(name), HIGHER, text, NEAREST + 1, details=details)
+        for name, text in bounds.items()
+    ]
+
+
+def _halve(groups: Sequence[str], order: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    first = {names[index] for index in order[: len(names) // 2]}
+    inside = np.array([group in first for group in groups], dtype=bool)
+    return np.flatnonzero(inside), np.flatnonzero(~inside)
+
+
+def _too_few(measure: Measure, num_synthetic: int, num_real: int) -> str:
+    least = measure.min_images
+    return (
+        f"{measure.name} needs at least {least} synthetic images and {2 * least} real ones, in two halves of"
+        f" {least} of different subjects for its floor, got {num_synthetic} and {num_real}"
+    )
+
+
+def _spread(values: np.ndarray) -> dict[str, float | None]:
+    return {
+        "mean": float(values.mean()),
+        "sd": float(values.std(ddof=1)) if len(values) > 1 else None,
+        "low": float(np.quantile(values, 0.025)),
+        "high": float(np.quantile(values, 0.975)),
+    }
+
+
+def _mean(values: Any) -> float:
+    return float(np.mean(list(values)))

@@ -1,0 +1,195 @@
+"""The stage that measures a synthetic set against real images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from scripts.image_quality.comparison import Measure, feature_measures, measure_sets, pixel_measures, random_splits
+from scripts.image_quality.feature_networks import FeatureNetwork, NetworkChoice
+from scripts.patches.image_sets import (
+    ALL,
+    ImageSet,
+    choose_parts,
+    files_of,
+    read_parts,
+    read_set,
+    refuse_other_shape,
+    refuse_seen,
+    set_provenance,
+)
+from scripts.provenance.record import hash_subject
+from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.progress import progress
+
+FILE_NAME = "measures.json"
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much a measure may cost.
+
+    Args:
+        max_images: images of a set used at most; of more, a seeded draw. Memory grows with its square.
+        num_splits: random halves of the real images, for the floor.
+        num_permutations: of the permutation test.
+        num_pairs: pairs of images of a set, for MS-SSIM.
+        seed: of all draws.
+    """
+
+    max_images: int = 2500
+    num_splits: int = 10
+    num_permutations: int = 1000
+    num_pairs: int = 100
+    seed: int = 0
+
+
+class ImageMeasurement:
+    """Measure a synthetic set against real images, class by class where both tell their classes.
+
+    Args:
+        synthetic_path: decathlon list, or a folder of NIfTI.
+        real_path: likewise.
+        splits_path: divides the subjects of `real_path`, then a list; None compares with all its images.
+        fold: number of the fold, where there are splits.
+        real_parts: parts of the fold to compare with; None is the one held out from the generators of the fold.
+        modalities: channels of both sets, in order.
+        spatial_dims: 2 or 3.
+        networks: feature networks.
+        effort: numbers of images, draws and pairs.
+        output_dir: gets `measures.json`.
+
+    Raises:
+        ValueError: if a number of `effort` is not positive.
+    """
+
+    def __init__(
+        self,
+        synthetic_path: str,
+        real_path: str,
+        splits_path: str | None,
+        fold: int,
+        real_parts: Sequence[str] | None,
+        modalities: Sequence[str],
+        spatial_dims: int,
+        networks: NetworkChoice,
+        effort: Effort,
+        output_dir: str,
+    ) -> None:
+        for name, value in vars(effort).items():
+            if name != "seed" and value < 1:
+                raise ValueError(f"measure_{name} must be at least 1, got {value!r}")
+        self.synthetic_path, self.real_path, self.splits_path = synthetic_path, real_path, splits_path
+        self.fold, self.real_parts = fold, real_parts
+        self.modalities, self.spatial_dims = list(modalities), spatial_dims
+        self.networks, self.effort = networks, effort
+        self.output_dir = Path(output_dir)
+
+    def inputs(self) -> list[str | None]:
+        """List every file that the measures depend on, for the record of the stage."""
+        return [
+            *files_of(self.synthetic_path),
+            *files_of(self.real_path),
+            self.splits_path,
+            *self.networks.inputs(),
+        ]
+
+    def run(self) -> Path:
+        """Measure, and write `measures.json`.
+
+        Returns:
+            Its path.
+
+        Raises:
+            ValueError: if the sets do not fit each other, by shape, channel order, range, cohort or fold.
+            LeakageError: if the generator has seen subjects of a part that is held out.
+        """
+        synthetic = read_set(self.synthetic_path, self.modalities, self.spatial_dims)
+        real, training, source = self._read_real()
+        refuse_other_shape(synthetic, real)
+        networks, left_out = self.networks.load(training.images)
+        names = sorted(set(synthetic.class_names)) if set(real.class_names) != {ALL} else [ALL]
+        classes = {
+            name: self.measure_class(synthetic.of_class(name), real.of_class(name), networks)
+            for name in progress(names, description="measures")
+        }
+        content = {
+            **source,
+            "simulated": self._simulated(),
+            "seed": self.effort.seed,
+            "networks": [_describe(network, real) for network in networks],
+            "left_out": left_out,
+            "classes": classes,
+        }
+        write_json(self.output_dir / FILE_NAME, content)
+        return self.output_dir / FILE_NAME
+
+    def measure_class(self, synthetic: ImageSet, real: ImageSet, networks: Sequence[FeatureNetwork]) -> dict[str, Any]:
+        """Compute all measures of the images of one class.
+
+        Returns:
+            Numbers of images there are, and `measures`, rows of `measure_sets`.
+        """
+        chosen_synthetic, chosen_real = (self._at_most(item) for item in (synthetic, real))
+        images = torch.cat([chosen_synthetic.images, chosen_real.images])
+        groups = [name or f"image {index}" for index, name in enumerate(chosen_real.patients)]
+        splits, _ = random_splits(len(chosen_synthetic), groups, self.effort.num_splits, self.effort.seed)
+        measures: list[Measure] = []
+        for network in networks:
+            views = network.extract(images, self.networks.batch_size, self.networks.device)
+            measures += feature_measures(network, views)
+        measures += pixel_measures(images.to(self.networks.device), self.effort.num_pairs, self.effort.seed)
+        rows = [
+            measure_sets(
+                measure,
+                len(chosen_synthetic),
+                len(chosen_real),
+                splits,
+                self.effort.num_permutations,
+                self.effort.seed,
+            )
+            for measure in progress(measures, description="floors and tests")
+        ]
+        return {"num_synthetic": len(synthetic), "num_real": len(real), "measures": rows}
+
+    def _read_real(self) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
+        """Real images to compare with, those to fit an encoder to, and where they are from."""
+        if self.splits_path is None:
+            real = read_set(self.real_path, self.modalities, self.spatial_dims)
+            return real, real, {"cohort": None, "method": None, "fold": None, "real_parts": None}
+        parts = choose_parts(self.splits_path, self.real_parts)
+        real, training = (
+            read_parts(self.real_path, self.splits_path, self.fold, chosen, self.modalities, self.spatial_dims)
+            for chosen in (parts, ["train"])
+        )
+        provenance = set_provenance(self.synthetic_path, self.fold, str(read_json(self.real_path)["name"]))
+        refuse_seen(provenance, self.synthetic_path, real, parts, self.fold)
+        source = {name: provenance.get(name) for name in ("cohort", "method")}
+        digest = sha256_file(self.synthetic_path)
+        return real, training, {**source, "fold": self.fold, "real_parts": parts, "synthetic_sha256": digest}
+
+    def _at_most(self, images: ImageSet) -> ImageSet:
+        if len(images) <= self.effort.max_images:
+            return images
+        random = np.random.default_rng(self.effort.seed)
+        return images.take(np.sort(random.permutation(len(images))[: self.effort.max_images]).tolist())
+
+    def _simulated(self) -> bool | None:
+        lists = [path for path in (self.synthetic_path, self.real_path) if path.endswith(".json")]
+        told: list[Mapping[str, Any]] = [read_json(path) for path in lists]
+        return any(bool(content.get("simulated")) for content in told) if told else None
+
+
+def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:
+    known = [name for name in real.subject_ids if name is not None and hash_subject(name) in network.known_subjects]
+    return {
+        "name": network.name,
+        "weights_sha256": network.weights_sha256,
+        "encoder_sha256": network.encoder_sha256,
+        "num_known_real": len(known),
+    }

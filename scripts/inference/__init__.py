@@ -1,0 +1,1 @@
+"""One patient: from files and a click to a grade."""

@@ -1,0 +1,1 @@
+"""The audit: whether synthetic images copy the images that a generator was trained on."""

@@ -1,0 +1,84 @@
+"""Synthetic images that are copies of training images, found while they are drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scripts.memorization.nearest_images import nearest_by_subject, require_small_shift, similarity_measures
+from scripts.memorization.statistics import copy_ratios
+from scripts.patches.real_images import RealImages, real_images, seen_by_generator
+from scripts.running.files import read_json
+
+
+class CopyFilter:
+    """Tell copies of training images by the same ratio as the audit: what passes, the audit does not name.
+
+    Args:
+        training: images of the class behind the generator.
+        copy_ratio: d1 / d2 below which an image is a copy, in (0, 1).
+        max_shift: pixels that a copy may have been moved along each axis.
+
+    Raises:
+        ValueError: if `copy_ratio` is out of range, there are fewer than two subjects, or the shift is too large.
+    """
+
+    def __init__(self, training: RealImages, copy_ratio: float, max_shift: int) -> None:
+        if not 0 < copy_ratio < 1:
+            raise ValueError(f"audit_copy_ratio must be in (0, 1), got {copy_ratio!r}")
+        if len(training.subjects) < 2:
+            raise ValueError(
+                f"reject_copies must have at least 2 training subjects of the class to compare with, got"
+                f" {len(training.subjects)}; train on more, or pass --reject_copies False"
+            )
+        require_small_shift(max_shift, training.images.shape[2:])
+        self.training = training
+        self.copy_ratio = copy_ratio
+        self.owners = [training.subjects.index(name) for name in training.subject_ids]
+        self.similarity = similarity_measures(training.images.ndim - 2, max_shift)["aligned"]
+
+    def __call__(self, images: Tensor) -> list[bool]:
+        """Say of each image, (B, C, *spatial) in [-1, 1], whether it is a copy."""
+        training = self.training.images
+        nearness = nearest_by_subject(images.to(training.device), training, self.owners, self.similarity)
+        return (copy_ratios(nearness.similarities) < self.copy_ratio).tolist()
+
+
+def copy_filter(
+    reject_copies: bool,
+    provenance: Mapping[str, Any],
+    label: int | None,
+    patches_path: str | None,
+    splits_path: str | None,
+    copy_ratio: float,
+    max_shift: int,
+    device: torch.device | str = "cpu",
+) -> CopyFilter | None:
+    """Load the training images of a generator to compare with; None where copies are kept.
+
+    Args:
+        reject_copies: whether copies are to be rejected.
+        provenance: record of the generator, which names its subjects.
+        label: class that is drawn; None for all.
+        patches_path: `patches.json` that it was trained on.
+        splits_path: `splits.json`, by which `checked_provenance` has checked the subjects.
+        copy_ratio: see `CopyFilter`, as `max_shift`.
+        device: where images are compared.
+
+    Raises:
+        ValueError: if the two files are not given, or do not hold the generator's subjects.
+    """
+    if not reject_copies:
+        return None
+    for name, path in (("patches_path", patches_path), ("splits_path", splits_path)):
+        if path is None:
+            raise ValueError(
+                f"{name} must be given where reject_copies is true, got None; pass the file that the generator was"
+                " trained with, or --reject_copies False"
+            )
+    patches = read_json(str(patches_path))
+    behind = seen_by_generator(provenance, patches["training"])
+    return CopyFilter(real_images(str(patches_path), patches, behind, label, device), copy_ratio, max_shift)

@@ -1,0 +1,99 @@
+"""A picture of synthetic images beside the training images that they resemble most, laid over each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from scripts.memorization.nearest_images import Alignment, align, alignments, best_alignment, brain_mask
+from scripts.patches.pictures import STYLE, mosaic, save_picture
+
+TITLES = ("synthetic", "nearest training image, aligned", "difference")
+PAIRS_PER_ROW = 2
+DPI = 110
+
+
+@dataclass(frozen=True)
+class SuspiciousPair:
+    """A synthetic image and the training image that it resembles most.
+
+    Args:
+        image: (C, *spatial) in [-1, 1].
+        reference: the training image, likewise.
+        name: file of the synthetic image.
+        subject_id: whose training image it is.
+        ratio: d1 / d2.
+        similarity: correlation inside the brain, aligned.
+        is_copy: whether the audit names it a copy.
+    """
+
+    image: Tensor
+    reference: Tensor
+    name: str
+    subject_id: str
+    ratio: float
+    similarity: float
+    is_copy: bool
+
+
+def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: int) -> None:
+    """Draw pairs as PNG: each image, its aligned training image, their difference, and a caption.
+
+    Args:
+        path: file to write.
+        pairs: at least one, the most suspicious first.
+        max_shift: pixels that a copy may have been moved.
+    """
+    candidates = alignments(pairs[0].image.ndim - 1, max_shift)
+    rows = -(-len(pairs) // PAIRS_PER_ROW)
+    with matplotlib.rc_context({**STYLE, "font.family": "DejaVu Sans"}):
+        figure = Figure(figsize=(4.5 * PAIRS_PER_ROW, 1.95 * rows), layout="constrained", dpi=DPI)
+        panels = figure.subfigures(rows, PAIRS_PER_ROW, squeeze=False).ravel()
+        for panel, pair in zip(panels, pairs, strict=False):
+            found = best_alignment(pair.image, pair.reference, candidates)
+            panel.suptitle(caption(pair, found), fontsize=7)
+            pictures = (pair.image, align(pair.reference, found), difference(pair.image, pair.reference, found))
+            for axes, picture, title in zip(panel.subplots(1, 3), pictures, TITLES, strict=True):
+                axes.imshow(mosaic(picture.numpy()), cmap="gray", vmin=0, vmax=255)
+                axes.set_title(title, fontsize=6, fontweight="normal", loc="center")
+                axes.axis("off")
+        save_picture(figure, path, DPI)
+
+
+def caption(pair: SuspiciousPair, alignment: Alignment) -> str:
+    """Say in a line what a pair is: files, figures, and how the training image was laid over."""
+    flipped = " and ".join(axis for axis, flip in zip("xyz", alignment.flips, strict=False) if flip)
+    moved = ", ".join(f"{step:+d}" for step in alignment.shifts) if any(alignment.shifts) else ""
+    how = [f"flipped along {flipped}" if flipped else "", f"moved by {moved} pixels" if moved else ""]
+    return f"{'COPY: ' if pair.is_copy else ''}{pair.name.removesuffix('.nii.gz')} and {pair.subject_id}\n" + ", ".join(
+        [f"d1/d2 {pair.ratio:.2f}", f"similarity {pair.similarity:.2f}", *filter(None, how)]
+    )
+
+
+def difference(image: Tensor, reference: Tensor, alignment: Alignment) -> Tensor:
+    """Subtract the aligned reference, with gain and offset of each channel fitted inside its brain.
+
+    Args:
+        image: (C, *spatial) in [-1, 1].
+        reference: likewise.
+        alignment: how the reference is laid over.
+
+    Returns:
+        Image less fit, same shape, clipped to [-1, 1]; 0, a mid grey, is equal, and so is everything outside the brain.
+    """
+    aligned = align(reference, alignment)
+    inside = brain_mask(aligned[None])[0]
+    result = torch.zeros_like(image)
+    for channel in range(len(image)):
+        x, y = aligned[channel][inside].double().numpy(), image[channel][inside].double().numpy()
+        design = np.stack([x, np.ones_like(x)], axis=1)
+        fitted = design @ np.linalg.lstsq(design, y, rcond=None)[0]
+        result[channel][inside] = torch.from_numpy(y - fitted).float()
+    return result.clamp(-1, 1)

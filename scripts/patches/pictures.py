@@ -1,0 +1,191 @@
+"""Pictures of the report, drawn the same byte for byte each time and ready to stand inside an HTML file."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+from matplotlib import image as matplotlib_image
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from scripts.running.files import atomic_path
+
+# Colors that stay apart for color-blind readers and in grey print (Okabe and Ito 2008).
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+STYLE = {
+    "svg.hashsalt": "report",  # else element ids are random and no two reports are equal
+    "svg.fonttype": "path",  # a reader's machine may not have the font
+    "font.size": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.titlesize": 9,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "legend.frameon": False,
+}
+
+
+def svg(figure: Figure) -> str:
+    """Return a matplotlib figure as an SVG element, without date and without the XML header.
+
+    Args:
+        figure: drawn under `STYLE`.
+
+    Returns:
+        Text that starts with `<svg`.
+    """
+    stream = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def png_data_uri(image: np.ndarray) -> str:
+    """Return an image as a `data:` address of a PNG.
+
+    Args:
+        image: (height, width) grey or (height, width, 3) colors, uint8.
+
+    Returns:
+        The address, usable as `src` of an `<img>`.
+    """
+    return data_uri(png_bytes(image))
+
+
+def data_uri(png: bytes) -> str:
+    """Return a PNG as a `data:` address."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+
+
+def png_bytes(image: np.ndarray) -> bytes:
+    """Encode a (height, width) or (height, width, 3) uint8 image as PNG, without metadata."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3):
+        raise ValueError(f"image must be uint8 of two or three dimensions, got {image.dtype} {image.shape}")
+    stream = io.BytesIO()
+    unnamed: dict[str, Any] = {"Software": None}
+    colors = image if image.ndim == 3 else np.repeat(image[..., None], 3, axis=2)
+    matplotlib_image.imsave(stream, colors, format="png", metadata=unnamed)
+    return stream.getvalue()
+
+
+def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2) -> np.ndarray:
+    """Lay the channels of a patch side by side, in rows of the square root of their number.
+
+    Args:
+        patch: (C, *spatial), intensities in [-1, 1]; of a 3D patch the middle slice along the last axis is shown.
+        enlarge_to: pixels that a channel is wide at least; small patches grow by a whole factor, so pixels stay square.
+        gap: white pixels between channels.
+
+    Returns:
+        (height, width) uint8; -1 is black, 1 is white, values outside are shown as the nearest of them.
+    """
+    if patch.ndim not in (3, 4):
+        raise ValueError(f"patch must have shape (C, H, W) or (C, H, W, D), got {patch.shape}")
+    planes = patch if patch.ndim == 3 else patch[..., patch.shape[-1] // 2]
+    # NIfTI counts its first axis from left to right: transposed and flipped, the picture stands upright.
+    planes = np.flip(np.swapaxes(planes, 1, 2), axis=1)
+    factor = max(1, enlarge_to // planes.shape[2])
+    planes = planes.repeat(factor, axis=1).repeat(factor, axis=2)
+    columns = math.ceil(math.sqrt(len(planes)))
+    rows = math.ceil(len(planes) / columns)
+    height, width = planes.shape[1:]
+    canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 1.0, dtype=np.float32)
+    for index, plane in enumerate(planes):
+        row, column = (
+            position * (side + gap) for position, side in zip(divmod(index, columns), plane.shape, strict=True)
+        )
+        canvas[row : row + height, column : column + width] = plane
+    return np.rint((np.clip(canvas, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
+def heat_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:
+    """Return the background color of a heatmap cell: white at `low`, deep blue at `high`, grey without a value."""
+    if value is None:
+        return "#eeeeee"
+    share = min(max((value - low) / (high - low), 0.0), 1.0)
+    start, end = np.array([247, 251, 255]), np.array([33, 113, 181])
+    red, green, blue = np.rint(start + share * (end - start)).astype(int)
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def heat_text_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:
+    """Return the text color that can be read on `heat_color`."""
+    return "#ffffff" if value is not None and (value - low) / (high - low) > 0.62 else "#1a1a1a"
+
+
+def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> str:
+    """Draw the curves of one training.
+
+    Args:
+        title: what was trained.
+        series: name of a scalar -> (epoch, value) by epoch.
+
+    Returns:
+        SVG text.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.3, 2.4), layout="constrained")
+        axes = figure.subplots()
+        for color, (name, points) in zip(COLORS, series.items(), strict=False):
+            epochs, values = zip(*points, strict=True)
+            axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
+        axes.set_title(title)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.25)
+        figure.legend(fontsize=7, loc="outside lower center", ncols=2)  # inside it would cover the curves
+    return svg(figure)
+
+
+def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> str:
+    """Draw estimates with their intervals, one panel a group and one line a row.
+
+    Args:
+        rows: each with `name`, `value`, `low`, `high` and `group`.
+        label: of the horizontal axis, which the panels share.
+        reference: where a dashed line stands, such as the value of guessing.
+
+    Returns:
+        SVG text.
+    """
+    groups: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["group"], []).append(row)
+    sizes = [len(members) for members in groups.values()]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(4.8, 0.4 + 0.35 * len(groups) + 0.2 * sum(sizes)), layout="constrained")
+        panels = figure.subplots(len(groups), 1, sharex=True, squeeze=False, height_ratios=sizes).ravel()
+        for axes, color, (group, members) in zip(panels, COLORS * len(groups), groups.items(), strict=False):
+            _draw_estimates(axes, members, color, reference)
+            axes.set_title(group)
+        panels[-1].set_xlabel(label)
+    return svg(figure)
+
+
+def _draw_estimates(axes: Axes, rows: Sequence[Mapping[str, Any]], color: str, reference: float | None) -> None:
+    for position, row in enumerate(rows):
+        axes.plot([row["low"], row["high"]], [position, position], color=color, linewidth=1.6)
+        axes.plot(row["value"], position, "o", color=color, markersize=4.5)
+    if reference is not None:
+        axes.axvline(reference, color="#777777", linestyle="--", linewidth=0.8)
+    axes.set_yticks(range(len(rows)), [row["name"] for row in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.grid(axis="x", alpha=0.25)
+
+
+def save_picture(figure: Figure, path: str | Path, dpi: int = 120) -> None:
+    """Write a figure as PNG, whole or not at all, and the same byte for byte each time."""
+    stream = io.BytesIO()
+    unnamed: dict[str, Any] = {"Software": None}
+    figure.savefig(stream, format="png", dpi=dpi, metadata=unnamed)
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(stream.getvalue())

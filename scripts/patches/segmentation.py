@@ -1,0 +1,209 @@
+"""The segment stage: a mask for every subject of a cohort that has none, and a cohort that names them."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from scripts.patches.network_grid import NetworkGrid
+from scripts.patches.segmentation_bundle import SegmentationBundle
+from scripts.patches.stage import locate_subjects
+from scripts.running.files import atomic_path, read_json, sha256_file, write_json
+from scripts.running.progress import progress
+from scripts.running.subject_records import SubjectRecords
+from scripts.volumes.mask_marks import model_mark
+from scripts.volumes.reading import Volume, read_channels, read_volume, require_one_geometry
+from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
+
+NOTICE = "Masks with mask_source model are the output of a network: nobody has looked at them."
+
+
+def write_masks(
+    cohort_path: str,
+    output_dir: str,
+    segmenter: SegmentationBundle,
+    spacing_mm: float | None = 1.0,
+    max_brain_ml: float = 2200.0,
+    min_background: float = 0.2,
+) -> Path:
+    """Write a mask for each subject without one, and `cohort.json` with `mask_source: model` for these.
+
+    Subjects with a `brain_mask` get skull-stripped images too, whether they have a mask or not; all others keep their
+    files where they are. Subjects that are finished already are kept.
+
+    Args:
+        cohort_path: `cohort.json` of the stage before.
+        output_dir: folder of the masks.
+        segmenter: the bundle that segments.
+        spacing_mm: voxel size that its network learned from, mm; None leaves the patient's.
+        max_brain_ml: ml; a larger image than this is not skull-stripped.
+        min_background: least share of voxels that are 0.
+
+    Returns:
+        Path of the new `cohort.json`.
+
+    Raises:
+        ValueError: before any work, if a subject lacks a modality that the network sees; at the end, if subjects could
+            not be segmented: all of them, with file and reason. What was finished is kept.
+    """
+    cohort = read_json(cohort_path)
+    source, folder = Path(cohort_path).parent, Path(output_dir)
+    located = locate_subjects(cohort, source)
+    _require_usable(located, segmenter.modalities, cohort_path)
+    segment = _Segmentation(folder, segmenter, spacing_mm, max_brain_ml, min_background)
+    entries: list[dict[str, Any]] = []
+    failures: list[str] = []
+    walk = zip(cohort["subjects"], located, strict=True)
+    for entry, subject in progress(walk, len(located), f"masks of {cohort['name']}"):
+        made = segment(subject) if _needs_work(subject) else {}
+        if isinstance(made, str):
+            failures.append(made)
+        else:
+            entries.append(_merged(_moved(entry, source, folder), made))
+    if failures:
+        raise ValueError(f"{len(failures)} of {len(located)} subjects could not be prepared:\n" + "\n".join(failures))
+    num_masks = sum(not subject.get("mask") for subject in located)
+    write_json(folder / "cohort.json", {**cohort, **_facts(cohort, segmenter, num_masks), "subjects": entries})
+    return folder / "cohort.json"
+
+
+class _Segmentation(SubjectRecords[dict[str, Any]]):
+    """Entries of `cohort.json` that change for a subject."""
+
+    sources = ("image", "mask", "brain_mask")
+
+    def __init__(
+        self,
+        folder: Path,
+        segmenter: SegmentationBundle,
+        spacing_mm: float | None,
+        max_brain_ml: float,
+        min_background: float,
+    ) -> None:
+        super().__init__(folder)
+        self.segmenter = segmenter
+        self.spacing_mm = spacing_mm
+        self.max_brain_ml = max_brain_ml
+        self.min_background = min_background
+
+    def make(self, subject: Mapping[str, Any]) -> dict[str, Any]:
+        """Strip the skull and segment, as far as the subject needs it, and write the files."""
+        volumes = _read(subject)
+        require_one_geometry(volumes)
+        made: dict[str, Any] = {"sha256": {}}
+        if subject.get("brain_mask"):
+            volumes = strip_skull(volumes, read_volume(subject["brain_mask"]))
+            made["images"] = {kind: self._write(subject, kind, volume, made) for kind, volume in volumes.items()}
+        if not subject.get("mask"):
+            seen = {modality: volumes[modality] for modality in self.segmenter.modalities}
+            require_skull_stripped(seen, self.max_brain_ml, self.min_background)
+            made["mask"] = self._write(subject, "mask", self._segment(seen), made)
+            made |= {"mask_source": "model", "mask_codes": dict(self.segmenter.mask_codes)}
+        return made
+
+    def outputs(self, made: dict[str, Any]) -> Iterable[tuple[str, str]]:
+        """List the stripped images and the mask."""
+        paths = {**made.get("images", {}), **({"mask": made["mask"]} if "mask" in made else {})}
+        return [(path, made["sha256"][kind]) for kind, path in paths.items()]
+
+    def _segment(self, seen: Mapping[str, Volume]) -> Volume:
+        """The mask in the voxels of the first modality's file."""
+        reference = next(iter(seen.values()))
+        grid = NetworkGrid(reference, self.spacing_mm)
+        with tempfile.TemporaryDirectory(prefix="segment-") as scratch:
+            paths = [Path(scratch, f"{modality}.nii") for modality in seen]
+            for path, volume in zip(paths, seen.values(), strict=True):
+                nib.save(grid.image_of(volume), path)
+            codes = grid.to_reference(self.segmenter([str(path) for path in paths]))
+        if not codes.any():
+            raise ValueError(
+                "the segmentation must find a tumor, got an empty mask; look at the images, give a mask, or leave the"
+                " subject out when the cohort is scanned (leave_out)"
+            )
+        return Volume("mask", codes, reference.affine)
+
+    def _write(self, subject: Mapping[str, Any], kind: str, volume: Volume, made: dict[str, Any]) -> str:
+        """Write one volume, note its hash, and return its path from the folder of the stage."""
+        name = f"{subject['subject_id']}/{subject['subject_id']}-{'seg' if kind == 'mask' else kind}.nii.gz"
+        described = model_mark(self.segmenter.facts["bundle"]) if kind == "mask" else b"skull-stripped"
+        _write_volume(self.folder / name, volume, described)
+        made["sha256"][kind] = sha256_file(self.folder / name)
+        return name
+
+
+def _write_volume(path: Path, volume: Volume, described: bytes) -> None:
+    # NIfTI readers differ in what they do with 64 bits.
+    kept = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
+    image = nib.Nifti1Image(np.asarray(volume.data, kept), volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = described
+    with atomic_path(path) as temporary:
+        # Without a time stamp, so that equal images are equal files.
+        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+
+
+def _read(subject: Mapping[str, Any]) -> dict[str, Volume]:
+    if subject.get("image"):
+        return read_channels(subject["image"], subject.get("channel_order"))
+    return {modality: read_volume(path) for modality, path in subject["images"].items()}
+
+
+def _needs_work(subject: Mapping[str, Any]) -> bool:
+    return not subject.get("mask") or bool(subject.get("brain_mask"))
+
+
+def _moved(entry: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:
+    """The entry as the new `cohort.json` says it: relative paths start at its folder, absolute ones stay."""
+
+    def move(path: str) -> str:
+        return path if os.path.isabs(path) else os.path.relpath((source / path).resolve(), folder.resolve())
+
+    moved = {**entry, **{key: move(entry[key]) for key in ("image", "mask", "brain_mask") if entry.get(key)}}
+    if entry.get("images"):
+        moved["images"] = {modality: move(path) for modality, path in entry["images"].items()}
+    return moved
+
+
+def _merged(entry: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+    """The entry with what was made. A brain mask that was applied changes its name: it must not be applied again."""
+    if "images" in made:
+        entry = {key: value for key, value in entry.items() if key not in ("image", "channel_order", "brain_mask")}
+        entry["skull_stripped"] = True
+    kept = {kind: digest for kind, digest in entry.get("sha256", {}).items() if "images" not in made or kind == "mask"}
+    return {**entry, **made, **({"sha256": {**kept, **made["sha256"]}} if made else {})}
+
+
+def _facts(cohort: Mapping[str, Any], segmenter: SegmentationBundle, num_masks: int) -> dict[str, Any]:
+    """What the masks are, for the cohort as a whole."""
+    codes = cohort.get("mask_codes")
+    reason = f"output of {segmenter.facts['bundle']} {segmenter.facts['version']}"
+    return {
+        "mask_codes": codes or dict(segmenter.mask_codes),
+        "mask_codes_reason": cohort.get("mask_codes_reason") if codes else reason,
+        "segmentation": {**segmenter.facts, "num_masks": num_masks, "notice": NOTICE},
+    }
+
+
+def _require_usable(subjects: Sequence[Mapping[str, Any]], modalities: Sequence[str], cohort_path: str) -> None:
+    names = [subject["subject_id"] for subject in subjects]
+    problems = [f"- {name}: listed twice; keep one of them" for name in sorted(set(names)) if names.count(name) > 1]
+    for subject in subjects:
+        given = subject.get("images") or subject.get("channel_order") or []
+        missing = [modality for modality in modalities if modality not in given]
+        if missing and not subject.get("mask"):
+            problems.append(f"- {subject['subject_id']}: no {', '.join(missing)} among {list(given)}; add the files")
+        if not re.fullmatch(r"[\w+-][\w.+-]*", subject["subject_id"]):
+            problems.append(f"- {subject['subject_id']}: subject_id must be usable as a file name; rename it")
+    if problems:
+        raise ValueError(
+            f"{cohort_path} must give {', '.join(modalities)} of each subject without a mask, got\n"
+            + "\n".join(problems)
+        )

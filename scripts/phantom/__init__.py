@@ -1,0 +1,1 @@
+"""Simulated patients of two hospitals, for a first run without data."""

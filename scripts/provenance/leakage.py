@@ -1,0 +1,85 @@
+"""The guard: nobody is tested on a subject that any network behind the answer has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.provenance.record import hash_subject
+from scripts.running.files import read_json
+
+
+class LeakageError(ValueError):
+    """A held-out subject is known to a network, or it cannot be told whether it is."""
+
+
+def seen_subjects(provenance: Mapping[str, Any] | None, origin: str, with_selection: bool = True) -> set[str]:
+    """Return the hashed subjects behind a synthetic set or weights.
+
+    Args:
+        provenance: content of `provenance.json`, or the item of that name in `synthetic.json`.
+        origin: file it belongs to, for the message.
+        with_selection: count the subjects that only chose the epoch, too.
+
+    Raises:
+        LeakageError: if there is no provenance or it names no subject.
+    """
+    record = provenance or {}
+    if not record.get("subjects"):
+        raise LeakageError(
+            f"{origin} must carry the provenance of its network with the hashed subjects behind it,"
+            f" got {record.get('subjects')!r}; make it again with configs/generate.yaml or train_classifier.yaml"
+        )
+    selected = record.get("selection_subjects", ()) if with_selection else ()
+    return {*record["subjects"], *selected}
+
+
+def refuse_leakage(seen: Iterable[str], held_out: Iterable[str], origin: str, use: str) -> None:
+    """Stop where a network has seen a subject that is held out.
+
+    Args:
+        seen: hashed subjects behind the file.
+        held_out: subject ids, not hashed.
+        origin: file of the synthetic image or the weights.
+        use: what the subjects are held out for, such as "validation or test of fold 0".
+
+    Raises:
+        LeakageError: naming the file and the subjects.
+    """
+    known = set(seen)
+    leaked = [subject for subject in sorted(set(held_out)) if hash_subject(subject) in known]
+    if leaked:
+        names = ", ".join(leaked[:5]) + (", ..." if len(leaked) > 5 else "")
+        raise LeakageError(
+            f"{origin} must not know the subjects of {use}, got {len(leaked)} of them behind it: {names};"
+            " use networks trained on this fold's training part only"
+        )
+
+
+def load_synthetic_set(
+    path: str | Path, held_out: Iterable[str], use: str, only_select: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Read `synthetic.json` for training, if its generator saw none of the held-out subjects.
+
+    Args:
+        path: `synthetic.json`.
+        held_out: subject ids of validation and test.
+        use: see `refuse_leakage`.
+        only_select: ids of subjects that may have chosen the generator's epoch but not trained it: the validation part
+            of splits made with `selection: validation`.
+
+    Returns:
+        Content of the file; `training` has absolute image paths.
+
+    Raises:
+        LeakageError: naming the first image file and the subjects, or the file without provenance.
+    """
+    content = read_json(path)
+    folder = Path(path).resolve().parent
+    images = [{**entry, "image": str(folder / entry["image"])} for entry in content["training"]]
+    origin = f"{images[0]['image']} (of {path})" if images else str(path)
+    provenance = content.get("provenance")
+    refuse_leakage(seen_subjects(provenance, str(path)), held_out, origin, use)
+    refuse_leakage(seen_subjects(provenance, str(path), with_selection=False), only_select, origin, use)
+    return {**content, "training": images}

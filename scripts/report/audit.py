@@ -1,0 +1,110 @@
+"""The memorization audit in the report: a line a cohort, class and method, all folds together."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from scripts.memorization.audit import JUDGED
+from scripts.memorization.verdict import VERDICTS
+from scripts.patches.pictures import data_uri
+from scripts.report.study_files import StudyFiles
+from scripts.running.files import read_json
+
+Result = Mapping[str, Any]
+
+
+def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
+    """Arrange what the audits left.
+
+    Args:
+        files: what the stages left.
+        num_pictures: pictures of suspicious pairs shown at most, those with most copies first.
+
+    Returns:
+        `rows`: what `pool` returns, with `cohort`, `class` and `method`; `evidence`: title -> sentences of every audit;
+        `pictures`: `title` and `src`; `copy_ratio`: the threshold, or None without audits.
+    """
+    found = [(path, read_json(path)) for path in files.named("audit.json")]
+    pooled: dict[tuple[str, str, str], list[Result]] = {}
+    evidence = {}
+    for path, content in found:
+        for name, result in content["classes"].items():
+            pooled.setdefault((content["cohort"], name, content["method"]), []).append(result)
+            title = files.title(path) + (f", {name}" if len(content["classes"]) > 1 else "")
+            evidence[title] = {"verdict": result["verdict"], "sentences": result["evidence"]}
+    copies = {path.parent: sum(r["copies"]["number"] for r in c["classes"].values()) for path, c in found}
+    pictures = sorted(files.named("suspicious_pairs.png"), key=lambda path: -copies.get(path.parent, 0))
+    return {
+        "rows": [
+            {"cohort": cohort, "class": name, "method": method, **pool(results)}
+            for (cohort, name, method), results in sorted(pooled.items())
+        ],
+        "evidence": evidence,
+        "pictures": [
+            {"title": files.title(path), "src": data_uri(path.read_bytes())} for path in pictures[:num_pictures]
+        ],
+        "copy_ratio": found[0][1]["thresholds"]["copy_ratio"] if found else None,
+    }
+
+
+def pool(results: Sequence[Result]) -> dict[str, Any]:
+    """Put the audits of the folds of one cohort, class and method together.
+
+    The gap is the mean over folds, its limits by square-and-add of theirs (Newcombe 1998, as for balanced accuracy).
+    The verdict is the gravest; a fold that memorizes is not outvoted.
+
+    Args:
+        results: item of `classes` of each `audit.json`.
+
+    Returns:
+        `synthetic`, `held_out` (mean, sd, n, max of max-Pearson), `gap` (mean, low, high), `copies`, `num_synthetic`,
+        `auth_pct` and `held_out_auth_pct` (mean over folds), `c_t` (lowest and highest), `verdict`, `verdicts`.
+    """
+    pearson = [result["measures"]["pearson"] for result in results]
+    l2, judged = ([result["measures"][name] for result in results] for name in ("l2", JUDGED))
+    scores = _present(measure["c_t"] for measure in l2)
+    verdicts = Counter(result["verdict"] for result in results)
+    return {
+        "synthetic": _spread(measure["synthetic_to_training"] for measure in pearson),
+        "held_out": _spread(measure["held_out_to_training"] for measure in pearson),
+        "gap": _mean_gap(_present(measure["train_minus_held_out"] for measure in judged)),
+        "copies": sum(result["copies"]["number"] for result in results),
+        "num_synthetic": sum(result["num_synthetic"] for result in results),
+        "auth_pct": _mean(measure["auth_pct"] for measure in l2),
+        "held_out_auth_pct": _mean(measure["held_out_auth_pct"] for measure in l2),
+        "c_t": (min(scores), max(scores)) if scores else None,
+        "verdict": min(verdicts, key=VERDICTS.index),
+        "verdicts": {name: verdicts[name] for name in VERDICTS if name in verdicts},
+    }
+
+
+def _spread(summaries: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
+    values = [value for summary in _present(summaries) for value in summary["values"]]
+    if not values:
+        return None
+    sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
+    return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "max": float(np.max(values))}
+
+
+def _mean_gap(gaps: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
+    if not gaps:
+        return None
+    mean = float(np.mean([gap["mean"] for gap in gaps]))
+    below, above = (
+        math.sqrt(sum((gap["mean"] - gap[side]) ** 2 for gap in gaps)) / len(gaps) for side in ("low", "high")
+    )
+    return {"mean": mean, "low": mean - below, "high": mean + above}
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    present = _present(values)
+    return float(np.mean(present)) if present else None
+
+
+def _present(values: Iterable[Any]) -> list[Any]:
+    return [value for value in values if value is not None]

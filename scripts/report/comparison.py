@@ -1,0 +1,270 @@
+"""The part of the report that a reviewer asks for: differences with their tests, calibration, sites and shortcuts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers, refuse_other_subjects
+from scripts.evaluation.calibration import chance_error, reliability
+from scripts.evaluation.seeds import refuse_other_patients, seed_spread
+from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, power_rows
+from scripts.evaluation.sites import measure_sites
+from scripts.evaluation.volume_shortcut import rank_correlation, volume_difference
+from scripts.patches.pictures import draw_intervals
+from scripts.report.comparison_figures import draw_reliability, draw_roc
+from scripts.report.study_files import SeedStudies, StudyFiles
+from scripts.report.tables import MEASURE_NAMES, MEASURES, ROLE_NAMES, compute_metrics, merge_predictions, ordered
+from scripts.report.words import name_setup
+from scripts.running.files import read_json, write_csv, write_json
+from scripts.splits.draw import load_splits
+from scripts.statistics.interval_coverage import coverage_beside
+from scripts.statistics.intervals import Estimate
+
+FILES = ("comparisons.csv", "comparisons.json")
+
+
+def comparison_numbers(
+    predictions: Sequence[Mapping[str, str]],
+    files: StudyFiles,
+    seeds: SeedStudies,
+    setups: Sequence[str],
+    reference: str,
+    num_draws: int,
+    seed: int,
+) -> dict[str, Any]:
+    """Compute everything of this part, as `comparisons.json` holds it.
+
+    Args:
+        predictions: what `merge_predictions` returns.
+        files: what the stages left; splits and patches say who should have been tested.
+        seeds: the same study with other seeds.
+        setups: order of the setups; others follow.
+        reference: setup that the others are compared with.
+        num_draws: of the bootstrap.
+        seed: of the draws.
+
+    Returns:
+        `comparisons` (a row a setup, test and measure), `not_compared`, `power` (a row a test), `sites`, `calibration`,
+        `volumes`, `volume_correlations` and `seeds` (of the tests on other cohorts).
+
+    Raises:
+        ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
+            `SeedStudies.require_seeds_of` refuses.
+    """
+    groups = group_answers(predictions)
+    names = ordered((answers.setup for answers in groups), setups)
+    groups.sort(key=lambda answers: (*answers.test.values(), names.index(answers.setup)))
+    _refuse_strangers(groups, files)
+    seeds.require_seeds_of(files)
+    comparisons, not_compared = compare_setups(groups, reference, num_draws, seed)
+    external = [answers for answers in groups if answers.role == "external"]
+    return {
+        "comparisons": comparisons,
+        "not_compared": not_compared,
+        "power": power_rows(comparisons),
+        "sites": [row for answers in external for row in _sites(answers)],
+        "calibration": [_calibration(answers, num_draws, seed) for answers in external],
+        "volumes": list(_volumes(external)),
+        "volume_correlations": [_correlations(answers) for answers in external],
+        "seeds": _seeds(predictions, seeds, num_draws, seed),
+    }
+
+
+def write_comparisons(numbers: Mapping[str, Any], output_dir: Path) -> None:
+    """Write `comparisons.csv` (differences and tests) and `comparisons.json` (all of this part)."""
+    write_csv(output_dir / FILES[0], numbers["comparisons"], COMPARISON_COLUMNS)
+    write_json(output_dir / FILES[1], numbers)
+
+
+def comparison_sections(
+    numbers: Mapping[str, Any],
+    metrics: Sequence[Mapping[str, Any]],
+    predictions: Sequence[Mapping[str, str]],
+    setups: Sequence[str],
+) -> dict[str, Any]:
+    """Arrange the numbers for the template `comparison.html.j2`.
+
+    Args:
+        numbers: what `comparison_numbers` returns.
+        metrics: what `compute_metrics` returns.
+        predictions: what `merge_predictions` returns.
+        setups: order of the setups; others follow.
+
+    Returns:
+        `numbers` with comparisons by test, and `further` measures, `forests`, `curves`.
+    """
+    groups = [answers for answers in group_answers(predictions) if answers.role == "external"]
+    names = ordered((answers.setup for answers in groups), setups)
+    groups.sort(key=lambda answers: names.index(answers.setup))
+    comparisons = numbers["comparisons"]
+    return {
+        **numbers,
+        "by_test": _by_test(comparisons),
+        "references": sorted({row["reference"] for row in comparisons}),
+        "sites": _by_direction(numbers["sites"]),
+        "further": _by_direction(_further(metrics, numbers["calibration"], names)),
+        "forests": [figure for measure in MEASURES[:2] if (figure := _forest(comparisons, measure))],
+        "curves": list(_curves(groups)),
+        "role_names": ROLE_NAMES,
+        "measure_names": MEASURE_NAMES,
+    }
+
+
+def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
+    splits = {content.get("cohort"): content for content in map(load_splits, files.named("splits.json"))}
+    patches = {
+        content["name"]: {entry["subject_id"] for entry in content["training"]}
+        for content in map(read_json, files.named("patches.json"))
+    }
+    for answers in groups:
+        refuse_other_subjects(answers, splits.get(answers.direction), patches.get(answers.cohort))
+
+
+def _sites(answers: Answers) -> Iterator[dict[str, Any]]:
+    group = {name: getattr(answers, name) for name in GROUP}
+    for row in measure_sites(answers.sites, answers.labels, answers.predictions, len(answers.classes)):
+        sensitivities = zip(answers.classes, row.sensitivities, strict=True)
+        yield {
+            **group,
+            "site": row.site,
+            "n": row.n,
+            "n_by_class": dict(zip(answers.classes, row.n_by_class, strict=True)),
+            "sensitivity": {
+                name: _plain(estimate, f"sensitivity_{name}", row.n_by_class) for name, estimate in sensitivities
+            },
+            "balanced_accuracy": _plain(row.balanced_accuracy, "balanced_accuracy", row.n_by_class),
+        }
+
+
+def _calibration(answers: Answers, num_draws: int, seed: int) -> dict[str, Any]:
+    bins = reliability(answers.labels, answers.probabilities)
+    return {
+        **{name: getattr(answers, name) for name in GROUP},
+        "chance_error": chance_error(answers.probabilities, num_draws, seed),
+        "bins": [{**row._asdict(), "accuracy": _plain(row.accuracy)} for row in bins],
+    }
+
+
+def _volumes(external: Sequence[Answers]) -> Iterator[dict[str, Any]]:
+    """Compare the volumes of each class with those of the others, once a cohort; of two classes once."""
+    for answers in {answers.cohort: answers for answers in external}.values():
+        known = np.isfinite(answers.volumes_ml)
+        labels = range(1, 2) if len(answers.classes) == 2 else range(len(answers.classes))
+        for label in labels:
+            positive = answers.labels[known] == label
+            fixed = {"cohort": answers.cohort, "class": answers.classes[label], "n": int(known.sum())}
+            if len(set(positive.tolist())) == 2:
+                found = volume_difference(positive, answers.volumes_ml[known])
+                yield {
+                    **fixed,
+                    **found._asdict(),
+                    "area": _plain(found.area, "auc", [positive.sum(), (~positive).sum()]),
+                }
+
+
+def _correlations(answers: Answers) -> dict[str, Any]:
+    """Correlate the logit of the last class, less the others' mean, with the volume: over all, and in each class."""
+    logits = answers.logits[:, -1] - answers.logits[:, :-1].mean(axis=1)
+    known = np.isfinite(answers.volumes_ml) & np.isfinite(logits)
+    chosen = {"all": known, **{name: known & (answers.labels == k) for k, name in enumerate(answers.classes)}}
+    found = {name: rank_correlation(logits[who], answers.volumes_ml[who]) for name, who in chosen.items()}
+    return {
+        **{name: getattr(answers, name) for name in GROUP},
+        "n": int(known.sum()),
+        "correlation": {name: {**_plain(estimate), "p": p} for name, (estimate, p) in found.items()},
+    }
+
+
+def _seeds(
+    predictions: Sequence[Mapping[str, str]], seeds: SeedStudies, num_draws: int, seed: int
+) -> list[dict[str, Any]]:
+    others = {name: merge_predictions(paths) for name, paths in seeds.predictions().items()}
+    studies: dict[str, Sequence[Mapping[str, str]]] = {"this study": predictions, **others}
+    external = {name: [row for row in rows if row["role"] == "external"] for name, rows in studies.items()}
+    if len(studies) == 1 or not external["this study"]:
+        return []
+    tested = {
+        name: {
+            f"{row['direction']}/{row['setup']}/{row['cohort']}/{row['subject_id']}": (
+                row["label"],
+                row["lesion_volume_ml"],
+            )
+            for row in rows
+        }
+        for name, rows in external.items()
+    }
+    refuse_other_patients(tested)
+    estimates: dict[tuple[str, ...], list[Estimate]] = {}
+    for rows in external.values():
+        for metric in compute_metrics(rows, num_draws, seed):
+            if metric["measure"] in MEASURES and metric["value"] is not None:
+                key = (*(metric[name] for name in GROUP), metric["measure"])
+                estimates.setdefault(key, []).append(Estimate(*(metric[name] for name in Estimate._fields)))
+    columns = (*GROUP, "measure")
+    return [{**dict(zip(columns, key, strict=True)), **seed_spread(e)._asdict()} for key, e in estimates.items()]
+
+
+def _by_test(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One item a test: its names, `n`, and `rows` with the three measures of a setup side by side."""
+    tests: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
+    for row in comparisons:
+        setup = tests.setdefault(tuple(row[name] for name in TEST), {}).setdefault(row["setup"], {})
+        setup[row["measure"]] = row
+    return [
+        {
+            **dict(zip(TEST, test, strict=True)),
+            "rows": [{"setup": setup, "n": found["accuracy"]["n"], **found} for setup, found in setups.items()],
+        }
+        for test, setups in sorted(tests.items(), key=lambda item: list(ROLE_NAMES).index(item[0][1]))
+    ]
+
+
+def _by_direction(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    tests: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        tests.setdefault(tuple(row[name] for name in TEST), []).append(row)
+    return [{**dict(zip(TEST, test, strict=True)), "rows": members} for test, members in tests.items()]
+
+
+def _further(
+    metrics: Sequence[Mapping[str, Any]], calibration: Sequence[Mapping[str, Any]], setups: Sequence[str]
+) -> list[dict[str, Any]]:
+    """One row a setup and test on another cohort: the measures that are not in the main table."""
+    chance = {tuple(row[name] for name in GROUP): row["chance_error"] for row in calibration}
+    rows: dict[tuple[str, ...], dict[str, Any]] = {}
+    for metric in metrics:
+        if metric["role"] == "external" and metric["measure"] not in MEASURES:
+            group = tuple(metric[name] for name in GROUP)
+            row = rows.setdefault(group, {**dict(zip(GROUP, group, strict=True)), "chance_error": chance[group]})
+            row[metric["measure"]] = metric
+    return sorted(rows.values(), key=lambda row: (row["direction"], row["cohort"], setups.index(row["setup"])))
+
+
+def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str, str] | None:
+    rows = [
+        {**row, "name": name_setup(row["setup"]), "group": f"{row['direction']} → {row['cohort']}"}
+        for row in comparisons
+        if row["role"] == "external" and row["measure"] == measure and row["low"] is not None
+    ]
+    if not rows:
+        return None
+    label = f"difference of {MEASURE_NAMES[measure]} to {name_setup(rows[0]['reference'])}"
+    return {"name": MEASURE_NAMES[measure], "svg": draw_intervals(rows, label, reference=0.0)}
+
+
+def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, str]]:
+    tests: dict[str, list[Answers]] = {}
+    for answers in groups:
+        tests.setdefault(f"{answers.direction} → {answers.cohort}", []).append(answers)
+    for title, members in sorted(tests.items()):
+        roc = draw_roc(title, {name_setup(a.setup): (a.labels, a.probabilities) for a in members}, members[0].classes)
+        bins = {name_setup(a.setup): reliability(a.labels, a.probabilities) for a in members}
+        yield {"title": title, "roc": roc, "reliability": draw_reliability(title, bins)}
+
+
+def _plain(estimate: Estimate, measure: str = "", n_by_class: Sequence[int] = ()) -> dict[str, Any]:
+    return {**estimate._asdict(), "coverage": coverage_beside(measure, n_by_class) if n_by_class else None}

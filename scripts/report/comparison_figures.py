@@ -1,0 +1,69 @@
+"""ROC curves and reliability plots, in the style of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from sklearn.metrics import roc_curve
+
+from scripts.evaluation.calibration import ReliabilityBin
+from scripts.patches.pictures import COLORS, STYLE, svg
+from scripts.statistics.classification_measures import Floats, Labels
+
+
+def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats]], classes: Sequence[str]) -> str:
+    """Draw the ROC curves of several setups on the same subjects.
+
+    Args:
+        title: of the test.
+        curves: name of the setup -> labels (N,) and probabilities (N, K).
+        classes: names, by label; of two the second is the positive one, of more each has a panel against the rest.
+
+    Returns:
+        SVG text.
+    """
+    positives = [1] if len(classes) == 2 else list(range(len(classes)))
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.9 * len(positives), 4.1), layout="constrained")
+        for axes, label in zip(figure.subplots(1, len(positives), squeeze=False)[0], positives, strict=True):
+            for color, (name, (labels, probabilities)) in zip(COLORS * len(curves), curves.items(), strict=False):
+                if 0 < (labels == label).sum() < len(labels):
+                    false_alarms, found, _ = roc_curve(labels == label, probabilities[:, label])
+                    axes.plot(false_alarms, found, color=color, label=name, linewidth=1.3)
+            _finish(axes, title, f"1 − specificity for {classes[label]}", f"sensitivity for {classes[label]}")
+            axes.legend(fontsize=7, loc="lower right")
+    return svg(figure)
+
+
+def draw_reliability(title: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -> str:
+    """Draw how often the answers of a probability are right, for several setups.
+
+    Args:
+        title: of the test.
+        bins: name of the setup -> what `reliability` returns; empty bins are left out.
+
+    Returns:
+        SVG text; the area of a point is proportional to its number of subjects.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.9, 4.1), layout="constrained")
+        axes = figure.subplots()
+        for color, (name, rows) in zip(COLORS * len(bins), bins.items(), strict=False):
+            points = [(row.confidence, row.accuracy.value, row.n) for row in rows if row.n]
+            confidence, accuracy, sizes = np.array(points, dtype=float).T
+            axes.plot(confidence, accuracy, color=color, linewidth=1.0, alpha=0.8, label=name)
+            axes.scatter(confidence, accuracy, s=160 * sizes / sizes.sum(), color=color, alpha=0.8, linewidths=0)
+        _finish(axes, title, "probability of the answer", "share of right answers")
+        axes.legend(fontsize=7, loc="upper left")  # the answer of two classes has a probability above .5
+    return svg(figure)
+
+
+def _finish(axes: Axes, title: str, across: str, up: str) -> None:
+    axes.plot([0, 1], [0, 1], color="#777777", linestyle="--", linewidth=0.8)
+    axes.set(xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), aspect="equal", xlabel=across, ylabel=up)
+    axes.set_title(title)
+    axes.grid(alpha=0.25)

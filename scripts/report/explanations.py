@@ -1,0 +1,57 @@
+"""The section of the report on single answers: maps over the anatomy, shares of the modalities, sanity checks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.patches.pictures import data_uri
+from scripts.report.study_files import StudyFiles
+from scripts.report.tables import ROLE_NAMES
+from scripts.running.files import read_json
+
+METHOD_TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
+KIND_TITLES = {"surest": "Surest right answer", "wrong": "Most confidently wrong answer", "least_sure": "Least sure"}
+KIND_WORDS = {"surest": "right", "wrong": "wrong", "least_sure": "unsure"}
+
+
+def explanation_sections(files: StudyFiles) -> dict[str, Any]:
+    """Arrange what the explanation stages left.
+
+    Returns:
+        Item of the template, `explanations`: one a stage with `direction`, `setup`, `role`, `modalities`, `cases`,
+        `sanity`, `no_shares`, `without_case` (words) and `settings`.
+    """
+    return {"explanations": [_describe_stage(path, read_json(path)) for path in files.named("explanations.json")]}
+
+
+def _describe_stage(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    return {
+        "direction": content["direction"],
+        "setup": content["setup"],
+        "role": ROLE_NAMES.get(content["role"], content["role"]),
+        "modalities": content["modalities"],
+        "settings": content["settings"],
+        "no_shares": list(content["no_shares"].values()),
+        "without_case": [KIND_WORDS[kind] for kind in content["kinds_without_case"]],
+        "sanity": [{"method": METHOD_TITLES[name], **found} for name, found in content["sanity"].items()],
+        "cases": [_describe_case(path.parent, case) for case in content["cases"]],
+    }
+
+
+def _describe_case(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
+    rows = [
+        {"method": METHOD_TITLES[name], "fit": found["fit"], "shares": found["shares"]}
+        for name, found in case["methods"].items()
+        if found["shares"] is not None
+    ]
+    return {
+        "title": KIND_TITLES[case["kind"]],
+        "subject": f"{case['subject_id']} of {case['cohort']}",
+        "label": case["label"],
+        "answer": case["answer"],
+        "probability": case["probabilities"][case["answer"]],
+        "src": data_uri((folder / case["picture"]).read_bytes()),
+        "rows": rows,
+    }

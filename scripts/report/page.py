@@ -1,0 +1,118 @@
+"""The study as one page: every number, picture and setting that the stages left, in a self-contained HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from scripts.evaluation.answers import class_names
+from scripts.report.audit import audit_section
+from scripts.report.checklist import checklist_section
+from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
+from scripts.report.explanations import explanation_sections
+from scripts.report.measures import measure_section
+from scripts.report.regularizer import regularizer_section
+from scripts.report.sections import (
+    cohort_sections,
+    curve_figure,
+    image_sections,
+    methods_section,
+    published_section,
+    result_sections,
+)
+from scripts.report.shortcuts import shortcuts_section
+from scripts.report.study_files import SeedStudies, StudyFiles
+from scripts.report.tables import METRIC_COLUMNS, compute_metrics, merge_predictions, summary_table
+from scripts.report.timeline import timeline_section
+from scripts.report.words import capitalize_first, format_interval, format_number, name_method, name_setup
+from scripts.running.files import write_csv, write_json, write_text
+
+NO_OTHER_SEEDS = SeedStudies()
+
+
+def write_report(
+    files: StudyFiles,
+    output_dir: str,
+    title: str,
+    question: str,
+    setups: Sequence[str] = (),
+    unfinished_images: bool = False,
+    num_samples: int = 6,
+    num_curves: int = 8,
+    reference: str = "real",
+    seeds: SeedStudies = NO_OTHER_SEEDS,
+    num_bootstrap_draws: int = 2000,
+    seed: int = 0,
+) -> Path:
+    """Write `report.html`, `predictions.csv`, `metrics.csv` and `.json`, `comparisons.csv` and `.json`, `summary.txt`.
+
+    Args:
+        files: what the stages left.
+        output_dir: folder to write to.
+        title: heading of the page.
+        question: what the study asks, a sentence or two.
+        setups: order of the setups; others follow.
+        unfinished_images: the generators were trained too shortly to give good images, and the page says so.
+        num_samples: images shown of each class and method.
+        num_curves: training curves drawn at most, first folds first.
+        reference: setup that the others are compared with.
+        seeds: the same study with other seeds.
+        num_bootstrap_draws: for the measures that have no better interval.
+        seed: of the bootstrap.
+
+    Returns:
+        Path of the page.
+
+    Raises:
+        ValueError: if predictions are of other subjects than those that the splits hold out.
+    """
+    folder = Path(output_dir)
+    predictions = merge_predictions(files.named("predictions.csv"))
+    numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
+    metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
+    content = {
+        "title": title,
+        "question": question,
+        "unfinished_images": unfinished_images,
+        **result_sections(metrics, class_names(predictions), predictions, setups),
+        "comparison": comparison_sections(numbers, metrics, predictions, setups),
+        **cohort_sections(files),
+        "shortcuts": shortcuts_section(files),
+        **image_sections(files, num_samples),
+        **measure_section(files),
+        **explanation_sections(files),
+        **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
+        "audit": audit_section(files),
+        "curves": curve_figure(files, num_curves),
+        "regularizer": regularizer_section(files),
+        "published": published_section(),
+        "methods": methods_section(files),
+        "timeline": timeline_section(files),
+    }
+    write_csv(folder / "predictions.csv", predictions, list(predictions[0]))
+    write_csv(folder / "metrics.csv", metrics, METRIC_COLUMNS)
+    write_json(folder / "metrics.json", metrics)
+    write_comparisons(numbers, folder)
+    write_text(folder / "report.html", render(content))
+    summary = f"{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
+    write_text(folder / "summary.txt", summary)
+    return folder / "report.html"
+
+
+def render(content: Mapping[str, Any]) -> str:
+    """Fill the template `page.html.j2`; an item that the template needs and does not get is an error."""
+    return render_part("page.html.j2", content)
+
+
+def render_part(name: str, content: Mapping[str, Any]) -> str:
+    """Fill one template of this folder, the page or a section that it includes."""
+    loader = jinja2.FileSystemLoader(Path(__file__).parent)
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(number=format_number, interval=format_interval, sentence=capitalize_first)
+    environment.filters.update(setup=name_setup, method=name_method)
+    return environment.get_template(name).render(content)

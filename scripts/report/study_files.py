@@ -1,0 +1,162 @@
+"""Which files the stages of a study left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from scripts.running.files import read_json
+from scripts.running.names import some_names
+
+RESULT_FILES = (
+    "cohort.json",
+    "patches.json",
+    "splits.json",
+    "synthetic.json",
+    "audit.json",
+    "suspicious_pairs.png",
+    "measures.json",
+    "metrics.json",
+    "provenance.json",
+    "predictions.csv",
+    "explanations.json",
+)
+
+
+@dataclass(frozen=True)
+class StudyFiles:
+    """What the stages of a study left for the report.
+
+    Args:
+        study_dir: folder of the study.
+        stage_names: folders below it, in the order in which they are reported; None takes every folder with a
+            `stage.json`, sorted.
+    """
+
+    study_dir: str
+    stage_names: Sequence[str] | None = None
+
+    @cached_property
+    def folders(self) -> list[Path]:
+        """Folders of the stages."""
+        root = Path(self.study_dir)
+        if self.stage_names is None:
+            return sorted(path.parent for path in root.rglob("stage.json") if path.parent.name != "report")
+        return [root / name for name in self.stage_names]
+
+    def named(self, name: str) -> list[Path]:
+        """List the files of this name, in the order of the stages."""
+        return [folder / name for folder in self.folders if (folder / name).is_file()]
+
+    def identities(self, name: str = "") -> dict[str, dict[str, Any]]:
+        """Map the stages, or those that left a file of this name, to the identity in their `stage.json`."""
+        records = {folder: folder / "stage.json" for folder in self.folders if (folder / name).exists()}
+        return {
+            folder.relative_to(self.study_dir).as_posix(): read_json(path)["identity"]
+            for folder, path in records.items()
+            if path.is_file()
+        }
+
+    def inputs(self) -> list[str]:
+        """List every file that the report reads, for the record of the stage."""
+        return [str(path) for name in (*RESULT_FILES, "config.yaml") for path in self.named(name)]
+
+    def title(self, path: Path) -> str:
+        """Name a file's stage for a reader: "site_a, fold 0, generator LGG ddpm"."""
+        parts = path.parent.relative_to(self.study_dir).parts
+        return ", ".join(part.replace("fold", "fold ").replace("_", " ") if i else part for i, part in enumerate(parts))
+
+    def trainings(self, kind: str) -> list[Path]:
+        """List the training curves of the stages whose folder begins with `kind`, "generator" or "classifier"."""
+        return [path for path in self.named("metrics.json") if path.parent.name.startswith(kind)]
+
+
+@dataclass(frozen=True)
+class SeedStudies:
+    """Studies that differ from the reported one in their seed only.
+
+    Args:
+        study_dirs: their folders.
+    """
+
+    study_dirs: Sequence[str] = ()
+
+    def predictions(self) -> dict[str, list[Path]]:
+        """Map the folder of each study to its `predictions.csv` files.
+
+        Raises:
+            FileNotFoundError: if a folder holds none.
+        """
+        found = {str(folder): StudyFiles(str(folder)).named("predictions.csv") for folder in self.study_dirs}
+        for folder, paths in found.items():
+            if not paths:
+                raise FileNotFoundError(
+                    f"other_seed_dirs must hold studies with predictions.csv, got none in {folder}; run"
+                    " configs/study.yaml with another seed and this study_dir"
+                )
+        return found
+
+    def require_seeds_of(self, study: StudyFiles) -> None:
+        """Refuse folders that do not hold the reported study with a seed of their own each.
+
+        Args:
+            study: the reported study.
+
+        Raises:
+            ValueError: if two folders are one, two evaluations have one seed, or stages of one name differ in another
+                setting than `seed`.
+        """
+        studies = [study, *(StudyFiles(str(folder)) for folder in self.study_dirs)] if self.study_dirs else []
+        places = [Path(one.study_dir).resolve() for one in studies]
+        twice = [one.study_dir for one, place in zip(studies, places, strict=True) if places.count(place) > 1]
+        if twice:
+            raise ValueError(
+                f"other_seed_dirs must be other folders than the study's and than each other, got {twice[-1]} twice;"
+                " give each study once"
+            )
+        found: dict[int, str] = {}
+        for one in studies:
+            for seed in {identity["seed"] for identity in one.identities("predictions.csv").values()}:
+                if found.setdefault(seed, one.study_dir) != one.study_dir:
+                    raise ValueError(
+                        f"other_seed_dirs must be of other seeds, got seed {seed} in {found[seed]} and {one.study_dir};"
+                        " run configs/study.yaml again with another --seed"
+                    )
+        for other in studies[1:]:
+            _refuse_other_settings(study, other)
+
+    def inputs(self) -> list[str]:
+        """List every file that the report reads of them."""
+        return [str(path) for paths in self.predictions().values() for path in paths]
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the curves of one training.
+
+    Args:
+        path: JSON list with one item an epoch: `epoch`, and scalars, null, or lists that are no curve.
+
+    Returns:
+        Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.
+    """
+    rows: list[dict[str, Any]] = read_json(path)
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
+    series = {
+        name: [(row["epoch"], row[name]) for row in rows if isinstance(row.get(name), (int, float))] for name in names
+    }
+    return {name: points for name, points in series.items() if points}
+
+
+def _refuse_other_settings(study: StudyFiles, other: StudyFiles) -> None:
+    own, found = study.identities(), other.identities()
+    for name in (name for name in own if name in found):
+        before, after = own[name]["settings"], found[name]["settings"]
+        keys = [key for key in sorted({*before, *after} - {"seed"}) if before.get(key) != after.get(key)]
+        if keys:
+            raise ValueError(
+                f"other_seed_dirs must hold studies of the same settings, got other {some_names(keys)} in {name} of"
+                f" {study.study_dir} and {other.study_dir}; give studies that differ in `seed` only"
+            )

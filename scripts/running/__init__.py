@@ -1,0 +1,1 @@
+"""How stages and studies run: configs, records, locks, workers and logs."""

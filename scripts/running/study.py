@@ -1,0 +1,484 @@
+"""The study: the graph of stages for two or more cohorts, run in order, each stage once."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import logging
+import re
+import sys
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from monai.bundle import ConfigParser
+
+from scripts.evaluation.ensembles import check_ensemble
+from scripts.running.configs import Invocation, refuse_unknown_keys
+from scripts.running.errors import explain_last
+from scripts.running.logs import consoles_silenced, logged_to
+from scripts.running.names import some_names
+from scripts.running.progress import progress
+from scripts.running.stages import AlreadyFinished, Stage, current_invocation, holds_work, invoked, run_invocation
+from scripts.running.turns import StoppedError, Turn, take_turns, training_steps
+from scripts.running.workers import run_on_workers
+from scripts.training.cuda_graphs import refuse_impossible_graph, refuse_random_network
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of the graph.
+
+    Args:
+        name: its folder below the study's, such as "site_a/fold0/classifier_real".
+        config: config file without folder and ending.
+        overlays: config files that make this variant, likewise.
+        overrides: ids and values, as on the command line.
+        needs: names of the stages whose outputs it reads.
+    """
+
+    name: str
+    config: str
+    overlays: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+
+
+class Study:
+    """Plan and run all stages of a study; a finished stage with the same key is passed over.
+
+    Args:
+        study_dir: folder of all outputs.
+        cohorts: cohort name -> {"config": "phantom" or "cohort", and overrides of that config}.
+        setups: setup name -> method of its generator ("ddpm") or None where only real images are used.
+        methods: method name -> list of overlays of `train_generator` ([] for plain DDPM).
+        classes: names of the classes; a synthetic set is made for each.
+        num_folds: folds of every cohort.
+        condition: "label" trains one generator for all classes, told which to draw; None one for each class.
+        config_dir: folder of the config files.
+        num_workers: worker processes; 1 runs one stage after the other in this one. The numbers do not depend on it.
+        scheduler_address: of a running dask scheduler whose workers do the work instead; see
+            `scripts.running.workers.run_on_workers`.
+        explained_setups: setups of whose evaluations some cases are explained.
+        overwrite: make stages of other settings in the folder anew, with all that depends on them, instead of refusing
+            the folder.
+        folds_together: classifiers of one cohort and setup that a worker trains in turns, a step each. The numbers do
+            not depend on it.
+    """
+
+    def __init__(
+        self,
+        study_dir: str,
+        cohorts: Mapping[str, Mapping[str, Any]],
+        setups: Mapping[str, str | None],
+        methods: Mapping[str, Sequence[str]],
+        classes: Sequence[str],
+        num_folds: int,
+        condition: str | None = None,
+        config_dir: str = "configs",
+        num_workers: int = 1,
+        scheduler_address: str | None = None,
+        explained_setups: Sequence[str] = (),
+        overwrite: bool = False,
+        folds_together: int = 1,
+    ) -> None:
+        self.study_dir = Path(study_dir)
+        self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
+        self.setups = dict(setups)
+        self.methods = {name: tuple(overlays) for name, overlays in methods.items()}
+        self.classes = list(classes)
+        self.condition = condition
+        self.num_folds = num_folds
+        self.config_dir = Path(config_dir)
+        self.num_workers = num_workers
+        self.scheduler_address = scheduler_address
+        self.explained_setups = list(explained_setups)
+        self.overwrite = overwrite
+        self.folds_together = folds_together
+
+    def begin(self) -> None:
+        """Check the settings of the study and of every stage before any work.
+
+        Raises:
+            ValueError: if a setup needs a method that is not defined, a key of the command line is unknown, the
+                ensemble is refused by `check_ensemble`, answers are to be explained that `model.pt` does not give, the
+                classifiers cannot be captured as CUDA graphs, or the folder holds stages of other settings and
+                `overwrite` is false.
+        """
+        sys.excepthook = explain_last
+        for name, number in (("num_workers", self.num_workers), ("folds_together", self.folds_together)):
+            if number < 1:
+                raise ValueError(f"{name} must be >= 1, got {number!r}")
+        for setup, method in self.setups.items():
+            if method is not None and method not in self.methods:
+                raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
+        unknown = [setup for setup in self.explained_setups if setup not in self.setups]
+        if unknown:
+            raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {', '.join(unknown)}")
+        same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
+        if same:
+            raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
+        invocation = current_invocation()
+        if invocation is not None:
+            stage_files = [path for planned in self.plan() for path in self.invocation_of(planned).config_files]
+            # A recipe may set keys of explanations in a study that explains nothing.
+            stage_files.append(str(self.config_dir / "explain.yaml"))
+            recipes = self._recipes(invocation)
+            known = [path for path in dict.fromkeys([*invocation.config_files, *stage_files]) if path not in recipes]
+            keys = {key: None for path in recipes for key in _own_keys(path)}
+            refuse_unknown_keys(Invocation(_overlays_last(known), {**keys, **invocation.overrides}))
+        self._refuse_impossible_ensembles()
+        self._refuse_unexplainable()
+        self._refuse_impossible_graphs()
+        if not self.overwrite:
+            self._refuse_other_settings()
+
+    def plan(self) -> list[PlannedStage]:
+        """List the stages in an order in which every stage comes after those it needs.
+
+        The data of all cohorts come first, so that a fault in the last cohort is found before hours of training.
+        """
+        data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
+        methods = list(dict.fromkeys(method for method in self.setups.values() if method is not None))
+        synthesis = [
+            stage
+            for cohort in self.cohorts
+            for fold in range(self.num_folds)
+            for method in methods
+            for stage in self._synthesis_stages(cohort, fold, method)
+        ]
+        classifiers = [
+            self._classifier_stage(cohort, fold, setup)
+            for cohort in self.cohorts
+            for setup in self.setups
+            for fold in range(self.num_folds)
+        ]
+        evaluations = [self._evaluation_stage(cohort, setup) for cohort in self.cohorts for setup in self.setups]
+        judgments = [
+            stage
+            for cohort in self.cohorts
+            for fold in range(self.num_folds)
+            for method in methods
+            for name in self.classes
+            for stage in self._judging_stages(cohort, fold, method, name)
+        ]
+        explanations = [
+            self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
+        ]
+        before = [*data, *synthesis, *classifiers, *judgments, *evaluations, *explanations]
+        return [*before, self._report_stage(before)]
+
+    def run(self) -> None:
+        """Run what is not finished, then print where the report is."""
+        try:
+            if self.num_workers > 1 or self.scheduler_address is not None:
+                run_on_workers(self, current_invocation(), self.num_workers, self.scheduler_address)
+            else:
+                tasks = self.tasks()
+                for task in progress(tasks, total=len(tasks), description="study"):
+                    self.run_task(task)
+        except KeyboardInterrupt:
+            logger.warning("stopped; the same command continues")
+            raise SystemExit(130) from None
+        print((self.study_dir / "report" / "summary.txt").read_text(encoding="utf-8"))
+
+    def tasks(self) -> list[tuple[PlannedStage, ...]]:
+        """List what one worker runs at a time: a stage, or classifiers that train together."""
+        return group_folds(self.plan(), self.folds_together)
+
+    def run_task(self, task: Sequence[PlannedStage]) -> None:
+        """Run the stages of a task that are not finished with these settings; several trainings take turns."""
+        if len(task) == 1:
+            self.run_stage(task[0])
+            return
+        planned_invocations = [(planned.name, self.invocation_of(planned)) for planned in task]
+        waiting = [(name, invocation) for name, invocation in planned_invocations if not _is_finished(invocation)]
+        with consoles_silenced():
+            take_turns(
+                [Turn(name, self._stage_steps(name, invocation), _device(invocation)) for name, invocation in waiting]
+            )
+
+    def run_stage(self, planned: PlannedStage) -> bool:
+        """Run one stage if it is not finished with these settings.
+
+        Returns:
+            Whether it was run.
+        """
+        invocation = self.invocation_of(planned)
+        if _is_finished(invocation):
+            return False
+        # Another process may have finished it meanwhile.
+        with consoles_silenced(), self._logged(planned.name, invocation), contextlib.suppress(AlreadyFinished):
+            run_invocation(invocation)
+        return True
+
+    def _stage_steps(self, name: str, invocation: Invocation) -> Generator[None, None, None]:
+        with self._logged(name, invocation), contextlib.suppress(AlreadyFinished):
+            yield from training_steps(invocation)
+
+    @contextlib.contextmanager
+    def _logged(self, name: str, invocation: Invocation) -> Iterator[None]:
+        """Send the log of a stage to its folder; if it fails, say which one and where to look."""
+        log_path = self.study_dir / name / "log.txt"
+        try:
+            with logged_to(log_path, invocation.command()):
+                yield
+        except StoppedError:
+            raise
+        except Exception:
+            logger.error("stage %s failed; its log and the command that runs it alone are in %s", name, log_path)
+            raise
+
+    def invocation_of(self, planned: PlannedStage) -> Invocation:
+        """Return the config files and overrides of a stage, with the study's own recipes and overrides added.
+
+        A recipe is a config file of the study's command line beside `common` and `study`; an override of that command
+        line goes to every stage that knows its key.
+        """
+        own = current_invocation() or Invocation(())
+        recipes = self._recipes(own)
+        names = ("common", planned.config, *planned.overlays)
+        files = tuple(str(self.config_dir / f"{name}.yaml") for name in names)
+        known = _top_level_keys(files)
+        general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
+        # What is overwritten was consented to in `begin`, or is only out of date.
+        return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
+
+    def _refuse_impossible_ensembles(self) -> None:
+        """Refuse an ensemble that would stop every evaluation after hours of training."""
+        for cohort in list(self.cohorts)[:1] if self.setups else []:
+            evaluation = self._evaluation_stage(cohort, next(iter(self.setups)))
+            settings = ConfigParser(self.invocation_of(evaluation).merged())
+            splits = ConfigParser(self.invocation_of(self._data_stages(cohort)[-1]).merged())
+            check_ensemble(
+                settings.get_parsed_content("ensemble"),
+                settings.get_parsed_content("temperature_scaling"),
+                splits.get_parsed_content("selection"),
+            )
+
+    def _refuse_unexplainable(self) -> None:
+        """Refuse explanations that would stop the study after hours of training."""
+        # One cohort is enough: all have the same settings.
+        for cohort, setup in itertools.product(list(self.cohorts)[:1], self.explained_setups):
+            evaluation = ConfigParser(self.invocation_of(self._evaluation_stage(cohort, setup)).merged())
+            ensemble, scaled = (evaluation.get_parsed_content(key) for key in ("ensemble", "temperature_scaling"))
+            if ensemble != "mean_probability" or scaled:
+                raise ValueError(
+                    f"explained_setups must be [] with ensemble {ensemble} and temperature_scaling {scaled}, got"
+                    f" {self.explained_setups}: the explained model.pt answers with the mean probability, unscaled; set"
+                    " explained_setups to [], or keep ensemble mean_probability and temperature_scaling false"
+                )
+            explanation = ConfigParser(self.invocation_of(self._explanation_stage(cohort, setup)).merged())
+            keys = ("classifier_backbone", "explain_methods", "explanation_layer")
+            backbone, methods, layer = (explanation.get_parsed_content(key) for key in keys)
+            if str(backbone).startswith("vit_") and "gradcam" in methods and layer is None:
+                raise ValueError(
+                    f"explain_methods must be without gradcam for classifier_backbone {backbone}, which has no maps,"
+                    f" got {list(methods)}; set explain_methods to [lime, occlusion], or explained_setups to []"
+                )
+
+    def _refuse_other_settings(self) -> None:
+        """Refuse a folder whose stages were made with other settings; hours of work may lie in them."""
+        # The report is made of what the folder holds, and may be made anew at any time.
+        made = [planned for planned in self.plan()[:-1] if holds_work(self.study_dir / planned.name)]
+        found = {planned.name: _other_settings(self.invocation_of(planned)) for planned in made}
+        if self.scheduler_address is not None:
+            # The workers' devices decide, not whether there is a GPU here.
+            found = {name: [key for key in keys if key != "device"] for name, keys in found.items()}
+        changed = [name for name, keys in found.items() if keys]
+        if changed:
+            keys = {key for name in changed for key in found[name]}
+            raise ValueError(
+                f"{self.study_dir} must be new or hold a study of these settings, got one that differs in"
+                f" {some_names(keys)}, in {some_names(changed, limit=3)}; choose another study_dir, or pass"
+                " --overwrite True to make these stages, and what depends on them, anew"
+            )
+
+    def _refuse_impossible_graphs(self) -> None:
+        """Refuse options of the classifiers' speed that would stop the study after hours of other work."""
+        # One is enough: all have the same settings.
+        for cohort, setup in itertools.product(list(self.cohorts)[:1], list(self.setups)[:1]):
+            settings = ConfigParser(self.invocation_of(self._classifier_stage(cohort, 0, setup)).merged())
+            graph, compiled = (settings.get_parsed_content(f"classifier_{key}") for key in ("cuda_graph", "compile"))
+            if compiled and self.folds_together > 1:
+                raise ValueError(
+                    f"folds_together must be 1 with classifier_compile, got {self.folds_together}: compiled networks"
+                    " share CUDA graphs, which are made for one stream; set classifier_cuda_graph instead"
+                )
+            if graph:
+                # Elsewhere there may be GPUs where here is none.
+                device = "cuda" if self.scheduler_address else settings.get_parsed_content("device")
+                refuse_impossible_graph(compiled, device)
+                shape = [len(settings.get_parsed_content("modalities")), *settings.get_parsed_content("patch_size")]
+                refuse_random_network(settings.get_parsed_content("network_def"), shape)
+
+    def _recipes(self, invocation: Invocation) -> list[str]:
+        return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]
+
+    def _data_stages(self, cohort: str) -> list[PlannedStage]:
+        overrides = dict(self.cohorts[cohort])
+        config = overrides.pop("config")
+        if config == "cohort":
+            # Two tables may both be called patients.csv.
+            overrides.setdefault("cohort_name", cohort)
+        source = PlannedStage(f"{cohort}/cohort", config, (), self._to(f"{cohort}/cohort", overrides))
+        patches = {"cohort_path": self._path(source.name, "cohort.json")}
+        splits = {"cohort_path": patches["cohort_path"]}
+        return [
+            source,
+            PlannedStage(f"{cohort}/patches", "patches", (), self._to(f"{cohort}/patches", patches), (source.name,)),
+            PlannedStage(f"{cohort}/splits", "splits", (), self._to(f"{cohort}/splits", splits), (source.name,)),
+        ]
+
+    def _fold_inputs(self, cohort: str, fold: int) -> dict[str, Any]:
+        return {
+            "patches_path": self._path(f"{cohort}/patches", "patches.json"),
+            "splits_path": self._path(f"{cohort}/splits", "splits.json"),
+            "fold": fold,
+        }
+
+    def _synthesis_stages(self, cohort: str, fold: int, method: str) -> list[PlannedStage]:
+        trained: list[str | None] = [None] if self.condition else [*self.classes]
+        generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
+        sets = [
+            self._set_stage(cohort, fold, method, name, generators[None if self.condition else name])
+            for name in self.classes
+        ]
+        return [*generators.values(), *sets]
+
+    def _generator_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
+        name = f"{cohort}/fold{fold}/generator_{class_name or 'all'}_{method}"
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        needs = (f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "train_generator", self.methods[method], self._to(name, inputs), needs)
+
+    def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        inputs["generator_path"] = self._path(generator.name, "model.pt")
+        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
+        needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "generate", (), self._to(name, inputs), needs)
+
+    def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
+        """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""
+        folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
+        synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
+        needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
+        common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
+        audited = {**common, "patches_path": paths["patches_path"]}
+        measured = {**common, "real_path": paths["patches_path"], "fold": fold}
+        audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
+        after_classifier = (classifier,) if "real" in self.setups else ()
+        measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
+        return [
+            PlannedStage(audit, "audit", (), self._to(audit, audited), needs),
+            PlannedStage(measures, "measure_images", (), self._to(measures, measured), (*needs, *after_classifier)),
+        ]
+
+    def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
+        method = self.setups[setup]
+        synthetic = self._synthetic_names(cohort, fold, method) if method else []
+        inputs = self._fold_inputs(cohort, fold)
+        inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
+        name = f"{cohort}/fold{fold}/classifier_{setup}"
+        needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)
+        return PlannedStage(name, "train_classifier", (f"setup_{setup}",), self._to(name, inputs), needs)
+
+    def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
+        return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]
+
+    def _evaluation_stage(self, cohort: str, setup: str) -> PlannedStage:
+        members = [f"{cohort}/fold{fold}/classifier_{setup}" for fold in range(self.num_folds)]
+        others = [name for name in self.cohorts if name != cohort]
+        inputs = self._fold_inputs(cohort, 0)
+        del inputs["fold"]
+        inputs["member_paths"] = [self._path(name, "model.pt") for name in members]
+        inputs["external_patches_paths"] = [self._path(f"{other}/patches", "patches.json") for other in others]
+        inputs["setup"] = setup
+        needs = (*members, *(f"{name}/patches" for name in self.cohorts), f"{cohort}/splits")
+        name = f"{cohort}/evaluation_{setup}"
+        return PlannedStage(name, "evaluate", (), self._to(name, inputs), needs)
+
+    def _explanation_stage(self, cohort: str, setup: str) -> PlannedStage:
+        evaluation = f"{cohort}/evaluation_{setup}"
+        patches = [f"{name}/patches" for name in (cohort, *(other for other in self.cohorts if other != cohort))]
+        inputs = {
+            "weights_path": self._path(evaluation, "model.pt"),
+            "predictions_path": self._path(evaluation, "predictions.csv"),
+            "explain_patches_paths": [self._path(name, "patches.json") for name in patches],
+        }
+        name = f"{cohort}/explain_{setup}"
+        return PlannedStage(name, "explain", (), self._to(name, inputs), (evaluation, *patches))
+
+    def _report_stage(self, before: Sequence[PlannedStage]) -> PlannedStage:
+        return PlannedStage(
+            "report",
+            "report",
+            (),
+            self._to("report", {"study_dir": str(self.study_dir), "stage_names": [stage.name for stage in before]}),
+            tuple(stage.name for stage in before),
+        )
+
+    def _to(self, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        return {**overrides, "output_dir": str(self.study_dir / name)}
+
+    def _path(self, name: str, file: str) -> str:
+        return str(self.study_dir / name / file)
+
+
+def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedStage, ...]]:
+    """Cut a plan into tasks: up to `size` classifiers of one cohort and setup each, and every other stage alone.
+
+    The order stays that of the plan, in which the folds of a setup follow one another and none needs another.
+    """
+
+    def kind(planned: PlannedStage) -> str:
+        if planned.config != "train_classifier":
+            return planned.name
+        cohort, _, stage = planned.name.rsplit("/", 2)
+        return f"{cohort}/{stage}"
+
+    runs = [list(run) for _, run in itertools.groupby(plan, kind)]
+    return [tuple(run[start : start + size]) for run in runs for start in range(0, len(run), size)]
+
+
+def _is_finished(invocation: Invocation) -> bool:
+    with _stage_of(invocation) as stage:
+        return stage.is_finished()
+
+
+def _other_settings(invocation: Invocation) -> list[str]:
+    with _stage_of(invocation) as stage:
+        return stage.other_settings()
+
+
+@contextlib.contextmanager
+def _stage_of(invocation: Invocation) -> Iterator[Stage]:
+    with invoked(invocation):
+        yield ConfigParser(invocation.merged()).get_parsed_content("stage")
+
+
+def _device(invocation: Invocation) -> torch.device:
+    return torch.device(ConfigParser(invocation.merged()).get_parsed_content("device"))
+
+
+def _own_keys(path: str) -> list[str]:
+    # Not merged: an overlay of single nodes ("train#inferer") cannot be read without its base.
+    return [str(key).lstrip("+") for key in yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}]
+
+
+@functools.lru_cache
+def _top_level_keys(files: tuple[str, ...]) -> frozenset[str]:
+    return frozenset(Invocation(files).files_merged().get())
+
+
+def _overlays_last(files: Sequence[str]) -> tuple[str, ...]:
+    # An overlay of single nodes needs its base before it.
+    bases = ("common", "train_generator", "train_classifier")
+    return tuple(sorted(files, key=lambda path: Path(path).stem not in bases))

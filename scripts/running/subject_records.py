@@ -1,0 +1,79 @@
+"""Work on the subjects of a cohort, one at a time, of which a stopped run keeps what it has finished."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from scripts.running.errors import root_cause
+from scripts.running.files import read_json, sha256_file, write_json
+
+# Where a stage keeps the records of finished subjects until all are there; the stage drops it at the end.
+RECORDS = "checkpoints"
+
+SOURCES = ("image", "mask")  # keys of a subject that name files, beside its `images`
+
+Made = TypeVar("Made")
+
+
+class SubjectRecords(ABC, Generic[Made]):
+    """What is done to one subject: its record if it is finished and its files are as they were, else the work.
+
+    A subclass says in `make` what the work is, in `outputs` which files it leaves, and in `sources` which keys of a
+    subject name files that it reads beside `images`.
+
+    Args:
+        folder: of the stage.
+    """
+
+    sources: Sequence[str] = SOURCES
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __call__(self, subject: Mapping[str, Any]) -> Made | str:
+        """Return what was made of a subject, or a sentence if it cannot be used."""
+        record = self.folder / RECORDS / f"{subject['subject_id']}.json"
+        try:
+            made_from = {path: _fingerprint(path) for path in subject_files(subject, self.sources)}
+            made = self._finished(record, made_from)
+            if made is None:
+                made = self.make(subject)
+                write_json(record, {"made_from": made_from, "made": made})
+            return made
+        except (ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
+            # A full disk (another OSError) ends the run at once; a subject that cannot be used is told with the others.
+            return f"- {subject['subject_id']}: {root_cause(error)}"
+
+    @abstractmethod
+    def make(self, subject: Mapping[str, Any]) -> Made:
+        """Do the work; its files are written before it returns what JSON can hold."""
+
+    @abstractmethod
+    def outputs(self, made: Made) -> Iterable[tuple[str, str]]:
+        """List the files of `make`, from the folder of the stage, each with its hash."""
+
+    def _finished(self, record: Path, made_from: Mapping[str, Any]) -> Made | None:
+        if not record.is_file():
+            return None
+        found = read_json(record)
+        made: Made = found["made"]
+        outputs = [(self.folder / path, digest) for path, digest in self.outputs(made)]
+        intact = all(path.is_file() and sha256_file(path) == digest for path, digest in outputs)
+        return made if intact and found["made_from"] == made_from else None
+
+
+def subject_files(subject: Mapping[str, Any], sources: Sequence[str] = SOURCES) -> list[str]:
+    """List the files of a subject: its `images`, and those that the keys `sources` name."""
+    named = [*(subject.get("images") or {}).values(), *(subject.get(key) for key in sources)]
+    return [path for path in named if path]
+
+
+def _fingerprint(path: str) -> list[int]:
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"{path} does not exist; check the path in cohort.json, or scan the cohort again")
+    found = os.stat(path)
+    return [found.st_size, found.st_mtime_ns]

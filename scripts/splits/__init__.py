@@ -1,0 +1,1 @@
+"""Which patients train, select and test, by subject and by site."""

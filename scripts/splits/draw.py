@@ -1,0 +1,437 @@
+"""Which subjects train, select, validate and test: drawn once by patient, stored as a file, read by every stage."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from scripts.running.files import read_json, write_json
+from scripts.running.names import some_names
+from scripts.splits.sites import (
+    draw_sites,
+    refuse_missing_grades,
+    refuse_too_few_sites,
+    refuse_unclear_sites,
+    site_folds,
+    site_names,
+)
+
+PARTS = ("train", "inner", "validation", "test", "all")
+SELECTIONS = ("inner", "validation")
+STRATA = ("grade", "site")
+HELD_OUT = ("patients", "sites")
+
+Patient = dict[str, Any]  # {"patient_id", "grade", "site", "subject_ids"}
+
+
+def make_splits(
+    cohort: Mapping[str, Any],
+    num_folds: int = 5,
+    test_fraction: float = 0.2,
+    inner_fraction: float = 0.1,
+    seed: int = 0,
+    classes: Collection[str] = ("LGG", "HGG"),
+    stratify_by: Sequence[str] = STRATA,
+    selection: str = "inner",
+    hold_out: str = "patients",
+) -> dict[str, Any]:
+    """Draw a locked test part and the folds of cross-validation, patient by patient.
+
+    All scans of a patient share a part. Each fold's training part gives up an inner part, on which a network is
+    selected, so that nothing selects on the subjects it is reported on. The order of the subjects does not matter.
+
+    Args:
+        cohort: content of `cohort.json`; of a subject, `subject_id`, `grade`, `site` and, if there, `patient_id` count.
+        num_folds: >= 1; at 1 nothing is held out but the test and the inner part, and `validation` is empty.
+        test_fraction: part of the patients of each class in the locked test, in [0, 1); above 0 at least one of each.
+        inner_fraction: part of a fold's training patients of each class in the inner part, in [0, 1); likewise.
+        seed: of every draw.
+        classes: the grades a classifier tells apart.
+        stratify_by: `[grade, site]`, `[grade]` or `[]`; without `grade`, subjects without grade are drawn like others.
+        selection: `inner`, or `validation` as in the paper: the inner part *is* the validation part.
+        hold_out: `patients`, or `sites`: the test and each validation part are of whole sites (`scripts.splits.sites`).
+
+    Returns:
+        Content of `splits.json`; the lists hold subject ids, sorted. `ungraded` names the subjects without grade, which
+        are in no part unless the whole cohort is ungraded or `stratify_by` is without `grade`. `held_out_sites` names
+        the sites of each fold's validation part, and is empty where patients are held out.
+
+    Raises:
+        ValueError: if an argument is out of range, a class is missing from a part of a fold, or there are too few sites
+            to hold out.
+    """
+    _check_arguments(num_folds, test_fraction, inner_fraction, stratify_by, selection)
+    _check_held_out(hold_out, stratify_by, selection)
+    subjects = sorted(cohort["subjects"], key=lambda subject: subject["subject_id"])
+    _check_subjects(subjects, classes)
+    ungraded = [subject["subject_id"] for subject in subjects if subject.get("grade") is None]
+    by_grade = "grade" in stratify_by and len(ungraded) < len(subjects)
+    names: tuple[str | None, ...] = tuple(classes) if by_grade else (None,)
+    patients = _patients([s for s in subjects if s.get("grade") is not None or not by_grade], names)
+    if "site" not in stratify_by:
+        patients = [{**patient, "site": None} for patient in patients]
+
+    random = np.random.RandomState(seed)
+    inner_share = inner_fraction if selection == "inner" else 0.0
+    if hold_out == "sites":
+        in_parts = {name for patient in patients for name in patient["subject_ids"]}
+        refuse_unclear_sites(subject for subject in subjects if subject["subject_id"] in in_parts)
+        refuse_too_few_sites(patients, num_folds, test_fraction)
+        test, rest = draw_sites(patients, test_fraction, num_folds, names, random)
+        parts = site_folds(rest, num_folds, random)
+        refuse_missing_grades(parts, names, 2 if inner_share else 1)
+    else:
+        _check_enough(patients, names, num_folds, test_fraction, inner_share)
+        test, rest = _draw(patients, test_fraction, random)
+        parts = _fold_parts(rest, num_folds, random)
+    folds = []
+    for training, validation in parts:
+        inner, train = (validation, training) if selection == "validation" else _draw(training, inner_fraction, random)
+        folds.append({"train": train, "inner": inner, "validation": validation})
+    return {
+        "cohort": cohort["name"],
+        "seed": seed,
+        "num_folds": num_folds,
+        "test_fraction": test_fraction,
+        "inner_fraction": inner_fraction,
+        "selection": selection,
+        "classes": list(classes) if by_grade else [],
+        "strata": "whole sites" if hold_out == "sites" else _describe_strata(patients, by_grade, num_folds),
+        "held_out_sites": [site_names(held_out) for _, held_out in parts] if hold_out == "sites" else [],
+        "ungraded": ungraded,
+        "test": _subject_ids(test),
+        "folds": [{part: _subject_ids(rows) for part, rows in fold.items()} for fold in folds],
+    }
+
+
+def write_splits(cohort_path: str | Path, output_dir: str | Path, **options: Any) -> Path:
+    """Write `splits.json` for a cohort.
+
+    Args:
+        cohort_path: `cohort.json` of the stage before.
+        output_dir: folder for `splits.json`.
+        options: as in `make_splits`.
+
+    Returns:
+        Path of the file written.
+    """
+    if not cohort_path:
+        raise ValueError(f"cohort_path must be a cohort.json, got {cohort_path!r}; pass --cohort_path")
+    path = Path(output_dir) / "splits.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, make_splits(read_json(cohort_path), **options))
+    return path
+
+
+def load_splits(splits_path: str | Path) -> dict[str, Any]:
+    """Read `splits.json` and check that no subject is in two parts that must not meet.
+
+    Args:
+        splits_path: the file written by `write_splits`, or by hand in the same form.
+
+    Returns:
+        Its content.
+
+    Raises:
+        ValueError: if a subject trains and validates, trains and selects, or is in the test part and in a fold.
+    """
+    splits = read_json(splits_path)
+    test = set(splits["test"])
+    for number, fold in enumerate(splits["folds"]):
+        train, inner, validation = (set(fold[part]) for part in ("train", "inner", "validation"))
+        shared = (train & (inner | validation)) | (test & (train | inner | validation))
+        if splits.get("selection", "inner") == "inner":
+            shared |= inner & validation
+        if shared:
+            raise ValueError(
+                f"fold {number} of {splits_path} must keep its parts and the test part apart, got {some_names(shared)}"
+                " in two of them; make the splits again with configs/splits.yaml"
+            )
+    return splits
+
+
+def part_subjects(splits: Mapping[str, Any], fold: int | None, part: str) -> list[str]:
+    """List the subjects of one part.
+
+    Args:
+        splits: content of `splits.json`.
+        fold: number of the fold, from 0; not read for `test` and `all`.
+        part: `train`, `inner`, `validation`, `test`, or `all`: everybody, the ungraded subjects too.
+
+    Returns:
+        Subject ids, sorted.
+
+    Raises:
+        ValueError: if there is no such part or fold.
+    """
+    if part not in PARTS:
+        raise ValueError(f"part must be one of {', '.join(PARTS)}, got {part!r}")
+    if part == "test":
+        return list(splits["test"])
+    if part == "all":
+        in_folds = [name for one in splits["folds"] for key in ("train", "inner", "validation") for name in one[key]]
+        return sorted({*in_folds, *splits["test"], *splits.get("ungraded", ())})
+    if fold is None or not 0 <= fold < len(splits["folds"]):
+        raise ValueError(f"fold must be from 0 to {len(splits['folds']) - 1} for part {part!r}, got {fold!r}")
+    return list(splits["folds"][fold][part])
+
+
+def default_held_out_part(splits: Mapping[str, Any]) -> str:
+    """Return the part that no generator of a fold has seen: `validation`, or `test` where validation selects."""
+    return "test" if splits.get("selection", "inner") == "validation" else "validation"
+
+
+def load_part(
+    patches_path: str | Path,
+    splits_path: str | Path | None,
+    fold: int | None,
+    part: str,
+    classes: Collection[str] | None = None,
+    require_labels: bool = False,
+) -> list[dict[str, Any]]:
+    """List the patches of one part, as a MONAI dataset takes them.
+
+    Args:
+        patches_path: `patches.json`; a subject may have several patches, and all of them are in the subject's part.
+        splits_path: `splits.json`; None is accepted for part `all`, as for a cohort that only tests.
+        fold: number of the fold, from 0; not read for `test` and `all`.
+        part: `train`, `inner`, `validation`, `test` or `all`.
+        classes: keep the patches of these classes only; a mapping from name to index must be that of the patches.
+        require_labels: refuse subjects without grade, as a classifier must.
+
+    Returns:
+        `{"image": absolute path, "label": int or None, "subject_id", "site", "lesion_volume_ml"}` for each patch, in
+        the order of the file.
+
+    Raises:
+        ValueError: if patches and splits are not of the same subjects, a needed grade is missing, a class is unknown,
+            or the part has no patch.
+    """
+    patches = read_json(patches_path)
+    entries = patches["training"]
+    if splits_path is not None:
+        splits = load_splits(splits_path)
+        _check_same_subjects(patches_path, {entry["subject_id"] for entry in entries}, splits_path, splits)
+        wanted = set(part_subjects(splits, fold, part))
+        entries = [entry for entry in entries if entry["subject_id"] in wanted]
+    elif part != "all":
+        raise ValueError(f"splits_path must be a file for part {part!r}, got None; only part 'all' needs none")
+    if require_labels:
+        _check_labels(entries, patches_path)
+    if classes is not None:
+        labels = _label_indices(patches, classes, patches_path)
+        entries = [entry for entry in entries if entry["label"] in labels]
+    if not entries:
+        raise ValueError(
+            f"part {part!r} of fold {fold} must have at least one patch"
+            f"{'' if classes is None else ' of ' + ', '.join(classes)}, got none in {patches_path}; see {splits_path}"
+        )
+    folder = Path(patches_path).resolve().parent
+    return [
+        {
+            "image": str(folder / entry["image"]),
+            "label": entry["label"],
+            "subject_id": entry["subject_id"],
+            "site": entry.get("site"),
+            "lesion_volume_ml": entry.get("lesion_volume_ml"),
+        }
+        for entry in entries
+    ]
+
+
+def _patients(subjects: Iterable[Mapping[str, Any]], classes: Sequence[str | None]) -> list[Patient]:
+    """One row a patient; of several grades the highest counts, as a glioma progresses and never goes back."""
+    scans = defaultdict(list)
+    for subject in subjects:
+        scans[subject.get("patient_id") or subject["subject_id"]].append(subject)
+    rows = []
+    for patient_id, own in scans.items():
+        grade = None if tuple(classes) == (None,) else max((s["grade"] for s in own), key=list(classes).index)
+        row = {"patient_id": patient_id, "grade": grade, "site": own[0].get("site")}
+        rows.append({**row, "subject_ids": [s["subject_id"] for s in own]})
+    return sorted(rows, key=_stratum)
+
+
+def _stratum(patient: Patient) -> tuple[str, str, str]:
+    return str(patient["grade"]), str(patient["site"]), patient["patient_id"]
+
+
+def _draw(
+    patients: list[Patient], fraction: float, random: np.random.RandomState
+) -> tuple[list[Patient], list[Patient]]:
+    """Take a part of each grade, sites in proportion where counts allow, and return it and the rest."""
+    if fraction == 0:
+        return [], patients
+    taken: list[Patient] = []
+    rest: list[Patient] = []
+    for grade in sorted({str(patient["grade"]) for patient in patients}):
+        rows = [patient for patient in patients if str(patient["grade"]) == grade]
+        count = _drawn(fraction, len(rows))
+        sites = _pooled_sites(rows, count)
+        kept, drawn = train_test_split(rows, test_size=count, stratify=sites, random_state=random)
+        taken, rest = taken + drawn, rest + kept
+    return sorted(taken, key=_stratum), sorted(rest, key=_stratum)
+
+
+def _drawn(fraction: float, size: int) -> int:
+    """How many of `size` patients are drawn: at least one, and one at least is left."""
+    return max(1, min(size - 1, round(fraction * size))) if fraction else 0
+
+
+def _pooled_sites(patients: list[Patient], count: int) -> list[str] | None:
+    """Sites as strata of a draw of `count`: those too small to give one are one stratum; None if no two are left."""
+    sizes = Counter(str(patient["site"]) for patient in patients)
+    smallest = max(2, math.ceil(len(patients) / count))
+    strata = ["" if sizes[str(p["site"])] < smallest else str(p["site"]) for p in patients]
+    pooled = Counter(strata)
+    if not 1 < len(pooled) <= min(count, len(patients) - count) or min(pooled.values()) < 2:
+        return None
+    return strata
+
+
+def _fold_parts(
+    patients: list[Patient], num_folds: int, random: np.random.RandomState
+) -> list[tuple[list[Patient], list[Patient]]]:
+    """(training, validation) of each fold; every grade, and every site of a grade, spread within one over the folds.
+
+    `StratifiedKFold` deals the sorted strata out in turn: with the sites of a grade side by side, grades are even too.
+    """
+    if num_folds == 1:
+        return [(patients, [])]
+    by_site = [str(_stratum(patient)[:2]) for patient in patients]
+    by_grade = [str(patient["grade"]) for patient in patients]
+    strata = by_site if max(Counter(by_site).values()) >= num_folds else by_grade
+    splitter = StratifiedKFold(num_folds, shuffle=True, random_state=random)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="The least populated class"
+        )  # a site with two subjects is in two folds
+        parts = list(splitter.split(patients, strata))
+    return [([patients[i] for i in training], [patients[i] for i in validation]) for training, validation in parts]
+
+
+def _describe_strata(patients: list[Patient], by_grade: bool, num_folds: int) -> str:
+    """Say what the parts are stratified by, and which sites are too small for it."""
+    grades = "grade" if by_grade else "nothing"
+    if len({patient["site"] for patient in patients}) < 2:
+        return f"{grades}; the subjects are of one site, or their sites are unknown or not asked for"
+    sizes = Counter(_stratum(patient)[:2] for patient in patients)
+    if max(sizes.values()) < num_folds:
+        return f"{grades} alone: no site has {num_folds} subjects of a grade"
+    small = sorted({site for (_, site), size in sizes.items() if size < num_folds})
+    strata = "grade, then site" if by_grade else "site"
+    return strata + (f"; fewer than {num_folds} subjects of a grade at {', '.join(small)}" if small else "")
+
+
+def _subject_ids(patients: Iterable[Patient]) -> list[str]:
+    return sorted(name for patient in patients for name in patient["subject_ids"])
+
+
+def _check_arguments(
+    num_folds: int, test_fraction: float, inner_fraction: float, stratify_by: Sequence[str], selection: str
+) -> None:
+    if num_folds < 1:
+        raise ValueError(f"num_folds must be at least 1, got {num_folds!r}")
+    for name, fraction in (("test_fraction", test_fraction), ("inner_fraction", inner_fraction)):
+        if not 0 <= fraction < 1:
+            raise ValueError(f"{name} must be in [0, 1), got {fraction!r}")
+    if tuple(stratify_by) not in ((), ("grade",), STRATA):
+        raise ValueError(f"stratify_by must be [], [grade] or [grade, site], got {list(stratify_by)!r}")
+    if selection not in SELECTIONS:
+        raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
+    if selection == "validation" and num_folds == 1:
+        raise ValueError("selection must be inner where num_folds is 1, got 'validation': one fold validates nothing")
+
+
+def _check_held_out(hold_out: str, stratify_by: Sequence[str], selection: str) -> None:
+    if hold_out not in HELD_OUT:
+        raise ValueError(f"splits_hold_out must be one of {', '.join(HELD_OUT)}, got {hold_out!r}")
+    if hold_out == "sites" and ("site" not in stratify_by or selection != "inner"):
+        raise ValueError(
+            "splits_hold_out sites must have splits_stratify_by [grade, site] and selection inner, got"
+            f" {list(stratify_by)!r} and {selection!r}: a held-out site must not select the network it tests"
+        )
+
+
+def _check_subjects(subjects: Sequence[Mapping[str, Any]], classes: Collection[str]) -> None:
+    twice = [name for name, count in Counter(s["subject_id"] for s in subjects).items() if count > 1]
+    if twice:
+        raise ValueError(
+            f"subject_id must be there once in a cohort, got {some_names(twice)} twice; name each scan apart"
+        )
+    strange = {s["grade"] for s in subjects if s.get("grade") is not None} - set(classes)
+    if strange:
+        raise ValueError(
+            f"grade must be one of the classes {', '.join(classes)} or empty, got {some_names(strange)};"
+            " set `classes`, or `grade_map` of configs/cohort.yaml"
+        )
+
+
+def _check_enough(
+    patients: list[Patient], classes: Sequence[str | None], num_folds: int, test_fraction: float, inner_fraction: float
+) -> None:
+    """Raise before any draw if a class cannot be in each part of each fold."""
+    sizes = Counter(patient["grade"] for patient in patients)
+    for name in classes:
+        what = "a cohort without grades" if name is None else f"class {name}"
+        tested = _drawn(test_fraction, sizes[name])
+        left = sizes[name] - tested
+        # the folds are dealt out in turn, so the first are the larger ones and the last is the first without the class
+        training = left - math.ceil(left / num_folds) if num_folds > 1 else left
+        needed = 2 if inner_fraction else 1
+        if (num_folds > 1 and left < num_folds) or training < needed:
+            fold = min(max(left, 0), num_folds - 1)
+            raise ValueError(
+                f"fold {fold} must have subjects of {what} in each part, got {sizes[name]} such patients in the cohort,"
+                f" of which {tested} in the locked test, for {num_folds} folds; use fewer folds (num_folds), a smaller"
+                " test_fraction, or other `classes`"
+            )
+
+
+def _check_same_subjects(
+    patches_path: str | Path, patch_subjects: set[str], splits_path: str | Path, splits: Mapping[str, Any]
+) -> None:
+    split_subjects = set(part_subjects(splits, None, "all"))
+    # an ungraded subject is in no part, so its patches may be missing
+    missing = split_subjects - patch_subjects - set(splits.get("ungraded", ()))
+    for subjects, have, lack in (
+        (missing, splits_path, patches_path),
+        (patch_subjects - split_subjects, patches_path, splits_path),
+    ):
+        if subjects:
+            raise ValueError(
+                f"splits and patches must be of the same subjects, got {some_names(subjects)} in {have} but not in"
+                f" {lack}; make both from one cohort.json (configs/patches.yaml, configs/splits.yaml)"
+            )
+
+
+def _check_labels(entries: Sequence[Mapping[str, Any]], patches_path: str | Path) -> None:
+    ungraded = {entry["subject_id"] for entry in entries if entry["label"] is None}
+    if ungraded:
+        raise ValueError(
+            f"grade must be known for every subject of a classifier, got none for {some_names(ungraded)} in"
+            f" {patches_path}; give it in the cohort (docs/data.md), or leave these subjects out with `leave_out` of"
+            " configs/cohort.yaml"
+        )
+
+
+def _label_indices(patches: Mapping[str, Any], classes: Collection[str], patches_path: str | Path) -> set[int]:
+    """Label numbers of the classes, by the list in the patches file."""
+    if isinstance(classes, str):
+        raise TypeError(f"classes must be a list of names, got {classes!r}; write [{classes}]")
+    known = {name: int(index) for index, name in patches["labels"].items()}
+    asked = dict(classes) if isinstance(classes, Mapping) else {name: known.get(name) for name in classes}
+    wrong = [name for name, index in asked.items() if name not in known or known[name] != index]
+    if wrong:
+        raise ValueError(
+            f"classes must be among those of {patches_path}, {known}, got {asked};"
+            " use one `classes` for patches and training"
+        )
+    return {known[name] for name in asked}

@@ -1,0 +1,1 @@
+"""How sure a number is: measures, intervals, paired tests and power."""

@@ -1,0 +1,204 @@
+"""Whether one classifier is better than another on the same subjects."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import binomtest, norm
+
+from scripts.statistics.intervals import CONFIDENCE, Estimate, newcombe_auc, placements, square_and_add, wilson
+
+
+def count_discordant(right: ArrayLike, reference_right: ArrayLike) -> tuple[int, int]:
+    """Count the subjects that only one of two classifiers gets right.
+
+    Args:
+        right: booleans, one a subject.
+        reference_right: the same of the classifier compared with.
+
+    Returns:
+        Those that only the first has right, and those that only the reference has right.
+
+    Raises:
+        ValueError: if the two are of different numbers of subjects.
+    """
+    own, other = _pair(right, reference_right)
+    return int((own & ~other).sum()), int((other & ~own).sum())
+
+
+def mcnemar(only_own: int, only_reference: int) -> float:
+    """Exact McNemar test of equal accuracy: p in (0, 1], two-sided, lower is stronger evidence of a difference.
+
+    Source: McNemar 1947; the exact form is a binomial test of the discordant pairs against one half. Without
+    discordant pairs p is 1.
+
+    >>> round(mcnemar(9, 1), 4)
+    0.0215
+    """
+    discordant = only_own + only_reference
+    return float(binomtest(only_own, discordant, 0.5).pvalue) if discordant else 1.0
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Correct p values of several tests so that the chance of one false alarm among them keeps its level.
+
+    Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
+
+    Args:
+        p_values: in [0, 1], one a test of the family.
+
+    Returns:
+        Adjusted p values in [0, 1], in the same order, each at least as large as before.
+
+    >>> holm([0.01, 0.04, 0.03])
+    [0.03, 0.06, 0.06]
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    raised = np.minimum(np.maximum.accumulate(np.asarray(p_values, dtype=float)[order] * factors), 1.0)
+    adjusted = np.empty(len(p_values))
+    adjusted[order] = raised
+    return [float(value) for value in adjusted]
+
+
+def accuracy_difference(right: ArrayLike, reference_right: ArrayLike, confidence: float = CONFIDENCE) -> Estimate:
+    """Difference of two accuracies on the same subjects, with Newcombe's interval for paired proportions.
+
+    Source: Newcombe 1998, "Improved confidence intervals for the difference between binomial proportions based on
+    paired data", method 10: square-and-add of Wilson limits less twice their product times the correlation phi, which
+    is corrected for continuity.
+
+    Args:
+        right: booleans, one a subject; which the classifier answers rightly.
+        reference_right: the same of the classifier compared with.
+        confidence: coverage in (0, 1).
+
+    Returns:
+        Accuracy less that of the reference, in [-1, 1], positive where the first is better, and its limits; no value
+        without subjects.
+
+    Raises:
+        ValueError: if the two are of different numbers of subjects.
+    """
+    own, other = _pair(right, reference_right)
+    if len(own) == 0:
+        return Estimate(None)
+    first, second = (wilson(int(one.sum()), len(one), confidence) for one in (own, other))
+    down, up = _distances(first)
+    down_reference, up_reference = _distances(second)
+    phi = _corrected_phi(own, other)
+    difference = float(own.mean() - other.mean())
+    low = difference - math.sqrt(max(0.0, down**2 - 2 * phi * down * up_reference + up_reference**2))
+    high = difference + math.sqrt(max(0.0, down_reference**2 - 2 * phi * down_reference * up + up**2))
+    return Estimate(difference, low, high, "Newcombe's method 10 for paired proportions")
+
+
+def balanced_accuracy_difference(
+    labels: ArrayLike, right: ArrayLike, reference_right: ArrayLike, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Difference of two balanced accuracies on the same subjects.
+
+    The mean of the differences of the sensitivities, each with Newcombe's paired interval, joined by square-and-add
+    (Newcombe 1998), because the classes are independent samples.
+
+    Args:
+        labels: true classes, one a subject.
+        right: booleans; which the classifier answers rightly.
+        reference_right: the same of the classifier compared with.
+        confidence: coverage in (0, 1).
+
+    Returns:
+        Balanced accuracy less that of the reference, in [-1, 1], and its limits.
+    """
+    truth, (own, other) = np.asarray(labels), _pair(right, reference_right)
+    classes = [truth == label for label in np.unique(truth)]
+    differences = [accuracy_difference(own[members], other[members], confidence) for members in classes]
+    return square_and_add(differences)._replace(interval="square-and-add of Newcombe's paired limits")
+
+
+def auc_difference(
+    positive: np.ndarray, scores: np.ndarray, reference_scores: np.ndarray, confidence: float = CONFIDENCE
+) -> tuple[Estimate, float | None]:
+    """Difference of two AUCs on the same subjects, with DeLong's interval and test.
+
+    Source: DeLong, DeLong, Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver operating
+    characteristic curves: a nonparametric approach". Where their variance of the difference is zero (both separate
+    the classes perfectly, or rank them alike), the limits are square-and-add of Newcombe's (2006) limits of each area,
+    which is too wide rather than too narrow.
+
+    Args:
+        positive: booleans, shape (N,).
+        scores: larger means more likely positive, shape (N,).
+        reference_scores: those of the classifier compared with, shape (N,).
+        confidence: coverage in (0, 1).
+
+    Returns:
+        AUC less that of the reference, in [-1, 1], with its limits; and the two-sided p, 1 where the variance is zero
+        and so is the difference, None where only the variance is.
+
+    Raises:
+        ValueError: if a class has fewer than two subjects, or the scores are of different subjects in number.
+    """
+    if not len(positive) == len(scores) == len(reference_scores):
+        raise ValueError(
+            f"scores and reference_scores must be of the same {len(positive)} subjects, got {len(scores)} and"
+            f" {len(reference_scores)}; compare predictions of one test"
+        )
+    sizes = int(positive.sum()), int((~positive).sum())
+    if min(sizes) < 2:
+        raise ValueError(
+            f"positive must hold two subjects of each class, got {sizes[0]} and {sizes[1]}; test on more subjects"
+        )
+    own, other = placements(positive, scores), placements(positive, reference_scores)
+    gains = [first - second for first, second in zip(own, other, strict=True)]
+    difference = float(gains[0].mean())
+    error = math.sqrt(sum(gain.var(ddof=1) / len(gain) for gain in gains))
+    if error < 1e-12:
+        return _without_variance(float(own[0].mean()), float(other[0].mean()), sizes, confidence)
+    half_width = float(norm.ppf((1 + confidence) / 2)) * error
+    low, high = max(-1.0, difference - half_width), min(1.0, difference + half_width)
+    return Estimate(difference, low, high, "DeLong"), float(2 * norm.sf(abs(difference) / error))
+
+
+def _without_variance(
+    area: float, reference: float, sizes: tuple[int, int], confidence: float
+) -> tuple[Estimate, float | None]:
+    down, up = _distances(newcombe_auc(area, *sizes, confidence))
+    down_reference, up_reference = _distances(newcombe_auc(reference, *sizes, confidence))
+    difference = area - reference
+    limits = difference - math.hypot(down, up_reference), difference + math.hypot(up, down_reference)
+    name = "square-and-add of Newcombe's limits of each AUC"
+    return Estimate(difference, *limits, name), 1.0 if abs(difference) < 1e-12 else None
+
+
+def _corrected_phi(own: np.ndarray, other: np.ndarray) -> float:
+    """Correlation of the two answers in [-1, 1]; 0 where one of them is always the same."""
+    both, neither = int((own & other).sum()), int((~own & ~other).sum())
+    only_own, only_other = count_discordant(own, other)
+    margins = own.sum() * (~own).sum() * other.sum() * (~other).sum()
+    surplus = both * neither - only_own * only_other
+    if margins == 0:
+        return 0.0
+    corrected = max(surplus - len(own) / 2, 0.0) if surplus > 0 else surplus
+    return float(corrected / math.sqrt(margins))
+
+
+def _distances(estimate: Estimate) -> tuple[float, float]:
+    """From a value down to its lower limit and up to its upper one."""
+    assert estimate.value is not None
+    assert estimate.low is not None
+    assert estimate.high is not None
+    return estimate.value - estimate.low, estimate.high - estimate.value
+
+
+def _pair(right: ArrayLike, reference_right: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
+    own, other = np.asarray(right, dtype=bool), np.asarray(reference_right, dtype=bool)
+    if own.shape != other.shape:
+        raise ValueError(
+            f"right and reference_right must be of the same subjects, got {own.size} and {other.size};"
+            " compare predictions of one test"
+        )
+    return own, other

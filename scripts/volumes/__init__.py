@@ -1,0 +1,1 @@
+"""The files of one patient: read, checked, corrected, resampled, their names and mask codes understood."""

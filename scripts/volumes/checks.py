@@ -1,0 +1,96 @@
+"""Is a volume of a cohort what it should be: readable, finite, not constant, on the grid of the others."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+
+from scripts.volumes.reading import Volume, geometry_difference, mask_codes_in, read_channels, read_volume
+
+
+def check_grid(paths: Mapping[str, Path], num_channels: int | None = None) -> None:
+    """Check from the headers alone that the volumes of one subject lie on one grid.
+
+    Args:
+        paths: name of the volume (a modality, `image`, `mask`) -> file.
+        num_channels: of the 4D file `image`, if there is one.
+
+    Raises:
+        FileNotFoundError: if a file does not exist.
+        ValueError: if one is no volume, has a fourth dimension that was not declared, or is on another grid.
+    """
+    volumes = {name: _empty_volume(path, num_channels if name == "image" else None) for name, path in paths.items()}
+    (first, reference), *others = volumes.items()
+    for name, volume in others:
+        if difference := geometry_difference(reference, volume):
+            raise ValueError(
+                f"{volume.path} ({name}) must lie on the voxel grid of {reference.path} ({first}), got {difference};"
+                " resample it, or set require_one_grid: false here and registration: true in configs/patches.yaml"
+            )
+
+
+def check_image(path: Path, channel_order: Sequence[str] | None = None) -> dict[str, str]:
+    """Read an image and check that every modality in it is finite and not constant.
+
+    Args:
+        path: NIfTI file.
+        channel_order: modality of each channel of a 4D file; None for a 3D file.
+
+    Returns:
+        Path, or path and modality -> sha256 of the voxels.
+
+    Raises:
+        ValueError: if the file is cut short or corrupt, or a modality is constant or not finite.
+    """
+    volumes = [read_volume(path)] if channel_order is None else read_channels(path, channel_order).values()
+    return {volume.path: _hash_of_varied(volume) for volume in volumes}
+
+
+def find_mask_codes(path: Path) -> list[int]:
+    """Read a mask and list its codes.
+
+    Args:
+        path: NIfTI file of whole numbers, whatever their type.
+
+    Returns:
+        Codes that occur, sorted, without the background (0).
+
+    Raises:
+        ValueError: if the file is cut short, holds fractions or negative numbers, or is empty.
+    """
+    codes = mask_codes_in(read_volume(path))
+    if not codes:
+        raise ValueError(
+            f"{path} must hold a tumor, got an empty mask; correct it, or leave the subject out (leave_out)"
+        )
+    return codes
+
+
+def _empty_volume(path: Path, num_channels: int | None) -> Volume:
+    """A volume with the geometry of a file and no voxels in memory."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; correct its path, or leave the subject out (leave_out)")
+    try:
+        image: Any = nibabel.load(path)
+    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} must be a whole NIfTI file, got {error}; copy it again") from error
+    shape = image.shape
+    if num_channels is not None and (len(shape) != 4 or shape[3] != num_channels):
+        raise ValueError(f"{path} must be 4D with the {num_channels} channels of its channel_order, got shape {shape}")
+    if num_channels is None and len(shape) != 3 and not (len(shape) == 4 and shape[3] == 1):
+        raise ValueError(
+            f"{path} must be one 3D volume, got shape {shape}; a 4D file is an `image` with a channel_order"
+        )
+    return Volume(str(path), np.broadcast_to(np.uint8(0), shape[:3]), np.asarray(image.affine, np.float64))
+
+
+def _hash_of_varied(volume: Volume) -> str:
+    stored = volume.stored
+    if stored.min() == stored.max():
+        raise ValueError(f"{volume.path} must not be constant, got {stored[0]} in every voxel; export it again")
+    return hashlib.sha256(np.ascontiguousarray(stored).data.cast("B")).hexdigest()

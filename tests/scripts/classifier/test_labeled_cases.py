@@ -1,0 +1,190 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from bundle.flatten import flatten
+from bundle.label_app.viewer_mask import write_viewer_mask
+from scripts.classifier.datasets import LabeledImages
+from scripts.classifier.labeled_cases import (
+    COHORT,
+    FoldData,
+    LabelStage,
+    ServedWeights,
+    TrainingImages,
+    case_id,
+    label_of,
+)
+from scripts.classifier.networks import FoldEnsemble
+from scripts.provenance.record import describe_images, hash_subject, read_provenance, write_provenance
+from scripts.running.configs import Invocation
+from scripts.running.stages import run_invocation
+from tests.helpers import ROOT
+from tests.patches import write_tiny_patches
+from tests.tiny_subjects import MODALITIES, make_images, make_mask, write_volume
+
+CLASSES = {"LGG": 0, "HGG": 1}
+SIZE = [16, 12]
+IMAGES = describe_images(MODALITIES, CLASSES, SIZE, 1.0, "percentile", [0.5, 99.5], 4.0)
+NOWHERE = FoldData(patches_path="nowhere", splits_path="nowhere", fold=0, classes=CLASSES)
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory):
+    """`inference.json` of tiny patches."""
+    path = tmp_path_factory.mktemp("configs") / "inference.json"
+    path.write_text(json.dumps({**flatten("inference.json"), "patch_size": SIZE, "min_et_ml": 0.01}))
+    return str(path)
+
+
+def write_case(folder, name, value, mask=None):
+    image = write_volume(folder / f"{name}.nii.gz", np.stack(list(make_images().values()), axis=-1))
+    (folder / "dataset.json").write_text(json.dumps({"modality": dict(enumerate(MODALITIES))}))
+    mask = make_mask() if mask is None else mask
+    return {"image": image, "label": write_volume(folder / "labels" / f"{name}.nii.gz", np.uint8(mask > 0) * value)}
+
+
+def test_the_class_is_the_value_of_the_mask(tmp_path):
+    for value in (1, 2):
+        path = write_case(tmp_path, f"case{value}", value)["label"]
+        assert label_of(path, 2) == value - 1
+
+
+@pytest.mark.parametrize(("value", "found"), [(0, r"\[\]"), (3, r"\[3\]")], ids=["empty", "no class"])
+def test_a_mask_of_no_class_is_refused(tmp_path, value, found):
+    path = write_case(tmp_path, "case", np.uint8(value))["label"]
+    with pytest.raises(ValueError, match=f"one value from 1 to 2, class index \\+ 1, .* got {found}"):
+        label_of(path, 2)
+
+
+def test_a_mask_of_two_classes_is_refused(tmp_path):
+    path = write_volume(tmp_path / "mask.nii.gz", make_mask() % 3)
+    with pytest.raises(ValueError, match=r"got \[1, 2\]"):
+        label_of(path, 2)
+
+
+def test_a_case_is_named_by_its_file():
+    assert [case_id(path) for path in ("/a/b.v2.nii.gz", "c.nii")] == ["b.v2", "c"]
+
+
+def test_cases_are_cut_as_answers_are_and_need_no_fold(tmp_path, answers):
+    cases = [write_case(tmp_path, "low", 1), write_case(tmp_path, "high", 2)]
+    images = TrainingImages(cases, NOWHERE, answers)
+    assert (len(images), images.num_real, images.subject_ids) == (2, 2, ["high", "low"])
+    assert images.images == IMAGES
+    assert (images.labels.tolist(), images.class_counts) == ([0, 1], [1, 1])
+    batch = images[[0, 1]]
+    assert batch["label"].tolist() == [0, 1]
+    preprocessing = ConfigParser(ConfigParser.load_config_file(answers)).get_parsed_content("preprocessing")
+    asked = {"subject_id": "low", "image": cases[0]["image"], "mask": cases[0]["label"]}
+    expected = preprocessing({**asked, "mask_codes": {"enhancing": 1}})["image"]
+    assert torch.equal(batch["image"][0], torch.as_tensor(expected).as_subclass(torch.Tensor))
+
+
+@pytest.mark.parametrize("click", [[20, 16, 11], [13, 20, 7]])
+def test_training_on_the_mask_of_the_viewer_shows_the_patch_that_was_answered(tmp_path, answers, click):
+    case = write_case(tmp_path, "case", 2)
+    preprocessing = ConfigParser(ConfigParser.load_config_file(answers)).get_parsed_content("preprocessing")
+    patch = preprocessing({"subject_id": "case", "image": case["image"], "click": click})["image"]
+    affine = np.asarray(patch.affine)
+    write_viewer_mask(Path(case["label"]), case["image"], patch.shape[1:], affine, value=2)
+    trained = TrainingImages([case], NOWHERE, answers)[[0]]
+    assert torch.equal(trained["image"][0], torch.as_tensor(patch).as_subclass(torch.Tensor))
+
+
+def test_an_empty_validation_part_takes_the_training_part_and_no_cases_at_all_are_refused(tmp_path, answers):
+    training = TrainingImages([write_case(tmp_path, "case", 1)], NOWHERE, answers)
+    selection = TrainingImages([], NOWHERE, answers, otherwise=training)
+    assert (selection.data is training.data, selection.subject_ids) == (True, ["case"])
+    with pytest.raises(ValueError, match="must hold a labeled case, got none"):
+        TrainingImages([], NOWHERE, answers)
+
+
+def test_images_of_a_fold_are_handed_on(tmp_path):
+    paths = write_tiny_patches(tmp_path, (16, 16))
+    fold = FoldData(**{key: paths[key] for key in ("patches_path", "splits_path")}, fold=0, classes=CLASSES)
+    data = LabeledImages(fold.training, 4, 2)
+    images = TrainingImages(data, fold, "nowhere")
+    assert (len(images), images.num_real, images.cases) == (len(data), len(fold.real), None)
+    assert images.class_counts == images.labels.bincount(minlength=2).tolist()
+    assert torch.equal(images[[0, 1]]["image"], data[[0, 1]]["image"])
+    with pytest.raises(AttributeError):
+        _ = fold.nonsense
+
+
+@pytest.fixture
+def served(tmp_path):
+    """Weights that are served, with their record."""
+    folder = tmp_path / "models"
+    folder.mkdir()
+    torch.manual_seed(0)
+    torch.save(FoldEnsemble("resnet10").state_dict(), folder / "model.pt")
+    known = {"cohorts": ["A"], "subjects": ["one"], "simulated": True, "fold": None, "setup": "ddpm", "images": IMAGES}
+    write_provenance(folder / "model.pt", **known, selection_subjects=[hash_subject("two")], members=["a", "b"])
+    return folder / "model.pt"
+
+
+def make_stage(tmp_path, served, cases, images=IMAGES):
+    training = SimpleNamespace(cases=cases, images=images, subject_ids=[case_id(case["image"]) for case in cases])
+    options = {"seed": len(training.subject_ids[0]), "num_threads": None, "overwrite": False, "inputs": ["nowhere"]}
+    return LabelStage(training, training, str(served), "ddpm", output_dir=str(tmp_path / "out"), **options)
+
+
+def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_seen(tmp_path, served):
+    before = read_provenance(served)
+    stage = make_stage(tmp_path, served, [{"image": "three.nii.gz"}])
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "left_over").write_text("of the training before")
+    stage.begin()
+    assert list((tmp_path / "out").iterdir()) == []
+    torch.save(FoldEnsemble("resnet10").state_dict(), tmp_path / "out" / "model.pt")
+    stage.end()
+    record = read_provenance(served)  # refuses a record of other weights
+    assert served.read_bytes() == (tmp_path / "out" / "model.pt").read_bytes()
+    assert record["started_from"] == before["weights_sha256"] != record["weights_sha256"]
+    assert set(record["subjects"]) == {hash_subject("one"), hash_subject("three")}
+    assert set(record["selection_subjects"]) == {hash_subject("two"), hash_subject("three")}
+    assert (record["cohorts"], record["simulated"], record["num_labeled_cases"]) == (["A", COHORT], True, 1)
+    assert {key: record[key] for key in ("members", "setup", "images")} == {
+        key: before[key] for key in ("members", "setup", "images")
+    }
+    # And once more, from these.
+    again = make_stage(tmp_path, served, [{"image": "four.nii.gz"}])
+    again.begin()
+    torch.save(FoldEnsemble("resnet10").state_dict(), tmp_path / "out" / "model.pt")
+    again.end()
+    assert read_provenance(served)["started_from"] == record["weights_sha256"]
+    assert {hash_subject("one"), hash_subject("three")} < set(read_provenance(served)["subjects"])
+
+
+def test_a_training_of_a_fold_ends_with_its_own_record_and_leaves_what_is_served(tmp_path):
+    settings = {"output_dir": str(tmp_path / "out"), "bundle_root": str(tmp_path), "device": "cpu", "num_threads": 1}
+    tiny = {"classifier_backbone": "resnet10", "train#trainer#max_epochs": 1, "classifier_batch_size": 4}
+    paths = write_tiny_patches(tmp_path / "patches", (32, 32))
+    file = str(ROOT / "configs" / "train.json")
+    run_invocation(Invocation((file,), {**settings, **tiny, **paths, "patch_size": [32, 32]}))
+    record = read_provenance(tmp_path / "out" / "model.pt")
+    assert (record["fold"], record["cohorts"]) == (0, ["tiny"])
+    assert "num_labeled_cases" not in record
+    assert not (tmp_path / "models").exists()
+
+
+def test_cases_of_other_patches_than_the_served_weights_are_refused(tmp_path, served):
+    stage = make_stage(tmp_path, served, [{"image": "three.nii.gz"}], {**IMAGES, "patch_size": [32, 32]})
+    with pytest.raises(ValueError, match=r"the labeled cases must have patch_size \[16, 12\]"):
+        stage.begin()
+
+
+@pytest.mark.parametrize(("cases", "expected"), [([{"image": "a.nii"}], True), (None, False)], ids=["cases", "fold"])
+def test_labeled_cases_go_on_from_what_is_served_and_folds_do_not(served, cases, expected):
+    networks = [FoldEnsemble("resnet10"), FoldEnsemble("resnet10")]
+    ServedWeights(networks, SimpleNamespace(cases=cases), str(served))(SimpleNamespace())
+    weights = torch.load(served, weights_only=True)
+    for network in networks:
+        assert all(torch.equal(value, weights[key]) for key, value in network.state_dict().items()) is expected

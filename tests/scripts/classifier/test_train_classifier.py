@@ -1,0 +1,199 @@
+"""The classifier's stage, in this process and tiny."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.provenance.record import hash_subject, read_provenance
+from scripts.running.files import read_json
+from tests.helpers import run_stage
+from tests.ring_or_blob import messages, write_patches, write_splits, write_synthetic
+
+TINY = {
+    "classifier_backbone": "resnet10",
+    "classifier_max_epochs": 2,
+    "classifier_batch_size": 8,
+    "modalities": ["t1c", "t2f"],
+    "patch_size": [32, 32],
+    "num_threads": 1,
+    "device": "cpu",
+}
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("data")
+    return {"patches_path": write_patches(folder), "splits_path": write_splits(folder), "folder": folder}
+
+
+def train(data: dict[str, Any], output_dir: Path, *setup: str, **overrides: Any) -> dict[str, torch.Tensor]:
+    paths = {name: data[name] for name in ("patches_path", "splits_path")}
+    run_stage(
+        "train_classifier", *(setup or ["setup_real"]), **{**TINY, **paths, "output_dir": str(output_dir), **overrides}
+    )
+    return torch.load(output_dir / "model.pt", weights_only=True)
+
+
+def test_a_training_writes_weights_curve_and_provenance(data: dict[str, Any], tmp_path: Path) -> None:
+    weights = train(data, tmp_path)
+    record, curve = read_provenance(tmp_path / "model.pt"), read_json(tmp_path / "metrics.json")
+    fold = read_json(data["splits_path"])["folds"][0]
+
+    assert {name.split(".")[0] for name in weights} == {"members", "stem_stride"}
+    assert record["setup"] == "real"
+    assert record["fold"] == 0
+    assert record["simulated"]
+    assert record["subjects"] == sorted(hash_subject(subject) for subject in fold["train"])
+    assert record["selection_subjects"] == sorted(hash_subject(subject) for subject in fold["inner"])
+    assert [row["epoch"] for row in curve] == [1, 2]
+    assert {"loss", "selection_brier", "selection_loss", "learning_rate"} <= set(curve[0])
+
+
+def test_a_training_learns_to_tell_a_ring_from_a_blob(tmp_path: Path) -> None:
+    counts = (40, 40)
+    data = {
+        "patches_path": write_patches(tmp_path, counts=counts),
+        "splits_path": write_splits(tmp_path, counts=counts),
+    }
+    train(data, tmp_path / "out", classifier_max_epochs=12, classifier_learning_rate=0.001)
+    curve = read_json(tmp_path / "out" / "metrics.json")
+    assert curve[-1]["loss"] < 0.3 * curve[0]["loss"]
+    assert curve[-1]["selection_accuracy"] == 1
+
+
+OTHER_RECIPE = {
+    "classifier_ema_decay": 0.9,
+    "classifier_optimizer": "sgd",
+    "classifier_sampling": "balanced",
+    "classifier_warmup_epochs": 1,
+    "classifier_focal_alpha_mode": "inverse_frequency",
+}
+
+
+@pytest.mark.parametrize("recipe", [{}, OTHER_RECIPE], ids=["default", "other"])
+def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, recipe: dict[str, Any]
+) -> None:
+    from scripts.training.curves import ClassifierCurves
+
+    settings = {"classifier_max_epochs": 4, "classifier_patience": 2, **recipe}
+    whole = train(data, tmp_path / "whole", "setup_augmentation", **settings)
+    write = ClassifierCurves._write
+
+    def stop_in_third_epoch(self: ClassifierCurves, engine: Any) -> None:
+        if engine.state.epoch == 3:
+            raise KeyboardInterrupt
+        write(self, engine)
+
+    monkeypatch.setattr(ClassifierCurves, "_write", stop_in_third_epoch)
+    with pytest.raises(KeyboardInterrupt):
+        train(data, tmp_path / "stopped", "setup_augmentation", **settings)
+    monkeypatch.setattr(ClassifierCurves, "_write", write)
+    resumed = train(data, tmp_path / "stopped", "setup_augmentation", **settings)
+
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert (tmp_path / "whole/metrics.json").read_bytes() == (tmp_path / "stopped/metrics.json").read_bytes()
+
+
+def test_a_training_stopped_by_a_full_disk_ends_as_an_uninterrupted_one(
+    data: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"classifier_max_epochs": 3, "classifier_patience": 3}
+    whole = train(data, tmp_path / "whole", **settings)
+    save = torch.save
+
+    def run_out_of_space(content: Any, path: Path) -> None:
+        if not path.name.endswith("epoch_2.pt"):
+            return save(content, path)
+        path.write_bytes(b"half of it")
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # as torch says it
+
+    with monkeypatch.context() as full:
+        full.setattr(torch, "save", run_out_of_space)
+        full.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=0))
+        with pytest.raises(RuntimeError) as caught:
+            train(data, tmp_path / "stopped", **settings)
+    assert re.search(r"no space left to write .*epoch_2\.pt; free some, then run the same", messages(caught.value))
+    assert not list((tmp_path / "stopped").rglob(".partial-*"))
+    assert [path.name for path in (tmp_path / "stopped" / "checkpoints").iterdir()] == ["epoch_1.pt"]
+    resumed = train(data, tmp_path / "stopped", **settings)
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+    assert (tmp_path / "whole/metrics.json").read_bytes() == (tmp_path / "stopped/metrics.json").read_bytes()
+
+
+def test_synthetic_images_change_the_weights_and_are_on_record(data: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(data["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
+    real = train(data, tmp_path / "real")
+    more = train(data, tmp_path / "ddpm", "setup_ddpm", synthetic_paths=sets)
+    record = read_provenance(tmp_path / "ddpm" / "model.pt")
+
+    assert not torch.equal(real["members.0.conv1.weight"], more["members.0.conv1.weight"])
+    assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
+    assert record["synthetic"] == ["weights of 0", "weights of 1"]
+
+
+def test_synthetic_images_alone_and_their_control_train(data: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(data["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
+    for setup in ("synthetic_only", "synthetic_shuffled"):
+        train(data, tmp_path / setup, f"setup_{setup}", synthetic_paths=sets, classifier_max_epochs=1)
+        record = read_provenance(tmp_path / setup / "model.pt")
+        assert record["num_real_images"] == {"LGG": 0, "HGG": 0}
+        assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
+        assert len(record["subjects"]) == len(fold["train"])
+
+
+def test_a_ratio_of_a_sweep_takes_its_part_of_the_images(data: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(data["splits_path"])["folds"][0]
+    sets = [write_synthetic(tmp_path / str(k), k, fold["train"], method="ddpm_mi") for k in (0, 1)]
+    settings = {"synthetic_paths": sets, "classifier_max_epochs": 1}
+    train(data, tmp_path / "out", "setup_ratio_0_5", "sweep_ratio", **settings)
+    assert read_provenance(tmp_path / "out" / "model.pt")["num_synthetic_images"] == {"LGG": 2, "HGG": 2}
+
+
+def test_a_vision_transformer_trains(data: dict[str, Any], tmp_path: Path) -> None:
+    weights = train(data, tmp_path, classifier_backbone="vit_tiny", classifier_max_epochs=1)
+    assert weights["members.0.vit.patch_embedding.position_embeddings"].shape == (1, 4, 192)
+
+
+def test_a_synthetic_set_that_knows_a_validation_subject_stops_the_run(data: dict[str, Any], tmp_path: Path) -> None:
+    fold = read_json(data["splits_path"])["folds"][0]
+    leak = write_synthetic(tmp_path / "leak", 0, [*fold["train"], fold["validation"][0]])
+    with pytest.raises(RuntimeError) as caught:
+        train(data, tmp_path / "out", "setup_ddpm", synthetic_paths=[leak])
+    assert re.search(f"synthetic_0_0000.*{fold['validation'][0]}", messages(caught.value))
+    assert not (tmp_path / "out" / "model.pt").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "num_channels", "classes"),
+    [((32, 32), 1, {"a": 0, "b": 1, "c": 2}), ((24, 20, 16), 1, {"a": 0, "b": 1, "c": 2})],
+    ids=["2d", "3d"],
+)
+def test_one_channel_and_three_classes_train_in_two_and_three_dimensions(
+    tmp_path: Path, size: tuple[int, ...], num_channels: int, classes: dict[str, int]
+) -> None:
+    counts = (9, 8, 10)
+    patches = write_patches(tmp_path, counts=counts, num_channels=num_channels, size=size, classes=classes)
+    data = {"patches_path": patches, "splits_path": write_splits(tmp_path, counts=counts)}
+    shape = {"modalities": ["t1n"], "classes": classes, "spatial_dims": len(size), "patch_size": list(size)}
+    weights = train(data, tmp_path / "out", "setup_augmentation", classifier_max_epochs=1, **shape)
+    assert weights["members.0.fc.weight"].shape[0] == 3
+    assert weights["members.0.conv1.weight"].shape[1] == 1
+
+
+SETUPS = sorted(path.stem.removeprefix("setup_") for path in (Path(__file__).parents[3] / "configs").glob("setup_*"))
+
+
+@pytest.mark.parametrize("name", SETUPS)
+def test_a_setup_is_a_file_of_its_own_name(name: str) -> None:
+    text = (Path(__file__).parents[3] / "configs" / f"setup_{name}.yaml").read_text()
+    assert f"\nsetup: {name}\n" in text

@@ -1,0 +1,48 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.cohorts.grades import parse_grade
+
+CLASSES = ("LGG", "HGG")
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["LGG", "lgg", " Low Grade ", "low-grade glioma", "2", "2.0", 2, "II", "WHO II", "WHO grade 2", "G2", "Grade_II"],
+)
+def test_words_for_low_grade_are_understood(word):
+    assert parse_grade(word, CLASSES) == "LGG"
+
+
+@pytest.mark.parametrize(
+    "word", ["HGG", "high grade", "3", "III", "grade 3", "4", 4.0, "IV", "who-grade-IV", "GBM", "Glioblastoma"]
+)
+def test_words_for_high_grade_are_understood(word):
+    assert parse_grade(word, CLASSES) == "HGG"
+
+
+@pytest.mark.parametrize("word", [None, "", " ", "NA", "n/a", "NaN", float("nan"), "unknown"])
+def test_no_grade_is_no_error(word):
+    assert parse_grade(word, CLASSES) is None
+
+
+@pytest.mark.parametrize("word", ["1", "0", "I", "V", "astrocytoma", "LGG?", "23", "grade"])
+def test_a_grade_that_is_not_understood_is_refused_with_the_accepted_words(word):
+    with pytest.raises(ValueError, match=r"grade must be LGG \(lgg, low grade.*\); HGG .*, got .* grade_map"):
+        parse_grade(word, CLASSES)
+
+
+def test_the_users_own_words_come_first():
+    grade_map = {"Astro II": "LGG", "borderline": None, "2": "HGG"}
+    assert parse_grade("astro  ii", CLASSES, grade_map) == "LGG"
+    assert parse_grade("Borderline", CLASSES, grade_map) is None
+    assert parse_grade(2, CLASSES, grade_map) == "HGG"
+    with pytest.raises(ValueError, match="grade_map must give one of LGG, HGG or null, got 'MID' for 'x'"):
+        parse_grade("x", CLASSES, {"x": "MID"})
+
+
+def test_other_classes_are_understood_by_name_alone():
+    assert parse_grade("meningioma", ["Glioma", "Meningioma"]) == "Meningioma"
+    with pytest.raises(ValueError, match="grade must be Glioma; Meningioma, or empty"):
+        parse_grade("GBM", ["Glioma", "Meningioma"])

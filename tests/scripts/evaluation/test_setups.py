@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.evaluation.answers import group_answers
+from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, power_rows
+from scripts.statistics.paired_tests import holm, mcnemar
+from scripts.statistics.power import mcnemar_power
+from tests.predictions import prediction_rows
+
+
+def compare(rows, reference="real"):
+    return compare_setups(group_answers(rows), reference, num_draws=100)
+
+
+def test_every_setup_is_compared_with_the_reference_on_every_test():
+    rows, left_out = compare(prediction_rows() + prediction_rows(role="locked_test", seed=1))
+    assert left_out == []
+    assert {tuple(row) for row in rows} == {COMPARISON_COLUMNS}
+    found = [(row["role"], row["setup"], row["measure"]) for row in rows]
+    assert len(set(found)) == len(found) == 2 * 2 * 3
+    assert {row["reference"] for row in rows} == {"real"}
+
+
+def test_a_difference_is_that_of_the_two_accuracies():
+    groups = group_answers(prediction_rows())
+    row = next(row for row in compare(prediction_rows())[0] if row["setup"] == "ddpm")
+    assert row["value"] == pytest.approx(groups[1].right.mean() - groups[0].right.mean())
+    gained, lost = row["only_setup_right"], row["only_reference_right"]
+    assert row["value"] == pytest.approx((gained - lost) / 40)
+    assert row["p"] == mcnemar(gained, lost)
+
+
+def test_holm_counts_the_setups_of_one_test():
+    rows, _ = compare(prediction_rows() + prediction_rows(role="locked_test", seed=1))
+    for role in ("external", "locked_test"):
+        family = [row for row in rows if row["role"] == role and row["measure"] == "accuracy"]
+        assert [row["p_holm"] for row in family] == holm([row["p"] for row in family])
+
+
+def test_a_control_is_shown_but_is_no_hypothesis():
+    setups = prediction_rows()
+    control = prediction_rows({"synthetic_shuffled": 0.0}, seed=3)
+    without, _ = compare(setups)
+    rows, _ = compare(setups + control)
+    shown = [row for row in rows if row["setup"] == "synthetic_shuffled"]
+    assert [row for row in rows if row not in shown] == without
+    assert [row["measure"] for row in shown] == ["accuracy", "balanced_accuracy", "auc"]
+    assert all(row["value"] is not None and row["p_holm"] is None for row in shown)
+    assert shown[0]["p"] == mcnemar(shown[0]["only_setup_right"], shown[0]["only_reference_right"])
+    assert power_rows(rows) == power_rows(without)
+
+
+def test_a_control_alone_has_a_difference_and_no_power():
+    rows, left_out = compare(prediction_rows({"real": 1.0, "synthetic_shuffled": 0.0}))
+    assert (len(rows), left_out, power_rows(rows)) == (3, [], [])
+
+
+def test_three_classes_compare_areas_by_bootstrap_and_without_p():
+    rows, _ = compare(prediction_rows(sizes=(9, 14, 20), classes=("A", "B", "C")))
+    area = next(row for row in rows if row["measure"] == "auc")
+    assert area["low"] < area["value"] < area["high"]
+    assert "bootstrap" in area["interval"]
+    assert (area["p"], area["p_holm"], area["test"]) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (prediction_rows({"ddpm": 1.0, "ddpm_mi": 1.0}), "no evaluation of the reference 'real'"),
+        (prediction_rows({"real": 1.0}), "only 'real' was evaluated"),
+        (prediction_rows(sizes=(1, 20)), "needs 2 subjects of each class, got LGG 1"),
+    ],
+)
+def test_a_test_that_cannot_be_compared_says_why(rows, reason):
+    found, (left_out,) = compare(rows)
+    assert found == []
+    assert reason in left_out["reason"]
+    assert (left_out["direction"], left_out["cohort"]) == ("a", "b")
+
+
+def test_setups_of_other_subjects_are_refused():
+    with pytest.raises(ValueError, match="must be tested on the same subjects, got s039"):
+        compare(prediction_rows()[:-1])
+
+
+def test_the_detectable_gain_is_found_with_eighty_percent():
+    (row,) = power_rows(compare(prediction_rows())[0])
+    assert (row["n"], row["num_setups"]) == (40, 2)
+    assert mcnemar_power(40, row["discordant"], row["detectable_gain"]) == pytest.approx(0.8, abs=1e-3)
+    assert row["detectable_gain_holm"] > row["detectable_gain"]
+    assert mcnemar_power(row["subjects_for_paper_gain"], row["discordant"], 0.02) >= 0.8
+
+
+def test_setups_that_answer_alike_can_show_no_gain():
+    rows = prediction_rows({"real": 1.0})
+    twin = [{**row, "setup": "ddpm"} for row in rows]
+    (row,) = power_rows(compare(rows + twin)[0])
+    assert row["discordant"] == 0
+    assert row["detectable_gain"] is row["subjects_for_paper_gain"] is None

@@ -1,0 +1,82 @@
+"""A label changes what the network says, and nothing else about MONAI's network."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from monai.inferers import DiffusionInferer
+from monai.networks.nets import DiffusionModelUNet
+from monai.networks.schedulers import DDIMScheduler
+
+from scripts.generator.conditional_unet import ClassConditionalUNet
+
+SIZE = {
+    "spatial_dims": 2,
+    "in_channels": 1,
+    "out_channels": 1,
+    "channels": (4, 4),
+    "attention_levels": (False, False),
+    "num_res_blocks": 1,
+    "norm_num_groups": 2,
+    "num_head_channels": 4,
+}
+
+
+@pytest.fixture
+def network():
+    torch.manual_seed(0)
+    network = ClassConditionalUNet(num_classes=3, **SIZE).eval()
+    # MONAI starts the last convolution of each block at zero: an untrained network says nothing about its label.
+    for parameter in network.parameters():
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.1)
+    return network
+
+
+def predict(network, labels):
+    torch.manual_seed(1)
+    images = torch.randn(1, 1, 8, 8).expand(len(labels), -1, -1, -1)
+    return network(images, torch.tensor([5]).expand(len(labels)), None if labels[0] is None else torch.tensor(labels))
+
+
+def test_labels_change_the_prediction(network):
+    first, second, third = predict(network, [0, 1, 2])
+    assert not torch.allclose(first, second)
+    assert not torch.allclose(second, third)
+
+
+def test_no_label_and_a_negative_label_are_the_same(network):
+    assert torch.equal(predict(network, [-1, -1]), predict(network, [None, None]))
+
+
+def test_labels_are_dropped_in_training_only(network):
+    network.dropout_prob = 0.999999
+    assert not torch.allclose(predict(network, [0]), predict(network, [-1]))
+    assert torch.equal(predict(network.train(), [0]), predict(network, [-1]))
+
+
+def test_without_classes_it_is_the_stock_network():
+    torch.manual_seed(0)
+    ours, stock = ClassConditionalUNet(**SIZE).eval(), DiffusionModelUNet(**SIZE).eval()
+    stock.load_state_dict(ours.state_dict())
+    images, timesteps = torch.randn(2, 1, 8, 8), torch.tensor([3, 900])
+    assert torch.equal(ours(images, timesteps), stock(images, timesteps))
+    with pytest.raises(ValueError, match="set generator_condition: label"):
+        ours(images, timesteps, torch.tensor([0, 1]))
+
+
+def test_the_stock_inferer_samples_with_guidance(network):
+    scheduler = DDIMScheduler(num_train_timesteps=10)
+    scheduler.set_timesteps(2)
+    noise, labels = torch.randn(2, 1, 8, 8), torch.tensor([0, 2])
+    inferer = DiffusionInferer(scheduler)
+    plain = inferer.sample(noise, network, conditioning=labels, verbose=False)
+    guided = inferer.sample(noise, network, conditioning=labels, verbose=False, cfg=1.0)
+    assert torch.allclose(plain, guided, atol=1e-5)
+    assert not torch.allclose(plain, inferer.sample(noise, network, conditioning=labels, verbose=False, cfg=3.0))
+
+
+@pytest.mark.parametrize("labels", [[3], [7]])
+def test_a_label_that_is_no_class_is_refused(network, labels):
+    with pytest.raises(ValueError, match="labels below 3"):
+        predict(network, labels)

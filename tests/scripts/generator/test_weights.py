@@ -1,0 +1,167 @@
+"""The pieces around the diffusion network: averaged weights, loading, batches, provenance, and what the configs say."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+import yaml
+from ignite.engine import Engine
+from monai.bundle import ConfigParser
+
+from scripts.generator.synthetic_set import default_num_images
+from scripts.generator.weights import WarmEMA, checked_provenance, load_generator, place_network
+from scripts.patches.tensors import PatchTensorDataset, batches, class_counts, load_patch
+from scripts.provenance.record import hash_subject, hash_subjects, read_provenance, write_provenance
+from tests.helpers import config_files
+from tests.patches import write_tiny_patches
+
+# Of a run, and of programs that look up the evaluator of every bundle (MONAI's inference workflow, MONAI Label).
+ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "bundle_root", "dataset_dir", "evaluator"}
+
+
+@pytest.fixture
+def patches(tmp_path) -> dict[str, str]:
+    return write_tiny_patches(tmp_path / "patches")
+
+
+def write_image(path: Path, volume: np.ndarray) -> str:
+    nib.save(nib.Nifti1Image(volume.astype(np.float32), np.eye(4)), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("names", [["train_generator"], ["train_generator", "mutual_information"], ["generate"]])
+def test_no_key_of_the_generator_configs_is_dead(names):
+    text = Path(config_files(names[-1])[-1]).read_text(encoding="utf-8")
+    own = {key for key in yaml.safe_load(text) if "#" not in key}
+    merged = ConfigParser.load_config_files(config_files(*names))
+    referenced = set(re.findall(r"[@%](\w+)", yaml.safe_dump(merged)))
+    assert own - referenced - ENTRY_POINTS == set()
+
+
+def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
+    plain, regularized = (ConfigParser() for _ in range(2))
+    plain.read_config(config_files("train_generator"))
+    regularized.read_config(config_files("train_generator", "mutual_information"))
+    changed = {key for key in regularized.get() if plain.get().get(key) != regularized.get()[key]}
+    options = {key for key in changed if key.startswith("mi_")}
+    assert changed - options == {"method", "denoise_weight", "train"}
+    before, after = plain.get()["train"], regularized.get()["train"]
+    assert {key for key in after if before[key] != after[key]} == {"inferer", "loss_function"}
+
+
+def test_the_full_size_network_is_the_one_of_the_paper():
+    parser = ConfigParser()
+    parser.read_config(config_files("train_generator"))
+    network = parser.get_parsed_content("network_def")
+    # 35.4 million: the network whose speed stands in the benchmark.
+    assert sum(weights.numel() for weights in network.parameters()) == 35_354_884
+    assert parser.get_parsed_content("optimizer").param_groups[0]["lr"] == 2e-4
+    assert parser.get_parsed_content("generator_max_epochs") == 100
+    scheduler = parser.get_parsed_content("scheduler")
+    assert scheduler.num_train_timesteps == 1000
+    torch.testing.assert_close(scheduler.betas[[0, -1]], torch.tensor([1e-4, 0.02]))
+
+
+def test_the_average_of_constant_weights_is_exact_and_follows_the_iteration():
+    network = torch.nn.Linear(1, 1, bias=False)
+    ema = WarmEMA(network, decay=0.5)
+    engine = Engine(lambda engine, batch: None)
+    ema.attach(engine)
+    torch.nn.init.zeros_(ema.ema_model.weight)
+    torch.nn.init.ones_(network.weight)
+    engine.run([0, 1], max_epochs=1)
+    # Shares of the new weights: 9 / 11, then 9 / 12; both above 1 - decay.
+    assert ema.ema_model.weight.item() == pytest.approx(1 - (2 / 11) * (3 / 12))
+    engine.run([0] * 2, max_epochs=10)
+    assert engine.state.ema_momentum == 0.5
+
+
+@pytest.mark.parametrize("decay", [0, 1, -1])
+def test_a_decay_out_of_range_is_refused(decay):
+    with pytest.raises(ValueError, match=r"decay must be in \(0, 1\)"):
+        WarmEMA(torch.nn.Linear(1, 1), decay)
+
+
+def test_channels_last_gives_the_same_output():
+    network = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3))
+    image = torch.randn(1, 2, 5, 6)
+    expected = network(image)
+    torch.testing.assert_close(place_network(network, "cpu", channels_last=True)(image), expected)
+
+
+def test_weights_of_another_architecture_are_refused_by_name(tmp_path):
+    torch.save(torch.nn.Linear(2, 3).state_dict(), tmp_path / "model.pt")
+    with pytest.raises(ValueError, match=r"another architecture: weight is \(3, 2\), not \(3, 4\)"):
+        load_generator(torch.nn.Linear(4, 3), str(tmp_path / "model.pt"))
+    with pytest.raises(ValueError, match=r"2 missing \(0.weight...\), 2 unexpected"):
+        load_generator(torch.nn.Sequential(torch.nn.Linear(2, 3)), str(tmp_path / "model.pt"))
+    with pytest.raises(FileNotFoundError, match="configs/train_generator.yaml"):
+        load_generator(torch.nn.Linear(4, 3), str(tmp_path / "none.pt"))
+
+
+def test_the_dataset_holds_one_class_of_one_part(patches):
+    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", num_channels=4)
+    assert len(dataset) == len(dataset.subject_ids)
+    assert all(name.startswith("HGG") for name in dataset.subject_ids)
+    everyone = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
+    assert len(everyone) == sum(class_counts(**patches, fold=0).values())
+
+
+def test_every_batch_is_full_and_every_image_is_drawn_before_any_is_drawn_again(patches):
+    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
+    dataset.images = torch.arange(5.0).reshape(5, 1, 1, 1)
+    dataset.labels = None
+    drawn = [batch["image"].flatten() for batch in batches(dataset, batch_size=4, epoch_images=9)]
+    assert [len(batch) for batch in drawn] == [4, 4, 4]
+    order = torch.cat(drawn)
+    assert order[:5].sort().values.tolist() == [0, 1, 2, 3, 4]
+    assert order[5:10].sort().values.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("num_channels", "shape"), [(3, (4, 5, 1, 4)), (4, (4, 5, 6, 4)), (4, (4, 5))])
+def test_patches_of_another_shape_are_refused(tmp_path, num_channels, shape):
+    path = write_image(tmp_path / "patch.nii.gz", np.zeros(shape))
+    with pytest.raises(ValueError, match=f"must be an image of {num_channels} channels and 2 dimensions"):
+        load_patch(path, num_channels, spatial_dims=2)
+
+
+@pytest.mark.parametrize("value", [3.0, np.nan], ids=["z_scores", "nan"])
+def test_patches_outside_the_range_are_refused(tmp_path, value):
+    path = write_image(tmp_path / "patch.nii.gz", np.full((4, 5, 1, 2), value))
+    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
+        load_patch(path, 2)
+
+
+def test_provenance_ties_hashed_subjects_to_weights(tmp_path):
+    weights = tmp_path / "model.pt"
+    weights.write_bytes(b"weights")
+    written = write_provenance(
+        weights, cohorts=["a"], subjects=["s2", "s1", "s1"], simulated=True, fold=1, method="ddpm"
+    )
+    record = read_provenance(weights)
+    assert record["subjects"] == hash_subjects(["s1", "s2"])
+    assert len(record["subjects"]) == 2
+    assert "s1" not in written.read_text()
+    assert hash_subject("s1") in record["subjects"]
+    weights.write_bytes(b"other weights")
+    with pytest.raises(ValueError, match="must be about model.pt"):
+        read_provenance(weights)
+
+
+def test_weights_without_a_record_are_refused(tmp_path):
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    with pytest.raises(FileNotFoundError, match="provenance.json"):
+        checked_provenance(str(tmp_path / "model.pt"), "LGG")
+
+
+@pytest.mark.parametrize(
+    ("class_name", "ratio", "balance", "expected"),
+    [("LGG", 1, True, 270), ("HGG", 1, True, 160), ("LGG", 1, False, 50), ("HGG", 0.5, True, 80), (None, 2, True, 420)],
+)
+def test_the_smaller_class_gets_as_many_images_as_the_largest(class_name, ratio, balance, expected):
+    assert default_num_images({"LGG": 50, "HGG": 160}, class_name, ratio, balance) == expected

@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.image_quality.comparison import (
+    LOWER,
+    Measure,
+    feature_measures,
+    measure_sets,
+    pixel_measures,
+    random_splits,
+)
+from scripts.image_quality.distances import frechet_distance, polynomial_kernel, squared_discrepancy
+from scripts.image_quality.diversity import inception_score
+from scripts.image_quality.feature_networks import FeatureNetwork, Features
+
+NETWORK = FeatureNetwork("a network", lambda images: (images, images), [], "0" * 64)
+
+
+def draw(count, length=5, seed=0, shift=0.0):
+    return torch.randn(count, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
+
+
+def rows_of(features, num_synthetic, network=NETWORK, num_splits=6, groups=None):
+    views = [Features(item, item) for item in features]
+    num_real = len(features[0]) - num_synthetic
+    splits, _ = random_splits(num_synthetic, groups or [str(i) for i in range(num_real)], num_splits)
+    measures = feature_measures(network, views)
+    rows = [measure_sets(measure, num_synthetic, num_real, splits, num_permutations=99) for measure in measures]
+    return {row["measure"]: row for row in rows}
+
+
+def test_halves_are_disjoint_equally_large_and_part_no_subject():
+    groups = [f"subject {index // 3}" for index in range(30)]
+    splits, size = random_splits(20, groups, num_splits=5)
+    for split in splits:
+        assert len(split.one_half) == len(split.other_half) == len(split.synthetic) == size == 15
+        subjects = [{groups[index - 20] for index in half} for half in split[:2]]
+        assert not subjects[0] & subjects[1]
+        assert min(*split.one_half, *split.other_half) >= 20
+        assert max(split.synthetic) < 20
+    assert len({tuple(sorted(split.one_half)) for split in splits}) > 1
+
+
+def test_few_synthetic_images_shorten_the_halves():
+    splits, size = random_splits(4, [str(index) for index in range(30)])
+    assert size == 4
+    assert all(len(part) == 4 for split in splits for part in split)
+
+
+def test_values_are_means_over_the_views():
+    views = [draw(40, seed=1), draw(40, seed=2)]
+    rows = rows_of(views, 15)
+    expected = np.mean([frechet_distance(view[:15], view[15:]) for view in views])
+    assert rows["FD"]["value"] == pytest.approx(expected)
+    expected = np.mean([squared_discrepancy(polynomial_kernel(view), 15) for view in views])
+    assert rows["KD"]["value"] == pytest.approx(expected)
+
+
+def test_scores_are_called_fid_and_kid_from_the_published_network_only():
+    published = FeatureNetwork("Inception-v3", NETWORK.forward, [], "0" * 64, published=True, names_classes=True)
+    own, standard = rows_of([draw(30)], 15), rows_of([draw(30)], 15, published)
+    assert list(own) == ["KD", "FD", "precision", "recall", "density", "coverage", "MMD"]
+    assert list(standard) == ["KID", "FID", "precision", "recall", "density", "coverage", "MMD", "IS"]
+    assert standard["IS"]["value"] == pytest.approx(inception_score(draw(30)[:15]))
+    assert {row["network"] for row in own.values()} == {"a network"}
+    assert own["KD"]["value"] == standard["KID"]["value"]
+
+
+def test_of_one_distribution_the_values_are_at_the_floor_and_of_a_shifted_one_above():
+    same = rows_of([draw(120, seed=6)], 60)
+    shifted = rows_of([torch.cat([draw(60, seed=4, shift=1.5), draw(60, seed=5)])], 60)
+    assert same["FD"]["ratio"] == pytest.approx(1, abs=0.5)
+    assert shifted["FD"]["ratio"] > 5
+    assert same["KD"]["low"] < 0 < same["KD"]["high"]
+    assert shifted["KD"]["low"] > 0
+    assert (same["KD"]["p_value"] > 0.05, shifted["KD"]["p_value"]) == (True, 0.01)
+    assert shifted["MMD"]["value"] > shifted["MMD"]["floor"]["high"]
+    assert shifted["coverage"]["value"] < same["coverage"]["floor"]["low"]
+    assert same["FD"]["floor"]["n"] == 30
+
+
+def test_every_row_says_what_it_is():
+    for row in rows_of([draw(40)], 20).values():
+        assert row["direction"] in ("lower is better", "higher is better")
+        assert (row["num_synthetic"], row["num_real"], row["floor"]["num_splits"]) == (20, 20, 6)
+        assert row["range"]
+        assert row["reason"] is None
+
+
+def test_too_few_images_give_no_value_and_say_how_many_are_needed():
+    rows = rows_of([draw(14)], 4)
+    assert rows["KD"]["value"] is not None
+    for name in ("precision", "recall", "density", "coverage"):
+        assert (rows[name]["value"], rows[name]["floor"]) == (None, None)
+        assert rows[name]["reason"].startswith(f"{name} needs at least 6 synthetic images and 12 real ones")
+        assert rows[name]["reason"].endswith("got 4 and 10")
+
+
+def test_no_real_image_is_a_reason_and_no_error():
+    rows = rows_of([draw(8)], 8)
+    assert {row["value"] for row in rows.values()} == {None}
+
+
+def test_images_that_are_all_alike_to_a_network_are_a_reason():
+    rows = rows_of([torch.ones(20, 5)], 10)
+    assert "median distance of 0" in rows["MMD"]["reason"]
+    assert rows["FD"]["value"] == 0
+    assert rows["FD"]["ratio"] is None
+
+
+def test_pixels_give_similarity_and_discrepancy():
+    images = torch.rand(30, 2, 20, 24, generator=torch.Generator().manual_seed(6)) * 2 - 1
+    images[:10] = images[0]  # a generator of one image
+    splits, _ = random_splits(10, [str(index) for index in range(20)], 4)
+    similarity, discrepancy = (measure_sets(m, 10, 20, splits, 99) for m in pixel_measures(images))
+    assert similarity["value"] == pytest.approx(1, abs=1e-5)
+    assert similarity["floor"]["high"] < 0.3
+    assert similarity["direction"] == "nearest to the floor is best"
+    assert (similarity["scales"], similarity["window_pixels"]) == (3, 5)
+    assert discrepancy["p_value"] == 0.01
+    assert "median distance" in discrepancy["kernel"]
+    similarity, _ = (measure_sets(m, 10, 20, splits, 9) for m in pixel_measures(images[..., :8]))
+    assert "at least 10 pixels a side" in similarity["reason"]
+
+
+def test_a_measure_is_given_disjoint_indices_of_the_right_sets():
+    seen = []
+    measure = Measure("x", "none", lambda s, r: float(seen.append((set(s), set(r))) or 1), LOWER, "")
+    splits, _ = random_splits(6, [str(index) for index in range(8)], 2)
+    row = measure_sets(measure, 6, 8, splits)
+    *pairs, (synthetic, real) = seen
+    assert (synthetic, real) == (set(range(6)), set(range(6, 14)))
+    assert all(not one & other for one, other in pairs)
+    assert all(one <= real and other <= real for one, other in pairs[:2])
+    assert all(one <= synthetic and other <= real for one, other in pairs[2:])
+    assert (row["value"], row["floor"]["sd"]) == (1, 0)

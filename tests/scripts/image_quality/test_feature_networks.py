@@ -1,0 +1,145 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scripts.classifier.networks import FoldEnsemble
+from scripts.image_quality import inception
+from scripts.image_quality.channel_encoder import ChannelEncoder
+from scripts.image_quality.feature_networks import NetworkChoice, classifier_network, inception_networks
+from scripts.image_quality.inception import InceptionV3
+from scripts.provenance.record import hash_subject, write_provenance
+
+MODALITIES = ("t1n", "t1c", "t2w", "t2f")
+
+
+def draw(count=3, channels=4, size=(12, 14), seed=0):
+    return torch.rand(count, channels, *size, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+@pytest.fixture(scope="module")
+def weights_path(tmp_path_factory):
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("inception") / "weights.pth"
+    torch.save(InceptionV3().state_dict(), path)
+    return path
+
+
+def save_classifier(folder, synthetic=(), backbone="resnet10", subjects=("S0",), **settings):
+    torch.manual_seed(1)
+    network = FoldEnsemble(backbone, 1, **settings)
+    folder.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), folder / "model.pt")
+    write_provenance(
+        folder / "model.pt",
+        cohorts=["A"],
+        subjects=list(subjects),
+        simulated=True,
+        fold=0,
+        synthetic=synthetic,
+        setup="ddpm" if synthetic else "real",
+    )
+    return str(folder / "model.pt"), network.eval()
+
+
+def test_inception_sees_each_modality_then_the_triplet_then_the_colors(weights_path):
+    images = draw()
+    encoder = ChannelEncoder(images)
+    grey, triplet, encoded = inception_networks(weights_path, MODALITIES, encoder)
+    reference = inception.load_inception(weights_path)
+    expected, logits = reference(images[:, [2, 2, 2]])
+    views = grey.extract(images, batch_size=2)
+    assert [view.features.shape for view in views] == [(3, 2048)] * 4
+    torch.testing.assert_close(views[2].features, expected.double())
+    torch.testing.assert_close(views[2].logits, logits.double())
+    (seen,) = triplet.extract(images)
+    torch.testing.assert_close(seen.features, reference(images[:, [1, 2, 3]])[0].double())
+    assert (grey.encoder_sha256, encoded.encoder_sha256) == (None, encoder.sha256())
+    (seen,) = encoded.extract(images)
+    torch.testing.assert_close(seen.features, reference(encoder(images))[0].double())
+
+
+def test_weights_that_are_not_the_published_ones_are_not_called_so(weights_path, monkeypatch):
+    digest = inception.sha256_file(weights_path)
+    networks = inception_networks(weights_path, MODALITIES)
+    assert [network.name for network in networks] == [
+        f"Inception-v3 with weights {digest[:8]}, one modality at a time",
+        f"Inception-v3 with weights {digest[:8]}, (t1c, t2w, t2f)",
+    ]
+    assert not any(network.published for network in networks)
+    monkeypatch.setattr(inception, "PUBLISHED_SHA256_PREFIX", digest[:8])
+    (network,) = inception_networks(weights_path, ["t1n"])
+    assert (network.published, network.name) == (True, "Inception-v3, one modality at a time")
+
+
+def test_volumes_are_refused_by_inception(weights_path):
+    (network,) = inception_networks(weights_path, ["t1n"])
+    with pytest.raises(ValueError, match="images must be 2D for Inception-v3"):
+        network.extract(draw(1, 1, (8, 8, 8)))
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size", "length"),
+    [("resnet10", (16, 18), 512), ("densenet121", (40, 40), 1024), ("resnet10", (12, 10, 14), 512)],
+    ids=["resnet", "densenet", "3d"],
+)
+def test_a_classifiers_features_are_what_its_last_layer_reads(tmp_path, backbone, size, length):
+    settings = {"spatial_dims": len(size), "in_channels": 4, "num_classes": 2, "stem_stride": 2}
+    path, reference = save_classifier(tmp_path, backbone=backbone, **settings)
+    network = classifier_network(path, backbone, **settings)
+    (view,) = network.extract(draw(3, 4, size), batch_size=2)
+    last = [module for module in reference.modules() if isinstance(module, torch.nn.Linear)][-1]
+    assert view.features.shape == (3, length)
+    with torch.no_grad():
+        torch.testing.assert_close(last(view.features.float()), reference(draw(3, 4, size)), rtol=1e-4, atol=1e-5)
+    assert network.name == f"{backbone} trained on the fold's real images"
+    assert network.known_subjects == {hash_subject("S0")}
+    assert not network.published
+
+
+def test_a_classifier_of_synthetic_images_is_refused(tmp_path):
+    path, _ = save_classifier(tmp_path, synthetic=["hash of a generator"])
+    with pytest.raises(ValueError, match="must be trained on real images only, got setup 'ddpm'"):
+        classifier_network(path, "resnet10", 2, 4, 2, 2)
+
+
+def test_weights_of_another_backbone_are_refused(tmp_path):
+    path, _ = save_classifier(tmp_path)
+    with pytest.raises(ValueError, match="weights of another backbone"):
+        classifier_network(path, "resnet18", 2, 4, 2, 2)
+
+
+def choice(**changes):
+    settings = {"inception_path": None, "classifier_path": None, "backbone": "resnet10", "spatial_dims": 2}
+    return NetworkChoice(
+        **{**settings, "num_classes": 2, "stem_stride": 2, "image_size": [8, 8], "modalities": MODALITIES, **changes}
+    )
+
+
+def test_without_weights_the_networks_are_left_out_with_the_way_to_get_them(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    networks, left_out = choice().load(draw())
+    assert networks == []
+    assert "put pt_inception-2015-12-05-6726825d.pth" in left_out[0]["reason"]
+    assert left_out[1]["reason"] == "no classifier_path was given"
+    assert choice().inputs() == [None, None]
+    assert "volumes" in choice(spatial_dims=3).load(draw())[1][0]["reason"]
+
+
+def test_a_missing_file_that_was_asked_for_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="does not exist; put pt_inception"):
+        choice(inception_path=str(tmp_path / "nothing.pth")).load(draw())
+
+
+def test_weights_in_the_cache_of_torch_are_used(weights_path, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
+    cached = tmp_path / "checkpoints" / "pt_inception-2015-12-05-6726825d.pth"
+    cached.parent.mkdir()
+    cached.symlink_to(weights_path)
+    networks, _ = choice().load(draw())
+    assert [network.name.split(", ", 1)[1] for network in networks] == [
+        "one modality at a time",
+        "(t1c, t2w, t2f)",
+        "4 to 3 encoder",
+    ]
+    assert choice().inputs() == [str(cached), None]

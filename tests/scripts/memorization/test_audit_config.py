@@ -1,0 +1,92 @@
+"""Planted faults: copies are named, patients who share nothing are not, and noise is no good news."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.altered_copies import ALTERATIONS
+from benchmarks.phantom_patches import phantom_patches
+from benchmarks.planted_copies import NUM_COPIES, count_named, plant, real_images, untrained_noise
+from scripts.memorization.audit import MemorizationAudit
+from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE
+from scripts.patches.real_images import RealImages
+
+# 24 x 24 pixels of 4 mm: small, and a shift of 4 pixels is a sixth of the field of view. No seed of the benches.
+SMALL = {"patch_size": 24, "matrix_size": (60, 60, 16)}
+AUDIT = MemorizationAudit(num_permutations=199)
+
+
+@pytest.fixture(scope="module")
+def patients():
+    """40 training, 12 held-out and 200 further patients."""
+    return phantom_patches(252, seed=1, **SMALL).split([40, 12, 200])
+
+
+@pytest.fixture(scope="module")
+def real(patients):
+    return real_images(patients[0], "training"), real_images(patients[1], "held out")
+
+
+@pytest.mark.parametrize("alteration", [name for name in ALTERATIONS if name != "none"])
+def test_ten_altered_copies_among_two_hundred_images_are_named(patients, real, alteration):
+    result = AUDIT(plant(patients[0], patients[2], alteration, seed=0), *real)
+    named, false = count_named(result)
+    assert named >= NUM_COPIES - 1
+    assert false <= 2
+    assert result["verdict"] == MEMORIZES
+    assert result["copies"]["held_out"] == 0
+    assert f"{named + false} of 200 images are copies" in result["evidence"][0]
+
+
+def test_fresh_patients_are_said_to_be_memorized_in_at_most_one_of_twenty_seeds():
+    verdicts = []
+    for seed in range(20):
+        patients = phantom_patches(47, seed=100 + seed, patch_size=16, matrix_size=(40, 40, 16))
+        training, held_out, fresh = patients.split([12, 6, 29])
+        verdicts.append(AUDIT(fresh, real_images(training, "t"), real_images(held_out, "h"))["verdict"])
+    assert verdicts.count(MEMORIZES) <= 1
+    assert verdicts.count(NO_SIGN) >= 18
+
+
+def test_the_noise_of_an_untrained_generator_is_unusable(real):
+    result = AUDIT(untrained_noise((60, 4, 24, 24), seed=0), *real)
+    assert result["verdict"] == UNUSABLE
+    assert result["copies"]["number"] == 0
+    assert result["unlike_share"] > 0.9
+
+
+def test_blank_images_are_unusable(real):
+    assert AUDIT(untrained_noise((40, 4, 24, 24), seed=0) * 0 - 1, *real)["verdict"] == UNUSABLE
+
+
+def test_blends_of_two_training_images_are_found_by_the_gap(patients, real):
+    training = patients[0]
+    result = AUDIT(0.5 * training[:30] + 0.5 * training[10:40], *real)
+    assert result["verdict"] == MEMORIZES
+    gap = result["measures"]["aligned"]["train_minus_held_out"]
+    assert gap["low"] > 0
+    assert gap["p_value"] <= 0.01
+
+
+@pytest.mark.parametrize(("images", "training", "held_out"), [(28, 40, 12), (200, 4, 12), (200, 40, 4)])
+def test_where_little_could_be_seen_no_sign_is_not_claimed(patients, images, training, held_out):
+    real = real_images(patients[0][:training], "training"), real_images(patients[1][:held_out], "held out")
+    result = AUDIT(patients[2][:images], *real)
+    assert result["verdict"] == TOO_FEW
+    assert "of which the audit needs" in result["evidence"][-1]
+
+
+def test_without_held_out_images_copies_are_found_and_nothing_else_is_claimed(patients, real):
+    nobody = RealImages(patients[1][:0], [])
+    fresh = AUDIT(patients[2][:40], real[0], nobody)
+    assert fresh["verdict"] == TOO_FEW
+    assert fresh["measures"]["pearson"]["train_minus_held_out"] is None
+    assert fresh["measures"]["l2"]["c_t"] is None
+    assert AUDIT(plant(patients[0], patients[2][:40], "flip", seed=0), real[0], nobody)["verdict"] == MEMORIZES
+
+
+def test_further_images_of_the_copied_subject_do_not_hide_the_copy(patients, real):
+    twice = RealImages(patients[0][:20].repeat(2, 1, 1, 1) * 0.99, [f"t{index % 20}" for index in range(40)])
+    result = AUDIT(plant(patients[0][:20], patients[2][:40], "flip", seed=0), twice, real[1])
+    assert count_named(result) == (NUM_COPIES, 0)
+    assert result["num_training_subjects"] == 20

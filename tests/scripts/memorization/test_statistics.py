@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+import pytest
+import torch
+
+from scripts.memorization.statistics import (
+    authentic_share,
+    copy_ratios,
+    data_copying,
+    expected_maximum,
+    k_means_cells,
+    maximum_weights,
+    training_gap,
+)
+from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE, Thresholds, judge
+
+
+@pytest.mark.parametrize("size", [1, 2, 4, 6])
+def test_expected_maximum_equals_the_mean_over_all_subsets(size):
+    values = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 6)))
+    expected = [np.mean([max(subset) for subset in combinations(row, size)]) for row in values.tolist()]
+    np.testing.assert_allclose(expected_maximum(values, size).numpy(), expected)
+
+
+def test_weights_of_large_sets_do_not_overflow():
+    assert maximum_weights(5000, 1000).sum() == pytest.approx(1)
+
+
+def test_a_sample_of_more_than_all_is_refused():
+    with pytest.raises(ValueError, match="between 1 and the number of subjects 3"):
+        maximum_weights(3, 4)
+
+
+def test_the_gap_is_the_difference_of_two_expected_maxima():
+    similarities = torch.rand(8, 10, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    gap = training_gap(similarities, num_training=7, num_permutations=9)
+    expected = expected_maximum(similarities[:, :7], 3) - expected_maximum(similarities[:, 7:], 3)
+    torch.testing.assert_close(gap.values, expected)
+    assert gap.sample_size == 3
+    left = 1 - float(expected_maximum(similarities[:, 7:], 3).mean())
+    assert gap.relative == pytest.approx(gap.mean / left)
+
+
+def test_the_p_value_of_the_gap_is_uniform_where_nothing_is_memorized():
+    # Few subjects, and all images near the same ones: where an interval over images would fail.
+    random = np.random.default_rng(0)
+    p_values = []
+    for seed in range(120):
+        similarities = torch.from_numpy(random.normal(size=(1, 16)) + 0.1 * random.normal(size=(30, 16)))
+        p_values.append(training_gap(similarities, 10, num_permutations=99, seed=seed).p_value)
+    for level in (0.05, 0.2, 0.5):
+        assert np.mean(np.array(p_values) <= level) == pytest.approx(
+            level, abs=3.2 * (level * (1 - level) / 120) ** 0.5
+        )
+
+
+def test_the_interval_of_a_shifted_gap_holds_the_shift():
+    random = np.random.default_rng(1)
+    held = 0
+    for seed in range(30):
+        similarities = torch.from_numpy(random.normal(size=(1, 16)) + 0.1 * random.normal(size=(30, 16)))
+        similarities[:, :10] += 2.0
+        gap = training_gap(similarities - 2.0, 10, num_permutations=199, seed=seed)
+        held += gap.low <= 2.0 <= gap.high
+    assert held >= 25  # 28 of 30 meant; four steps towards the limits give about 27
+
+
+def test_copy_ratios_are_those_of_euclidean_distances_of_standardized_images():
+    random = np.random.default_rng(0)
+    images, references = (random.normal(size=(n, 50)) for n in (4, 6))
+    ours, theirs = (
+        (x - x.mean(1, keepdims=True)) / np.linalg.norm(x - x.mean(1, keepdims=True), axis=1, keepdims=True)
+        for x in (images, references)
+    )
+    distances = np.sort(np.linalg.norm(ours[:, None] - theirs[None], axis=2), axis=1)
+    np.testing.assert_allclose(copy_ratios(torch.from_numpy(ours @ theirs.T)), distances[:, 0] / distances[:, 1])
+
+
+def test_among_one_subject_nobody_is_a_copy():
+    assert copy_ratios(torch.ones(3, 1)).tolist() == [1, 1, 1]
+
+
+def test_authentic_share_equals_the_definition_image_by_image():
+    random = np.random.default_rng(2)
+    images, training = random.normal(size=(30, 2)), random.normal(size=(12, 2))
+    to_training, among = (-np.linalg.norm(x[:, None] - training[None], axis=2) for x in (images, training))
+    authentic = 0
+    for row in -to_training:
+        nearest = int(row.argmin())
+        to_next = min(-among[nearest][other] for other in range(12) if other != nearest)
+        authentic += row[nearest] > to_next
+    assert authentic_share(torch.from_numpy(to_training), torch.from_numpy(among)) == pytest.approx(authentic / 30)
+
+
+def test_copies_are_not_authentic():
+    training = torch.from_numpy(-np.abs(np.subtract.outer(np.arange(5.0), np.arange(5.0))))
+    assert authentic_share(training - 0.01, training) == 0
+    assert authentic_share(training - 2, training) == 1
+
+
+def test_data_copying_is_standard_normal_without_copies_and_negative_with():
+    random = np.random.default_rng(3)
+    scores = [data_copying(*(torch.from_numpy(random.normal(size=n)) for n in (30, 20))) for _ in range(400)]
+    assert np.mean(scores) == pytest.approx(0, abs=0.2)
+    assert np.std(scores) == pytest.approx(1, abs=0.15)
+    nearer = data_copying(torch.arange(30.0), torch.arange(20.0) - 20)
+    assert nearer == pytest.approx(-(30 * 20 / 2) / (30 * 20 * 51 / 12) ** 0.5)
+
+
+def test_cells_are_averaged_by_their_held_out_images_and_small_ones_left_out():
+    ours, theirs = torch.arange(60.0), torch.arange(70.0) + 0.5
+    cells = np.repeat([0, 1], [30, 30]), np.repeat([0, 1, 2], [25, 40, 5])
+    parts = [data_copying(ours[:30], theirs[:25]), data_copying(ours[30:], theirs[25:65])]
+    assert data_copying(ours, theirs, cells) == pytest.approx((25 * parts[0] + 40 * parts[1]) / 65)
+    assert data_copying(ours[:5], theirs[:5], (np.zeros(5), np.zeros(5))) is None
+
+
+def test_cells_part_what_lies_apart():
+    training = torch.cat([torch.zeros(5, 1, 2, 2), torch.ones(5, 1, 2, 2)])
+    first, second = k_means_cells(training, [training[:5], training[5:]], 2)
+    assert len(set(first)) == len(set(second)) == 1
+    assert first[0] != second[0]
+
+
+FIGURES = {
+    "num_synthetic": 100,
+    "num_training_subjects": 40,
+    "num_held_out": 12,
+    "num_held_out_subjects": 12,
+    "copies": 0,
+    "held_out_copies": 0,
+    "unlike_share": 0.0,
+    "gap": {"mean": 0.01, "low": -0.02, "high": 0.04, "p_value": 0.3, "relative": 0.02},
+}
+WIDE = {"mean": 0.1, "low": 0.05, "high": 0.15, "p_value": 0.005, "relative": 0.2}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, NO_SIGN),
+        ({"copies": 1}, MEMORIZES),
+        ({"copies": 1, "unlike_share": 0.9}, MEMORIZES),
+        ({"copies": 1, "num_synthetic": 5}, MEMORIZES),
+        ({"copies": 1, "held_out_copies": 1}, NO_SIGN),
+        ({"copies": 60, "held_out_copies": 1}, MEMORIZES),
+        ({"unlike_share": 0.6}, UNUSABLE),
+        ({"unlike_share": 0.6, "gap": WIDE}, UNUSABLE),
+        ({"gap": WIDE}, MEMORIZES),
+        ({"gap": {**WIDE, "p_value": 0.02}}, NO_SIGN),
+        ({"gap": {**WIDE, "relative": 0.05}}, NO_SIGN),
+        ({"num_synthetic": 28}, TOO_FEW),
+        ({"num_training_subjects": 4}, TOO_FEW),
+        ({"num_held_out_subjects": 4}, TOO_FEW),
+        ({"gap": None, "num_held_out": 0, "num_held_out_subjects": 0}, TOO_FEW),
+    ],
+    ids=str,
+)
+def test_the_verdict_follows_from_the_figures(changes, verdict):
+    result = judge({**FIGURES, **changes}, Thresholds())
+    assert result["verdict"] == verdict
+    assert all(sentence.endswith(".") for sentence in result["evidence"])
+
+
+def test_a_threshold_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"copy_ratio must be in \(0, 1\), got 1.5"):
+        Thresholds(copy_ratio=1.5)
+
+
+def test_an_image_that_equals_two_subjects_is_a_copy():
+    assert copy_ratios(torch.tensor([[1.0, 1.0, 0.2], [0.3, 0.3, 0.2]])).tolist() == [0, 1]
+
+
+def test_the_share_of_a_gap_is_of_what_is_left_to_a_perfect_similarity():
+    similarities = torch.tensor([[-1.0, -1.0, -2.0, -2.0]]).repeat(5, 1)
+    assert training_gap(similarities, 2, 99, perfect=0.0).relative == pytest.approx(0.5)

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW
+from scripts.report.audit import audit_section, pool
+from scripts.report.study_files import StudyFiles
+from scripts.running.files import read_json, write_json
+from tests.fake_study import write_fake_study
+from tests.helpers import run_stage
+
+
+def result(verdict=NO_SIGN, copies=0, gap=(0.1, 0.0, 0.2), c_t=-1.0, held_out=(0.5, 0.7)):
+    measure = {
+        "synthetic_to_training": {"values": [0.4, 0.6]},
+        "held_out_to_training": {"values": list(held_out)} if held_out else None,
+        "train_minus_held_out": dict(zip(("mean", "low", "high"), gap, strict=True)) if gap else None,
+        "auth_pct": 80.0,
+        "held_out_auth_pct": 60.0 if held_out else None,
+        "c_t": c_t,
+    }
+    figures = {"num_synthetic": 50, "copies": {"number": copies}, "verdict": verdict, "evidence": ["Said so."]}
+    return {**figures, "measures": {"pearson": measure, "aligned": measure, "l2": measure}}
+
+
+def test_folds_are_pooled_and_the_gravest_verdict_stands():
+    pooled = pool([result(), result(MEMORIZES, copies=3, gap=(0.3, 0.2, 0.4), c_t=-4.0), result(TOO_FEW)])
+    assert pooled["verdict"] == MEMORIZES
+    assert pooled["verdicts"] == {MEMORIZES: 1, TOO_FEW: 1, NO_SIGN: 1}
+    assert (pooled["copies"], pooled["num_synthetic"]) == (3, 150)
+    assert pooled["synthetic"]["mean"] == pytest.approx(0.5)
+    assert pooled["c_t"] == (-4.0, -1.0)
+    assert pooled["gap"]["mean"] == pytest.approx(0.5 / 3)
+    assert pooled["gap"]["high"] - pooled["gap"]["mean"] == pytest.approx(0.1 * 3**0.5 / 3)
+
+
+def test_without_held_out_images_the_baselines_are_left_open():
+    pooled = pool([result(TOO_FEW, gap=None, c_t=None, held_out=None)])
+    assert pooled["held_out"] is pooled["gap"] is pooled["c_t"] is pooled["held_out_auth_pct"] is None
+    assert pooled["verdict"] == TOO_FEW
+
+
+def test_the_report_shows_verdicts_evidence_and_pairs(tmp_path):
+    stages = write_fake_study(tmp_path, num_subjects=24)
+    path = tmp_path / "site_a/fold0/audit_LGG_ddpm/audit.json"
+    content = read_json(path)
+    content["classes"]["LGG"] |= {"verdict": MEMORIZES, "evidence": ["3 of 8 images are copies."]}
+    content["classes"]["LGG"]["copies"]["number"] = 3
+    write_json(path, content)
+    section = audit_section(StudyFiles(str(tmp_path), stages))
+    assert section["pictures"][0]["title"] == "site_a, fold 0, audit LGG ddpm"
+    assert len(section["rows"]) == 2 * 2 * 2
+    run_stage("report", study_dir=str(tmp_path), stage_names=stages, output_dir=str(tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for words in ("<b>memorizes</b>", "3 of 8 images are copies.", "Real held-out images, the same", "AuthPct"):
+        assert words in html
+    assert html.count('alt="most suspicious pairs') == 4
+
+
+def test_a_study_without_synthetic_images_has_no_audit(tmp_path):
+    assert audit_section(StudyFiles(str(tmp_path), [])) == {
+        "rows": [],
+        "evidence": {},
+        "pictures": [],
+        "copy_ratio": None,
+    }

@@ -1,0 +1,145 @@
+"""The numbers and the items of the report's comparison, from predictions alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scripts.evaluation.answers import group_answers
+from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
+from scripts.report.study_files import SeedStudies, StudyFiles
+from scripts.report.tables import compute_metrics
+from scripts.running.files import read_csv, read_json, write_csv, write_json
+from scripts.statistics.classification_measures import expected_calibration_error, value_of
+from tests.predictions import prediction_rows
+
+SETUPS = ("real", "ddpm", "ddpm_mi")
+
+
+def numbers(rows, folder, seeds=()):
+    files = StudyFiles(str(folder), ["evaluation"])
+    return comparison_numbers(rows, files, SeedStudies(seeds), SETUPS, "real", num_draws=100, seed=0)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    return numbers(prediction_rows(), tmp_path_factory.mktemp("study"))
+
+
+def test_the_page_and_the_files_hold_the_same_numbers(found, tmp_path):
+    write_comparisons(found, tmp_path)
+    rows = read_csv(tmp_path / "comparisons.csv")
+    assert [float(row["value"]) for row in rows] == pytest.approx([row["value"] for row in found["comparisons"]])
+    content = read_json(tmp_path / "comparisons.json")
+    assert set(content) == set(found)
+    section = comparison_sections(found, compute_metrics(prediction_rows(), 100), prediction_rows(), SETUPS)
+    (test,) = section["by_test"]
+    assert [row["setup"] for row in test["rows"]] == ["ddpm", "ddpm_mi"]
+    assert test["rows"][0]["auc"]["value"] == content["comparisons"][2]["value"]
+
+
+def test_figures_are_drawn_for_every_test_on_another_cohort(found):
+    rows = prediction_rows() + prediction_rows(role="locked_test")
+    section = comparison_sections(found, compute_metrics(rows, 100), rows, SETUPS)
+    assert len(section["forests"]) == 2
+    assert [figure["title"] for figure in section["curves"]] == ["a → b"]
+    assert all(figure[kind].startswith("<svg") for figure in section["curves"] for kind in ("roc", "reliability"))
+    (test,) = section["further"]
+    assert [row["setup"] for row in test["rows"]] == list(SETUPS)
+
+
+def test_three_classes_have_a_panel_each(tmp_path):
+    rows = prediction_rows(sizes=(9, 14, 20), classes=("A", "B", "C"))
+    section = comparison_sections(numbers(rows, tmp_path), compute_metrics(rows, 100), rows, SETUPS)
+    assert {row["class"] for row in section["volumes"]} == {"A", "B", "C"}
+    (figure,) = section["curves"]
+    assert figure["roc"].count('id="axes_') == 3
+
+
+def test_reliability_adds_up_to_the_calibration_error(found):
+    real = group_answers(prediction_rows())[0]
+    bins = [one for one in found["calibration"][0]["bins"] if one["n"]]
+    error = sum(one["n"] * abs(one["confidence"] - one["accuracy"]["value"]) for one in bins) / 40
+    assert error == pytest.approx(value_of(expected_calibration_error, real.labels, real.probabilities))
+
+
+def test_sites_add_up_to_the_cohort(found):
+    rows = [row for row in found["sites"] if row["setup"] == "real"]
+    assert [row["site"] for row in rows] == ["X", "Y"]
+    assert sum(row["n"] for row in rows) == 40
+    assert sum(row["n_by_class"]["LGG"] for row in rows) == 12
+
+
+def test_a_logit_that_is_the_volume_is_seen_in_every_class(tmp_path):
+    rows = prediction_rows({"real": 1.0})
+    for row in rows:
+        row |= {"logit_LGG": "0", "logit_HGG": row["lesion_volume_ml"]}
+    (row,) = numbers(rows, tmp_path)["volume_correlations"]
+    assert [one["value"] for one in row["correlation"].values()] == pytest.approx([1, 1, 1])
+
+
+def test_a_subject_without_volume_is_left_out_of_the_volumes_only(tmp_path):
+    rows = prediction_rows()
+    for row in rows[::40]:
+        row["lesion_volume_ml"] = ""
+    content = numbers(rows, tmp_path)
+    assert (content["volumes"][0]["n"], content["volume_correlations"][0]["n"]) == (39, 39)
+    assert content["comparisons"][0]["n"] == 40
+
+
+def test_predictions_of_other_subjects_than_the_splits_are_refused(tmp_path):
+    splits = {"cohort": "a", "test": ["s000"], "folds": []}
+    write_json(tmp_path / "evaluation" / "splits.json", splits)
+    with pytest.raises(ValueError, match=r"real \(a -> a, locked_test\) must be of the held-out subjects"):
+        numbers(prediction_rows(role="locked_test"), tmp_path)
+
+
+def study_of_seed(folder, rows, seed, **settings):
+    write_csv(folder / "evaluation" / "predictions.csv", rows, list(rows[0]))
+    identity = {"seed": seed, "settings": {"seed": seed, "ensemble": "mean_probability", **settings}}
+    write_json(folder / "evaluation" / "stage.json", {"identity": identity})
+    return str(folder)
+
+
+def test_other_seeds_stand_beside_the_interval_of_this_one(tmp_path):
+    own, *folders = [study_of_seed(tmp_path / str(seed), prediction_rows(seed=seed), seed) for seed in (0, 1, 2)]
+    content = numbers(prediction_rows(), own, folders)["seeds"]
+    row = next(row for row in content if row["setup"] == "ddpm" and row["measure"] == "accuracy")
+    accuracies = [group_answers(prediction_rows(seed=seed))[1].right.mean() for seed in (0, 1, 2)]
+    assert row["values"] == pytest.approx(accuracies)
+    assert row["sd"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert row["low"] < accuracies[0] < row["high"]
+
+
+def test_one_seed_has_no_rows(found):
+    assert found["seeds"] == []
+
+
+def test_a_seed_of_other_subjects_is_refused(tmp_path):
+    folder = study_of_seed(tmp_path / "1", [row for row in prediction_rows() if row["subject_id"] != "s003"], 1)
+    with pytest.raises(ValueError, match="other_seed_dirs must hold studies of the same subjects"):
+        numbers(prediction_rows(), tmp_path, [folder])
+
+
+def test_folders_that_are_no_other_seeds_of_the_study_are_refused(tmp_path):
+    rows = prediction_rows()
+    own, one = (study_of_seed(tmp_path / str(seed), rows, seed) for seed in (0, 1))
+    same_seed = study_of_seed(tmp_path / "copy", rows, 0)
+    two_of_one = study_of_seed(tmp_path / "copy1", rows, 1)
+    voted = study_of_seed(tmp_path / "voted", rows, 2, ensemble="vote", batch=3)
+    for folders, message in (
+        ([own], rf"must be other folders .* got {own} twice"),
+        ([f"{own}/../0"], rf"must be other folders .* got {own}/../0 twice"),
+        ([one, one], rf"must be other folders .* got {one} twice"),
+        ([same_seed], rf"must be of other seeds, got seed 0 in {own} and {same_seed};"),
+        ([one, two_of_one], rf"must be of other seeds, got seed 1 in {one} and {two_of_one};"),
+        ([voted], rf"the same settings, got other batch, ensemble in evaluation of {own} and {voted};"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            numbers(rows, own, folders)
+    assert numbers(rows, own, [one])["seeds"]
+
+
+def test_a_folder_without_predictions_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"must hold studies with predictions.csv, got none in"):
+        SeedStudies([str(tmp_path)]).inputs()

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.report.measures import average_rows, measure_section, significant
+from scripts.report.page import render_part
+from scripts.report.study_files import StudyFiles
+from scripts.running.files import write_json
+
+
+def row(value, **changes):
+    floor = {"mean": 0.02, "sd": 0.01, "low": 0.0, "high": 0.05, "n": 10, "num_splits": 5}
+    common = {"measure": "KD", "network": "resnet10", "direction": "lower is better", "num_synthetic": 30}
+    measured = {"value": value, "low": None, "high": None, "p_value": 0.5, "floor": floor, "value_at_floor_n": value}
+    return {**common, "num_real": 20, "ratio": None, "reason": None, **measured, **changes}
+
+
+MISSING = row(None, floor=None, value_at_floor_n=None, p_value=None, reason="KD needs at least 2 images")
+
+
+def write(folder, fold, rows, cohort="site_a"):
+    content = {"cohort": cohort, "method": "ddpm", "fold": fold, "real_parts": ["validation"], "left_out": []}
+    classes = {"LGG": {"num_synthetic": 30, "num_real": 20, "measures": rows}}
+    write_json(folder / f"fold{fold}" / "measures.json", {**content, "classes": classes})
+    return f"fold{fold}"
+
+
+def section(folder, stages):
+    return measure_section(StudyFiles(str(folder), stages))
+
+
+def test_folds_are_averaged_with_their_spread():
+    averaged = average_rows([row(0.1, p_value=0.01), row(0.3, num_real=24)])
+    assert averaged["value"] == ".2 ± .141"
+    assert (averaged["floor"], averaged["floor_spread"], averaged["floor_n"]) == (".02", ".01", "10")
+    assert (averaged["p_value"], averaged["num_real"], averaged["num_folds"]) == (".01 to .5", "20 to 24", 2)
+    assert averaged["interval"] == ""
+
+
+def test_one_fold_shows_its_interval():
+    averaged = average_rows([row(0.1, low=-0.05, high=0.25)])
+    assert (averaged["value"], averaged["interval"]) == (".1", "−.05 to .25")
+
+
+def test_a_fold_without_a_value_is_left_out_of_the_mean():
+    averaged = average_rows([MISSING, row(0.3)])
+    assert (averaged["value"], averaged["num_folds"]) == (".3", 1)
+    assert average_rows([MISSING])["reason"] == "KD needs at least 2 images"
+
+
+def test_the_section_groups_by_cohort_and_network(tmp_path):
+    rows = [row(0.1), row(0.2, measure="MMD", network="pixels")]
+    stages = [write(tmp_path, 0, rows), write(tmp_path, 1, rows)]
+    (cohort,) = section(tmp_path, stages)["measures"]
+    assert [group["network"] for group in cohort["networks"]] == ["resnet10", "pixels"]
+    assert cohort["networks"][0]["rows"][0]["value"] == ".1 ± 0"
+
+
+def test_the_page_shows_values_and_reasons(tmp_path):
+    stages = [write(tmp_path, 0, [row(0.123), {**MISSING, "measure": "recall"}])]
+    html = render_part("measures.html.j2", section(tmp_path, stages))
+    for words in (".123", "Not measured: KD needs at least 2 images", "lower is better", "30 / 20 / 10", "resnet10"):
+        assert words in html
+    assert "no synthetic images were made" in render_part("measures.html.j2", section(tmp_path, []))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(None, "–"), (0, "0"), (0.5, ".5"), (1234.5, "1230"), (-0.00012, "−.00012"), (2.0, "2")]
+)
+def test_numbers_keep_three_significant_digits(value, text):
+    assert significant(value) == text

@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import base64
+import csv
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from scripts.patches.pictures import mosaic, png_bytes
+from scripts.report.study_files import StudyFiles
+from scripts.report.tables import compute_metrics, merge_predictions, summary_table
+from scripts.report.words import format_number
+from scripts.running.files import read_csv, read_json, write_csv, write_json
+from tests.fake_study import COLUMNS, SETUPS, write_fake_study
+from tests.helpers import run_stage
+from tests.ring_or_blob import messages
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    return folder, write_fake_study(folder)
+
+
+@pytest.fixture(scope="module")
+def report(study):
+    return write(study)
+
+
+def write(study, name="report", **overrides):
+    folder, stages = study
+    places = {"study_dir": str(folder), "stage_names": stages, "output_dir": str(folder / name)}
+    run_stage("report", **{**places, "num_threads": 1, "num_bootstrap_draws": 100, **overrides})
+    return folder / name
+
+
+def test_the_report_fetches_nothing(report):
+    html = (report / "report.html").read_text(encoding="utf-8")
+    addresses = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', html)
+    assert addresses
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses)
+    assert "<script" not in html
+
+
+def test_the_report_holds_every_section(report):
+    html = (report / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "Simulated images",
+        "Balanced accuracy",
+        "site_a → site_b",
+        "other cohort (ensemble)",
+        "locked test (ensemble)",
+        "out of fold",
+        "no grade in name_mapping.csv",
+        "DDPM + MI",
+        "Max-Pearson",
+        "resnet10 trained on the fold&#39;s real images",
+        "Not measured: recall needs at least 6 synthetic images",
+        "The paper’s own figures",
+        "McNemar p",
+        "could be found with 80 %",
+        "One seed:",
+        "ECE by chance",
+        "site_a → site_b, by site",
+        "split once, by patient, into",
+        "(Lyon, Oslo)",
+        "Rank-biserial effect",
+        "torch 2.13.0",
+        "Most confidently wrong answer",
+        "Sanity check",
+        "CLAIM 2024 checklist",
+        "Tejani et al. 2024",
+    ):
+        assert words in html
+    assert html.count('class="pictures"') == 2 * 2 * 3  # cohorts, classes, real and two methods
+    assert html.count("<svg") == 2 + 2 + 4 + 8 + 8  # intervals, forests, ROC and reliability, generators, classifiers
+
+
+def test_the_report_tells_what_the_mutual_information_does_at_each_noise_level(report):
+    text = (report / "report.html").read_text(encoding="utf-8")
+    row = re.search(r"<tr><th>DDPM \+ MI</th><td class=.n.>\d+</td>(.*?)</tr>", text)
+    assert row
+    assert re.findall(r">([^<]+)</td>", row[1]) == [".400", "1.75", "–", "–"]
+
+
+def test_the_same_study_gives_the_same_bytes_whatever_the_order_of_its_evaluations(study, report):
+    folder, stages = study
+    again = write((folder, stages), "again")
+    shuffled = merge_predictions(StudyFiles(str(folder), stages[::-1]).named("predictions.csv"))
+    assert (again / "report.html").read_bytes() == (report / "report.html").read_bytes()
+    assert (again / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
+    assert shuffled == read_csv(report / "predictions.csv")
+
+
+def test_predictions_are_copied_as_text(study, report):
+    folder, _ = study
+    with (folder / "site_a" / "evaluation_real" / "predictions.csv").open(encoding="utf-8") as stream:
+        original = {tuple(row) for row in csv.reader(stream)}
+    with (report / "predictions.csv").open(encoding="utf-8") as stream:
+        assert original <= {tuple(row) for row in csv.reader(stream)}
+
+
+def test_another_seed_stands_beside_the_intervals(study, tmp_path):
+    folder, _ = study
+    for root in ("study", "other"):
+        shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / root / "site_a" / "evaluation_real")
+    path = tmp_path / "other" / "site_a" / "evaluation_real" / "stage.json"
+    write_json(path, {**read_json(path), "identity": {**read_json(path)["identity"], "seed": 1}})
+    write((tmp_path / "study", ["site_a/evaluation_real"]), other_seed_dirs=[str(tmp_path / "other")])
+    html = (tmp_path / "study" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "sd between seeds" in html
+    assert "One seed:" not in html
+    assert {row["sd"] for row in read_json(tmp_path / "study" / "report" / "comparisons.json")["seeds"]} == {0.0}
+
+
+def test_samples_of_a_quick_run_are_called_unfinished(study, report):
+    quick = write(study, "quick", unfinished_images=True)
+    assert "Unfinished images" in (quick / "report.html").read_text(encoding="utf-8")
+    assert "Unfinished images" not in (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_summary_has_a_line_for_each_setup_and_the_path_of_the_report(report):
+    lines = (report / "summary.txt").read_text(encoding="utf-8").splitlines()
+    assert [line.split()[0] for line in lines[2:6]] == list(SETUPS)
+    assert all(len(line.split()) == 9 for line in lines[2:6])
+    assert lines[-1] == f"Report: {report / 'report.html'}"
+
+
+def test_metrics_are_those_of_a_count_by_hand():
+    rows = [prediction(subject, label, probability) for subject, label, probability in HAND]
+    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
+    assert metrics["accuracy"]["value"] == pytest.approx(4 / 5)
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx((1 / 2 + 1) / 2)
+    assert metrics["auc"]["value"] == pytest.approx(5 / 6)
+    assert metrics["accuracy"]["low"] < 0.8 < metrics["accuracy"]["high"]
+
+
+# Subject, grade, probability of HGG; of six pairs of an LGG and an HGG one is in the wrong order.
+HAND = [("a", "LGG", 0.2), ("b", "LGG", 0.7), ("c", "HGG", 0.6), ("d", "HGG", 0.8), ("e", "HGG", 0.9)]
+
+
+def prediction(subject, label, probability, **changes):
+    row = dict.fromkeys(COLUMNS, "0") | {"direction": "A", "setup": "real", "role": "external", "cohort": "B"}
+    return (
+        row
+        | {"subject_id": subject, "label": label}
+        | {"probability_LGG": repr(1 - probability), "probability_HGG": repr(probability)}
+        | changes
+    )
+
+
+def test_a_summary_without_another_cohort_is_empty_but_for_its_heads():
+    rows = [prediction(*HAND[0], role="out_of_fold")]
+    assert len(summary_table(compute_metrics(rows, 100)).splitlines()) == 2
+
+
+def test_a_class_that_is_not_one_of_the_columns_is_refused():
+    with pytest.raises(ValueError, match="label must be one of"):
+        compute_metrics([prediction("a", "GBM", 0.5)])
+
+
+def test_a_subject_predicted_twice_is_refused(tmp_path):
+    for name in ("one.csv", "two.csv"):
+        write_csv(tmp_path / name, [prediction("a", "LGG", 0.2)], COLUMNS)
+    with pytest.raises(ValueError, match="got 'a' twice"):
+        merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
+
+
+def test_predictions_of_other_classes_are_refused(tmp_path):
+    write_csv(tmp_path / "one.csv", [prediction("a", "LGG", 0.2)], COLUMNS)
+    write_csv(tmp_path / "two.csv", [{"direction": "A", "probability_x": 1.0}], ["direction", "probability_x"])
+    with pytest.raises(ValueError, match="must have the columns"):
+        merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
+
+
+def test_a_study_without_evaluations_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="run configs/evaluate.yaml"):
+        merge_predictions(StudyFiles(str(tmp_path)).named("predictions.csv"))
+
+
+def test_predictions_of_other_subjects_than_the_splits_are_refused(study, tmp_path):
+    folder, stages = study
+    shutil.copytree(folder / "site_a", tmp_path / "site_a")
+    path = tmp_path / "site_a" / "splits" / "splits.json"
+    splits = read_json(path)
+    write_json(path, {**splits, "test": splits["test"][1:]})
+    own = [name for name in stages if name.startswith("site_a")]
+    with pytest.raises(RuntimeError) as caught:
+        write((tmp_path, own))
+    assert f"held-out subjects of splits.json, got too many: {splits['test'][0]}" in messages(caught.value)
+    assert not (tmp_path / "report" / "report.html").exists()
+
+
+def test_a_report_without_synthetic_images_says_so(study, tmp_path):
+    folder, stages = study
+    shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / "site_a" / "evaluation_real")
+    write((tmp_path, ["site_a/evaluation_real"]))
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    assert "No synthetic images were made" in html
+    assert "No answer was explained" in html
+    assert {metric["setup"] for metric in read_json(tmp_path / "report" / "metrics.json")} == {"real"}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.85, ".850"), (1.0, "1.000"), (-0.05, "−.050"), (None, "–"), (12.0, "12.000"), (-0.0001, ".000")],
+)
+def test_numbers_are_written_without_leading_zero(value, text):
+    assert format_number(value) == text
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((4, 5, 3), (6, 10)), ((1, 5, 3), (3, 5)), ((3, 4, 6, 5), (12, 8))], ids=str
+)
+def test_a_mosaic_holds_every_channel_upright(shape, expected):
+    assert mosaic(np.zeros(shape), enlarge_to=1, gap=0).shape == expected
+
+
+def test_the_far_left_corner_of_a_patch_is_at_the_bottom_left_of_the_mosaic():
+    patch = np.full((1, 4, 3), -1.0)
+    patch[0, 0, 0] = 1.0
+    picture = mosaic(patch, enlarge_to=1)
+    assert picture[-1, 0] == 255
+    assert picture.sum() == 255
+
+
+def test_a_white_line_parts_the_channels_of_a_mosaic():
+    picture = mosaic(np.full((4, 5, 3), -1.0), enlarge_to=1, gap=2)
+    assert picture.shape == (8, 12)
+    assert (picture[3:5] == 255).all()
+    assert (picture[:, 5:7] == 255).all()
+    assert (picture[:3, :5] == 0).all()
+
+
+def test_a_png_has_no_date_and_no_program():
+    data = png_bytes(np.zeros((2, 3), np.uint8))
+    assert data == base64.b64decode(base64.b64encode(png_bytes(np.zeros((2, 3), np.uint8))))
+    assert b"Software" not in data

@@ -1,0 +1,130 @@
+"""A site and a volume that give the class away, planted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
+from scripts.report.shortcuts import find_shortcuts, fit_volume, out_of_sample_auc, share_by_site
+from scripts.running.files import read_json, write_json
+from tests.fake_study import write_fake_study
+from tests.helpers import run_stage
+
+
+def cohort_of(labels: list[int], sites: list[str | None], volumes: list[float | None]) -> dict[str, Any]:
+    rows = [
+        {"subject_id": f"S{index:03d}", "label": label, "site": site, "lesion_volume_ml": volume}
+        for index, (label, site, volume) in enumerate(zip(labels, sites, volumes, strict=True))
+    ]
+    return {"name": "cohort", "labels": {"0": "LGG", "1": "HGG"}, "training": rows}
+
+
+def random_cohort(seed: int, num_lgg: int = 40, num_hgg: int = 60) -> dict[str, Any]:
+    """A cohort whose sites and volumes know nothing of the class."""
+    random = np.random.default_rng(seed)
+    count = num_lgg + num_hgg
+    sites = [str(site) for site in random.choice(["A", "B", "C", "D"], count)]
+    return cohort_of([0] * num_lgg + [1] * num_hgg, sites, random.lognormal(3, 1, count).tolist())
+
+
+def predictor(found: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(item for item in found["predictors"] if item["name"] == name)
+
+
+def test_a_site_of_one_class_is_named_with_numbers() -> None:
+    # As in BraTS 2019, where all cases of one of 19 institutions are HGG.
+    labels = [1] * 129 + [0] * 76 + [1] * 130
+    others = np.random.default_rng(0).choice(["A", "B", "C", "D", "E", "F"], 206).tolist()
+    found = find_shortcuts(cohort_of(labels, ["CBICA"] * 129 + others, [None] * 335))
+    site = predictor(found, "site")
+    assert found["one_class"] == ["CBICA"]
+    assert found["sites"][0] == {"name": "CBICA", "counts": [0, 129]}
+    assert site["telling"]
+    assert site["n"] == 335
+    # Whoever knows this site only: half of HGG is surely right, the rest is a coin.
+    assert 0.65 < site["auc"]["low"] < site["auc"]["value"] < site["auc"]["high"] < 0.85
+    assert predictor(found, "lesion volume")["auc"]["value"] is None
+
+
+def test_a_volume_that_differs_between_the_classes_is_named_with_numbers() -> None:
+    random = np.random.default_rng(1)
+    volumes = [*random.lognormal(2, 0.7, 40), *random.lognormal(3, 0.7, 60)]
+    found = find_shortcuts(cohort_of([0] * 40 + [1] * 60, ["A"] * 100, volumes))
+    volume = predictor(found, "lesion volume")
+    # Two normals a distance of 1 / .7 standard deviations apart: AUC = Phi(1 / (.7 sqrt 2)) = .84.
+    assert volume["auc"]["low"] < 0.844 < volume["auc"]["high"]
+    assert volume["telling"]
+
+
+def test_a_single_site_says_exactly_nothing() -> None:
+    found = find_shortcuts(cohort_of([0] * 12 + [1] * 30, [None] * 42, [1.0] * 42))
+    site = predictor(found, "site")
+    assert found["sites"] == [{"name": "not stated", "counts": [12, 30]}]
+    assert (site["auc"]["value"], site["telling"]) == (0.5, False)
+
+
+def test_without_a_shortcut_at_most_one_cohort_in_twenty_is_named() -> None:
+    found = [find_shortcuts(random_cohort(seed)) for seed in range(100)]
+    for name in ("site", "lesion volume"):
+        assert sum(predictor(item, name)["telling"] for item in found) <= 5
+
+
+def test_the_volume_is_judged_as_scikit_learn_does() -> None:
+    cohort = random_cohort(7)
+    labels = np.array([row["label"] for row in cohort["training"]])
+    volumes = np.log([row["lesion_volume_ml"] for row in cohort["training"]])
+    folds = StratifiedKFold(10, shuffle=True, random_state=0)
+    model = LogisticRegression(class_weight="balanced")
+    scores = cross_val_predict(model, volumes[:, None], labels, cv=folds, method="decision_function")
+    found = out_of_sample_auc(volumes, labels.tolist(), 2, fit_volume)
+    assert found.value == pytest.approx(roc_auc_score(labels, scores))
+
+
+def test_a_site_that_was_never_trained_on_is_as_likely_of_every_class() -> None:
+    training, labels = np.array(["A", "A", "B", "B"]), np.array([0, 0, 1, 1])
+    found = share_by_site(training, labels, np.array(["A", "C"]), 2)
+    assert np.allclose(found, [[0.75, 0.25], [0.5, 0.5]])
+
+
+def test_three_classes_have_a_value_and_no_interval() -> None:
+    random = np.random.default_rng(0)
+    labels = [0] * 20 + [1] * 20 + [2] * 20
+    cohort = cohort_of(labels, [str(label) for label in labels], random.lognormal(2, 1, 60).tolist())
+    found = find_shortcuts({**cohort, "labels": {"0": "2", "1": "3", "2": "4"}})
+    assert predictor(found, "site")["auc"]["value"] == 1
+    assert predictor(found, "site")["auc"]["low"] is None
+    assert found["one_class"] == ["0", "1", "2"]
+
+
+def test_ungraded_subjects_and_further_patches_of_a_subject_do_not_count() -> None:
+    cohort = random_cohort(3)
+    more = [{**row, "label": None, "subject_id": "X" + row["subject_id"]} for row in cohort["training"][:9]]
+    again = {**cohort, "training": [*cohort["training"], *more, *cohort["training"]]}
+    assert find_shortcuts(again) == find_shortcuts(cohort)
+
+
+def test_the_report_names_a_planted_site_and_a_planted_volume(tmp_path: Path) -> None:
+    stages = write_fake_study(tmp_path)
+    path = tmp_path / "site_b" / "patches" / "patches.json"
+    content = read_json(path)
+    for index, row in enumerate(content["training"]):
+        row["site"] = "X" if row["label"] == 1 and index % 5 else "Y"
+        row["lesion_volume_ml"] = 5.0 + 40 * row["label"] + index % 7
+    write_json(path, content)
+    run_stage("report", study_dir=str(tmp_path), stage_names=stages, output_dir=str(tmp_path / "report"))
+    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "The site tells the classes of site_b apart.",
+        "The lesion volume tells the classes of site_b apart.",
+        "Sites of site_b with one class only: X.",
+        "Classes by site of site_b: 2 sites",
+        "AUC 1.00 (95 % interval ",
+    ):
+        assert words in html
+    assert "of site_a apart" not in html

@@ -1,0 +1,89 @@
+"""Command lines and config files mean here what they mean to MONAI."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.running.configs import Invocation, reachable, references, refuse_unknown_keys
+
+
+@pytest.fixture
+def config_file(tmp_path):
+    path = tmp_path / "train.yaml"
+    path.write_text(
+        "lr: 0.1\nepochs: 2\nunread: 5\ntrainer: {rate: '@lr', max_epochs: '@epochs'}\nrun: ['$@trainer']\n"
+    )
+    return str(path)
+
+
+def command_line(*arguments):
+    return ["site-packages/monai/bundle/__main__.py", "run", *arguments]
+
+
+def test_flags_with_and_without_equals_sign_are_the_same(config_file):
+    spaced = Invocation.from_command_line(command_line("--config_file", f"['{config_file}']", "--lr", "1e-4"))
+    joined = Invocation.from_command_line(command_line(f"--config_file=['{config_file}']", "--lr=1e-4"))
+    assert spaced == joined == Invocation((config_file,), {"lr": 1e-4})
+
+
+def test_a_negative_number_is_a_value(config_file):
+    assert Invocation.from_command_line(command_line("--config_file", config_file, "--lr", "-3")).overrides == {
+        "lr": -3
+    }
+
+
+def test_the_command_of_an_invocation_reads_back_as_itself(config_file):
+    import shlex
+
+    invocation = Invocation((config_file,), {"lr": 0.5, "trainer#max_epochs": 3, "names": ["a b", "c"]})
+    words = shlex.split(invocation.command())[3:]
+    assert Invocation.from_command_line(["monai/bundle/__main__.py", *words]) == invocation
+
+
+def test_the_args_file_gives_defaults_that_the_command_line_wins_over(config_file, tmp_path):
+    (tmp_path / "args.yaml").write_text(f"config_file: ['{config_file}']\nlr: 7\nepochs: 9\n")
+    arguments = command_line("--args_file", str(tmp_path / "args.yaml"), "--lr", "1")
+    invocation = Invocation.from_command_line(arguments)
+    assert invocation.config_files == (config_file,)
+    assert invocation.overrides == {"lr": 1, "epochs": 9}
+
+
+def test_none_is_refused_because_monai_ignores_it(config_file):
+    with pytest.raises(ValueError, match=r"write --lr '\$None'"):
+        Invocation.from_command_line(command_line("--config_file", config_file, "--lr", "None"))
+
+
+def test_another_program_has_no_invocation():
+    assert Invocation.from_command_line(["pytest", "run"]) is None
+
+
+def test_a_misspelt_override_is_refused_with_the_right_spelling(config_file):
+    with pytest.raises(ValueError, match="epoch.*did you mean epochs"):
+        refuse_unknown_keys(Invocation((config_file,), {"epoch": 3}))
+    refuse_unknown_keys(Invocation((config_file,), {"epochs": 3, "trainer#rate": 1}))
+
+
+@pytest.mark.parametrize("word", ["true", "false"])
+def test_a_word_that_would_be_true_as_text_is_refused(config_file, word):
+    with pytest.raises(ValueError, match="--lr must be True or False, got"):
+        refuse_unknown_keys(Invocation((config_file,), {"lr": word}))
+
+
+def test_later_files_and_then_overrides_win(config_file, tmp_path):
+    (tmp_path / "overlay.yaml").write_text("epochs: 3\ntrainer#rate: 4\n")
+    merged = Invocation((config_file, str(tmp_path / "overlay.yaml")), {"epochs": 5}).merged()
+    assert (merged["epochs"], merged["trainer"]["rate"], merged["lr"]) == (5, 4, 0.1)
+
+
+def test_only_what_the_roots_refer_to_is_reachable(config_file):
+    found = reachable(Invocation((config_file,)).merged(), ("run",))
+    assert set(found) == {"run", "trainer", "lr", "epochs"}
+
+
+def test_references_are_found_in_nested_lists_and_expressions():
+    assert references({"a": ["@lr", {"b": "$@root + '/x' + @name#sub"}], "c": 3, "d": "%net"}) == {
+        "lr",
+        "root",
+        "name",
+        "net",
+    }

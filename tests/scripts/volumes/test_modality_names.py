@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.volumes.modality_names import ALIASES, parse_modality
+
+MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
+
+
+@pytest.mark.parametrize(
+    ("word", "modality"),
+    [
+        ("T1", "t1n"),
+        ("t1w", "t1n"),
+        ("t1Gd", "t1c"),
+        ("T1-CE", "t1c"),
+        ("T1+C", "t1c"),
+        ("t2", "t2w"),
+        ("T2_FLAIR", "t2f"),
+        ("FLAIR", "t2f"),
+    ],
+)
+def test_aliases_are_understood_whatever_their_spelling(word, modality):
+    assert parse_modality(word, MODALITIES) == modality
+
+
+def test_no_alias_means_two_modalities():
+    words = [word for aliases in ALIASES.values() for word in aliases]
+    assert len(words) == len(set(words))
+
+
+def test_unknown_words_are_not_guessed():
+    assert parse_modality("dwi", MODALITIES) is None
+    assert parse_modality("t1x", MODALITIES) is None
+
+
+def test_a_modality_of_ones_own_is_understood_as_it_is():
+    assert parse_modality("ADC", ["adc"]) == "adc"
