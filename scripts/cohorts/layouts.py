@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cohorts.grades import parse_grade
+from scripts.running.errors import some_names
 from scripts.running.files import read_json
-from scripts.running.names import some_names
 from scripts.volumes.mask_codes import MaskCodes
 from scripts.volumes.modality_names import describe_aliases, parse_modality
 

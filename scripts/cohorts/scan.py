@@ -12,8 +12,8 @@ from typing import Any
 
 from scripts.cohorts.layouts import Found, Subject, detect_layout, find_brats, find_decathlon, source_files
 from scripts.cohorts.tables import find_table
+from scripts.running.errors import some_names
 from scripts.running.files import sha256_file, write_json, write_text
-from scripts.running.names import some_names
 from scripts.running.progress import progress
 from scripts.volumes.checks import check_grid, check_image, find_mask_codes
 from scripts.volumes.mask_codes import MaskCodes, decide_mask_codes

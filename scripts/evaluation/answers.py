@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.running.names import some_names
+from scripts.running.errors import some_names
 from scripts.statistics.classification_measures import Floats, Labels
 
 GROUP = ("direction", "setup", "role", "cohort")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from scripts.running.names import some_names
+from scripts.running.errors import some_names
 from scripts.statistics.intervals import Estimate
 
 

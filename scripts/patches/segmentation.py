@@ -16,9 +16,9 @@ import numpy as np
 from scripts.patches.network_grid import NetworkGrid
 from scripts.patches.segmentation_bundle import SegmentationBundle
 from scripts.patches.stage import locate_subjects
+from scripts.patches.subject_records import SubjectRecords
 from scripts.running.files import atomic_path, read_json, sha256_file, write_json
 from scripts.running.progress import progress
-from scripts.running.subject_records import SubjectRecords
 from scripts.volumes.mask_marks import model_mark
 from scripts.volumes.reading import Volume, read_channels, read_volume, require_one_geometry
 from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull

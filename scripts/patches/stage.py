@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from scripts.patches.subject_records import SubjectRecords, subject_files
 from scripts.patches.transforms import CROP_FACTS
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
-from scripts.running.subject_records import SubjectRecords, subject_files
 from scripts.volumes.nifti import write_image
 
 Preprocessing = Callable[[dict[str, Any]], Any]

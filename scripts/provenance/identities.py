@@ -14,8 +14,8 @@ import nibabel as nib
 import numpy as np
 
 from scripts.provenance.leakage import LeakageError
+from scripts.running.errors import some_names
 from scripts.running.files import read_json
-from scripts.running.names import some_names
 from scripts.splits.draw import load_splits, part_subjects
 
 PARTS = ("train", "inner", "validation", "test")  # of a fold; where one is also another, the later counts

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scripts.running.errors import some_names
 from scripts.running.files import read_json
-from scripts.running.names import some_names
 
 RESULT_FILES = (
     "cohort.json",

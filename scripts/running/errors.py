@@ -1,13 +1,16 @@
-"""The cause of an error as the last line a user reads."""
+"""What a user reads of an error: its cause as the last line, and names listed in order."""
 
 from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Iterable
 from types import TracebackType
+from typing import Any
 
 # What MONAI raises from the error of a config item, of a transform and of a component's constructor.
 WRAPPERS = ("Failed to evaluate", "applying transform", "Failed to instantiate")
+MAX_NAMES = 10
 
 
 def root_cause(error: BaseException) -> BaseException:
@@ -30,3 +33,22 @@ def explain_last(kind: type[BaseException], error: BaseException, trace: Traceba
     cause = root_cause(error)
     if cause is not error:
         print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)
+
+
+def some_names(names: Iterable[Any], limit: int = MAX_NAMES, separator: str = ", ") -> str:
+    """List the first names in order, and count the others.
+
+    >>> some_names(["b", "a", "c"], limit=2)
+    'a, b and 1 more'
+
+    Args:
+        names: what to list.
+        limit: how many are spelled out, >= 1.
+        separator: between two names.
+
+    Returns:
+        The list in words.
+    """
+    listed = sorted(map(str, names))
+    more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+    return separator.join(listed[:limit]) + more

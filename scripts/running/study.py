@@ -19,9 +19,8 @@ from monai.bundle import ConfigParser
 
 from scripts.evaluation.ensembles import check_ensemble
 from scripts.running.configs import Invocation, refuse_unknown_keys
-from scripts.running.errors import explain_last
+from scripts.running.errors import explain_last, some_names
 from scripts.running.logs import consoles_silenced, logged_to
-from scripts.running.names import some_names
 from scripts.running.progress import progress
 from scripts.running.stages import AlreadyFinished, Stage, current_invocation, holds_work, invoked, run_invocation
 from scripts.running.turns import StoppedError, Turn, take_turns, training_steps

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
+from scripts.running.errors import some_names
 from scripts.running.files import read_json, write_json
-from scripts.running.names import some_names
 from scripts.splits.sites import (
     draw_sites,
     refuse_missing_grades,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
-from scripts.running.names import some_names
+from scripts.running.errors import some_names
 
 NUM_DRAWS = 200  # of test parts, of which the best is taken
 Patients = list[dict[str, Any]]  # each with `patient_id`, `grade` and `site`

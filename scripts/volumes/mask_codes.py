@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from scripts.running.names import some_names
+from scripts.running.errors import some_names
 from scripts.volumes.regions import REGIONS, TISSUES, region_codes
 
 MaskCodes = dict[str, int]
