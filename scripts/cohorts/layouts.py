@@ -122,7 +122,8 @@ def detect_layout(source: Path) -> str:
         found = "files of both styles" if kinds else "no such file"
         raise ValueError(
             f"{source} must hold files named as in BraTS 2018 (_t1, _t1ce, _t2, _flair, _seg) or 2023 (-t1n, -t1c,"
-            f" -t2w, -t2f, -seg), or a dataset.json, got {found}; list the files in a table instead (docs/data.md)"
+            f" -t2w, -t2f, -seg), or a dataset.json, got {found}; list the files in a table instead"
+            " (docs/reference/data.md)"
         )
     return kinds.pop()
 

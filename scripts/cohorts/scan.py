@@ -66,7 +66,7 @@ def scan_cohort(
     Nothing is repaired and nobody is left out unless asked for: all that is wrong is told at once.
 
     Args:
-        source_path: folder of BraTS 2018 to 2024 or of the Medical Decathlon, or a table (`docs/data.md`).
+        source_path: folder of BraTS 2018 to 2024 or of the Medical Decathlon, or a table (`docs/reference/data.md`).
         output_dir: folder for `cohort.json`.
         name: of the cohort; by default that of the folder or table.
         layout: `auto`, or one of `LAYOUTS`.
@@ -150,7 +150,7 @@ def find_subjects(
     else:
         found = find_brats(source, layout, modalities, classes, grade_map)
     if not found.subjects and not found.problems:
-        raise ValueError(f"{source} must hold subjects in layout {layout}, got none; see docs/data.md")
+        raise ValueError(f"{source} must hold subjects in layout {layout}, got none; see docs/reference/data.md")
     return found
 
 

@@ -101,7 +101,7 @@ def _read_rows(path: Path) -> list[tuple[str, Row]]:
     if twice or "subject_id" not in names:
         raise ValueError(
             f"{path} must have a column subject_id and no column twice, got {', '.join(names) or 'no columns'};"
-            " see docs/data.md"
+            " see docs/reference/data.md"
         )
     for where, row in rows:
         if None in row or None in row.values():

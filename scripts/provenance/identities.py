@@ -44,8 +44,8 @@ def refuse_two_names(patches_path: str | Path, splits_path: str | Path, fold: in
     if patient:
         raise LeakageError(
             f"{splits_path} must keep all images of a patient in one part, got one patient as {patient} of fold {fold};"
-            " split by patient and not by image: give subject_id and patient_id in the cohort (docs/data.md) and make"
-            " the splits with configs/splits.yaml"
+            " split by patient and not by image: give subject_id and patient_id in the cohort (docs/reference/data.md)"
+            " and make the splits with configs/splits.yaml"
         )
     folder = Path(patches_path).parent
     image = _first_in_two_parts(rows, [image_digest(folder / row["image"]) for row in rows], parts)

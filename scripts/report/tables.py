@@ -23,7 +23,7 @@ from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
 
 KEY = ("direction", "setup", "role", "cohort", "fold", "subject_id")
-MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first, see docs/method.md
+MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first
 MEASURE_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",

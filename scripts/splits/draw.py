@@ -417,8 +417,8 @@ def _check_labels(entries: Sequence[Mapping[str, Any]], patches_path: str | Path
     if ungraded:
         raise ValueError(
             f"grade must be known for every subject of a classifier, got none for {some_names(ungraded)} in"
-            f" {patches_path}; give it in the cohort (docs/data.md), or leave these subjects out with `leave_out` of"
-            " configs/cohort.yaml"
+            f" {patches_path}; give it in the cohort (docs/reference/data.md), or leave these subjects out with"
+            " `leave_out` of configs/cohort.yaml"
         )
 
 

@@ -31,7 +31,7 @@ def refuse_unclear_sites(subjects: Iterable[Mapping[str, Any]]) -> None:
     if unknown:
         raise ValueError(
             f"site must be known for every scan with splits_hold_out sites, got none for {some_names(unknown)}; give"
-            " it in the cohort (docs/data.md), or set splits_hold_out to patients"
+            " it in the cohort (docs/reference/data.md), or set splits_hold_out to patients"
         )
     several = [patient for patient, found in sites.items() if len(found) > 1]
     if several:

@@ -1,4 +1,4 @@
-"""A small version of the simulations behind the intervals and tests; the full one is in docs/statistics.md."""
+"""A small version of the simulations behind the intervals and tests; docs/reference/statistics.md has the full one."""
 
 from __future__ import annotations
 
