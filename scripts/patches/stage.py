@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +12,7 @@ import numpy as np
 
 from scripts.patches.subject_records import SubjectRecords, subject_files
 from scripts.patches.transforms import CROP_FACTS
-from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.files import read_json, sha256_file, why_no_file, write_json
 from scripts.running.progress import progress
 from scripts.volumes.nifti import write_image
 
@@ -176,4 +175,4 @@ def _problems(subject: Mapping[str, Any], modalities: Sequence[str], classes: Ma
         yield f"grade {subject['grade']!r} is none of the classes {list(classes)}"
     if not re.fullmatch(r"[\w.+-]+", subject["subject_id"]):
         yield "subject_id must be usable as a file name (letters, digits, '_', '-', '.'); rename it in cohort.json"
-    yield from (f"{path} does not exist; check the path" for path in subject_files(subject) if not os.path.isfile(path))
+    yield from (f"{path} {why}; check the path" for path in subject_files(subject) if (why := why_no_file(path)))

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scripts.running.errors import root_cause
-from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.files import read_json, require_file, sha256_file, write_json
 
 # Where a stage keeps the records of finished subjects until all are there; the stage drops it at the end.
 RECORDS = "checkpoints"
@@ -73,7 +72,5 @@ def subject_files(subject: Mapping[str, Any], sources: Sequence[str] = SOURCES) 
 
 
 def _fingerprint(path: str) -> list[int]:
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"{path} does not exist; check the path in cohort.json, or scan the cohort again")
-    found = os.stat(path)
-    return [found.st_size, found.st_mtime_ns]
+    facts = require_file(path, "check the path in cohort.json, or scan the cohort again").stat()
+    return [facts.st_size, facts.st_mtime_ns]
