@@ -51,13 +51,6 @@ def with_stages(invocation: Invocation) -> Invocation:
     return Invocation(invocation.config_files, {"study_dir": invocation.overrides.get("study_dir")})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_lead_to_files_of_the_repository(page):
-    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text(encoding="utf-8")):
-        if not target.startswith(("http", "mailto")):
-            assert (page.parent / target).exists(), f"{target} in {page.name}"
-
-
 def test_the_readme_shows_its_two_commands_first():
     first_screen = (ROOT / "README.md").read_text(encoding="utf-8")[:2000]
     assert "make demo" in first_screen

@@ -54,7 +54,7 @@ def bootstrap(
         labels: true classes, shape (N,).
         probabilities: shape (N, K).
         weights: what `draw_weights` returns.
-        confidence: coverage aimed at, in (0, 1); `docs/reference/statistics.md` has the coverage found.
+        confidence: coverage aimed at, in (0, 1); `docs/results/coverage.md` has the coverage found.
 
     Returns:
         Value and limits in the range of the measure; nothing where it is not defined, and no limits where all draws

@@ -1,4 +1,4 @@
-"""A small version of the simulations behind the intervals and tests; docs/reference/statistics.md has the full one."""
+"""A small version of the simulations behind the intervals and tests; docs/results/coverage.md has the full one."""
 
 from __future__ import annotations
 

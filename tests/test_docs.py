@@ -1,0 +1,84 @@
+"""Every link of the documentation leads somewhere, on GitHub and in the site that mkdocs builds."""
+
+from __future__ import annotations
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote
+
+import markdown
+import pytest
+from markdown.extensions.toc import slugify
+
+from tests.helpers import ROOT
+
+DOCS = ROOT / "docs"
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+
+
+class Page(HTMLParser):
+    """Anchors and link targets of one page of Markdown."""
+
+    def __init__(self, path: Path):
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.targets: list[str] = []
+        text = path.read_text(encoding="utf-8")
+        self.feed(markdown.markdown(text, extensions=["toc", "tables", "fenced_code"]))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if values.get("id"):
+            self.anchors.add(str(values["id"]))
+        target = values.get({"a": "href", "img": "src"}.get(tag, ""))
+        if target:
+            self.targets.append(unquote(target))
+
+
+def dead_links(path: Path) -> list[str]:
+    """Targets of a page that are no file of the repository, or no heading of the page that they name."""
+    page = Page(path)
+    dead = []
+    for target in page.targets:
+        if re.match(r"[a-z]+:", target):
+            continue
+        name, _, anchor = target.partition("#")
+        linked = (path.parent / name).resolve() if name else path
+        outside_of_the_site = DOCS in path.parents and DOCS not in linked.parents
+        if not linked.is_file() or outside_of_the_site or (anchor and anchor not in Page(linked).anchors):
+            dead.append(target)
+    return dead
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_no_link_of_a_page_is_dead(path):
+    assert dead_links(path) == []
+
+
+@pytest.mark.parametrize(
+    ("link", "dead"),
+    [
+        ("[x](other.md)", []),
+        ("[x](other.md#a-heading)", []),
+        ("[x](#here)", []),
+        ("[x](https://example.org/none)", []),
+        ("[x](none.md)", ["none.md"]),
+        ("[x](other.md#none)", ["other.md#none"]),
+        ("![x](none.png)", ["none.png"]),
+        ("`[x](none.md)`", []),
+    ],
+)
+def test_a_dead_link_is_named(tmp_path, link, dead):
+    (tmp_path / "other.md").write_text("# Title\n\n## A heading\n", encoding="utf-8")
+    page = tmp_path / "page.md"
+    page.write_text(f"# Here\n\n{link}\n", encoding="utf-8")
+    assert dead_links(page) == dead
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_headings_have_the_same_anchor_on_github_and_in_the_site(path):
+    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    for heading in re.findall(r"(?m)^#+ (.+)$", text):
+        github = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+        assert slugify(heading, "-") == github
