@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+LATTICE_MM = 1.0  # where cells are not made of whole voxels, patches begin at whole mm
+TOLERANCE = 1e-3  # of a voxel; a header in float32 does not hold a size more closely
+
 
 @dataclass(frozen=True)
 class Axis:
@@ -25,6 +28,34 @@ class Axis:
     def centers_mm(self) -> np.ndarray:
         """Return the centers of the cells, (size,), mm from the edge of the volume's first voxel."""
         return self.start_mm + (np.arange(self.size) + 0.5) * self.spacing_mm
+
+
+def centered_axis(center: int, voxel_mm: float, spacing_mm: float, size: int) -> Axis:
+    """Place cells around a voxel, on the voxels' own edges wherever a cell can be a whole number of voxels.
+
+    The cells then begin at the edge of a voxel: at a whole mm where the voxels divide 1 mm, so that a volume and its
+    copy on finer voxels give the same cells. Other cells begin at a whole mm.
+
+    Args:
+        center: index of the voxel in the middle, from 0.
+        voxel_mm: voxel size along the axis, mm.
+        spacing_mm: length of a cell, mm; within a thousandth of a whole number of voxels it is taken as that number.
+        size: number of cells.
+
+    Returns:
+        Cells, the middle one (or the first after the middle) in the voxel `center`, up to a step of the lattice.
+    """
+    voxels_in_cell, voxels_in_mm = _whole(spacing_mm / voxel_mm), _whole(LATTICE_MM / voxel_mm)
+    spacing = voxels_in_cell * voxel_mm if voxels_in_cell else spacing_mm
+    step = (voxels_in_mm or 1) * voxel_mm if voxels_in_cell else LATTICE_MM
+    middle = np.floor((center + 0.5) * voxel_mm / step + 1e-6)
+    start = np.floor(middle + 0.5 - size * spacing / 2 / step + 1e-6) * step
+    return Axis(float(start), spacing, size)
+
+
+def _whole(ratio: float) -> int:
+    """The whole number, of at least 1, that a ratio is; 0 if it is none."""
+    return round(ratio) if abs(ratio - round(ratio)) <= TOLERANCE else 0
 
 
 def axis_weights(axis: Axis, num_voxels: int, voxel_mm: float) -> tuple[slice, np.ndarray]:

@@ -66,6 +66,40 @@ def test_cells_lie_on_the_anatomy_that_their_affine_says(subject, dims):
         np.testing.assert_allclose(np.asarray(patch["image"])[channel], expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("voxel_mm", [3.0, 2.0, 1.2, 0.9375, 0.47, 0.99999])
+@pytest.mark.parametrize(("dims", "by_click"), [(2, False), (3, False), (2, True)], ids=["2d", "3d", "click"])
+def test_voxels_of_the_size_of_the_cells_are_copied_wherever_the_grid_begins(tmp_path, voxel_mm, dims, by_click):
+    affine = np.diag([-voxel_mm, voxel_mm, voxel_mm, 1.0])
+    affine[:3, 3] = [17.31, -11.07, -6.6]
+    subject = write_subject(tmp_path / "S", affine=affine)
+    if by_click:
+        subject = {**subject, "mask": None, "center": [21, 13, 9]}
+    size = [16, 13, 9][:dims]
+    patch = patch_of(subject, patch_size=size, patch_spacing_mm=round(voxel_mm, 4), spatial_dims=dims, min_et_ml=0)
+    indices = voxels_of(patch, affine, size)
+    volume = nib.load(subject["images"]["t1n"]).get_fdata()
+    np.testing.assert_allclose(np.asarray(patch["image"])[0], scaled(volume)[indices], atol=1e-6)
+
+
+@pytest.mark.parametrize("num_voxels", [2, 3])
+def test_cells_of_several_voxels_hold_the_mean_of_whole_voxels(tmp_path, num_voxels):
+    affine = np.diag([2.5, 2.5, 4.0, 1.0])
+    subject = write_subject(tmp_path / "S", affine=affine)
+    fine = array_of(subject, patch_size=[6 * num_voxels, 4 * num_voxels], patch_spacing_mm=2.5)
+    coarse = array_of(subject, patch_size=[6, 4], patch_spacing_mm=2.5 * num_voxels)
+    blocks = fine.reshape(4, 6, num_voxels, 4, num_voxels)
+    np.testing.assert_allclose(coarse, blocks.mean(axis=(2, 4)), atol=1e-6)
+
+
+def voxels_of(patch, affine, size):
+    """The voxels of the file under the cells of a patch, which must lie on them."""
+    to_file = np.linalg.inv(affine) @ np.asarray(patch["image"].affine)
+    cells = np.stack(np.meshgrid(*[np.arange(n) for n in (*size, 1)[:3]], indexing="ij"), -1).reshape(-1, 3)
+    voxels = nib.affines.apply_affine(to_file, cells)
+    np.testing.assert_allclose(voxels, np.rint(voxels), atol=1e-3)
+    return tuple(axis.reshape(size) for axis in np.rint(voxels).astype(int).T)
+
+
 def scaled(volume):
     low, high = np.percentile(volume[volume != 0], [0.5, 99.5])
     return np.where(volume == 0, -1, np.clip((volume - low) / (high - low) * 2 - 1, -1, 1))

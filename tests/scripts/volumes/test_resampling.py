@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.volumes.resampling import Axis, axis_weights, weigh
+from scripts.volumes.resampling import Axis, axis_weights, centered_axis, weigh
 
 
 def resample(values, axes, voxel_mm=1.0):
@@ -66,3 +66,31 @@ def test_weights_are_shares_of_one_and_whole_inside(start, spacing, size, num_vo
 def test_a_constant_stays_constant_at_any_spacing(voxel_mm):
     cells = resample(np.full((60, 60), 3.0), [Axis(5, 1, 20), Axis(6, 1, 20)], voxel_mm)
     np.testing.assert_allclose(cells, 3, atol=1e-12)
+
+
+@given(
+    center=st.integers(0, 200),
+    voxel_mm=st.floats(0.2, 6),
+    num_voxels=st.integers(1, 4),
+    size=st.integers(1, 33),
+    error=st.floats(-9e-4, 9e-4),
+)
+def test_cells_of_whole_voxels_begin_and_end_where_voxels_do(center, voxel_mm, num_voxels, size, error):
+    axis = centered_axis(center, voxel_mm, voxel_mm * (num_voxels + error), size)
+    edges = (axis.start_mm + np.arange(size + 1) * axis.spacing_mm) / voxel_mm
+    np.testing.assert_allclose(edges, np.rint(edges), atol=1e-6)
+    # In the middle up to a voxel, or one and a half mm of finer ones.
+    middle_mm = axis.start_mm + size * axis.spacing_mm / 2
+    assert abs(middle_mm - (center + 0.5) * voxel_mm) <= max(voxel_mm, 1.5) + 2e-3
+
+
+@pytest.mark.parametrize(("voxel_mm", "spacing_mm"), [(0.9375, 1.0), (0.4, 1.0), (2.0, 3.0), (2.0, 1.0)])
+def test_other_cells_begin_at_a_whole_mm(voxel_mm, spacing_mm):
+    axis = centered_axis(57, voxel_mm, spacing_mm, 24)
+    assert axis.spacing_mm == spacing_mm
+    assert axis.start_mm == round(axis.start_mm)
+
+
+def test_finer_voxels_of_one_volume_give_the_same_cells():
+    one = centered_axis(57, 1.0, 1.0, 24)
+    assert centered_axis(114, 0.5, 1.0, 24) == centered_axis(115, 0.5, 1.0, 24) == one
