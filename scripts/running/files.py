@@ -6,18 +6,38 @@ import codecs
 import contextlib
 import csv
 import errno
+import functools
 import hashlib
 import io
 import json
 import os
 import shutil
 import stat
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 PathLike = str | os.PathLike[str]
 MIN_FREE_BYTES = 1 << 20  # below this a failed write is taken for a full disk
+# Why a file could not be written, and what helps; errors of other kinds have another reason than the disk.
+UNWRITABLE = {
+    errno.ENOSPC: "no space left to write {}; free some",
+    errno.EDQUOT: "the quota is used up and does not let {} be written; free some of your files",
+    errno.EFBIG: "{} must be smaller than the limit of files here (ulimit -f, or that of the file system); raise it",
+    errno.EROFS: "{} lies on a disk that is read-only; choose another output_dir",
+    errno.EACCES: "{} lies in a folder that this user may not write to; choose another output_dir",
+    errno.EPERM: "{} lies in a folder that this user may not write to; choose another output_dir",
+    errno.EIO: "the disk failed to write {}; check it",
+    errno.ENAMETOOLONG: "{} must have a shorter name; choose a shorter output_dir",
+}
+# What stages write and other stages read; any other file is the user's own.
+OF_STAGES = (
+    *("cohort.json", "patches.json", "splits.json", "synthetic.json", "provenance.json", "metrics.json", "stage.json"),
+    *("audit.json", "measures.json", "explanations.json", "predictions.csv", "model.pt"),
+)
+SETTLED_NS = 2 * 10**9  # older than this, a file of the same size and time of change has the same content
 # Byte order marks, as Excel, Notepad and PowerShell write them; the longer ones first, as they begin like the shorter.
 ENCODINGS = {
     codecs.BOM_UTF8: "utf-8-sig",
@@ -41,24 +61,59 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         Temporary path with the same suffixes (".nii.gz", ".pt"), so that writers that look at them work.
 
     Raises:
-        OSError: if the disk is full, naming `path`; otherwise whatever the write raised.
+        OSError: if the disk, a quota, a limit or a permission stops the write, naming `path` and the way out;
+            otherwise whatever the block raised.
     """
     final = Path(path)
-    final.parent.mkdir(parents=True, exist_ok=True)
     temporary = final.with_name(f".partial-{os.getpid()}-{final.name}")
     try:
+        final.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
         os.replace(temporary, final)
+        _sync_folder(final.parent)
     except (OSError, RuntimeError) as error:
-        # torch.save says "unexpected pos" where the disk is full.
-        if getattr(error, "errno", None) == errno.ENOSPC or shutil.disk_usage(final.parent).free < MIN_FREE_BYTES:
-            message = f"no space left to write {final}; free some, then run the same command again"
-            raise OSError(errno.ENOSPC, message) from error
-        raise
+        named = _named(error, final, temporary)
+        if named is None:
+            raise
+        raise named from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def _named(error: OSError | RuntimeError, final: Path, temporary: Path) -> OSError | None:
+    """Return an error that names the file that could not be written; None where another thing went wrong."""
+    number = error.errno if isinstance(error, OSError) else None
+    # torch.save says "unexpected pos 17408 vs 17304" where a write was cut short, whatever the reason.
+    is_cut = isinstance(error, RuntimeError) and any(part in str(error) for part in ("unexpected pos", "PytorchStream"))
+    folder = next((parent for parent in final.parents if parent.is_dir()), Path("/"))
+    if shutil.disk_usage(folder).free < MIN_FREE_BYTES:
+        number = errno.ENOSPC
+    elif isinstance(error, OSError):
+        about = [Path(name) for name in (error.filename, error.filename2) if isinstance(name, (str, os.PathLike))]
+        is_other = about and not {temporary, final, *final.parents}.intersection(about)
+        if is_other or error.errno is None:
+            return None  # of another file, or of its content
+    elif not is_cut:
+        return None
+    if number in UNWRITABLE:
+        return OSError(number, f"{UNWRITABLE[number].format(final)}, then run the same command again")
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    text = f"{final} could not be written ({reason}); check the disk, its quota and its limit of the size of files"
+    message = f"{text}, then run the same command again"
+    return OSError(message) if number is None else OSError(number, message)
+
+
+def _sync_folder(folder: Path) -> None:
+    # Without it a power cut may lose the name, though not the content. Not every file system can.
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_text(path: PathLike, text: str) -> None:
@@ -94,19 +149,30 @@ def why_no_file(path: PathLike) -> str:
     return "is a folder" if stat.S_ISDIR(mode) else "is a device, a pipe or a socket"
 
 
-def require_file(path: PathLike, way_out: str = "run the stage that writes it first") -> Path:
+def require_file(path: PathLike, way_out: str | None = None) -> Path:
     """Return the path of a file that is there.
 
     Args:
         path: of the file.
-        way_out: what to do if it is not.
+        way_out: what to do if it is not; None offers the nearest name, and the stage if one writes such a file.
 
     Raises:
         FileNotFoundError: saying why there is no such file.
     """
     if why := why_no_file(path):
-        raise FileNotFoundError(f"{path} {why}; {way_out}")
+        raise FileNotFoundError(f"{path} {why}; {_way_out(Path(path)) if way_out is None else way_out}")
     return Path(path)
+
+
+def _way_out(file: Path) -> str:
+    if file.is_dir():
+        inside = [str(file / name) for name in OF_STAGES if (file / name).is_file()]
+        return f"name the file in it{f', such as {inside[0]}' if inside else ''}"
+    near: list[str] = []
+    with contextlib.suppress(OSError, ValueError):
+        near = get_close_matches(file.name, os.listdir(file.parent), n=1)
+    hint = f"check the path{f' (did you mean {near[0]}?)' if near and near[0] != file.name else ''}"
+    return f"{hint}, or run the stage that writes it first" if file.name in OF_STAGES else hint
 
 
 def read_text(path: PathLike) -> str:
@@ -160,7 +226,10 @@ def write_csv(path: PathLike, rows: Sequence[Mapping[str, Any]], columns: Sequen
 
 def read_csv(path: PathLike) -> list[dict[str, str]]:
     """Read a CSV with a header into one dictionary of strings per row."""
-    return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    try:
+        return list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+    except csv.Error as error:
+        raise ValueError(f"{path} must be a table in CSV, got {error}; save it again as CSV") from error
 
 
 def sha256_text(text: str) -> str:
@@ -169,14 +238,29 @@ def sha256_text(text: str) -> str:
 
 
 def sha256_file(path: PathLike) -> str:
-    """Hash the bytes of a file to 64 hexadecimal digits."""
-    with require_file(path).open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _digest(stream)
+    """Hash the bytes of a file to 64 hexadecimal digits.
+
+    A file that this process hashed before is not read again while its size and time of change are the same. One that
+    was changed in the last two seconds is: a second change may have the same time.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+    """
+    file = require_file(path)
+    status = file.stat()
+    if time.time_ns() - status.st_mtime_ns < SETTLED_NS:
+        return _digest(file)
+    return _digest_of_state(os.path.realpath(file), (status.st_size, status.st_mtime_ns, status.st_ino))
 
 
-def _digest(stream: Any) -> str:
-    # hashlib.file_digest is new in Python 3.11.
+@functools.lru_cache(maxsize=1 << 16)
+def _digest_of_state(path: str, state: tuple[int, int, int]) -> str:
+    return _digest(Path(path))
+
+
+def _digest(file: Path) -> str:
     digest = hashlib.sha256()
-    for block in iter(lambda: stream.read(1 << 20), b""):
-        digest.update(block)
+    with file.open("rb") as stream:
+        for block in iter(lambda: stream.read(1 << 20), b""):
+            digest.update(block)
     return digest.hexdigest()
