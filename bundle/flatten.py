@@ -9,7 +9,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from bundle.looked_up import begin_in_run, name_training
+from bundle.looked_up import begin_in_run, name_training, write_out_network
 from scripts.running.configs import reachable
 from scripts.running.files import atomic_path
 
@@ -68,7 +68,7 @@ def merge_flat(stems: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
         One config that stands alone, without what nothing in it reads.
     """
     files = [str(root / "configs" / f"{stem}.yaml") for stem in stems]
-    config = reachable(ConfigParser.load_config_files(files), LOOKED_UP)
+    config = write_out_network(reachable(ConfigParser.load_config_files(files), LOOKED_UP))
     return name_training(begin_in_run(config)) if "validate" in config else begin_in_run(config)
 
 

@@ -59,6 +59,25 @@ def begin_in_run(config: dict[str, Any]) -> dict[str, Any]:
     return {**config, "initialize": [], "run": [*config["initialize"], *config["run"]]}
 
 
+def write_out_network(config: dict[str, Any]) -> dict[str, Any]:
+    """Write the definition of the network under `network_def`, where others change its arguments.
+
+    The YAML defines a network once for all stages, under a name of its own (`classifier_def`, `generator_def`).
+
+    Args:
+        config: merged, unresolved config.
+
+    Returns:
+        A changed copy.
+    """
+    named = copy.deepcopy(config)
+    reference = named.get("network_def")
+    if isinstance(reference, str) and reference.startswith("@"):
+        named["network_def"] = named.pop(reference.removeprefix("@"))
+        _replace(named, reference, "@network_def")
+    return named
+
+
 def _lay_over(config: dict[str, Any], overlay: dict[str, Any]) -> None:
     for key, value in overlay.items():
         parent, name = _parent(config, key.removeprefix("+"))

@@ -8,7 +8,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.flatten import LOOKED_UP, ROOT, merge_flat
-from bundle.looked_up import begin_in_run, name_training
+from bundle.looked_up import begin_in_run, name_training, write_out_network
 from bundle.trained import ALL_CLASSES, Trained, run_config
 from scripts.running.configs import reachable
 from scripts.running.stages import PLACE
@@ -40,8 +40,7 @@ def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
 def _inference(trained: Trained) -> dict[str, Any]:
     config = merge_flat(("common", "patches", "inference"))
     made = {**run_config(trained.patches_dir), **_network_values(run_config(trained.evaluation_dir))}
-    config["num_members"] = trained.num_members
-    return reachable(with_values(config, made), LOOKED_UP)
+    return reachable({**with_values(config, made), "num_members": trained.num_members}, LOOKED_UP)
 
 
 def _network_values(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,7 +62,7 @@ def _training(stems: tuple[str, ...], run: Mapping[str, Any]) -> dict[str, Any]:
     written = ConfigParser.load_config_files([str(ROOT / "configs" / f"{stem}.yaml") for stem in stems])
     own = {key: value for key, value in run.items() if key != "_meta_"}
     kept = {key: value for key, value in written.items() if PLACE.search(key) or key in NOT_TAKEN_OVER}
-    return name_training(begin_in_run(reachable({**own, **kept}, LOOKED_UP)))
+    return name_training(begin_in_run(write_out_network(reachable({**own, **kept}, LOOKED_UP))))
 
 
 def with_values(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

@@ -112,7 +112,7 @@ def test_every_file_that_a_stage_reads_is_among_its_inputs(names):
     config = reachable(merged(names), ENTRY_POINTS)
     paths = {key for key in config if re.search(r"_paths?$", key)} - {"metadata_path"}
     stage = config.get("stage", {})
-    named = references([stage.get("inputs", []), stage.get("weights_path", "")])
+    named = references([config.get("stage_inputs", []), stage.get("weights_path", "")])
     followed = named.union(*(references(config[name]) for name in named if name in config))
     assert paths - followed == set()
 

@@ -37,7 +37,7 @@ RECORD = "stage.json"
 # Where things lie, and how the work is cut, does not change what comes out; the content of inputs is hashed instead.
 PLACE = re.compile(
     r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
-    r"|^(device|overwrite|imports|stage|num_workers)$"
+    r"|^(device|overwrite|imports|stage|stage_inputs|num_workers)$"
 )
 NOT_OUTPUT = re.compile(r"^(\.|checkpoints/|events/|(stage\.json|config\.yaml|log\.txt)$)|/\.")
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")

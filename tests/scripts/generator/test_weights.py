@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
-import yaml
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
@@ -20,9 +18,6 @@ from scripts.provenance.record import hash_subject, hash_subjects, read_provenan
 from tests.helpers import config_files
 from tests.patches import write_tiny_patches
 
-# Of a run, and of programs that look up the evaluator of every bundle (MONAI's inference workflow, MONAI Label).
-ENTRY_POINTS = {"imports", "initialize", "run", "finalize", "bundle_root", "dataset_dir", "evaluator"}
-
 
 @pytest.fixture
 def patches(tmp_path) -> dict[str, str]:
@@ -32,15 +27,6 @@ def patches(tmp_path) -> dict[str, str]:
 def write_image(path: Path, volume: np.ndarray) -> str:
     nib.save(nib.Nifti1Image(volume.astype(np.float32), np.eye(4)), path)
     return str(path)
-
-
-@pytest.mark.parametrize("names", [["train_generator"], ["train_generator", "mutual_information"], ["generate"]])
-def test_no_key_of_the_generator_configs_is_dead(names):
-    text = Path(config_files(names[-1])[-1]).read_text(encoding="utf-8")
-    own = {key for key in yaml.safe_load(text) if "#" not in key}
-    merged = ConfigParser.load_config_files(config_files(*names))
-    referenced = set(re.findall(r"[@%](\w+)", yaml.safe_dump(merged)))
-    assert own - referenced - ENTRY_POINTS == set()
 
 
 def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
