@@ -20,7 +20,12 @@ from scipy.stats.qmc import Halton
 
 from scripts.phantom.lesions import MASK_CODES, MATCHED, Lesion, LesionPlan, make_lesion, plan_lesion
 from scripts.phantom.relaxation_times import ContrastAgent, Tissue, relaxation_at
-from scripts.phantom.signal_equations import SEQUENCES, relaxation_with_contrast_agent, rician_magnitude
+from scripts.phantom.signal_equations import (
+    SEQUENCES,
+    null_inversion_time,
+    relaxation_with_contrast_agent,
+    rician_magnitude,
+)
 from scripts.phantom.smooth_fields import Field, SmoothField
 from scripts.phantom.tissue_maps import TissueMaps, make_tissue_maps
 from scripts.running.files import PathLike, atomic_path, read_json, write_json
@@ -221,21 +226,40 @@ def scan(
     Returns:
         Modality -> int16 image, background 0, brain >= 1, in arbitrary units.
     """
-    table, agent = relaxation_at(float(protocol["field_strength_tesla"]))
-    table = {name: _individual(values, rng, 3.0 if name in lesion.fractions else 1.0) for name, values in table.items()}
+    typical, agent = relaxation_at(float(protocol["field_strength_tesla"]))
+    table = {name: _individual(values, rng, 3.0 if name in lesion.fractions else 1.0) for name, values in typical.items()}
     texture = 1 + 0.025 * SmoothField(rng, 6.0)(axes_mm)
     bias = np.exp(np.float32(protocol["bias_log_std"]) * SmoothField(rng, 75.0)(axes_mm))
     voxel_mm = [abs(axis[1] - axis[0]) for axis in axes_mm]
     blur_voxels = [protocol["blur_mm"] / size for size in voxel_mm]
     images = {}
     for modality, sequence in protocol["sequences"].items():
-        signal, reference = _noise_free(tissue, lesion, sequence, table, agent)
+        signal, reference = _noise_free(tissue, lesion, with_inversion_time(sequence, typical), table, agent)
         if protocol["blur_mm"]:
             signal = gaussian_filter(signal, blur_voxels, truncate=2.5)
         gain = np.float32(WHITE_MATTER_LEVEL * rng.uniform(0.6, 1.6) / reference)
         noisy = rician_magnitude(signal * texture * bias, protocol["noise_fraction"] * reference, rng)
         images[modality] = _as_stored(noisy * gain, tissue.brain)
     return images
+
+
+def with_inversion_time(sequence: Mapping[str, Any], typical: Mapping[str, Tissue]) -> dict[str, Any]:
+    """Return the parameters of a sequence, with `nulls: TISSUE` as the inversion time that a scanner is set to for it.
+
+    Args:
+        sequence: parameters as `configs/phantom.yaml` lists them.
+        typical: tissue name -> relaxation times of nobody in particular: a protocol is not tuned to the patient.
+
+    Raises:
+        ValueError: if there is no such tissue.
+    """
+    parameters = dict(sequence)
+    nulled = parameters.pop("nulls", None)
+    if nulled is None:
+        return parameters
+    if nulled not in typical:
+        raise ValueError(f"nulls must be one of {', '.join(typical)}, got {nulled!r}; correct phantom_sites")
+    return {**parameters, "ti_ms": null_inversion_time(typical[nulled].t1_ms, parameters["tr_ms"])}
 
 
 def _individual(tissue: Tissue, rng: np.random.Generator, spread: float) -> Tissue:

@@ -9,7 +9,16 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.phantom.patients import default_settings, grid, make_cohort, make_subject, subject_grade
+from scripts.phantom.patients import (
+    default_settings,
+    grid,
+    make_cohort,
+    make_subject,
+    subject_grade,
+    with_inversion_time,
+)
+from scripts.phantom.relaxation_times import relaxation_at
+from scripts.phantom.signal_equations import inversion_recovery
 from scripts.running.files import read_json
 from tests.helpers import run_stage
 
@@ -29,6 +38,22 @@ def test_subjects_seeds_and_sites_differ():
     images = [make_subject(*who, SMALL).images["t1c"] for who in (("A", 0, 0), ("A", 0, 1), ("A", 1, 0), ("B", 0, 0))]
     for k in range(1, 4):
         assert (images[0] != images[k]).mean() > 0.05
+
+
+@pytest.mark.parametrize(("site", "ti_ms"), [("A", 2660), ("B", 2029)])
+def test_flair_of_every_site_nulls_csf(site, ti_ms):
+    protocol = default_settings()["sites"][site]
+    typical, _ = relaxation_at(protocol["field_strength_tesla"])
+    parameters = with_inversion_time(protocol["sequences"]["t2f"], typical)
+    del parameters["sequence"]
+    assert parameters["ti_ms"] == pytest.approx(ti_ms, abs=0.5)
+    assert inversion_recovery(*typical["csf"], **parameters) == pytest.approx(0, abs=1e-9)
+    assert inversion_recovery(*typical["wm"], **parameters) > 0.05
+
+
+def test_an_inversion_time_for_no_tissue_is_refused():
+    with pytest.raises(ValueError, match="nulls must be one of wm, gm, .* got 'bone'"):
+        with_inversion_time({"tr_ms": 9000, "nulls": "bone"}, relaxation_at(3.0)[0])
 
 
 def test_files_are_brats_like(tmp_path):
