@@ -9,7 +9,7 @@ from pathlib import Path
 from isal import igzip
 
 from bundle.label_app.errors import NotFoundError, RequestError, TooLargeError
-from scripts.inference.patient_files import is_nifti
+from scripts.volumes.file_names import is_nifti
 from scripts.volumes.reading import GZIP_MAGIC
 
 MOST_VOLUME_BYTES = 2 << 30  # of one file, decompressed

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from scripts.inference.patient_files import ENDINGS, find_patients, is_nifti, num_channels, split_name
+from scripts.inference.patient_files import find_patients, num_channels, split_name
+from scripts.volumes.file_names import as_named, is_nifti, stem_of
 
 logger = logging.getLogger(__name__)
 
@@ -50,8 +51,8 @@ def link_studies(studies: dict[str, Path], view: Path) -> None:
         if old.is_symlink():
             old.unlink()
     for name, path in studies.items():
-        ending = next(ending for ending in ENDINGS if path.name.lower().endswith(ending))
-        (view / f"{name}{ending}").symlink_to(path.resolve())
+        ending = path.name[len(stem_of(path)) :].lower()
+        (view / f"{name}{ending}").symlink_to(as_named(path))
 
 
 def _studies_in(folder: Path, modalities: Sequence[str]) -> Iterator[tuple[str, Path]]:
@@ -61,6 +62,6 @@ def _studies_in(folder: Path, modalities: Sequence[str]) -> Iterator[tuple[str, 
             yield patient or folder.name, Path(files[stands_for][0])
     for path in sorted(folder.iterdir()):
         name, modality = split_name(path.name, modalities)
-        is_image = path.is_file() and is_nifti(path.name) and modality is None
+        is_image = path.is_file() and is_nifti(path) and modality is None
         if is_image and num_channels(path) == len(modalities) > 1:
             yield name, path

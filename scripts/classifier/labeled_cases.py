@@ -33,6 +33,7 @@ from scripts.provenance.record import (
 )
 from scripts.running.files import atomic_path
 from scripts.running.stages import Stage
+from scripts.volumes.file_names import stem_of
 from scripts.volumes.nifti import write_image
 from scripts.volumes.reading import mask_codes_in, read_volume
 
@@ -121,7 +122,7 @@ class TrainingImages(NamedDataset):
     @property
     def subject_ids(self) -> list[str]:
         """Names of the labeled cases' files, without endings."""
-        return sorted(case_id(case["image"]) for case in self.cases or ())
+        return sorted(stem_of(case["image"]) for case in self.cases or ())
 
 
 class LabelStage(Stage):
@@ -227,11 +228,6 @@ class ServedWeights:
             network.load_state_dict(torch.load(self.served_path, map_location="cpu", weights_only=True))
 
 
-def case_id(image: str) -> str:
-    """Name a case by its file, without folder and ending."""
-    return Path(image).name.removesuffix(".gz").removesuffix(".nii")
-
-
 def label_of(mask_path: str, num_classes: int) -> int:
     """Read the class from a label: a mask that holds one value, class index + 1.
 
@@ -265,7 +261,7 @@ def _patches(
             label = label_of(case["label"], len(classes))
             # One value, whatever the class: to the transforms it is a tumor of one tissue.
             asked = {"image": case["image"], "mask": case["label"], "mask_codes": {"enhancing": label + 1}}
-            patch = preprocessing({"subject_id": case_id(case["image"]), **asked})["image"]
+            patch = preprocessing({"subject_id": stem_of(case["image"]), **asked})["image"]
             path = Path(folder) / f"{index}.nii.gz"
             write_image(path, np.asarray(patch), np.asarray(patch.affine))
             items.append({"image": str(path), "label": label})

@@ -15,12 +15,13 @@ from monai.data.utils import list_data_collate
 from torch import nn
 
 from scripts.explanations.maps import draw_answer, explain
-from scripts.inference.patient_files import files_of, is_nifti
+from scripts.inference.patient_files import files_of, link_steps
 from scripts.patches.pictures import save_picture
 from scripts.patches.transforms import CROP_FACTS, ReadVolumesd
 from scripts.provenance.record import FILE_NAME, read_provenance, recorded_images, require_same_images
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.stages import RECORD, Stage
+from scripts.volumes.file_names import is_nifti
 from scripts.volumes.mask_codes import decide_mask_codes
 from scripts.volumes.mask_marks import read_mask_source
 from scripts.volumes.modality_names import describe_aliases, parse_modality
@@ -134,8 +135,10 @@ def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[s
         Modality -> path, in the order of `modalities`.
 
     Raises:
+        TypeError: if it is no mapping.
         ValueError: if a modality is missing, there twice, or not understood.
     """
+    _require_mapping(images)
     found: dict[str, str] = {}
     for name, path in images.items():
         modality = parse_modality(name, modalities)
@@ -152,6 +155,14 @@ def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[s
             f"images must hold a file for each of {', '.join(modalities)}, got none for {', '.join(missing)}"
         )
     return {modality: found[modality] for modality in modalities}
+
+
+def _require_mapping(images: object) -> None:
+    if not isinstance(images, Mapping):
+        raise TypeError(
+            f"images must be a mapping from modality to file, got {images!r}; write it as"
+            " --images \"{'t1n': PATH, 't1c': PATH, ...}\", or give the folder of the files as --image"
+        )
 
 
 def parse_channels(channel_order: Sequence[str] | None, image: str, modalities: Sequence[str]) -> list[str]:
@@ -188,7 +199,7 @@ def stored_channel_order(image: str) -> list[str] | None:
     Returns:
         Names of the channels; None if there is no such file.
     """
-    for folder in Path(image).resolve().parents[:2]:
+    for folder in (parent for step in link_steps(Path(image)) for parent in step.parents[:2]):
         if (folder / "dataset.json").is_file():
             names = read_json(folder / "dataset.json").get("modality", {})
             return [names[key] for key in sorted(names, key=int)] or None
@@ -216,6 +227,7 @@ class AnswerStage(Stage):
         modalities: Sequence[str] = (),
         **options: Any,
     ) -> None:
+        _require_mapping(images or {})
         found = files_of(image, modalities) if image else None
         images, image = (found, None) if found else (images, image)
         provenance = str(Path(weights_path).parent / FILE_NAME)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,15 +10,10 @@ from typing import Any
 
 import nibabel as nib
 
+from scripts.volumes.file_names import as_named, is_nifti, stem_of
 from scripts.volumes.modality_names import parse_modality
 
-ENDINGS = (".nii.gz", ".nii")
 SEPARATORS = "_. -"
-
-
-def is_nifti(name: str) -> bool:
-    """Tell by its ending whether a file is NIfTI."""
-    return name.lower().endswith(ENDINGS)
 
 
 def split_name(name: str, modalities: Sequence[str]) -> tuple[str, str | None]:
@@ -33,7 +29,7 @@ def split_name(name: str, modalities: Sequence[str]) -> tuple[str, str | None]:
     Returns:
         (patient, modality); modality None, with the name without its ending, where no word is understood.
     """
-    stem = re.sub(r"\.nii(\.gz)?$", "", name, flags=re.IGNORECASE)
+    stem = stem_of(name)
     words = re.split(f"[{SEPARATORS}]", stem)
     for count in (2, 1):
         modality = parse_modality("".join(words[-count:]), modalities)
@@ -46,7 +42,7 @@ def find_patients(folder: Path, modalities: Sequence[str]) -> dict[str, dict[str
     """List the files of one modality each that lie in a folder.
 
     Args:
-        folder: folder; those below it are not looked at.
+        folder: folder; those below it are not looked at, nor are names that begin with a dot.
         modalities: the project's names.
 
     Returns:
@@ -55,7 +51,7 @@ def find_patients(folder: Path, modalities: Sequence[str]) -> dict[str, dict[str
     found: dict[str, dict[str, list[str]]] = {}
     for path in sorted(folder.iterdir()):
         patient, modality = split_name(path.name, modalities)
-        if is_nifti(path.name) and modality is not None and path.is_file():
+        if is_nifti(path) and modality is not None and path.is_file():
             found.setdefault(patient, {}).setdefault(modality, []).append(str(path))
     return found
 
@@ -64,7 +60,8 @@ def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
     """Find the files of the patient that a path stands for.
 
     Args:
-        path: folder with the files of one patient, or one of these files, or a link to it.
+        path: folder with the files of one patient, or one of these files, or a link to it. Links that lie together
+            under the names of a patient's files are such files, whatever the names of what they lead to.
         modalities: the project's names.
 
     Returns:
@@ -73,19 +70,33 @@ def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
     Raises:
         ValueError: if the folder holds files of no patient or of several, or two files of one modality.
     """
-    real = Path(path).resolve()
-    if real.is_dir():
-        patients = find_patients(real, modalities)
+    named = Path(path)
+    if named.is_dir():
+        patients = find_patients(named.resolve(), modalities)
         if len(patients) != 1:
             raise ValueError(
                 f"{path} must hold the files of one patient, named PATIENT_MODALITY.nii.gz, got"
                 f" {', '.join(sorted(patients)) or 'none'}; give each patient a folder"
             )
         return _one_each(next(iter(patients.values())))
-    patient, modality = split_name(real.name, modalities)
-    if modality is None or not real.is_file() or num_channels(real) > 1:
+    if not named.is_file() or num_channels(named) > 1:
         return None
-    return _one_each(find_patients(real.parent, modalities)[patient])
+    beside = [_files_beside(step, modalities) for step in link_steps(named)]
+    return _one_each(max(beside, key=len)) or None
+
+
+def link_steps(path: Path) -> list[Path]:
+    """List a path and where it leads, link by link; each step has a name and neighbors of its own."""
+    steps = [as_named(path)]
+    while steps[-1].is_symlink() and steps[-1] not in steps[:-1]:
+        steps.append(as_named(steps[-1].parent / os.readlink(steps[-1])))
+    return steps
+
+
+def _files_beside(path: Path, modalities: Sequence[str]) -> dict[str, list[str]]:
+    """Modality -> files of the patient whose file has this name; empty if the name has no modality."""
+    patient, modality = split_name(path.name, modalities)
+    return {} if modality is None else find_patients(path.parent, modalities).get(patient, {})
 
 
 def num_channels(path: Path) -> int:
@@ -93,7 +104,7 @@ def num_channels(path: Path) -> int:
     try:
         image: Any = nib.load(path)
         shape = image.shape
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, ValueError):
+    except Exception:
         return 0  # whoever reads it will say why
     return shape[3] if len(shape) == 4 else 1
 

@@ -18,13 +18,13 @@ from scripts.classifier.labeled_cases import (
     LabelStage,
     ServedWeights,
     TrainingImages,
-    case_id,
     label_of,
 )
 from scripts.classifier.networks import FoldEnsemble
 from scripts.provenance.record import describe_images, hash_subject, read_provenance, write_provenance
 from scripts.running.configs import Invocation
 from scripts.running.stages import run_invocation
+from scripts.volumes.file_names import stem_of
 from tests.helpers import ROOT
 from tests.patches import write_tiny_patches
 from tests.tiny_subjects import MODALITIES, make_images, make_mask, write_volume
@@ -67,10 +67,6 @@ def test_a_mask_of_two_classes_is_refused(tmp_path):
     path = write_volume(tmp_path / "mask.nii.gz", make_mask() % 3)
     with pytest.raises(ValueError, match=r"got \[1, 2\]"):
         label_of(path, 2)
-
-
-def test_a_case_is_named_by_its_file():
-    assert [case_id(path) for path in ("/a/b.v2.nii.gz", "c.nii")] == ["b.v2", "c"]
 
 
 def test_cases_are_cut_as_answers_are_and_need_no_fold(tmp_path, answers):
@@ -131,7 +127,7 @@ def served(tmp_path):
 
 
 def make_stage(tmp_path, served, cases, images=IMAGES):
-    training = SimpleNamespace(cases=cases, images=images, subject_ids=[case_id(case["image"]) for case in cases])
+    training = SimpleNamespace(cases=cases, images=images, subject_ids=[stem_of(case["image"]) for case in cases])
     options = {"seed": len(training.subject_ids[0]), "num_threads": None, "overwrite": False, "inputs": ["nowhere"]}
     return LabelStage(training, training, str(served), "ddpm", output_dir=str(tmp_path / "out"), **options)
 

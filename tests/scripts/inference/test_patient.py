@@ -150,8 +150,12 @@ def test_a_channel_order_stored_beside_a_4d_file_is_read(tmp_path):
     (tmp_path / "imagesTr").mkdir()
     modality = {"0": "FLAIR", "1": "T1w", "2": "t1gd", "3": "T2w"}
     write_json(tmp_path / "dataset.json", {"modality": modality})
-    order = stored_channel_order(str(tmp_path / "imagesTr" / "BRATS_001.nii.gz"))
-    assert parse_channels(order, "x", MODALITIES) == ["t2f", "t1n", "t1c", "t2w"]
+    image = tmp_path / "imagesTr" / "BRATS_001.nii.gz"
+    image.symlink_to(tmp_path.parent / "0a1b")  # in a store of files without names
+    (tmp_path / "shown").symlink_to(image)
+    for path in (image, tmp_path / "shown"):
+        order = stored_channel_order(str(path))
+        assert parse_channels(order, "x", MODALITIES) == ["t2f", "t1n", "t1c", "t2w"]
 
 
 def test_a_folder_of_four_files_and_one_of_them_give_the_answer_of_four_files(by_mask, patient, weights, tmp_path):
@@ -342,6 +346,14 @@ def test_aliases_are_understood_and_put_in_order():
 )
 def test_other_sets_of_files_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
+        parse_images(images, MODALITIES)
+
+
+@pytest.mark.parametrize("images", [["a", "b", "c", "d"], "a.nii.gz"])
+def test_files_without_the_names_of_their_modalities_are_refused_with_the_key(tmp_path, weights, images):
+    with pytest.raises(TypeError, match="images must be a mapping from modality to file, got .*; write it as --images"):
+        ask(tmp_path / "out", weights, images=images, click=[20, 15, 10])
+    with pytest.raises(TypeError, match="images must be a mapping"):
         parse_images(images, MODALITIES)
 
 

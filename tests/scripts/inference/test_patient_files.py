@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from scripts.inference.patient_files import files_of, find_patients, is_nifti, num_channels, split_name
+from scripts.inference.patient_files import files_of, find_patients, num_channels, split_name
 from tests.tiny_subjects import MODALITIES, write_volume
 
 NAMES = {"t1n": "t1", "t1c": "t1ce", "t2w": "t2", "t2f": "flair"}
@@ -77,4 +79,22 @@ def test_channels_are_read_from_the_header_and_none_from_what_is_no_image(tmp_pa
     (tmp_path / "c.nii.gz").write_bytes(b"\x1f\x8bnothing")
     (tmp_path / "d.nii").write_bytes(b"")
     assert num_channels(tmp_path / "c.nii.gz") == num_channels(tmp_path / "d.nii") == 0
-    assert [is_nifti(name) for name in ("a.nii", "a.NII.GZ", "a.nrrd", "nii")] == [True, True, False, False]
+
+
+def test_what_macos_leaves_beside_the_files_is_nobody(tmp_path):
+    expected = write_patient(tmp_path, "a")
+    for path in list(tmp_path.iterdir()):
+        (tmp_path / f"._{path.name}").write_bytes(b"\0\5\x16\7")
+    assert files_of(str(tmp_path), MODALITIES) == expected
+
+
+def test_links_to_a_store_of_files_without_names_stand_for_a_patient_by_their_own_names(tmp_path):
+    (tmp_path / "store").mkdir()
+    expected = write_patient(tmp_path / "p", "a")
+    for number, path in enumerate(map(Path, expected.values())):
+        path.rename(tmp_path / "store" / f"{number:064x}")
+        path.symlink_to(tmp_path / "store" / f"{number:064x}")
+    (tmp_path / "shown.nii.gz").symlink_to(expected["t1c"])
+    (tmp_path / "shown_t2.nii.gz").symlink_to(expected["t1c"])  # an alias that happens to end like a modality
+    for path in (tmp_path / "p", expected["t2f"], tmp_path / "shown.nii.gz", tmp_path / "shown_t2.nii.gz"):
+        assert files_of(str(path), MODALITIES) == expected

@@ -1,0 +1,39 @@
+"""Names of image files: which are NIfTI, what they are called without the ending, and where a link keeps its name."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+
+
+def is_nifti(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a file is NIfTI, in capitals or not; ._NAME is what macOS leaves beside it, and none.
+
+    >>> is_nifti("a.nii"), is_nifti("a.NII.GZ"), is_nifti("._a.nii"), is_nifti("a.nrrd")
+    (True, True, False, False)
+    """
+    name = os.path.basename(path)
+    return name.lower().endswith(NIFTI_ENDINGS) and not name.startswith(".")
+
+
+def stem_of(path: str | os.PathLike[str]) -> str:
+    """Return the name of a file without its folder and without the ending of NIfTI.
+
+    >>> stem_of("folder/case.v2.NII.GZ"), stem_of("case.nii"), stem_of("case.txt")
+    ('case.v2', 'case', 'case.txt')
+    """
+    name = os.path.basename(path)
+    ending = next((ending for ending in NIFTI_ENDINGS if name.lower().endswith(ending)), "")
+    return name[: len(name) - len(ending)]
+
+
+def as_named(path: str | os.PathLike[str]) -> Path:
+    """Return an absolute path under the name that was given.
+
+    A store of files (the cache of a hub, git-annex) keeps them under names without meaning or ending and leaves links.
+    Links on the way are followed, the last one is not: its name says what the file is.
+    """
+    named = Path(path).expanduser()
+    return named.resolve() if named.name in ("", "..") else named.parent.resolve() / named.name
