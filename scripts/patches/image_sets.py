@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 
 from scripts.patches.tensors import load_patch, refuse_other_shapes
-from scripts.provenance.identities import patient_of
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.running.files import read_json
 from scripts.splits.draw import default_held_out_part, load_part, load_splits
+from scripts.splits.patients import patient_of
+from scripts.volumes.file_names import is_nifti
 
-SUFFIXES = (".nii.gz", ".nii")
 ALL = "all"  # name of the class where images have none
 
 
@@ -190,7 +190,7 @@ def _images_in(path: str) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{path} does not exist; give a decathlon list (.json) or a folder of .nii.gz images")
-    found = sorted(str(file) for file in folder.iterdir() if file.name.endswith(SUFFIXES))
+    found = sorted(str(file) for file in folder.iterdir() if is_nifti(file))
     if not found:
         raise ValueError(f"{path} must hold at least one .nii.gz image, got none; give the folder of the images")
     return found

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from scripts.patches.tensors import load_patch
-from scripts.provenance.identities import patient_of
 from scripts.provenance.record import hash_subject
+from scripts.splits.patients import patient_of
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from scripts.patches.stage import locate_subjects
 from scripts.patches.subject_records import SubjectRecords
 from scripts.running.files import atomic_path, read_json, sha256_file, write_json
 from scripts.running.progress import progress
+from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
 from scripts.volumes.mask_marks import model_mark
 from scripts.volumes.reading import Volume, read_channels, read_volume, require_one_geometry
 from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
@@ -200,8 +200,8 @@ def _require_usable(subjects: Sequence[Mapping[str, Any]], modalities: Sequence[
         missing = [modality for modality in modalities if modality not in given]
         if missing and not subject.get("mask"):
             problems.append(f"- {subject['subject_id']}: no {', '.join(missing)} among {list(given)}; add the files")
-        if not re.fullmatch(r"[\w+-][\w.+-]*", subject["subject_id"]):
-            problems.append(f"- {subject['subject_id']}: subject_id must be usable as a file name; rename it")
+        if not is_subject_id(subject["subject_id"]):
+            problems.append(f"- {subject['subject_id']}: subject_id must be {SUBJECT_ID_RULE}; rename it")
     if problems:
         raise ValueError(
             f"{cohort_path} must give {', '.join(modalities)} of each subject without a mask, got\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from scripts.patches.subject_records import SubjectRecords, subject_files
 from scripts.patches.transforms import CROP_FACTS
 from scripts.running.files import read_json, sha256_file, why_no_file, write_json
 from scripts.running.progress import progress
+from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
 from scripts.volumes.nifti import write_image
 
 Preprocessing = Callable[[dict[str, Any]], Any]
@@ -173,6 +173,6 @@ def _problems(subject: Mapping[str, Any], modalities: Sequence[str], classes: Ma
         yield "no mask_codes; declare them when the cohort is scanned"
     if subject.get("grade") is not None and subject["grade"] not in classes:
         yield f"grade {subject['grade']!r} is none of the classes {list(classes)}"
-    if not re.fullmatch(r"[\w.+-]+", subject["subject_id"]):
-        yield "subject_id must be usable as a file name (letters, digits, '_', '-', '.'); rename it in cohort.json"
+    if not is_subject_id(subject["subject_id"]):
+        yield f"subject_id must be {SUBJECT_ID_RULE}; rename it in cohort.json"
     yield from (f"{path} {why}; check the path" for path in subject_files(subject) if (why := why_no_file(path)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import os
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,9 +16,9 @@ from scripts.provenance.leakage import LeakageError
 from scripts.running.errors import some_names
 from scripts.running.files import read_json
 from scripts.splits.draw import load_splits, part_subjects
+from scripts.splits.patients import patient_of
 
 PARTS = ("train", "inner", "validation", "test")  # of a fold; where one is also another, the later counts
-SLICE = re.compile(r"_slice\d{3}$")  # what scripts.patches.stage adds to the name where a subject has several patches
 MARKS = ("image", "patient", "subject_id")
 
 Row = Mapping[str, Any]
@@ -75,11 +74,6 @@ def refuse_shared_subjects(patches_path: str | Path, other_path: str | Path) -> 
             f" {some_names(shared.values())}; leave them out of one cohort (leave_out of configs/cohort.yaml),"
             " or rename them if they are other people"
         )
-
-
-def patient_of(row: Row) -> str:
-    """Name the patient of a row of `patches.json`: its `patient_id`, else its subject without a number of a slice."""
-    return str(row.get("patient_id") or SLICE.sub("", row["subject_id"]))
 
 
 def image_digest(path: str | Path) -> str:

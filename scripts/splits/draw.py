@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from scripts.running.errors import some_names
 from scripts.running.files import read_json, write_json
+from scripts.splits.patients import patient_of
 from scripts.splits.sites import (
     draw_sites,
     refuse_missing_grades,
@@ -78,6 +79,7 @@ def make_splits(
     if "site" not in stratify_by:
         patients = [{**patient, "site": None} for patient in patients]
 
+    _check_classes(patients, names)
     random = np.random.RandomState(seed)
     inner_share = inner_fraction if selection == "inner" else 0.0
     if hold_out == "sites":
@@ -250,7 +252,7 @@ def _patients(subjects: Iterable[Mapping[str, Any]], classes: Sequence[str | Non
     """One row a patient; of several grades the highest counts, as a glioma progresses and never goes back."""
     scans = defaultdict(list)
     for subject in subjects:
-        scans[subject.get("patient_id") or subject["subject_id"]].append(subject)
+        scans[patient_of(subject)].append(subject)
     rows = []
     for patient_id, own in scans.items():
         grade = None if tuple(classes) == (None,) else max((s["grade"] for s in own), key=list(classes).index)
@@ -281,8 +283,8 @@ def _draw(
 
 
 def _drawn(fraction: float, size: int) -> int:
-    """How many of `size` patients are drawn: at least one, and one at least is left."""
-    return max(1, min(size - 1, round(fraction * size))) if fraction else 0
+    """How many of `size` patients are drawn: at least one, and of two or more one at least is left."""
+    return min(size, max(1, min(size - 1, round(fraction * size)))) if fraction else 0
 
 
 def _pooled_sites(patients: list[Patient], count: int) -> list[str] | None:
@@ -371,6 +373,16 @@ def _check_subjects(subjects: Sequence[Mapping[str, Any]], classes: Collection[s
         raise ValueError(
             f"grade must be one of the classes {', '.join(classes)} or empty, got {some_names(strange)};"
             " set `classes`, or `grade_map` of configs/cohort.yaml"
+        )
+
+
+def _check_classes(patients: Sequence[Patient], classes: Sequence[str | None]) -> None:
+    absent = [name for name in classes if name and all(patient["grade"] != name for patient in patients)]
+    if absent:
+        raise ValueError(
+            f"a cohort must have patients of each of the classes {', '.join(map(str, classes))} to train a classifier,"
+            f" got {len(patients)} graded patients and nobody of class {' or '.join(absent)}; it can be tested on"
+            " (external_patches_paths of configs/evaluate.yaml), or train a generator (splits_stratify_by [])"
         )
 
 

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.model_selection import StratifiedGroupKFold
 
 from scripts.running.errors import some_names
+from scripts.splits.patients import patient_of
 
 NUM_DRAWS = 200  # of test parts, of which the best is taken
 Patients = list[dict[str, Any]]  # each with `patient_id`, `grade` and `site`
@@ -26,12 +27,13 @@ def refuse_unclear_sites(subjects: Iterable[Mapping[str, Any]]) -> None:
     """
     sites: dict[str, set[Any]] = defaultdict(set)
     for subject in subjects:
-        sites[str(subject.get("patient_id") or subject["subject_id"])].add(subject.get("site"))
+        sites[patient_of(subject)].add(subject.get("site"))
     unknown = [patient for patient, found in sites.items() if None in found]
     if unknown:
         raise ValueError(
             f"site must be known for every scan with splits_hold_out sites, got none for {some_names(unknown)}; give"
-            " it in the cohort (docs/reference/data.md), or set splits_hold_out to patients"
+            " it in the cohort (docs/reference/data.md), leave these scans out (`leave_out` of configs/cohort.yaml), or"
+            " set splits_hold_out to patients"
         )
     several = [patient for patient, found in sites.items() if len(found) > 1]
     if several:
