@@ -227,7 +227,8 @@ def scan(
         Modality -> int16 image, background 0, brain >= 1, in arbitrary units.
     """
     typical, agent = relaxation_at(float(protocol["field_strength_tesla"]))
-    table = {name: _individual(values, rng, 3.0 if name in lesion.fractions else 1.0) for name, values in typical.items()}
+    spread = {name: 3.0 if name in lesion.fractions else 1.0 for name in typical}
+    table = {name: _individual(values, rng, spread[name]) for name, values in typical.items()}
     texture = 1 + 0.025 * SmoothField(rng, 6.0)(axes_mm)
     bias = np.exp(np.float32(protocol["bias_log_std"]) * SmoothField(rng, 75.0)(axes_mm))
     voxel_mm = [abs(axis[1] - axis[0]) for axis in axes_mm]
