@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import norm
 
-from scripts.report.tables import BOOTSTRAPPED
+from scripts.evaluation.metrics import BOOTSTRAPPED
 from scripts.running.files import write_json
 from scripts.running.progress import progress
 from scripts.statistics.bootstrap import bootstrap, draw_weights

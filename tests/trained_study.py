@@ -10,7 +10,7 @@ import torch
 import yaml
 from monai.bundle import ConfigParser
 
-from scripts.evaluation.stage import summarize
+from scripts.evaluation.metrics import summarize
 from scripts.provenance.record import hash_subjects, write_provenance
 from scripts.running.configs import Invocation
 from scripts.running.files import write_json

@@ -6,15 +6,18 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scripts.running.errors import some_names
+from scripts.running.files import read_csv
 from scripts.statistics.classification_measures import Floats, Labels
 
 GROUP = ("direction", "setup", "role", "cohort")
 TEST = ("direction", "role", "cohort")
+KEY = ("direction", "setup", "role", "cohort", "fold", "subject_id")
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,38 @@ class Answers:
 
     def _columns(self, kind: str) -> Floats:
         return np.array([[float(row[f"{kind}_{name}"]) for name in self.classes] for row in self.rows])
+
+
+def merge_predictions(predictions_paths: Sequence[str | Path]) -> list[dict[str, str]]:
+    """Read the predictions of several evaluations into one sorted list.
+
+    Args:
+        predictions_paths: `predictions.csv` files of one set of classes.
+
+    Returns:
+        Rows as they were written, text untouched, sorted by `KEY`: the same files in any order give the same list.
+
+    Raises:
+        ValueError: if the columns differ, or two rows predict the same subject in the same role.
+    """
+    if not predictions_paths:
+        raise ValueError(
+            "predictions_paths must name at least one predictions.csv, got none; run configs/evaluate.yaml"
+        )
+    rows: list[dict[str, str]] = []
+    for path in predictions_paths:
+        new = read_csv(path)
+        if rows and new and list(new[0]) != list(rows[0]):
+            raise ValueError(f"{path} must have the columns {list(rows[0])}, got {list(new[0])}; evaluate it again")
+        rows += new
+    rows.sort(key=lambda row: tuple(row[name] for name in KEY))
+    for before, after in zip(rows, rows[1:], strict=False):
+        if all(before[name] == after[name] for name in KEY):
+            raise ValueError(
+                f"predictions_paths must predict a subject once in each role, got {after['subject_id']!r} twice for"
+                f" {after['direction']}, {after['setup']}, {after['role']}; give each evaluation once"
+            )
+    return rows
 
 
 def group_answers(rows: Sequence[Mapping[str, str]]) -> list[Answers]:

@@ -6,377 +6,13 @@ Radiology: Artificial Intelligence 6(4):e240300. The items are put in short word
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import yaml
-
-from scripts.evaluation.answers import class_name, class_names
-from scripts.report.explanations import METHOD_TITLES
-from scripts.report.sections import methods_section
+from scripts.report.claim_evidence import AUTHOR, EVIDENCE, PART, RUN, RunEvidence
 from scripts.report.study_files import StudyFiles
-from scripts.report.tables import MEASURE_NAMES
-from scripts.running.files import read_json
 
 SOURCE = "Tejani et al. 2024, Radiology: Artificial Intelligence 6(4):e240300, doi 10.1148/ryai.240300"
-RUN, PART, AUTHOR = "from the run", "in part", "for the author"
-
-ENSEMBLE_NAMES = {
-    "mean_probability": "mean probability",
-    "mean_logit": "mean logit",
-    "vote": "share of the votes",
-    "weight_average": "answer of the mean weights",
-}
-
-Evidence = tuple[str, str] | None
-
-
-@dataclass(frozen=True)
-class RunEvidence:
-    """What the files of a run tell.
-
-    Args:
-        files: what the stages left.
-        predictions: what `merge_predictions` returns.
-        metrics: what `compute_metrics` returns.
-        question: what the study asks.
-        comparisons: what `compare_setups` returns.
-    """
-
-    files: StudyFiles
-    predictions: Sequence[Mapping[str, str]]
-    metrics: Sequence[Mapping[str, Any]]
-    question: str
-    comparisons: Sequence[Mapping[str, Any]] = ()
-
-    @cached_property
-    def cohorts(self) -> list[dict[str, Any]]:
-        """Contents of the `cohort.json` files."""
-        return [read_json(path) for path in self.files.named("cohort.json")]
-
-    @cached_property
-    def patches(self) -> list[dict[str, Any]]:
-        """Contents of the `patches.json` files."""
-        return [read_json(path) for path in self.files.named("patches.json")]
-
-    @cached_property
-    def splits(self) -> list[dict[str, Any]]:
-        """Contents of the `splits.json` files."""
-        return [read_json(path) for path in self.files.named("splits.json")]
-
-    @cached_property
-    def explanations(self) -> list[dict[str, Any]]:
-        """Contents of the `explanations.json` files."""
-        return [read_json(path) for path in self.files.named("explanations.json")]
-
-    @cached_property
-    def evaluations(self) -> list[dict[str, Any]]:
-        """Contents of the `metrics.json` files beside predictions."""
-        folders = {path.parent for path in self.files.named("predictions.csv")}
-        return [read_json(path) for path in self.files.named("metrics.json") if path.parent in folders]
-
-    @cached_property
-    def methods(self) -> dict[str, Any]:
-        """Settings by kind of stage, versions and seeds."""
-        return methods_section(self.files)
-
-    @property
-    def simulated(self) -> bool:
-        """Whether every cohort is simulated."""
-        return bool(self.cohorts) and all(cohort["simulated"] for cohort in self.cohorts)
-
-    def settings(self, kind: str, *keys: str) -> dict[str, Any]:
-        """Pick settings of a kind of stage; those that its config does not hold are left out."""
-        found = self.methods["settings"].get(kind, {})
-        return {key: found[key] for key in keys if key in found}
-
-    def configs(self, kind: str) -> list[dict[str, Any]]:
-        """Read the merged configs of all stages of a kind that say how their networks start."""
-        paths = [path for path in self.files.named("config.yaml") if path.parent.name.startswith(kind)]
-        found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-        return [config for config in found if "classifier_pretrained_path" in config]
-
-    def roles(self, *roles: str) -> dict[str, int]:
-        """Count the subjects predicted in each of some roles that there are."""
-        found: dict[str, set[tuple[str, str]]] = {}
-        for row in self.predictions:
-            if row["role"] in roles:
-                found.setdefault(row["role"].replace("_", " "), set()).add((row["cohort"], row["subject_id"]))
-        return {role: len(subjects) for role, subjects in found.items()}
-
-
-def checklist_section(
-    files: StudyFiles,
-    predictions: Sequence[Mapping[str, str]],
-    metrics: Sequence[Mapping[str, Any]],
-    question: str,
-    comparisons: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
-    """Fill the checklist.
-
-    Args:
-        files: what the stages left.
-        predictions: what `merge_predictions` returns.
-        metrics: what `compute_metrics` returns.
-        question: what the study asks.
-        comparisons: what `compare_setups` returns; none where no two setups were compared.
-
-    Returns:
-        Items of the template: `checklist` (44 rows of `number`, `section`, `item`, `status`, `evidence`),
-        `checklist_counts` (status -> number) and `checklist_source`.
-    """
-    run = RunEvidence(files, predictions, metrics, question, comparisons)
-    rows = []
-    for number, (section, item) in enumerate(ITEMS, start=1):
-        status, evidence = EVIDENCE.get(number, _nothing)(run) or (AUTHOR, "")
-        rows.append({"number": number, "section": section, "item": item, "status": status, "evidence": evidence})
-    counts = {name: sum(row["status"] == name for row in rows) for name in (RUN, PART, AUTHOR)}
-    return {"checklist": rows, "checklist_counts": counts, "checklist_source": SOURCE}
-
-
-def parts_that_share_subjects(splits: Mapping[str, Any]) -> list[str]:
-    """Name the pairs of parts of a fold that have a subject in common; none where they are disjoint.
-
-    Where the splits were made for `selection: validation`, inner and validation part are one and are not named.
-    """
-    shared = []
-    for number, fold in enumerate(splits["folds"]):
-        parts = {"test": splits["test"], **{name: fold[name] for name in ("train", "inner", "validation")}}
-        if splits.get("selection") == "validation":
-            del parts["inner"]
-        names = list(parts)
-        pairs = [(a, b) for index, a in enumerate(names) for b in names[index + 1 :]]
-        shared += [f"{a} and {b} of fold {number}" for a, b in pairs if set(parts[a]) & set(parts[b])]
-    return shared
-
-
-def _nothing(run: RunEvidence) -> Evidence:
-    return None
-
-
-def _technology(run: RunEvidence) -> Evidence:
-    backbone = run.settings("classifier", "classifier_backbone").get("classifier_backbone")
-    generators = run.files.trainings("generator")
-    if not backbone:
-        return None
-    words = f"Deep learning: classifiers ({backbone})" + (", diffusion models" if generators else "")
-    return PART, f"{words}. The title is the author’s."
-
-
-def _objectives(run: RunEvidence) -> Evidence:
-    return (PART, "The question stands on top of this page; a hypothesis is the author’s.") if run.question else None
-
-
-def _sources(run: RunEvidence) -> Evidence:
-    words = [
-        f"{c['name']} ({'simulated, ' if c['simulated'] else ''}{len(c['subjects'])} subjects)" for c in run.cohorts
-    ]
-    return (RUN if run.simulated else PART, "; ".join(words) + ".") if words else None
-
-
-def _criteria(run: RunEvidence) -> Evidence:
-    reasons = sorted({subject["reason"] for subject in _left_out(run)})
-    if not run.cohorts:
-        return None
-    return (
-        PART,
-        f"Left out in this run: {'; '.join(reasons) if reasons else 'nobody'}. Who entered the cohorts: the author.",
-    )
-
-
-def _preprocessing(run: RunEvidence) -> Evidence:
-    keys = ("patch_size", "patch_spacing_mm", "intensity_mode", "intensity_percentiles", "bias_correction")
-    return _listed(RUN, run.settings("patches", *keys, "registration"))
-
-
-def _subsets(run: RunEvidence) -> Evidence:
-    return _listed(RUN, run.settings("patches", "region_chain", "min_et_ml", "slice", "crop"))
-
-
-def _missing(run: RunEvidence) -> Evidence:
-    if not run.cohorts:
-        return None
-    return PART, f"{len(_left_out(run))} subjects left out, each with its reason under Cohorts."
-
-
-def _reference(run: RunEvidence) -> Evidence:
-    return (RUN, "Simulated subjects: the program that drew them set the class.") if run.simulated else None
-
-
-def _assignment(run: RunEvidence) -> Evidence:
-    words = [
-        f"{s.get('cohort', 'cohort')}: {len(s['test'])} test, {len(s['folds'])} folds, seed {s['seed']}"
-        for s in run.splits
-    ]
-    return (RUN, "; ".join(words) + ".") if words else None
-
-
-def _disjoint(run: RunEvidence) -> Evidence:
-    if not run.splits:
-        return None
-    shared = [name for splits in run.splits for name in parts_that_share_subjects(splits)]
-    if shared:
-        return PART, f"Not disjoint by subject: {', '.join(shared)}."
-    return RUN, "By subject: no subject is in two parts of a fold, counted in each splits.json."
-
-
-def _model(run: RunEvidence) -> Evidence:
-    keys = ("classifier_backbone", "classifier_stem_stride", "spatial_dims", "modalities")
-    return _listed(PART, run.settings("classifier", *keys))
-
-
-def _software(run: RunEvidence) -> Evidence:
-    versions = run.methods["versions"]
-    return (RUN, ", ".join(f"{name} {version}" for name, version in versions.items()) + ".") if versions else None
-
-
-def _initialization(run: RunEvidence) -> Evidence:
-    found = {str(config["classifier_pretrained_path"]) for config in run.configs("classifier")}
-    if not found:
-        return None
-    start = "at random" if found == {"None"} else "from a file of pretrained weights"
-    return (RUN if found == {"None"} else PART), f"Classifiers start {start}, seeds {_plain(run.methods['seeds'])}."
-
-
-def _training(run: RunEvidence) -> Evidence:
-    numbers = {kind: len(run.files.trainings(kind)) for kind in ("generator", "classifier")}
-    if not any(numbers.values()):
-        return None
-    words = " and ".join(f"{count} {kind}s" for kind, count in numbers.items() if count)
-    return RUN, f"{words} trained; their settings stand under Methods, their curves under Training."
-
-
-def _selection(run: RunEvidence) -> Evidence:
-    chosen = {str(splits["selection"]) for splits in run.splits if "selection" in splits}
-    return (RUN, f"Best epoch on the {' or '.join(sorted(chosen))} part of each fold.") if chosen else None
-
-
-def _ensembles(run: RunEvidence) -> Evidence:
-    setups = {row["setup"] for row in run.predictions if row["fold"] == "-1"}
-    if not setups:
-        return None
-    where = f"of the networks of all folds, in {len(setups)} setups"
-    contents = [content for content in run.evaluations if content["setup"] in setups]
-    # Evaluations of before there was a choice do not name it.
-    names = sorted({ENSEMBLE_NAMES[content.get("ensemble", "mean_probability")] for content in contents})
-    if not names:
-        return PART, f"One answer {where}; how it is made of theirs: the author."
-    scaled = [float(value) for content in contents for value in content.get("temperatures", {}).values()]
-    how = f"; logits divided by a temperature a fold, {min(scaled):.2f} to {max(scaled):.2f}" if scaled else ""
-    words = " or ".join(names)
-    return RUN, f"{words[:1].upper()}{words[1:]} {where}{how}."
-
-
-def _measures(run: RunEvidence) -> Evidence:
-    names = dict.fromkeys(row["measure"] for row in run.metrics)
-    return RUN, ", ".join(MEASURE_NAMES.get(name, name) for name in names) + "."
-
-
-def _uncertainty(run: RunEvidence) -> Evidence:
-    names = dict.fromkeys(row["interval"] for row in run.metrics if row["interval"])
-    if not names:
-        return None
-    intervals = f"95 % intervals: {'; '.join(names)}."
-    tested = [row for row in run.comparisons if row["p"] is not None]
-    if not tested:
-        return PART, f"{intervals} Tests of significance: the author."
-    tests, references = (" and ".join(dict.fromkeys(row[key] for row in tested)) for key in ("test", "reference"))
-    holm = ", p corrected by Holm over the setups of a test" if any(row["p_holm"] is not None for row in tested) else ""
-    return RUN, f"{intervals} Tests of differences to {references}: {tests}{holm}."
-
-
-def _explainability(run: RunEvidence) -> Evidence:
-    methods = dict.fromkeys(METHOD_TITLES[name] for content in run.explanations for name in content["sanity"])
-    if not methods:
-        return None
-    return RUN, f"{', '.join(methods)} of single cases, compared with maps of networks with randomized weights."
-
-
-def _internal(run: RunEvidence) -> Evidence:
-    found = run.roles("out_of_fold", "locked_test", "validation_selected_on")
-    return _listed(RUN, {f"{role}, subjects": count for role, count in found.items()})
-
-
-def _external(run: RunEvidence) -> Evidence:
-    pairs = dict.fromkeys((r["direction"], r["cohort"]) for r in run.predictions if r["role"] == "external")
-    if not pairs:
-        return None
-    words = "; ".join(f"{direction} on {cohort}" for direction, cohort in pairs)
-    return (PART if run.simulated else RUN), f"{words}{' (both simulated)' if run.simulated else ''}."
-
-
-def _numbers(run: RunEvidence) -> Evidence:
-    words = [
-        f"{cohort['name']}: {len(cohort['subjects'])} in the cohort, {_num_left_out(run, cohort['name'])} left out"
-        for cohort in run.cohorts
-    ]
-    return (RUN, "; ".join(words) + ".") if words else None
-
-
-def _characteristics(run: RunEvidence) -> Evidence:
-    return (
-        (PART, "Classes, sites and regions stand under Cohorts; age, sex and others: the author.")
-        if run.cohorts
-        else None
-    )
-
-
-def _performance(run: RunEvidence) -> Evidence:
-    return RUN, f"{len(run.metrics)} figures in metrics.csv, those with a known interval with it."
-
-
-def _diagnostic(run: RunEvidence) -> Evidence:
-    if not any(row["measure"] in ("balanced_accuracy", "auc") and row["low"] is not None for row in run.metrics):
-        return None
-    return (
-        PART,
-        "Balanced accuracy and AUC with intervals, by setup and direction; what they mean for practice: the author.",
-    )
-
-
-def _failures(run: RunEvidence) -> Evidence:
-    wrong = sum(_is_wrong(row, class_names(run.predictions)) for row in run.predictions)
-    shown = sum(case["label"] != case["answer"] for content in run.explanations for case in content["cases"])
-    return PART, f"{wrong} of {len(run.predictions)} answers are wrong (predictions.csv); {shown} explained by maps."
-
-
-def _limits(run: RunEvidence) -> Evidence:
-    return (PART, "Simulated subjects: no evidence about patients. Others: the author.") if run.simulated else None
-
-
-def _details(run: RunEvidence) -> Evidence:
-    count = len(run.files.named("config.yaml"))
-    return (PART, f"The merged config of {count} stages lies beside their outputs.") if count else None
-
-
-def _listed(status: str, settings: Mapping[str, Any]) -> Evidence:
-    words = "; ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in settings.items())
-    return (status, f"{words}.") if words else None
-
-
-def _plain(value: Any) -> str:
-    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def _left_out(run: RunEvidence) -> list[Mapping[str, Any]]:
-    found = {
-        (content["name"], subject["subject_id"]): subject
-        for content in (*run.cohorts, *run.patches)
-        for subject in content.get("left_out", [])
-    }
-    return list(found.values())
-
-
-def _num_left_out(run: RunEvidence, cohort: str) -> int:
-    contents = [content for content in (*run.cohorts, *run.patches) if content["name"] == cohort]
-    return len({subject["subject_id"] for content in contents for subject in content.get("left_out", [])})
-
-
-def _is_wrong(row: Mapping[str, str], names: Sequence[str]) -> bool:
-    return max(names, key=lambda name: float(row[f"probability_{name}"])) != class_name(row["label"], names)
-
 
 _TITLE, _INTRODUCTION, _DISCUSSION, _OTHER = "Title and abstract", "Introduction", "Discussion", "Other"
 _DESIGN, _DATA, _REFERENCE, _PARTITIONS = "Design", "Data", "Reference standard", "Partitions"
@@ -431,33 +67,30 @@ ITEMS = (
 )
 
 
-EVIDENCE: dict[int, Callable[[RunEvidence], Evidence]] = {
-    1: _technology,
-    4: _objectives,
-    7: _sources,
-    8: _criteria,
-    9: _preprocessing,
-    10: _subsets,
-    12: _missing,
-    14: _reference,
-    19: _assignment,
-    20: _disjoint,
-    22: _model,
-    23: _software,
-    24: _initialization,
-    25: _training,
-    26: _selection,
-    27: _ensembles,
-    28: _measures,
-    29: _uncertainty,
-    31: _explainability,
-    32: _internal,
-    33: _external,
-    35: _numbers,
-    36: _characteristics,
-    37: _performance,
-    38: _diagnostic,
-    39: _failures,
-    40: _limits,
-    42: _details,
-}
+def checklist_section(
+    files: StudyFiles,
+    predictions: Sequence[Mapping[str, str]],
+    metrics: Sequence[Mapping[str, Any]],
+    question: str,
+    comparisons: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
+    """Fill the checklist.
+
+    Args:
+        files: what the stages left.
+        predictions: what `merge_predictions` returns.
+        metrics: what `compute_metrics` returns.
+        question: what the study asks.
+        comparisons: what `compare_setups` returns; none where no two setups were compared.
+
+    Returns:
+        Items of the template: `checklist` (44 rows of `number`, `section`, `item`, `status`, `evidence`),
+        `checklist_counts` (status -> number) and `checklist_source`.
+    """
+    run = RunEvidence(files, predictions, metrics, question, comparisons)
+    rows = []
+    for number, (section, item) in enumerate(ITEMS, start=1):
+        status, evidence = (EVIDENCE[number](run) if number in EVIDENCE else None) or (AUTHOR, "")
+        rows.append({"number": number, "section": section, "item": item, "status": status, "evidence": evidence})
+    counts = {name: sum(row["status"] == name for row in rows) for name in (RUN, PART, AUTHOR)}
+    return {"checklist": rows, "checklist_counts": counts, "checklist_source": SOURCE}

@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 
-from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers, refuse_other_subjects
+from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers, merge_predictions, refuse_other_subjects
 from scripts.evaluation.calibration import chance_error, reliability
+from scripts.evaluation.figures import draw_reliability, draw_roc
+from scripts.evaluation.metrics import MEASURES, compute_metrics
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, power_rows
 from scripts.evaluation.sites import measure_sites
 from scripts.evaluation.volume_shortcut import rank_correlation, volume_difference
 from scripts.patches.pictures import draw_intervals
-from scripts.report.comparison_figures import draw_reliability, draw_roc
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.tables import MEASURE_NAMES, MEASURES, ROLE_NAMES, compute_metrics, merge_predictions, ordered
-from scripts.report.words import name_setup
+from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, ordered
 from scripts.running.files import read_json, write_csv, write_json
 from scripts.splits.draw import load_splits
 from scripts.statistics.interval_coverage import coverage_beside

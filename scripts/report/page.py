@@ -8,25 +8,19 @@ from typing import Any
 
 import jinja2
 
-from scripts.evaluation.answers import class_names
+from scripts.evaluation.answers import class_names, merge_predictions
+from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics
 from scripts.report.audit import audit_section
 from scripts.report.checklist import checklist_section
+from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report.explanations import explanation_sections
-from scripts.report.measures import measure_section
-from scripts.report.regularizer import regularizer_section
-from scripts.report.sections import (
-    cohort_sections,
-    curve_figure,
-    image_sections,
-    methods_section,
-    published_section,
-    result_sections,
-)
-from scripts.report.shortcuts import shortcuts_section
+from scripts.report.image_quality import measure_section
+from scripts.report.methods import methods_section, timeline_section
+from scripts.report.published import published_section
+from scripts.report.results import result_sections, summary_table
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.tables import METRIC_COLUMNS, compute_metrics, merge_predictions, summary_table
-from scripts.report.timeline import timeline_section
+from scripts.report.trainings import curve_figure, regularizer_section
 from scripts.report.words import capitalize_first, format_interval, format_number, name_method, name_setup
 from scripts.running.files import write_csv, write_json, write_text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 SOURCE = (
     "Moshe, Teicher, Artzi: synthetic brain MRI by denoising diffusion with mutual-information regularization for"
@@ -53,3 +53,8 @@ FIGURES = (
     PublishedFigure("ddpm", "generated images", "IS", 1.25),
     PublishedFigure("ddpm_mi", "generated images", "IS", 1.50),
 )
+
+
+def published_section() -> dict[str, Any]:
+    """Return the paper's own figures with their source."""
+    return {"source": SOURCE, "cohorts": COHORTS, "figures": FIGURES}

@@ -133,23 +133,6 @@ class SeedStudies:
         return [str(path) for paths in self.predictions().values() for path in paths]
 
 
-def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
-    """Read the curves of one training.
-
-    Args:
-        path: JSON list with one item an epoch: `epoch`, and scalars, null, or lists that are no curve.
-
-    Returns:
-        Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.
-    """
-    rows: list[dict[str, Any]] = read_json(path)
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
-    series = {
-        name: [(row["epoch"], row[name]) for row in rows if isinstance(row.get(name), (int, float))] for name in names
-    }
-    return {name: points for name, points in series.items() if points}
-
-
 def _refuse_other_settings(study: StudyFiles, other: StudyFiles) -> None:
     own, found = study.identities(), other.identities()
     for name in (name for name in own if name in found):

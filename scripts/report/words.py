@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 SETUP_NAMES = {
@@ -18,6 +18,19 @@ SETUP_NAMES = {
     "ratio_5": "+ DDPM with MI, 5 for each real image",
 }
 METHOD_NAMES = {"real": "Real", "ddpm": "DDPM", "ddpm_mi": "DDPM + MI"}
+
+MEASURE_NAMES = {
+    "balanced_accuracy": "balanced accuracy",
+    "auc": "AUC",
+    "accuracy": "accuracy",
+    "weighted_f1": "weighted F1",
+}
+ROLE_NAMES = {
+    "external": "other cohort (ensemble)",
+    "locked_test": "locked test (ensemble)",
+    "out_of_fold": "out of fold",
+    "validation_selected_on": "validation (selected on)",
+}
 
 
 def format_number(value: float | None, digits: int = 3) -> str:
@@ -49,3 +62,9 @@ def name_method(method: str) -> str:
 def capitalize_first(text: str) -> str:
     """Begin a text with a capital and leave the rest ("weighted F1" has one already)."""
     return text[:1].upper() + text[1:]
+
+
+def ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
+    """Return unique names, those of `first` in its order and the others behind them as they come."""
+    unique = list(dict.fromkeys(names))
+    return [name for name in first if name in unique] + [name for name in unique if name not in first]

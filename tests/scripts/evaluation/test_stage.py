@@ -13,7 +13,8 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from scripts.classifier.networks import FoldEnsemble
-from scripts.evaluation.stage import Predictor, average_by_subject, summarize
+from scripts.evaluation.metrics import summarize
+from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.provenance.record import hash_subject, image_facts, read_provenance, write_provenance
 from scripts.running.files import read_csv, read_json, write_json
 from tests.helpers import run_stage

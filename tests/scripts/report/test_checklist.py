@@ -6,21 +6,13 @@ import shutil
 
 import pytest
 
-from scripts.evaluation.answers import group_answers
+from scripts.evaluation.answers import group_answers, merge_predictions
 from scripts.evaluation.ensembles import ENSEMBLES
+from scripts.evaluation.metrics import compute_metrics
 from scripts.evaluation.setups import compare_setups
-from scripts.report.checklist import (
-    AUTHOR,
-    ENSEMBLE_NAMES,
-    EVIDENCE,
-    ITEMS,
-    PART,
-    RUN,
-    checklist_section,
-    parts_that_share_subjects,
-)
+from scripts.report.checklist import ITEMS, checklist_section
+from scripts.report.claim_evidence import AUTHOR, ENSEMBLE_NAMES, EVIDENCE, PART, RUN, parts_that_share_subjects
 from scripts.report.study_files import StudyFiles
-from scripts.report.tables import compute_metrics, merge_predictions
 from scripts.running.files import read_json, write_json
 from tests.fake_study import write_fake_study
 

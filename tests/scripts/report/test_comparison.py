@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from scripts.evaluation.answers import group_answers
+from scripts.evaluation.metrics import compute_metrics
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.tables import compute_metrics
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from scripts.statistics.classification_measures import expected_calibration_error, value_of
 from tests.predictions import prediction_rows

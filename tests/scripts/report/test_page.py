@@ -8,9 +8,11 @@ import shutil
 import numpy as np
 import pytest
 
+from scripts.evaluation.answers import merge_predictions
+from scripts.evaluation.metrics import compute_metrics
 from scripts.patches.pictures import mosaic, png_bytes
+from scripts.report.results import summary_table
 from scripts.report.study_files import StudyFiles
-from scripts.report.tables import compute_metrics, merge_predictions, summary_table
 from scripts.report.words import format_number
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS, write_fake_study

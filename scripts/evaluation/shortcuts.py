@@ -11,8 +11,6 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from scripts.report.study_files import StudyFiles
-from scripts.running.files import read_json
 from scripts.statistics import intervals
 from scripts.statistics.intervals import Estimate
 
@@ -23,15 +21,6 @@ NOT_STATED = "not stated"
 
 # Training values, their labels, test values, number of classes -> probabilities (N, K) of the test values.
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
-
-
-def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
-    """Describe each cohort that has patches: one item a cohort, what `find_shortcuts` returns.
-
-    Args:
-        files: what the stages left.
-    """
-    return [find_shortcuts(read_json(path)) for path in files.named("patches.json")]
 
 
 def find_shortcuts(patches: Mapping[str, Any]) -> dict[str, Any]:

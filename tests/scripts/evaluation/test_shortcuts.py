@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from scripts.report.shortcuts import find_shortcuts, fit_volume, out_of_sample_auc, share_by_site
+from scripts.evaluation.shortcuts import find_shortcuts, fit_volume, out_of_sample_auc, share_by_site
 from scripts.running.files import read_json, write_json
 from tests.fake_study import write_fake_study
 from tests.helpers import run_stage

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.report.measures import average_rows, measure_section, significant
+from scripts.report.image_quality import average_rows, measure_section, significant
 from scripts.report.page import render_part
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import write_json
@@ -58,10 +58,10 @@ def test_the_section_groups_by_cohort_and_network(tmp_path):
 
 def test_the_page_shows_values_and_reasons(tmp_path):
     stages = [write(tmp_path, 0, [row(0.123), {**MISSING, "measure": "recall"}])]
-    html = render_part("measures.html.j2", section(tmp_path, stages))
+    html = render_part("image_quality.html.j2", section(tmp_path, stages))
     for words in (".123", "Not measured: KD needs at least 2 images", "lower is better", "30 / 20 / 10", "resnet10"):
         assert words in html
-    assert "no synthetic images were made" in render_part("measures.html.j2", section(tmp_path, []))
+    assert "no synthetic images were made" in render_part("image_quality.html.j2", section(tmp_path, []))
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,40 @@
-"""The report's table of where the time of a study went."""
+"""The report's methods, from the records of the stages: settings, versions, seeds, threads, and where the time went."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+import yaml
+
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
 
 UNITS = (("h", 3600), ("min", 60), ("s", 1))
+
+
+def methods_section(files: StudyFiles) -> dict[str, Any]:
+    """Collect settings, versions, seeds and thread counts from the records of the stages.
+
+    Returns:
+        `versions`; `settings`: kind of stage -> what its config says; `seeds`; `num_threads`.
+    """
+    settings: dict[str, dict[str, Any]] = {}
+    records = []
+    for folder in files.folders:
+        kind = folder.name.split("_")[0]
+        if (folder / "config.yaml").is_file() and kind not in settings:
+            settings[kind] = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        if (folder / "stage.json").is_file():
+            records.append(read_json(folder / "stage.json"))
+    identities = [record["identity"] for record in records]
+    return {
+        "versions": records[0]["versions"] if records else {},
+        "seeds": sorted({identity["seed"] for identity in identities}),
+        "num_threads": sorted({i["num_threads"] for i in identities if i["num_threads"] is not None}),
+        "settings": {kind: _plain_settings(config) for kind, config in settings.items()},
+        "num_stages": len(records),
+    }
 
 
 def timeline_section(files: StudyFiles) -> dict[str, Any]:
@@ -56,3 +82,15 @@ def format_seconds(seconds: float) -> str:
 def _kind(folder: str) -> str:
     # "classifier_ddpm_mi" is a classifier, "synthetic_LGG_ddpm" a synthetic set.
     return folder.split("_", 1)[0]
+
+
+def _plain_settings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Keep what a person sets: top-level numbers, words and short lists, without places and expressions."""
+    plain = {}
+    for key, value in config.items():
+        place = key.endswith(("_dir", "_path", "_paths", "_root"))
+        expression = isinstance(value, str) and value.startswith(("$", "@", "%"))
+        short = isinstance(value, (bool, int, float, str)) or isinstance(value, list) and len(value) <= 8
+        if short and not place and not expression and key not in ("imports", "initialize", "run", "finalize"):
+            plain[key] = value
+    return plain

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.report.methods import format_seconds, timeline_section
 from scripts.report.study_files import StudyFiles
-from scripts.report.timeline import format_seconds, timeline_section
 from scripts.running.files import write_json
 
 

@@ -1,0 +1,90 @@
+"""The mean answer of some networks to some images, and that of the images of one subject."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from monai.engines import EnsembleEvaluator
+from monai.transforms import Activationsd, CastToTyped, Compose, MeanEnsembled
+
+from scripts.classifier.datasets import LabeledImages, ordered_batches
+
+Items = list[dict[str, Any]]
+
+
+class Predictor:
+    """Probabilities of the mean softmax of some networks, through MONAI's `EnsembleEvaluator`, in fp32.
+
+    Args:
+        num_channels: channels of the images.
+        spatial_dims: 2 or 3.
+        batch_size: images at once.
+        device: where the networks are.
+    """
+
+    def __init__(
+        self, num_channels: int, spatial_dims: int = 2, batch_size: int = 64, device: torch.device | str = "cpu"
+    ) -> None:
+        self.num_channels, self.spatial_dims = num_channels, spatial_dims
+        self.batch_size, self.device = batch_size, torch.device(device)
+
+    def __call__(self, networks: Sequence[torch.nn.Module], items: Items) -> np.ndarray:
+        """Predict images.
+
+        Args:
+            networks: classifiers whose probabilities are averaged.
+            items: `image` (path) and `label` of each.
+
+        Returns:
+            Probabilities, shape (N, K), float64, in the order of the items.
+        """
+        keys = [f"pred_{index}" for index in range(len(networks))]
+        dataset = LabeledImages(items, self.num_channels, self.spatial_dims, self.device)
+        evaluator = EnsembleEvaluator(
+            device=self.device,
+            val_data_loader=ordered_batches(dataset, self.batch_size),
+            networks=networks,
+            pred_keys=keys,
+            postprocessing=_mean_softmax(keys),
+        )
+        predictions: list[np.ndarray] = []
+
+        @evaluator.on(Events.ITERATION_COMPLETED)
+        def collect(engine: Engine) -> None:
+            predictions.extend(item["mean"].cpu().numpy() for item in engine.state.output)
+
+        evaluator.run()
+        return np.stack(predictions)
+
+
+def average_by_subject(items: Items, probabilities: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:
+    """Average the probabilities of the patches of each subject.
+
+    Args:
+        items: `subject_id` of each patch.
+        probabilities: shape (N, K).
+
+    Returns:
+        First item and mean probabilities (K,) of each subject, in order of appearance.
+    """
+    positions: dict[str, list[int]] = {}
+    for index, item in enumerate(items):
+        positions.setdefault(item["subject_id"], []).append(index)
+    return [(items[found[0]], probabilities[found].mean(axis=0)) for found in positions.values()]
+
+
+def _mean_softmax(keys: Sequence[str]) -> Compose:
+    # In float64 the logit of a sure answer survives softmax. MONAI's ensemble transforms take a single key for a stack
+    # of predictions and would average over the classes, so that one network is listed twice.
+    averaged = [*keys, *keys] if len(keys) == 1 else keys
+    return Compose(
+        [
+            CastToTyped(keys, dtype=torch.float64),
+            Activationsd(keys, softmax=True),
+            MeanEnsembled(averaged, output_key="mean"),
+        ]
+    )

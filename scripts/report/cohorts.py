@@ -1,0 +1,142 @@
+"""The report's sections on the cohorts: their subjects, their splits, and their images beside synthetic ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.evaluation.shortcuts import find_shortcuts
+from scripts.patches.pictures import mosaic, png_data_uri
+from scripts.patches.real_images import load_images
+from scripts.report.study_files import StudyFiles
+from scripts.running.files import read_json
+
+# Part of the name of a scheduler's class -> what readers call it.
+SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}
+
+
+def cohort_sections(files: StudyFiles) -> dict[str, Any]:
+    """Describe cohorts, patches and splits.
+
+    Returns:
+        Items of the template: `cohorts` (one a cohort), `splits` (one a cohort), `simulated`.
+    """
+    cohorts = {path: read_json(path) for path in files.named("cohort.json")}
+    patches = {content["name"]: content for content in map(read_json, files.named("patches.json"))}
+    described = [_describe_cohort(cohort, patches.get(cohort["name"])) for cohort in cohorts.values()]
+    known = {cohort["name"] for cohort in described}
+    described += [
+        _describe_cohort({**p, "subjects": [], "left_out": []}, p) for n, p in patches.items() if n not in known
+    ]
+    splits = [_describe_splits(files.title(path), read_json(path)) for path in files.named("splits.json")]
+    return {"cohorts": described, "splits": splits, "simulated": [c["name"] for c in described if c["simulated"]]}
+
+
+def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
+    """Describe each cohort that has patches: one item a cohort, what `find_shortcuts` returns.
+
+    Args:
+        files: what the stages left.
+    """
+    return [find_shortcuts(read_json(path)) for path in files.named("patches.json")]
+
+
+def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
+    """Show samples beside real images.
+
+    Returns:
+        Items of the template: `modalities`, `samples` (one a cohort and class).
+    """
+    patches = {content["name"]: (path, content) for path, content in _contents(files.named("patches.json"))}
+    first = [content for _, content in patches.values()]
+    return {
+        "modalities": [first[0]["modality"][key] for key in sorted(first[0]["modality"], key=int)] if first else [],
+        "samples": list(_samples(files, patches, num_samples)),
+    }
+
+
+def _describe_cohort(cohort: Mapping[str, Any], patches: Mapping[str, Any] | None) -> dict[str, Any]:
+    entries = patches["training"] if patches else []
+    grades = Counter(subject.get("grade") or "without grade" for subject in cohort["subjects"])
+    sites = Counter(subject.get("site") or "not stated" for subject in cohort["subjects"])
+    return {
+        "name": cohort["name"],
+        "simulated": bool(cohort["simulated"]),
+        "layout": cohort.get("layout", "–"),
+        "num_subjects": len(cohort["subjects"]),
+        "grades": dict(sorted(grades.items())),
+        "sites": dict(sorted(sites.items())),
+        "regions": dict(sorted(Counter(str(entry.get("region")) for entry in entries).items())),
+        "num_patches": len(entries),
+        "left_out": _unique([*cohort.get("left_out", []), *(patches or {}).get("left_out", [])]),
+        "patch_size": (patches or {}).get("patch_size"),
+        "spacing_mm": (patches or {}).get("spacing_mm"),
+    }
+
+
+def _unique(left_out: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    return list({subject["subject_id"]: subject for subject in left_out}.values())
+
+
+def _describe_splits(title: str, splits: Mapping[str, Any]) -> dict[str, Any]:
+    sites = splits.get("held_out_sites") or [[] for _ in splits["folds"]]
+    folds = [
+        {"sites": held_out, **{part: len(fold[part]) for part in ("train", "inner", "validation")}}
+        for fold, held_out in zip(splits["folds"], sites, strict=True)
+    ]
+    name = splits.get("cohort") or title
+    return {
+        "name": name,
+        "seed": splits["seed"],
+        "num_test": len(splits["test"]),
+        "folds": folds,
+        "by_site": any(sites),
+    }
+
+
+def _contents(paths: Iterable[Path]) -> Iterator[tuple[Path, Any]]:
+    return ((path, read_json(path)) for path in paths)
+
+
+def _samples(files: StudyFiles, patches: Mapping[str, tuple[Path, Any]], num_samples: int) -> Iterator[dict[str, Any]]:
+    sets = list(_contents(files.named("synthetic.json")))
+    for cohort, (patches_path, content) in patches.items():
+        own = [(path, s) for path, s in sets if s["provenance"]["cohort"] == cohort]
+        for index, name in sorted(content["labels"].items(), key=lambda item: int(item[0])):
+            strips = [_strip("real", patches_path, content, int(index), num_samples)]
+            methods = list(dict.fromkeys(s["provenance"]["method"] for _, s in own))
+            for method in methods:
+                path_and_set = _first_with(own, method, int(index))
+                if path_and_set:
+                    strips.append(_strip(method, *path_and_set, int(index), num_samples))
+            if len(strips) > 1:
+                yield {"cohort": cohort, "class": name, "simulated": content["simulated"], "strips": strips}
+
+
+def _first_with(sets: Sequence[tuple[Path, Any]], method: str, label: int) -> tuple[Path, Any] | None:
+    for path, content in sets:
+        if content["provenance"]["method"] == method and any(e["label"] == label for e in content["training"]):
+            return path, content
+    return None
+
+
+def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, count: int) -> dict[str, Any]:
+    # The first of the list, never a choice: a picked sample shows the person who picked.
+    entries = [entry for entry in content["training"] if entry["label"] == label][:count]
+    images = load_images(path, content, entries).numpy()
+    return {
+        "method": method,
+        "images": [png_data_uri(mosaic(image)) for image in images],
+        "fold": content.get("provenance", {}).get("fold"),
+        "sampler": _sampler(content.get("provenance", {})),
+    }
+
+
+def _sampler(provenance: Mapping[str, Any]) -> str:
+    steps = provenance.get("num_inference_steps")
+    scheduler = str(provenance.get("scheduler") or "")
+    name = next((name for part, name in SAMPLER_NAMES.items() if part in scheduler.lower()), scheduler)
+    guided = f", guidance {scale:g}" if (scale := provenance.get("guidance_scale", 1)) != 1 else ""
+    return f"{name}, {steps} steps{guided}" if steps and name else ""

@@ -1,0 +1,82 @@
+"""The report's section on the trainings: their curves, and what the mutual-information term does to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from scripts.patches.pictures import draw_curve
+from scripts.report.study_files import StudyFiles
+from scripts.running.files import read_json
+
+QUANTITIES = ("mutual_information", "gradient_ratio")
+
+
+def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
+    """Draw the training curves of the generators and the classifiers, first folds first.
+
+    Returns:
+        `figures`: kind -> SVGs; `left_out`: number of trainings that were not drawn.
+    """
+    found = {f"{kind}s": sorted(files.trainings(kind), key=_not_first_fold) for kind in ("generator", "classifier")}
+    chosen = {kind: paths[:num_curves] for kind, paths in found.items() if paths}
+    return {
+        "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in chosen.items()},
+        "left_out": sum(map(len, found.values())) - sum(map(len, chosen.values())),
+    }
+
+
+def regularizer_section(files: StudyFiles) -> dict[str, Any]:
+    """Average the last epoch's noise levels over the trainings of each method.
+
+    Returns:
+        `levels`: (from, to) of each band in timesteps over T; `rows`: `method`, number of `trainings` and `cells`, one
+        a band with `mutual_information` and `gradient_ratio`, null where no image fell; both empty without such a term.
+    """
+    found: dict[str, list[list[dict[str, Any]]]] = {}
+    for path in files.trainings("generator"):
+        levels = read_json(path)[-1].get("noise_levels")
+        if levels:
+            found.setdefault(read_json(path.parent / "provenance.json")["method"], []).append(levels)
+    rows = [
+        {"method": method, "trainings": len(trainings), "cells": [_mean(band) for band in zip(*trainings, strict=True)]}
+        for method, trainings in sorted(found.items())
+    ]
+    first = next(iter(found.values()))[0] if found else []
+    return {"levels": [(level["from"], level["to"]) for level in first], "rows": rows}
+
+
+def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
+    """Read the curves of one training.
+
+    Args:
+        path: JSON list with one item an epoch: `epoch`, and scalars, null, or lists that are no curve.
+
+    Returns:
+        Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.
+    """
+    rows: list[dict[str, Any]] = read_json(path)
+    names = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
+    series = {
+        name: [(row["epoch"], row[name]) for row in rows if isinstance(row.get(name), (int, float))] for name in names
+    }
+    return {name: points for name, points in series.items() if points}
+
+
+def _draw_training(files: StudyFiles, path: Path) -> str:
+    series = read_curves(path)
+    # Of a plain DDPM the loss is the noise loss; the learning rate has another unit.
+    repeated = {"learning_rate"} | ({"noise_loss"} if series.get("noise_loss") == series.get("loss") else set())
+    shown = {name.replace("_", " "): points for name, points in series.items() if name not in repeated}
+    return draw_curve(files.title(path), shown)
+
+
+def _not_first_fold(path: Path) -> bool:
+    return path.parent.parent.name != "fold0"
+
+
+def _mean(band: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    known = {name: [level[name] for level in band if level[name] is not None] for name in QUANTITIES}
+    return {name: mean(values) if values else None for name, values in known.items()}
