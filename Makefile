@@ -7,7 +7,7 @@ export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
 # Threads that wait give their core away: beside another program, spinning ones slow a two-core machine a hundredfold.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help demo study test test-fast test-label label-env lint types flatten clean
+.PHONY: help demo study test test-fast test-label label-env lint types flatten docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -60,6 +60,9 @@ types: $(VENV)/.installed-dev  ## mypy
 
 flatten: $(VENV)/.installed  ## write configs/train.json and configs/inference.json from the YAML
 	$(VENV)/bin/python -m bundle flatten
+
+docs: $(VENV)/.installed-dev  ## docs/ as a site in site/; a dead link or anchor is an error
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
 clean:  ## remove what runs made, keep the environment
 	rm -rf runs dist build *.egg-info

@@ -10,6 +10,9 @@ from urllib.parse import unquote
 import markdown
 import pytest
 from markdown.extensions.toc import slugify
+from mkdocs.commands.build import build
+from mkdocs.config import load_config
+from mkdocs.exceptions import Abort
 
 from tests.helpers import ROOT
 
@@ -82,3 +85,31 @@ def test_headings_have_the_same_anchor_on_github_and_in_the_site(path):
     for heading in re.findall(r"(?m)^#+ (.+)$", text):
         github = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         assert slugify(heading, "-") == github
+
+
+def build_site(**changes: str) -> None:
+    """Build the site as `make docs` does: a warning is an error."""
+    config = load_config(str(ROOT / "mkdocs.yml"), strict=True, **changes)
+    config.plugins.on_startup(command="build", dirty=False)
+    build(config)
+
+
+def test_the_site_is_built_without_a_warning_and_loads_nothing_from_elsewhere(tmp_path):
+    build_site(site_dir=str(tmp_path))
+    pages = {path.relative_to(tmp_path).with_suffix(".md").as_posix() for path in tmp_path.rglob("*.html")}
+    names = {path.relative_to(DOCS).as_posix().replace("README", "index") for path in DOCS.rglob("*.md")}
+    assert pages == names | {"404.md"}
+    for page in tmp_path.rglob("*.html"):
+        loaded = re.findall(
+            r"<(?:script|link|img|iframe)[^>]*(?:src|href)=\"?(https?:[^\" >]+)", page.read_text("utf-8")
+        )
+        assert loaded == [], page
+
+
+@pytest.mark.parametrize("link", ["[x](none.md)", "[x](README.md#none)"])
+def test_the_site_is_not_built_with_a_dead_link(tmp_path, link):
+    docs = tmp_path / "docs"
+    docs.mkdir()
+    (docs / "README.md").write_text(f"# Title\n\n{link}\n", encoding="utf-8")
+    with pytest.raises(Abort, match="1 warning"):
+        build_site(docs_dir=str(docs), site_dir=str(tmp_path / "site"), nav=["README.md"])
