@@ -19,7 +19,7 @@ from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.leakage import load_synthetic_set, seen_subjects
 from scripts.provenance.record import IMAGE_FACTS, hash_subjects, image_facts, require_same_images, write_provenance
 from scripts.running.files import read_json
-from scripts.splits.draw import load_part, load_splits, part_subjects
+from scripts.splits.parts import load_part, load_splits, part_subjects
 
 Items = list[dict[str, Any]]
 SAMPLINGS = ("shuffled", "balanced")

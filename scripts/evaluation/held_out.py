@@ -13,7 +13,7 @@ from scripts.evaluation.predictor import Items
 from scripts.provenance.identities import refuse_shared_subjects, refuse_two_names
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.running.files import read_json
-from scripts.splits.draw import load_part, load_splits, part_subjects
+from scripts.splits.parts import load_part, load_splits, part_subjects
 
 logger = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from scripts.patches.tensors import load_patch
 from scripts.provenance.record import image_facts, read_provenance, recorded_images, require_same_images
 from scripts.running.files import read_csv, read_json, write_json
 from scripts.running.progress import progress
-from scripts.splits.draw import load_part
+from scripts.splits.parts import load_part
 
 TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
 TOLERANCE = 0.01  # of a probability: other devices round otherwise, other weights differ by more

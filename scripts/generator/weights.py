@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scripts.patches.tensors import PatchTensorDataset, class_counts, patches_header
 from scripts.provenance.record import hash_subjects, read_provenance, write_provenance
-from scripts.splits.draw import load_part
+from scripts.splits.parts import load_part
 
 
 def place_network(network_def: nn.Module, device: torch.device | str, channels_last: bool = False) -> nn.Module:

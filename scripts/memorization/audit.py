@@ -34,7 +34,7 @@ from scripts.provenance.leakage import seen_subjects
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
-from scripts.splits.draw import default_held_out_part, load_splits, part_subjects
+from scripts.splits.parts import default_held_out_part, load_splits, part_subjects
 
 JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
 DISTANCES = ("l2", "features")  # similarities that are negative distances

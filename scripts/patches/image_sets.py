@@ -13,7 +13,7 @@ from torch import Tensor
 from scripts.patches.tensors import load_patch, refuse_other_shapes
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.running.files import read_json
-from scripts.splits.draw import default_held_out_part, load_part, load_splits
+from scripts.splits.parts import default_held_out_part, load_part, load_splits
 from scripts.splits.patients import patient_of
 from scripts.volumes.file_names import is_nifti
 
@@ -99,12 +99,12 @@ def read_parts(
         path: `patches.json`.
         splits_path: `splits.json`.
         fold: number of the fold.
-        parts: as in `scripts.splits.draw.PARTS`.
+        parts: as in `scripts.splits.parts.PARTS`.
         modalities: channels that the images must have, in this order.
         spatial_dims: 2 or 3.
 
     Raises:
-        ValueError: as `read_set` and `scripts.splits.draw.load_part`.
+        ValueError: as `read_set` and `scripts.splits.parts.load_part`.
     """
     if not path.endswith(".json"):
         raise ValueError(

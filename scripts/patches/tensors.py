@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from scripts.provenance.record import image_facts
 from scripts.running.files import read_json
-from scripts.splits.draw import load_part
+from scripts.splits.parts import load_part
 
 
 class PatchTensorDataset(Dataset):

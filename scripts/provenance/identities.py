@@ -15,7 +15,7 @@ import numpy as np
 from scripts.provenance.leakage import LeakageError
 from scripts.running.errors import some_names
 from scripts.running.files import read_json
-from scripts.splits.draw import load_splits, part_subjects
+from scripts.splits.parts import load_splits, part_subjects
 from scripts.splits.patients import patient_of
 
 PARTS = ("train", "inner", "validation", "test")  # of a fold; where one is also another, the later counts

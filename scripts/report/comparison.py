@@ -20,7 +20,7 @@ from scripts.patches.pictures import draw_intervals
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, ordered
 from scripts.running.files import read_json, write_csv, write_json
-from scripts.splits.draw import load_splits
+from scripts.splits.parts import load_splits
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
 
