@@ -1,0 +1,157 @@
+"""The stage of the memorization audit: a synthetic set, the images behind its generator and held-out ones, compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from scripts.memorization.audit import JUDGED, MemorizationAudit
+from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
+from scripts.patches.real_images import RealImages, load_images, real_images, seen_by_generator
+from scripts.provenance.leakage import seen_subjects
+from scripts.provenance.record import hash_subject
+from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.progress import progress
+from scripts.splits.parts import default_held_out_part, load_splits, part_subjects
+
+
+def audit_images(
+    synthetic_path: str,
+    patches_path: str,
+    splits_path: str,
+    output_dir: str,
+    audit: MemorizationAudit,
+    held_out_part: str | None = None,
+    num_pairs: int = 10,
+    device: str | torch.device = "cpu",
+) -> Path:
+    """Write `audit.json` of one synthetic set, and `suspicious_pairs.png` with its most suspicious pairs.
+
+    Args:
+        synthetic_path: `synthetic.json`, whose provenance names the generator's subjects.
+        patches_path: `patches.json` that the generator was trained on.
+        splits_path: `splits.json`; gives the real held-out images.
+        output_dir: folder to write to.
+        audit: what compares and judges the images of a class.
+        held_out_part: part that the generator neither trained nor was selected on; None is `validation`, or `test`
+            where the splits were made with `selection: validation`.
+        num_pairs: pairs shown.
+        device: where the images are compared.
+
+    Returns:
+        Path of `audit.json`: what `audit` returns for each class, with cohort, method, fold and the part held out.
+        Images of a class are compared with real images of that class alone, also where the generator, conditioned on
+        the class, was trained on all: else the gap would measure the class.
+
+    Raises:
+        LeakageError: if the synthetic set has no provenance.
+        ValueError: if the sets have other modalities or sizes, the generator has seen a subject of the held-out part,
+            or patches and generator do not fit.
+    """
+    synthetic, patches = read_json(synthetic_path), read_json(patches_path)
+    seen_subjects(synthetic.get("provenance"), str(synthetic_path))
+    require_same_form(synthetic, patches)
+    provenance = synthetic["provenance"]
+    behind = seen_by_generator(provenance, patches["training"])
+    splits = load_splits(splits_path)
+    part = held_out_part or default_held_out_part(splits)
+    unseen = _held_out(patches, splits, provenance, part)
+    if audit.features is not None:
+        audit.features.refuse_known([entry["subject_id"] for entry in (*behind, *unseen)])
+    classes, pairs = {}, []
+    for label, name in progress(class_names(synthetic), description="memorization audit"):
+        entries = [entry for entry in synthetic["training"] if entry["label"] == label]
+        images = load_images(synthetic_path, synthetic, entries).to(device)
+        training, held_out = (real_images(patches_path, patches, real, label, device) for real in (behind, unseen))
+        result = audit(images, training, held_out)
+        pairs += _pairs(result["images"], entries, images, training)
+        _name_images(result["images"], entries, {"training": training, "held_out": held_out})
+        classes[name] = result
+    chosen = sorted(pairs, key=lambda pair: pair.ratio)[:num_pairs]
+    write_pairs(Path(output_dir) / "suspicious_pairs.png", chosen, audit.max_shift)
+    content = {
+        "cohort": provenance["cohort"],
+        "method": provenance["method"],
+        "fold": provenance["fold"],
+        "simulated": bool(synthetic["simulated"]),
+        "synthetic_sha256": sha256_file(synthetic_path),
+        "num_training": len(behind),
+        "held_out_part": part,
+        "thresholds": vars(audit.thresholds),
+        "classes": classes,
+    }
+    write_json(Path(output_dir) / "audit.json", content)
+    return Path(output_dir) / "audit.json"
+
+
+def require_same_form(synthetic: Mapping[str, Any], patches: Mapping[str, Any]) -> None:
+    """Refuse a synthetic set whose images are made otherwise than the real ones.
+
+    Args:
+        synthetic: content of `synthetic.json`.
+        patches: content of `patches.json`.
+
+    Raises:
+        ValueError: if modalities or their order, dimensions, size or spacing differ.
+    """
+    for key in ("modality", "spatial_dims", "patch_size", "spacing_mm"):
+        ours, theirs = synthetic.get(key), patches.get(key)
+        if ours is not None and theirs is not None and ours != theirs:
+            raise ValueError(
+                f"{key} of the synthetic set must be that of the patches {theirs!r}, got {ours!r};"
+                " give the patches.json that the generator was trained on"
+            )
+
+
+def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:
+    """List the labels that occur in a decathlon list with their names; images without a label are called "all"."""
+    names = {int(index): name for index, name in listing["labels"].items()}
+    found = {entry["label"] for entry in listing["training"]}
+    return [(label, "all" if label is None else names[label]) for label in sorted(found, key=lambda x: (x is None, x))]
+
+
+def _held_out(
+    patches: Mapping[str, Any], splits: Mapping[str, Any], provenance: Mapping[str, Any], part: str
+) -> list[dict[str, Any]]:
+    fold = provenance["fold"]
+    subjects = set() if fold is None and part != "test" else set(part_subjects(splits, fold, part))
+    known = seen_subjects(provenance, "synthetic.json")
+    seen = {subject for subject in subjects if hash_subject(subject) in known}
+    if seen:
+        raise ValueError(
+            f"held_out_part must hold subjects that the generator was neither trained nor selected on, got {part!r}"
+            f" with {sorted(seen)[:3]}; pass --held_out_part test, or the splits that the generator was trained with"
+        )
+    return [dict(entry) for entry in patches["training"] if entry["subject_id"] in subjects]
+
+
+def _name_images(
+    rows: Sequence[dict[str, Any]], entries: Sequence[Mapping[str, Any]], real: Mapping[str, RealImages]
+) -> None:
+    for row, entry in zip(rows, entries, strict=True):
+        for nearest in [value for value in row.values() if isinstance(value, dict)]:
+            for part, found in nearest.items():
+                found["image"] = real[part].names[found.pop("index")]
+        row["image"] = entry["image"]
+
+
+def _pairs(
+    rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], images: Tensor, training: RealImages
+) -> list[SuspiciousPair]:
+    nearest = [row[JUDGED]["training"] for row in rows]
+    return [
+        SuspiciousPair(
+            image.cpu(),
+            training.images[found["index"]].cpu(),
+            entry["image"],
+            training.subject_ids[found["index"]],
+            row["ratio"],
+            found["value"],
+            row["copy"],
+        )
+        for image, row, entry, found in zip(images, rows, entries, nearest, strict=True)
+    ]
