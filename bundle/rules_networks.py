@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from bundle.package import Package
 from scripts.inference.onnx_model import FILE_NAME, open_session, recorded_hash
-from scripts.provenance.record import read_provenance, recorded_images, require_same_images
+from scripts.provenance.image_form import recorded_images, require_same_images
+from scripts.provenance.record import read_provenance
 from scripts.running.errors import root_cause
 from scripts.running.files import sha256_file
 

@@ -16,8 +16,9 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSample
 
 from scripts.patches.tensors import batches, load_patch, refuse_other_shapes
 from scripts.provenance.identities import refuse_two_names
+from scripts.provenance.image_form import IMAGE_FACTS, image_facts, require_same_images
 from scripts.provenance.leakage import load_synthetic_set, seen_subjects
-from scripts.provenance.record import IMAGE_FACTS, hash_subjects, image_facts, require_same_images, write_provenance
+from scripts.provenance.record import hash_subjects, write_provenance
 from scripts.running.files import read_json
 from scripts.splits.parts import load_part, load_splits, part_subjects
 

@@ -23,14 +23,8 @@ from torch.utils.data import Dataset
 
 from scripts.classifier.datasets import ClassifierData, LabeledImages
 from scripts.classifier.named_dataset import NamedDataset
-from scripts.provenance.record import (
-    FILE_NAME,
-    hash_subjects,
-    read_provenance,
-    recorded_images,
-    require_same_images,
-    write_provenance,
-)
+from scripts.provenance.image_form import recorded_images, require_same_images
+from scripts.provenance.record import FILE_NAME, hash_subjects, read_provenance, write_provenance
 from scripts.running.files import atomic_path
 from scripts.running.stages import Stage
 from scripts.volumes.file_names import stem_of

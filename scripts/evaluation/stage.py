@@ -18,7 +18,7 @@ from scripts.evaluation.held_out import ENSEMBLE, HeldOut, HeldOutTests
 from scripts.evaluation.members import Member, refuse_other_members, write_ensemble
 from scripts.evaluation.metrics import summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
-from scripts.provenance.record import image_facts, recorded_images, require_same_images
+from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
 from scripts.running.files import read_json, write_csv, write_json
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of
 

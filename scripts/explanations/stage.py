@@ -19,7 +19,8 @@ from scripts.explanations.maps import BACKGROUND, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations, randomize, rank_correlation
 from scripts.patches.pictures import save_picture
 from scripts.patches.tensors import load_patch
-from scripts.provenance.record import image_facts, read_provenance, recorded_images, require_same_images
+from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
+from scripts.provenance.record import read_provenance
 from scripts.running.files import read_csv, read_json, write_json
 from scripts.running.progress import progress
 from scripts.splits.parts import load_part

@@ -16,7 +16,7 @@ from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name, snap_background
 from scripts.memorization.copy_rejection import CopyFilter
-from scripts.provenance.record import recorded_images, require_same_images
+from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.running.files import read_json, write_json
 from scripts.running.progress import progress
 from scripts.volumes.nifti import write_image

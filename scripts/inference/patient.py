@@ -18,7 +18,8 @@ from scripts.explanations.maps import draw_answer, explain
 from scripts.inference.patient_files import files_of, link_steps
 from scripts.patches.pictures import save_picture
 from scripts.patches.transforms import CROP_FACTS, ReadVolumesd
-from scripts.provenance.record import FILE_NAME, read_provenance, recorded_images, require_same_images
+from scripts.provenance.image_form import recorded_images, require_same_images
+from scripts.provenance.record import FILE_NAME, read_provenance
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.stages import RECORD, Stage
 from scripts.volumes.file_names import is_nifti
@@ -273,7 +274,7 @@ def load_classifier(
     Args:
         network_def: `FoldEnsemble` as it was trained; other weights are refused by it.
         weights_path: `model.pt`, a bare state dict.
-        images: what patches it is given, from `scripts.provenance.record.describe_images`; it must be trained on
+        images: what patches it is given, from `scripts.provenance.image_form.describe_images`; it must be trained on
             such. None where the caller compares them, as it can with patches that lie in files and say of what they
             are made.
         device: where to compute.

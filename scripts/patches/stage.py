@@ -37,7 +37,7 @@ def write_patches(
         preprocessing: transforms from the files of a subject to its patch, or to a list of patches.
         modalities: modality of each channel.
         classes: grade -> label.
-        images: what the patches are made of, from `scripts.provenance.record.describe_images`.
+        images: what the patches are made of, from `scripts.provenance.image_form.describe_images`.
         num_workers: subjects at a time (threads: decompression leaves Python's lock).
 
     Returns:

@@ -13,7 +13,7 @@ from monai.transforms import LoadImage
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from scripts.provenance.record import image_facts
+from scripts.provenance.image_form import image_facts
 from scripts.running.files import read_json
 from scripts.splits.parts import load_part
 

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.running.files import read_json, sha256_file, sha256_text, write_json
 
 FILE_NAME = "provenance.json"
-# What images are made of, as patches.json and synthetic.json say it -> the config key that sets it.
-IMAGE_FACTS = {
-    "modality": "modalities",
-    "labels": "classes",
-    "patch_size": "patch_size",
-    "spacing_mm": "patch_spacing_mm and crop",
-    "intensity_mode": "intensity_mode",
-    "intensity_percentiles": "intensity_percentiles",
-    "zscore_limit": "zscore_limit",
-}
 
 
 def hash_subject(subject_id: str) -> str:
@@ -91,105 +81,3 @@ def read_provenance(weights_path: str | Path) -> Mapping[str, Any]:
             f" got weights_sha256 {record.get('weights_sha256')!r}; finish or repeat the training that writes both"
         )
     return record
-
-
-def describe_images(
-    modalities: Sequence[str],
-    classes: Mapping[str, int],
-    patch_size: Sequence[int],
-    spacing_mm: float | None,
-    intensity_mode: str,
-    intensity_percentiles: Sequence[float],
-    zscore_limit: float,
-) -> dict[str, Any]:
-    """Describe the images that a config makes, as `image_facts` reads it from those that were made.
-
-    Args:
-        modalities: modality of each channel.
-        classes: class name -> label.
-        patch_size: cells of each axis.
-        spacing_mm: length of a cell, mm; None where it differs between patches.
-        intensity_mode: "percentile" or "zscore".
-        intensity_percentiles: percentiles that become -1 and 1; null in the description where the mode is another.
-        zscore_limit: standard deviations that become -1 and 1; likewise.
-
-    Returns:
-        Values of the keys `IMAGE_FACTS`; `modality` and `labels` are lists of names, in order.
-    """
-    return {
-        "modality": list(modalities),
-        "labels": sorted(classes, key=classes.__getitem__),
-        "patch_size": list(patch_size),
-        "spacing_mm": spacing_mm,
-        "intensity_mode": intensity_mode,
-        "intensity_percentiles": list(intensity_percentiles) if intensity_mode == "percentile" else None,
-        "zscore_limit": zscore_limit if intensity_mode == "zscore" else None,
-    }
-
-
-def image_facts(header: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
-    """Read from `patches.json` or `synthetic.json` what its images are made of.
-
-    Args:
-        header: content of the file.
-        where: path of the file, for messages.
-
-    Returns:
-        As `describe_images`.
-
-    Raises:
-        ValueError: if the file does not say all of it.
-    """
-    missing = [key for key in IMAGE_FACTS if key not in header]
-    if missing:
-        raise ValueError(
-            f"{where} must say of what its images are made, got no {', '.join(missing)};"
-            " make it again with configs/patches.yaml (or configs/generate.yaml, if it is synthetic)"
-        )
-    named = {key: [header[key][index] for index in sorted(header[key], key=int)] for key in ("modality", "labels")}
-    return {key: named.get(key, header[key]) for key in IMAGE_FACTS}
-
-
-def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict[str, Any]:
-    """Return what the images behind weights were made of.
-
-    Args:
-        record: content of `provenance.json`.
-        weights_path: the weights it lies beside, for messages.
-
-    Raises:
-        ValueError: if the record is from before this was written down.
-    """
-    if not record.get("images"):
-        raise ValueError(
-            f"{Path(weights_path).parent / FILE_NAME} must say in `images` of what the images behind"
-            f" {Path(weights_path).name} were made, got {record.get('images')!r}; train again"
-        )
-    return dict(record["images"])
-
-
-def require_same_images(
-    expected: Mapping[str, Any],
-    got: Mapping[str, Any],
-    where: str | Path,
-    origin: str | Path,
-    keys: Iterable[str] = tuple(IMAGE_FACTS),
-) -> None:
-    """Refuse images that are not made as others are: a network would answer, and nobody would see that it is wrong.
-
-    Args:
-        expected: from `image_facts`, `recorded_images` or `describe_images`.
-        got: likewise.
-        where: file, or what else, the refused images belong to, for the message.
-        origin: file that says what is expected, for the message.
-        keys: what to compare, keys of `IMAGE_FACTS`.
-
-    Raises:
-        ValueError: naming the first difference, both values and the config key to set.
-    """
-    for key in keys:
-        if got.get(key) != expected.get(key):
-            raise ValueError(
-                f"{where} must have {key} {expected.get(key)!r}, as {origin} has, got {got.get(key)!r};"
-                f" make both with one {IMAGE_FACTS[key]}"
-            )

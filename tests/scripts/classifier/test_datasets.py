@@ -21,8 +21,9 @@ from scripts.classifier.datasets import (
     synthetic_limits,
     training_batches,
 )
+from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
-from scripts.provenance.record import hash_subjects, image_facts, read_provenance
+from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.running.files import read_json, write_json
 from tests.ring_or_blob import GRADES, image_header, write_image, write_patches, write_splits, write_synthetic
 

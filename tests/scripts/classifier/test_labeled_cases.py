@@ -21,7 +21,8 @@ from scripts.classifier.labeled_cases import (
     label_of,
 )
 from scripts.classifier.networks import FoldEnsemble
-from scripts.provenance.record import describe_images, hash_subject, read_provenance, write_provenance
+from scripts.provenance.image_form import describe_images
+from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.configs import Invocation
 from scripts.running.stages import run_invocation
 from scripts.volumes.file_names import stem_of

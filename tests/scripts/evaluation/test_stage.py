@@ -15,7 +15,8 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 from scripts.classifier.networks import FoldEnsemble
 from scripts.evaluation.metrics import summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
-from scripts.provenance.record import hash_subject, image_facts, read_provenance, write_provenance
+from scripts.provenance.image_form import image_facts
+from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.files import read_csv, read_json, write_json
 from tests.helpers import run_stage
 from tests.ring_or_blob import image_header, messages, write_patches, write_splits

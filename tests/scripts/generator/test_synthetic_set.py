@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from scripts.classifier.datasets import ClassifierData
+from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
-from scripts.provenance.record import hash_subject, image_facts
+from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.training.resume import Resumption
 from tests.helpers import run_stage

@@ -12,7 +12,8 @@ from monai.bundle import ConfigParser
 
 from scripts.classifier.networks import FoldEnsemble
 from scripts.inference.patient import NOTICE, parse_channels, parse_images, parse_request, stored_channel_order
-from scripts.provenance.record import describe_images, write_provenance
+from scripts.provenance.image_form import describe_images
+from scripts.provenance.record import write_provenance
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json, write_json
 from scripts.volumes.mask_marks import model_mark

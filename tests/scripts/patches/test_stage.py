@@ -12,7 +12,7 @@ import pytest
 from monai.transforms import Compose, LoadImaged, SqueezeDimd
 
 import scripts.patches.stage
-from scripts.provenance.record import image_facts
+from scripts.provenance.image_form import image_facts
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.stages import AlreadyFinished
