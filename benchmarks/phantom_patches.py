@@ -12,7 +12,7 @@ from torch import Tensor
 
 from scripts.phantom.lesions import MASK_CODES
 from scripts.phantom.patients import default_settings, make_subject
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 

@@ -12,7 +12,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from bundle.label_app.errors import RequestError
-from scripts.volumes.reading import GEOMETRY_TOLERANCE
+from scripts.volumes.volume import GEOMETRY_TOLERANCE
 
 
 def segment_names(label_info: Any) -> list[str] | None:

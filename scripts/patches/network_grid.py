@@ -8,7 +8,7 @@ from nibabel.affines import rescale_affine
 from nibabel.orientations import inv_ornt_aff
 from nibabel.processing import resample_from_to
 
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 
 RAS_TO_LPS = np.array([[0, -1], [1, -1], [2, 1]])  # BraTS files run towards left, posterior, superior
 SPACING_TOLERANCE = 1e-3  # mm; closer voxels are taken as they are

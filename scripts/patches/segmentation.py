@@ -20,8 +20,9 @@ from scripts.running.files import atomic_path, read_json, sha256_file, write_jso
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
 from scripts.volumes.mask_marks import model_mark
-from scripts.volumes.reading import Volume, read_channels, read_volume, require_one_geometry
+from scripts.volumes.reading import read_channels, read_volume
 from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
+from scripts.volumes.volume import Volume, require_one_geometry
 
 NOTICE = "Masks with mask_source model are the output of a network: nobody has looked at them."
 

@@ -15,9 +15,10 @@ from monai.data import MetaTensor
 from monai.transforms import Transform
 
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
-from scripts.volumes.reading import Volume, geometry_difference, read_channels, read_volume, require_one_geometry
+from scripts.volumes.reading import read_channels, read_volume
 from scripts.volumes.regions import REGIONS, LabeledVoxels, choose_region, find_labeled_voxels
 from scripts.volumes.resampling import Axis, axis_weights, centered_axis, weigh
+from scripts.volumes.volume import Volume, geometry_difference, require_one_geometry
 
 BACKGROUND = -1.0
 SLICES = ("largest", "centroid", "all")

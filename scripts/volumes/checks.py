@@ -10,7 +10,8 @@ from typing import Any
 import nibabel
 import numpy as np
 
-from scripts.volumes.reading import Volume, geometry_difference, mask_codes_in, read_channels, read_volume
+from scripts.volumes.reading import mask_codes_in, read_channels, read_volume
+from scripts.volumes.volume import Volume, geometry_difference
 
 
 def check_grid(paths: Mapping[str, Path], num_channels: int | None = None) -> None:

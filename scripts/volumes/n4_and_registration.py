@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 
 
 def correct_bias_field(volume: Volume, shrink_factor: int = 4) -> Volume:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 
 REGIONS: dict[str, tuple[str, ...]] = {
     "enhancing": ("enhancing",),

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from scripts.volumes.reading import Volume, require_one_geometry
+from scripts.volumes.volume import Volume, require_one_geometry
 
 
 def strip_skull(volumes: Mapping[str, Volume], brain_mask: Volume) -> dict[str, Volume]:

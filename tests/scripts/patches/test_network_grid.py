@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.patches.network_grid import NetworkGrid
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 from tests.tiny_subjects import AFFINE, SHAPE, reoriented
 
 

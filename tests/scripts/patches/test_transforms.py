@@ -13,7 +13,7 @@ from scipy.ndimage import zoom
 
 from scripts.patches.transforms import ChooseCenterd, CropPatchd, MeasureIntensitiesd, scale_intensities
 from scripts.running.errors import root_cause
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 from tests.helpers import config_files
 from tests.tiny_subjects import (
     AFFINE,

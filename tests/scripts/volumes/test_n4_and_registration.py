@@ -12,7 +12,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from scripts.patches.transforms import CorrectBiasFieldd, RegisterRigidlyd
 from scripts.running.errors import root_cause
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
-from scripts.volumes.reading import Volume
+from scripts.volumes.volume import Volume
 from tests.scripts.patches.test_transforms import chain
 from tests.tiny_subjects import AFFINE, make_images, reoriented, write_subject
 

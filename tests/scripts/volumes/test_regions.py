@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.volumes.reading import Volume
 from scripts.volumes.regions import choose_region, find_labeled_voxels, region_codes
+from scripts.volumes.volume import Volume
 from tests.tiny_subjects import AFFINE, MASK_CODES, make_mask, reoriented
 
 CHAIN = ["enhancing", "core", "whole"]

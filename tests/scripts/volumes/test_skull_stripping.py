@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.volumes.reading import Volume
 from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
+from scripts.volumes.volume import Volume
 from tests.tiny_subjects import AFFINE, SHAPE, make_images, reoriented
 
 BRAIN = make_images()["t1n"]
