@@ -24,10 +24,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed  ## the whole method on simulated patients, in minutes on a CPU
-	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/quick.yaml']" --study_dir runs/demo --overwrite True
+	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/recipes/quick.yaml']" --study_dir runs/demo --overwrite True
 
 study: $(VENV)/.installed  ## the same at the smallest size whose samples a person recognises
-	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/small.yaml']" --study_dir runs/small
+	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/recipes/small.yaml']" --study_dir runs/small
 
 test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder

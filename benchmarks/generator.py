@@ -239,7 +239,7 @@ def training_rows(
     group, on_gpu, batch = "train, images/s", device.type == "cuda", sizes["generator_batch_size"]
     loop = partial(time_loop, steps, shape=shape, batch_size=batch, device=device)
     yield measured(group, "stock MONAI", device, partial(loop, network=new_network(config).to(device)))
-    for name, overlays in (("without MI", ()), ("with MI", ("mutual_information",))):
+    for name, overlays in (("without MI", ()), ("with MI", ("options/mutual_information",))):
         for option, keys in {"": {}, **(TRAINING_OPTIONS if on_gpu else {})}.items():
             rates: list[float] = []
             train = partial(time_our_training, steps, overlays, device, rates, **sizes, **keys)

@@ -42,8 +42,8 @@ class Arm:
 
 ARMS = {
     REFERENCE: Arm(),
-    "ddpm_mi": Arm(("mutual_information",), method="ddpm_mi"),
-    "ddpm_mi_bounded": Arm(("mutual_information", "mutual_information_bounded"), method="ddpm_mi"),
+    "ddpm_mi": Arm(("options/mutual_information",), method="ddpm_mi"),
+    "ddpm_mi_bounded": Arm(("options/mutual_information", "options/mutual_information_bounded"), method="ddpm_mi"),
     "ddpm_early": Arm(selection="inner"),
 }
 TITLES = {REFERENCE: "DDPM", "ddpm_mi": "MI,\npaper", "ddpm_mi_bounded": "MI,\nbounded", "ddpm_early": "DDPM,\nstopped"}
@@ -77,7 +77,7 @@ class Experiment:
     num_epochs: int
     num_images: int
     class_name: str = "HGG"
-    recipe: str = "configs/quick.yaml"
+    recipe: str = "configs/recipes/quick.yaml"
 
     def run(self, seed: int) -> dict[str, dict[str, float]]:
         """Train and audit every arm of a seed; what is finished is not done again.
@@ -102,7 +102,6 @@ class Experiment:
         self.stage(
             "train_classifier",
             seed,
-            ("setup_real",),
             output_dir=folder / "classifier",
             fold=0,
             synthetic_paths=[],
@@ -240,7 +239,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--epochs", type=int, default=12, help="of 1600 images")
     parser.add_argument("--images", type=int, default=100, help="synthetic images an arm")
-    parser.add_argument("--recipe", default="configs/quick.yaml")
+    parser.add_argument("--recipe", default="configs/recipes/quick.yaml")
     parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
     parser.add_argument("--figure", default=None, help="PNG that gets a dot a seed")
     given = parser.parse_args(arguments)

@@ -161,7 +161,7 @@ def measure(
     ours = {
         "patch_seconds": cut["configs/patches.yaml"],
         "generator_images_per_second": training(),
-        "regularized_images_per_second": training("mutual_information"),
+        "regularized_images_per_second": training("options/mutual_information"),
         "sampled_images_per_second": sampling(stock=False),
         "classifier_images_per_second": classified[fastest],
         "start_seconds": start,

@@ -52,7 +52,7 @@ COHORTS = {"A": Cohort("A", 335, 76), "B": Cohort("B", 224, 37)}
 ARMS = {
     REFERENCE: Arm(START),
     "seed_1": Arm({**START, "seed": 1}),  # another training of the same: how large a difference means nothing
-    "paper": Arm({"classifier_patience": 200}, ("paper",)),  # it has no early stopping
+    "paper": Arm({"classifier_patience": 200}, ("recipes/paper",)),  # it has no early stopping
     "long": Arm({**START, "classifier_max_epochs": 200, "classifier_patience": 40}),  # the bundle's own length
     "rate_001": Arm({"classifier_learning_rate": 0.001}),
     "rate_003": Arm({"classifier_learning_rate": 0.003}),
@@ -61,7 +61,7 @@ ARMS = {
     "alpha_constant": Arm({**START, "classifier_focal_alpha_mode": "constant"}),
     "balanced_draws": Arm({**START, "classifier_focal_alpha_mode": "constant", "classifier_sampling": "balanced"}),
     "ema": Arm({**START, "classifier_ema_decay": 0.99}),
-    "augmentation": Arm(START, ("setup_augmentation",)),
+    "augmentation": Arm(START, ("options/augmentation",)),
 }
 
 
@@ -121,7 +121,7 @@ class Experiment:
         length = {"classifier_max_epochs": self.num_epochs, "classifier_patience": self.patience}
         self.stage(
             "train_classifier",
-            ("setup_real", *self.arms[arm].overlays),
+            self.arms[arm].overlays,
             output_dir=self.classifier(cohort, arm, fold).parent,
             fold=fold,
             setup=arm,

@@ -15,7 +15,7 @@ from scripts.running.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 FLAT = {
-    "train.json": ("common", "train_classifier", "setup_real"),
+    "train.json": ("common", "train_classifier"),
     "inference.json": ("common", "patches", "inference"),
 }
 # Ids that MONAI's workflows, MonaiAlgo and MONAI Label look up, and the entry points of a run.

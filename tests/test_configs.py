@@ -12,6 +12,7 @@ import yaml
 from scripts.running.configs import Invocation, reachable, references
 from scripts.running.identity import DOTTED_NAME, target_modules
 from scripts.running.stages import ENTRY_POINTS
+from scripts.running.study import Setup
 from tests.helpers import ROOT, TINY, config_files
 
 STAGES = {
@@ -21,37 +22,28 @@ STAGES = {
     "patches": ("patches",),
     "splits": ("splits",),
     "train_generator": ("train_generator",),
-    "train_generator+mutual_information": ("train_generator", "mutual_information"),
+    "train_generator+mutual_information": ("train_generator", "options/mutual_information"),
     "train_generator+mutual_information_bounded": (
         "train_generator",
-        "mutual_information",
-        "mutual_information_bounded",
+        "options/mutual_information",
+        "options/mutual_information_bounded",
     ),
-    "train_generator+stop_memorization": ("train_generator", "stop_memorization"),
+    "train_generator+stop_memorization": ("train_generator", "options/stop_memorization"),
     "generate": ("generate",),
     "audit": ("audit",),
     "measure_images": ("measure_images",),
-    **{
-        f"train_classifier+{setup}": ("train_classifier", f"setup_{setup}")
-        for setup in (
-            "real",
-            "augmentation",
-            "ddpm",
-            "ddpm_mi",
-            "synthetic_only",
-            "synthetic_shuffled",
-            *(f"ratio_{ratio}" for ratio in ("0_5", "1", "2", "5")),
-        )
-    },
+    "train_classifier": ("train_classifier",),
+    "train_classifier+augmentation": ("train_classifier", "options/augmentation"),
     "evaluate": ("evaluate",),
     "explain": ("explain",),
     "report": ("report",),
     "study": ("study",),
-    "study+sweep_ratio": ("study", "sweep_ratio"),
-    "study+compare_synthetic_only": ("study", "compare_synthetic_only"),
+    "study+sweep_ratio": ("study", "options/sweep_ratio"),
+    "study+compare_synthetic_only": ("study", "options/compare_synthetic_only"),
     "inference": ("patches", "inference"),
 }
-RECIPES = ("quick", "small", "paper")
+CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+RECIPES = ("recipes/quick", "recipes/small", "recipes/paper")
 # Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
     "_meta_",
@@ -124,7 +116,7 @@ def test_every_key_of_common_is_read_by_some_stage():
 
 def test_every_config_file_is_part_of_a_stage_or_a_recipe():
     named = {name for names in STAGES.values() for name in names} | {"common", *RECIPES}
-    assert {path.stem for path in (ROOT / "configs").glob("*.yaml")} == named
+    assert {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in CONFIGS} == named
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, TINY], ids=[*RECIPES, "tiny"])
@@ -141,13 +133,13 @@ def test_a_recipe_changes_numbers_and_names_only(recipe):
         )
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_a_config_file_says_in_its_first_line_what_it_is(path):
     first = path.read_text(encoding="utf-8").splitlines()[0]
-    assert first.startswith(f"# configs/{path.name} — "), first
+    assert first.startswith(f"# {path.relative_to(ROOT).as_posix()} — "), first
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_no_program_hides_in_a_string(path):
     for line in path.read_text(encoding="utf-8").splitlines():
         expression = re.search(r"'\$(.*)'", line)
@@ -156,33 +148,36 @@ def test_no_program_hides_in_a_string(path):
             assert len(expression[1]) <= 90, line
 
 
-@pytest.mark.parametrize("overlay", ["sweep_ratio", "compare_synthetic_only"])
-def test_the_setups_of_an_overlay_of_the_study_are_files_of_one_method(overlay):
-    setups = merged(("study", overlay))["setups"]
-    for setup, method in setups.items():
-        assert merged(("train_classifier", f"setup_{setup}"))["synthetic_method"] == method
+@pytest.mark.parametrize("names", [names for names in STAGES.values() if names[0] == "study"], ids=" ".join)
+def test_the_setups_of_a_study_are_overrides_of_a_classifier(names):
+    content, training = merged(names), merged(("train_classifier",))
+    for name, settings in content["setups"].items():
+        setup = Setup.of(name, settings)
+        assert set(setup.overrides()) <= set(training)
+        assert setup.method is None or setup.method in content["methods"]
+        assert all((ROOT / "configs" / f"{overlay}.yaml").is_file() for overlay in setup.overlays)
 
 
 def test_a_sweep_generates_as_many_images_as_its_largest_ratio_takes():
-    content = merged(("study", "sweep_ratio"))
-    ratios = {
-        merged(("train_classifier", f"setup_{setup}", "sweep_ratio"))["data"]["synthetic_ratio"]
-        for setup, method in content["setups"].items()
-        if method
-    }
-    assert ratios == {0.5, 1.0, 2.0, 5.0}
-    assert merged(("generate", "sweep_ratio"))["synthetic_ratio"] == max(ratios)
+    content = merged(("study", "options/sweep_ratio"))
+    ratios = {setup.get("ratio") for setup in content["setups"].values()}
+    assert ratios == {None, 0.5, 1.0, 2.0, 5.0}
+    assert content["generated_ratio"] == 5.0
+    assert merged(("generate",))["generation"]["ratio"] == "@generated_ratio"
 
 
-@pytest.mark.parametrize("key", ["synthetic_ratio", "synthetic_balance"])
-def test_one_key_sets_how_many_synthetic_images_are_generated_and_how_many_are_used(key):
-    for stage, reader in (("generate", "generation"), ("train_classifier+ddpm", "data")):
-        merged = Invocation(tuple(config_files(*STAGES[stage])), {key: 2}).merged()
-        reads = merged[reader].get(key, merged[reader].get(key.removeprefix("synthetic_")))
-        assert (reads, merged[key]) == (f"@{key}", 2)
-    assert key in own_keys("common")
+def test_as_many_synthetic_images_are_generated_as_a_training_takes():
+    common = merged(())
+    assert common["generated_ratio"] == "@synthetic_ratio"
+    assert merged(("train_classifier",))["data"]["synthetic_ratio"] == "@synthetic_ratio"
+    for stage, reader, key in (
+        ("generate", "generation", "balance"),
+        ("train_classifier", "data", "synthetic_balance"),
+    ):
+        assert merged((stage,))[reader][key] == "@synthetic_balance"
 
 
 def test_the_report_lists_the_setups_that_there_are():
-    listed = yaml.safe_load((ROOT / "configs/report.yaml").read_text(encoding="utf-8"))["report_setups"]
-    assert sorted(listed) == sorted(path.stem.removeprefix("setup_") for path in ROOT.glob("configs/setup_*.yaml"))
+    listed = merged(("report",))["report_setups"]
+    studies = [merged(names) for names in STAGES.values() if names[0] == "study"]
+    assert set(listed) == {setup for study in studies for setup in study["setups"]}

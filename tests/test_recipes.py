@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
+import yaml
 
 from scripts.running.files import read_json, write_json
-from tests.helpers import run_stage
+from scripts.running.study import Setup
+from tests.helpers import ROOT, run_stage
 from tests.zoo_bundle import write_bundle
 
-SETUPS = ("real", "augmentation", "ddpm", "ddpm_mi")
+SETUPS: dict[str, dict[str, Any]] = yaml.safe_load((ROOT / "configs/study.yaml").read_text())["setups"]
 # One batch of what each recipe trains on; the sizes of images and networks are the recipe's own.
 ONE_STEP = {
     "generator_max_epochs": 1,
@@ -22,7 +25,7 @@ ONE_STEP = {
     "classifier_batch_size": 4,
     "classifier_epoch_images": 4,
 }
-RECIPES = [(), ("quick",), ("small",), ("paper",)]
+RECIPES = [(), ("recipes/quick",), ("recipes/small",), ("recipes/paper",)]
 
 
 def chosen(*names):
@@ -48,7 +51,7 @@ def data(request, tmp_path_factory):
 
 def small_images(recipe):
     """Smaller patches for the full-size networks: 96 x 96 takes minutes a step on a CPU."""
-    return {"patch_size": [32, 32], "patch_spacing_mm": 3.0} if recipe in ((), ("paper",)) else {}
+    return {"patch_size": [32, 32], "patch_spacing_mm": 3.0} if recipe in ((), ("recipes/paper",)) else {}
 
 
 @pytest.fixture(scope="module")
@@ -57,12 +60,18 @@ def synthetic(data):
     recipe, folder, paths = data
     common = {**paths, "fold": 0, "generator_condition": "label"}
     made = {}
-    for method, overlays in {"ddpm": (), "ddpm_mi": ("mutual_information", "mutual_information_bounded")}.items():
+    for method, overlays in {
+        "ddpm": (),
+        "ddpm_mi": ("options/mutual_information", "options/mutual_information_bounded"),
+    }.items():
         trained = folder / f"generator_{method}"
         settings = {**common, "generator_class": None, "output_dir": str(trained)}
         run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"))
         # Full size and the paper draw with all steps of DDPM: ten of them here.
-        steps = {"num_train_timesteps": 10, **({} if recipe in ((), ("paper",)) else {"num_inference_steps": 2})}
+        steps = {
+            "num_train_timesteps": 10,
+            **({} if recipe in ((), ("recipes/paper",)) else {"num_inference_steps": 2}),
+        }
         for name in ("LGG", "HGG"):
             drawn = folder / f"synthetic_{name}_{method}"
             settings = {**common, "generator_class": name, "num_images": 4, "output_dir": str(drawn)}
@@ -104,9 +113,9 @@ def test_generators_train_and_draw(data, synthetic):
 def test_classifiers_of_every_setup_train(data, synthetic, setup):
     recipe, folder, paths = data
     output_dir = folder / f"classifier_{setup}"
-    settings = {**paths, "fold": 0, "synthetic_paths": synthetic.get(setup, [])}
-    run_stage(
-        "train_classifier", f"setup_{setup}", *recipe, output_dir=str(output_dir), **settings, **chosen("classifier")
-    )
+    training = Setup.of(setup, SETUPS[setup])
+    settings = {**paths, **training.overrides(), "fold": 0, "synthetic_paths": synthetic.get(setup, [])}
+    names = ("train_classifier", *training.overlays, *recipe)
+    run_stage(*names, output_dir=str(output_dir), **settings, **chosen("classifier"))
     weights = torch.load(output_dir / "model.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in weights.values())

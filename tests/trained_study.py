@@ -27,7 +27,7 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
     _write_config(cohort / "patches", "patches", min_et_ml=0.01)
     members = ["a", "b"]
     _write_config(cohort / "evaluation_ddpm", "evaluate", setup="ddpm", member_paths=members)
-    _write_config(cohort / "fold0" / "classifier_ddpm", "train_classifier", "setup_ddpm")
+    _write_config(cohort / "fold0" / "classifier_ddpm", "train_classifier", setup="ddpm", synthetic_method="ddpm")
     images = image_facts(cohort / "patches")
     _write_weights(cohort / "evaluation_ddpm", simulated, fold=None, setup="ddpm", members=members, images=images)
     write_json(cohort / "evaluation_ddpm" / "metrics.json", _metrics(simulated))

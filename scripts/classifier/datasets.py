@@ -139,7 +139,7 @@ class ClassifierData:
             raise ValueError(
                 f"synthetic_paths must be of method {method!r} (null: none),"
                 f" got {dict(zip(paths, found, strict=True))};"
-                " choose the setup_*.yaml that fits, or give its synthetic.json files"
+                " give the synthetic_method that they are of, or the synthetic.json files of this one"
             )
 
     def _refuse_other_images(self, paths: Sequence[str]) -> None:

@@ -9,7 +9,7 @@ import logging
 import re
 import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,57 @@ class PlannedStage:
     needs: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Setup:
+    """How the classifiers of a setup train.
+
+    Args:
+        method: of the generators whose synthetic images are added; None adds none.
+        ratio: synthetic images of each class, relative to its real ones; None is the study's `synthetic_ratio`.
+        train_on_real: False trains on synthetic images alone.
+        labels: of the synthetic images, "own" or "shuffled".
+        overlays: config files laid over `train_classifier`, without folder `configs` and ending.
+    """
+
+    method: str | None = None
+    ratio: float | None = None
+    train_on_real: bool | None = None
+    labels: str | None = None
+    overlays: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, name: str, settings: Mapping[str, Any] | None) -> Setup:
+        """Read the setup of a config; an empty one, or null, trains on real images as `train_classifier` says.
+
+        Raises:
+            ValueError: naming a key that is none of a setup.
+        """
+        known = [field.name for field in fields(cls)]
+        if not isinstance(settings or {}, Mapping):
+            raise ValueError(f"setups.{name} must be a mapping such as {{method: ddpm}}, got {settings!r}")
+        unknown = [key for key in settings or {} if key not in known]
+        if unknown:
+            raise ValueError(f"setups.{name} must have keys of {', '.join(known)}, got {', '.join(map(str, unknown))}")
+        values = dict(settings or {})
+        return cls(**{**values, "overlays": tuple(values.get("overlays", ()))})
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the overrides of `train_classifier`; what the setup leaves open is not among them."""
+        values = {
+            "synthetic_ratio": self.ratio,
+            "train_on_real": self.train_on_real,
+            "synthetic_labels": self.labels,
+        }
+        return {"synthetic_method": self.method, **{key: value for key, value in values.items() if value is not None}}
+
+
 class Study:
     """Plan and run all stages of a study; a finished stage with the same key is passed over.
 
     Args:
         study_dir: folder of all outputs.
         cohorts: cohort name -> {"config": "phantom" or "cohort", and overrides of that config}.
-        setups: setup name -> method of its generator ("ddpm") or None where only real images are used.
+        setups: setup name -> fields of `Setup`.
         methods: method name -> list of overlays of `train_generator` ([] for plain DDPM).
         classes: names of the classes; a synthetic set is made for each.
         num_folds: folds of every cohort.
@@ -75,7 +119,7 @@ class Study:
         self,
         study_dir: str,
         cohorts: Mapping[str, Mapping[str, Any]],
-        setups: Mapping[str, str | None],
+        setups: Mapping[str, Mapping[str, Any] | None],
         methods: Mapping[str, Sequence[str]],
         classes: Sequence[str],
         num_folds: int,
@@ -89,7 +133,7 @@ class Study:
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
-        self.setups = dict(setups)
+        self.setups = {name: Setup.of(name, setup) for name, setup in setups.items()}
         self.methods = {name: tuple(overlays) for name, overlays in methods.items()}
         self.classes = list(classes)
         self.condition = condition
@@ -114,10 +158,12 @@ class Study:
         for name, number in (("num_workers", self.num_workers), ("folds_together", self.folds_together)):
             if number < 1:
                 raise ValueError(f"{name} must be >= 1, got {number!r}")
-        for setup, method in self.setups.items():
-            if method is not None and method not in self.methods:
-                raise ValueError(f"setups.{setup} must name one of methods {sorted(self.methods)}, got {method!r}")
-        unknown = [setup for setup in self.explained_setups if setup not in self.setups]
+        for name, setup in self.setups.items():
+            if setup.method is not None and setup.method not in self.methods:
+                raise ValueError(
+                    f"setups.{name} must have a method of methods {sorted(self.methods)}, got {setup.method!r}"
+                )
+        unknown = [name for name in self.explained_setups if name not in self.setups]
         if unknown:
             raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {', '.join(unknown)}")
         same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
@@ -144,7 +190,7 @@ class Study:
         The data of all cohorts come first, so that a fault in the last cohort is found before hours of training.
         """
         data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
-        methods = list(dict.fromkeys(method for method in self.setups.values() if method is not None))
+        methods = list(dict.fromkeys(setup.method for setup in self.setups.values() if setup.method is not None))
         synthesis = [
             stage
             for cohort in self.cohorts
@@ -381,13 +427,13 @@ class Study:
         ]
 
     def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
-        method = self.setups[setup]
-        synthetic = self._synthetic_names(cohort, fold, method) if method else []
-        inputs = self._fold_inputs(cohort, fold)
+        training = self.setups[setup]
+        synthetic = self._synthetic_names(cohort, fold, training.method) if training.method else []
+        inputs = {**self._fold_inputs(cohort, fold), "setup": setup, **training.overrides()}
         inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
         name = f"{cohort}/fold{fold}/classifier_{setup}"
         needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)
-        return PlannedStage(name, "train_classifier", (f"setup_{setup}",), self._to(name, inputs), needs)
+        return PlannedStage(name, "train_classifier", training.overlays, self._to(name, inputs), needs)
 
     def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
         return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]

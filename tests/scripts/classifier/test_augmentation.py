@@ -15,7 +15,7 @@ from tests.ring_or_blob import draw
 
 def augmentation(spatial_dims: int) -> Compose:
     parser = ConfigParser()
-    parser.read_config(config_files("train_classifier", "setup_augmentation"))
+    parser.read_config(config_files("train_classifier", "options/augmentation"))
     parser["spatial_dims"] = spatial_dims
     parser["bundle_root"] = str(config_files()[0]).rsplit("/", 2)[0]
     return parser.get_parsed_content("train#transform")

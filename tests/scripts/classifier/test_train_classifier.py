@@ -33,11 +33,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return {"patches_path": write_patches(folder), "splits_path": write_splits(folder), "folder": folder}
 
 
-def train(data: dict[str, Any], output_dir: Path, *setup: str, **overrides: Any) -> dict[str, torch.Tensor]:
+def train(data: dict[str, Any], output_dir: Path, *overlays: str, **overrides: Any) -> dict[str, torch.Tensor]:
     paths = {name: data[name] for name in ("patches_path", "splits_path")}
-    run_stage(
-        "train_classifier", *(setup or ["setup_real"]), **{**TINY, **paths, "output_dir": str(output_dir), **overrides}
-    )
+    run_stage("train_classifier", *overlays, **{**TINY, **paths, "output_dir": str(output_dir), **overrides})
     return torch.load(output_dir / "model.pt", weights_only=True)
 
 
@@ -84,7 +82,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     from scripts.training.curves import ClassifierCurves
 
     settings = {"classifier_max_epochs": 4, "classifier_patience": 2, **recipe}
-    whole = train(data, tmp_path / "whole", "setup_augmentation", **settings)
+    whole = train(data, tmp_path / "whole", "options/augmentation", **settings)
     write = ClassifierCurves._write
 
     def stop_in_third_epoch(self: ClassifierCurves, engine: Any) -> None:
@@ -94,9 +92,9 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
 
     monkeypatch.setattr(ClassifierCurves, "_write", stop_in_third_epoch)
     with pytest.raises(KeyboardInterrupt):
-        train(data, tmp_path / "stopped", "setup_augmentation", **settings)
+        train(data, tmp_path / "stopped", "options/augmentation", **settings)
     monkeypatch.setattr(ClassifierCurves, "_write", write)
-    resumed = train(data, tmp_path / "stopped", "setup_augmentation", **settings)
+    resumed = train(data, tmp_path / "stopped", "options/augmentation", **settings)
 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
     assert (tmp_path / "whole/metrics.json").read_bytes() == (tmp_path / "stopped/metrics.json").read_bytes()
@@ -132,7 +130,7 @@ def test_synthetic_images_change_the_weights_and_are_on_record(data: dict[str, A
     fold = read_json(data["splits_path"])["folds"][0]
     sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
     real = train(data, tmp_path / "real")
-    more = train(data, tmp_path / "ddpm", "setup_ddpm", synthetic_paths=sets)
+    more = train(data, tmp_path / "ddpm", synthetic_method="ddpm", synthetic_paths=sets)
     record = read_provenance(tmp_path / "ddpm" / "model.pt")
 
     assert not torch.equal(real["members.0.conv1.weight"], more["members.0.conv1.weight"])
@@ -143,9 +141,10 @@ def test_synthetic_images_change_the_weights_and_are_on_record(data: dict[str, A
 def test_synthetic_images_alone_and_their_control_train(data: dict[str, Any], tmp_path: Path) -> None:
     fold = read_json(data["splits_path"])["folds"][0]
     sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
-    for setup in ("synthetic_only", "synthetic_shuffled"):
-        train(data, tmp_path / setup, f"setup_{setup}", synthetic_paths=sets, classifier_max_epochs=1)
-        record = read_provenance(tmp_path / setup / "model.pt")
+    settings = {"synthetic_paths": sets, "synthetic_method": "ddpm", "train_on_real": False, "classifier_max_epochs": 1}
+    for labels in ("own", "shuffled"):
+        train(data, tmp_path / labels, synthetic_labels=labels, **settings)
+        record = read_provenance(tmp_path / labels / "model.pt")
         assert record["num_real_images"] == {"LGG": 0, "HGG": 0}
         assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
         assert len(record["subjects"]) == len(fold["train"])
@@ -154,8 +153,8 @@ def test_synthetic_images_alone_and_their_control_train(data: dict[str, Any], tm
 def test_a_ratio_of_a_sweep_takes_its_part_of_the_images(data: dict[str, Any], tmp_path: Path) -> None:
     fold = read_json(data["splits_path"])["folds"][0]
     sets = [write_synthetic(tmp_path / str(k), k, fold["train"], method="ddpm_mi") for k in (0, 1)]
-    settings = {"synthetic_paths": sets, "classifier_max_epochs": 1}
-    train(data, tmp_path / "out", "setup_ratio_0_5", "sweep_ratio", **settings)
+    settings = {"synthetic_paths": sets, "synthetic_method": "ddpm_mi", "classifier_max_epochs": 1}
+    train(data, tmp_path / "out", "options/sweep_ratio", synthetic_ratio=0.5, **settings)
     assert read_provenance(tmp_path / "out" / "model.pt")["num_synthetic_images"] == {"LGG": 2, "HGG": 2}
 
 
@@ -168,7 +167,7 @@ def test_a_synthetic_set_that_knows_a_validation_subject_stops_the_run(data: dic
     fold = read_json(data["splits_path"])["folds"][0]
     leak = write_synthetic(tmp_path / "leak", 0, [*fold["train"], fold["validation"][0]])
     with pytest.raises(RuntimeError) as caught:
-        train(data, tmp_path / "out", "setup_ddpm", synthetic_paths=[leak])
+        train(data, tmp_path / "out", synthetic_method="ddpm", synthetic_paths=[leak])
     assert re.search(f"synthetic_0_0000.*{fold['validation'][0]}", messages(caught.value))
     assert not (tmp_path / "out" / "model.pt").exists()
 
@@ -185,15 +184,6 @@ def test_one_channel_and_three_classes_train_in_two_and_three_dimensions(
     patches = write_patches(tmp_path, counts=counts, num_channels=num_channels, size=size, classes=classes)
     data = {"patches_path": patches, "splits_path": write_splits(tmp_path, counts=counts)}
     shape = {"modalities": ["t1n"], "classes": classes, "spatial_dims": len(size), "patch_size": list(size)}
-    weights = train(data, tmp_path / "out", "setup_augmentation", classifier_max_epochs=1, **shape)
+    weights = train(data, tmp_path / "out", "options/augmentation", classifier_max_epochs=1, **shape)
     assert weights["members.0.fc.weight"].shape[0] == 3
     assert weights["members.0.conv1.weight"].shape[1] == 1
-
-
-SETUPS = sorted(path.stem.removeprefix("setup_") for path in (Path(__file__).parents[3] / "configs").glob("setup_*"))
-
-
-@pytest.mark.parametrize("name", SETUPS)
-def test_a_setup_is_a_file_of_its_own_name(name: str) -> None:
-    text = (Path(__file__).parents[3] / "configs" / f"setup_{name}.yaml").read_text()
-    assert f"\nsetup: {name}\n" in text

@@ -60,8 +60,8 @@ def weights_equal(first: Path, second: Path) -> bool:
 
 def test_a_loss_without_mi_trains_the_weights_of_plain_ddpm_bit_for_bit(tmp_path, patches):
     plain = train(tmp_path, "ddpm", **patches)
-    without = train(tmp_path, "ddpm_mi_0", "mutual_information", denoise_weight=1.0, mi_weight=0.0, **patches)
-    regularized = train(tmp_path, "ddpm_mi", "mutual_information", **patches)
+    without = train(tmp_path, "ddpm_mi_0", "options/mutual_information", denoise_weight=1.0, mi_weight=0.0, **patches)
+    regularized = train(tmp_path, "ddpm_mi", "options/mutual_information", **patches)
     assert weights_equal(plain, without)
     assert not weights_equal(plain, regularized)
     assert read_json(plain.parent / "metrics.json")[0]["mutual_information"] is None
@@ -252,7 +252,12 @@ def test_a_classifier_that_tests_on_a_subject_behind_the_generator_stops(tmp_pat
     output_dir = tmp_path / "classifier"
     with pytest.raises(RuntimeError) as caught:
         run_stage(
-            "train_classifier", "setup_ddpm", classifier_backbone="resnet10", output_dir=str(output_dir), **settings
+            "train_classifier",
+            setup="ddpm",
+            synthetic_method="ddpm",
+            classifier_backbone="resnet10",
+            output_dir=str(output_dir),
+            **settings,
         )
     assert re.search(rf"must not know the subjects of .*test.*: {moved};", messages(caught.value))
     assert not (output_dir / "model.pt").exists()
@@ -277,7 +282,7 @@ def test_images_of_a_generator_selected_on_validation_are_kept_from_a_classifier
 
 def test_a_training_killed_after_an_epoch_ends_with_the_same_files(tmp_path, patches, monkeypatch):
     overrides = {**patches, "mi_warmup_steps": 5, "generator_max_epochs": 3}
-    whole = train(tmp_path, "whole", "mutual_information", **overrides)
+    whole = train(tmp_path, "whole", "options/mutual_information", **overrides)
     killed_after = 2
 
     class Killed(BaseException):
@@ -291,9 +296,9 @@ def test_a_training_killed_after_an_epoch_ends_with_the_same_files(tmp_path, pat
     original = Resumption.save
     monkeypatch.setattr(Resumption, "save", kill)
     with pytest.raises(Killed):
-        train(tmp_path, "killed", "mutual_information", **overrides)
+        train(tmp_path, "killed", "options/mutual_information", **overrides)
     monkeypatch.undo()
-    resumed = train(tmp_path, "killed", "mutual_information", **overrides)
+    resumed = train(tmp_path, "killed", "options/mutual_information", **overrides)
     for name in ("model.pt", "metrics.json", "provenance.json"):
         assert (resumed.parent / name).read_bytes() == (whole.parent / name).read_bytes()
 
@@ -311,7 +316,7 @@ def test_the_configs_run_at_any_channels_classes_and_dimensions(tmp_path, modali
     patches = write_tiny_patches(tmp_path / "patches", shape, modalities, classes)
     labels = {name: index for index, name in enumerate(classes)}
     shared = {"modalities": list(modalities), "classes": labels, "patch_size": list(shape), **overrides}
-    model = train(tmp_path, "model", "mutual_information", generator_max_epochs=1, **patches, **shared)
+    model = train(tmp_path, "model", "options/mutual_information", generator_max_epochs=1, **patches, **shared)
     folder = generate(tmp_path, "set", model, num_images=None, **shared)
     volume_shape = shape if len(shape) == 3 else (*shape, 1)
     assert images_of(folder).shape[1:] == (*volume_shape, len(modalities))
@@ -327,7 +332,7 @@ def test_one_generator_for_all_serves_a_cohort_without_grades(tmp_path):
 def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path, patches):
     conditioned = {"generator_condition": "label"}
     overrides = {"generator_class": None, "generator_learning_rate": 0.01, **conditioned, **patches}
-    model = train(tmp_path, "model", "mutual_information", **overrides)
+    model = train(tmp_path, "model", "options/mutual_information", **overrides)
     folders = [generate(tmp_path, name, model, generator_class=name, **conditioned) for name in ("LGG", "HGG")]
     entries = [read_json(folder / "synthetic.json")["training"][0] for folder in folders]
     assert [(entry["image"], entry["label"]) for entry in entries] == [("LGG_0000.nii.gz", 0), ("HGG_0000.nii.gz", 1)]

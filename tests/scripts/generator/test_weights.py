@@ -32,7 +32,7 @@ def write_image(path: Path, volume: np.ndarray) -> str:
 def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
     plain, regularized = (ConfigParser() for _ in range(2))
     plain.read_config(config_files("train_generator"))
-    regularized.read_config(config_files("train_generator", "mutual_information"))
+    regularized.read_config(config_files("train_generator", "options/mutual_information"))
     changed = {key for key in regularized.get() if plain.get().get(key) != regularized.get()[key]}
     options = {key for key in changed if key.startswith("mi_")}
     assert changed - options == {"method", "denoise_weight", "train"}

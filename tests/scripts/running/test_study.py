@@ -8,7 +8,7 @@ from monai.bundle import ConfigParser
 from scripts.running.configs import Invocation
 from scripts.running.files import write_json
 from scripts.running.stages import invoked
-from scripts.running.study import Study, group_folds
+from scripts.running.study import Setup, Study, group_folds
 from tests.helpers import ROOT, config_files
 
 
@@ -17,8 +17,8 @@ def study(tmp_path):
     return Study(
         study_dir=str(tmp_path / "study"),
         cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_path": "x"}},
-        setups={"real": None, "ddpm": "ddpm", "ddpm_mi": "ddpm_mi"},
-        methods={"ddpm": [], "ddpm_mi": ["mutual_information"]},
+        setups={"real": {}, "ddpm": {"method": "ddpm"}, "ddpm_mi": {"method": "ddpm_mi"}},
+        methods={"ddpm": [], "ddpm_mi": ["options/mutual_information"]},
         classes=["LGG", "HGG"],
         num_folds=3,
         config_dir=str(ROOT / "configs"),
@@ -95,13 +95,13 @@ def test_ddpm_and_ddpm_mi_differ_by_one_overlay(study):
         next(planned for planned in study.plan() if planned.name == f"a/fold0/generator_LGG_{method}")
         for method in ("ddpm", "ddpm_mi")
     )
-    assert (plain.overlays, regularized.overlays) == ((), ("mutual_information",))
+    assert (plain.overlays, regularized.overlays) == ((), ("options/mutual_information",))
     assert {key for key in plain.overrides if plain.overrides[key] != regularized.overrides[key]} == {"output_dir"}
 
 
 def test_recipes_and_known_overrides_of_the_study_reach_its_stages(study):
     invocation = Invocation(
-        tuple(config_files("study", "quick")), {"seed": 7, "phantom_num_subjects": 3, "cohorts": {}}
+        tuple(config_files("study", "recipes/quick")), {"seed": 7, "phantom_num_subjects": 3, "cohorts": {}}
     )
     with invoked(invocation):
         phantom, patches, *_ = (study.invocation_of(planned) for planned in study.plan())
@@ -113,7 +113,7 @@ def test_recipes_and_known_overrides_of_the_study_reach_its_stages(study):
 
 def test_a_misspelt_override_is_refused_before_any_work(study):
     with (
-        invoked(Invocation(tuple(config_files("study", "quick")), {"generator_max_epoch": 3})),
+        invoked(Invocation(tuple(config_files("study", "recipes/quick")), {"generator_max_epoch": 3})),
         pytest.raises(ValueError, match="did you mean generator_max_epochs"),
     ):
         study.begin()
@@ -133,8 +133,8 @@ def test_the_same_patients_twice_are_refused(study):
 
 
 def test_a_setup_of_an_unknown_method_is_refused(study):
-    study.setups["gan"] = "gan"
-    with pytest.raises(ValueError, match=r"setups\.gan must name one of methods"):
+    study.setups["gan"] = Setup(method="gan")
+    with pytest.raises(ValueError, match=r"setups\.gan must have a method of methods \['ddpm', 'ddpm_mi'\], got 'gan'"):
         study.begin()
 
 
@@ -164,7 +164,7 @@ def test_explained_setups_that_are_not_run_are_refused(study):
     ],
 )
 def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, overrides, message):
-    with invoked(Invocation(tuple(config_files("study", "quick")), overrides)):
+    with invoked(Invocation(tuple(config_files("study", "recipes/quick")), overrides)):
         study.begin()
         study.explained_setups = ["real"]
         with pytest.raises(ValueError, match=message):
@@ -175,14 +175,14 @@ def test_answers_of_the_ensemble_by_default_may_be_explained(study):
     study.explained_setups = ["real"]
     overrides = {"classifier_backbone": "vit_tiny", "explain_methods": ["lime"]}
     for given in ({}, overrides):
-        with invoked(Invocation(tuple(config_files("study", "quick")), given)):
+        with invoked(Invocation(tuple(config_files("study", "recipes/quick")), given)):
             study.begin()
 
 
 def test_temperatures_fitted_to_the_reported_subjects_are_refused_before_any_work(study):
     overrides = {"temperature_scaling": True, "selection": "validation"}
     with (
-        invoked(Invocation(tuple(config_files("study", "quick")), overrides)),
+        invoked(Invocation(tuple(config_files("study", "recipes/quick")), overrides)),
         pytest.raises(ValueError, match="temperature_scaling must be false with selection validation"),
     ):
         study.begin()
@@ -191,7 +191,7 @@ def test_temperatures_fitted_to_the_reported_subjects_are_refused_before_any_wor
 def test_a_folder_of_a_study_of_other_settings_is_refused_and_left_alone(study):
     """What was chosen decides, not the code or the inputs, which may only be out of date."""
     planned = next(stage for stage in study.plan() if stage.name == "a/fold0/classifier_real")
-    files = (*config_files("study"), str(ROOT / "configs" / "quick.yaml"))
+    files = (*config_files("study"), str(ROOT / "configs" / "recipes" / "quick.yaml"))
     with invoked(Invocation(files, {"num_threads": 1})):
         own = study.invocation_of(planned)
         with invoked(own):
@@ -220,7 +220,7 @@ def test_a_folder_of_a_study_of_other_settings_is_refused_and_left_alone(study):
 
 def test_a_client_without_gpu_continues_a_study_that_workers_with_gpus_began(study):
     planned = next(stage for stage in study.plan() if stage.name == "a/fold0/classifier_real")
-    with invoked(Invocation((*config_files("study"), str(ROOT / "configs" / "quick.yaml")))):
+    with invoked(Invocation((*config_files("study"), str(ROOT / "configs" / "recipes" / "quick.yaml")))):
         own = study.invocation_of(planned)
         with invoked(own):
             identity = ConfigParser(own.merged()).get_parsed_content("stage").chosen()
@@ -279,7 +279,7 @@ def test_how_many_folds_train_together_is_no_setting_of_a_stage(study):
 def test_classifiers_that_cannot_train_so_are_refused_before_any_work(study, together, overrides, message):
     study.folds_together = together
     with (
-        invoked(Invocation(tuple(config_files("study", "quick")), overrides)),
+        invoked(Invocation(tuple(config_files("study", "recipes/quick")), overrides)),
         pytest.raises(ValueError, match=message),
     ):
         study.begin()

@@ -60,7 +60,7 @@ def make_study(folder: Path, together: int) -> tuple[Study, tuple[PlannedStage, 
     study = Study(
         study_dir=str(folder),
         cohorts={"a": {"config": "phantom"}},
-        setups={"augmentation": None},
+        setups={"augmentation": {"overlays": ["options/augmentation"]}},
         methods={},
         classes=["LGG", "HGG"],
         num_folds=NUM_FOLDS,

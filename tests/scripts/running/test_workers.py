@@ -22,7 +22,7 @@ from tests.helpers import TINY, config_files
 
 def predict(folder, **overrides):
     """Run a study of two setups, which is enough for parallel stages that need each other."""
-    overrides |= {"study_dir": str(folder), "setups": {"real": None, "ddpm": "ddpm"}, "explained_setups": []}
+    overrides |= {"study_dir": str(folder), "setups": {"real": {}, "ddpm": {"method": "ddpm"}}, "explained_setups": []}
     run_invocation(Invocation((*config_files("study"), TINY), overrides))
     return (folder / "report" / "predictions.csv").read_bytes()
 
@@ -52,7 +52,7 @@ def test_a_stage_waits_for_the_task_of_a_fold_that_it_needs(tmp_path):
     study = Rehearsal(
         study_dir=str(tmp_path),
         cohorts={"a": {"config": "phantom"}},
-        setups={"real": None},
+        setups={"real": {}},
         methods={},
         classes=["LGG", "HGG"],
         num_folds=3,
