@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -113,3 +114,19 @@ def test_the_site_is_not_built_with_a_dead_link(tmp_path, link):
     (docs / "README.md").write_text(f"# Title\n\n{link}\n", encoding="utf-8")
     with pytest.raises(Abort, match="1 warning"):
         build_site(docs_dir=str(docs), site_dir=str(tmp_path / "site"), nav=["README.md"])
+
+
+def test_the_page_of_the_architecture_draws_and_lists_the_rooms_that_there_are():
+    page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
+    sentences = {
+        path.parent.name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        for path in (ROOT / "scripts").glob("*/__init__.py")
+    }
+    (table,) = re.findall(r"(?m)^\| room \| .*\n\|[-|]+\n((?:\|.*\n?)+)", page)
+    listed = re.findall(r"(?m)^\| `(\w+)` \| (.*) \|$", table)
+    assert dict(listed) == sentences
+    assert len(listed) == len(sentences) == len(table.splitlines())
+
+    (drawing,) = re.findall(r"(?ms)^```text\n(.*?)^```", page)
+    drawn = re.findall(rf"(?<![\w.])(?:{'|'.join(sentences)})(?![\w.])", drawing)
+    assert drawn == [room for room, _ in listed]
