@@ -1,4 +1,4 @@
-"""Commands that make this folder a bundle others use: flatten, pack, verify, export, label."""
+"""Commands that make this folder a bundle others use: flatten, reference, pack, verify, export, label."""
 
 from __future__ import annotations
 
@@ -26,6 +26,10 @@ def command_line() -> argparse.ArgumentParser:
     flatten = commands.add_parser("flatten", help="write configs/train.json and configs/inference.json from the YAML")
     flatten.add_argument("--check", action="store_true", help="write nothing; exit 1 if one of them is stale")
     flatten.set_defaults(run=_flatten)
+
+    reference = commands.add_parser("reference", help="write the page of docs/ that lists every key of the configs")
+    reference.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
+    reference.set_defaults(run=_reference)
 
     pack = commands.add_parser("pack", help="write a package in the format of the MONAI model zoo")
     pack.add_argument("--study", required=True, help="folder of a finished study, such as runs/demo")
@@ -75,6 +79,17 @@ def _flatten(options: argparse.Namespace) -> int:
         return 1 if names else 0
     for path in write_flat():
         print(path)
+    return 0
+
+
+def _reference(options: argparse.Namespace) -> int:
+    from bundle.reference import PAGE, is_stale, write_page
+
+    if options.check:
+        stale = is_stale()
+        print(f"stale: {PAGE}; run python -m bundle reference" if stale else f"{PAGE} is up to date")
+        return 1 if stale else 0
+    print(write_page())
     return 0
 
 
