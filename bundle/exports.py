@@ -86,7 +86,9 @@ def _write_torchscript(
     arguments = tuple(inputs.values())
     module = torch.jit.script(network) if script else torch.jit.trace(network, arguments, check_trace=False)
     with atomic_path(target) as temporary:
-        torch.jit.save(module, str(temporary))
+        with temporary.open("wb") as stream:
+            # Given a path, torch would store the temporary name in the file.
+            torch.jit.save(module, stream)
         loaded = torch.jit.load(str(temporary))
         difference = _check(network, lambda *values: loaded(*values), inputs, target)
     return target, difference

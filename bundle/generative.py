@@ -8,6 +8,8 @@ from typing import Any
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
+from scripts.provenance.state_dicts import refuse_prefix
+
 # monai-generative built this layer and never called it: its weights mean nothing.
 UNUSED = (".proj_attn.weight", ".proj_attn.bias")
 # Name in MONAI -> name in monai-generative.
@@ -50,6 +52,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], network: DiffusionModel
         ValueError: naming the first weights that have no counterpart or another shape, and the way out.
     """
     expected = network.state_dict()
+    refuse_prefix(expected, state_dict, "state_dict must fit the network")
     sources = {name: _old_name(name, state_dict) for name in expected}
     unused = [name for name in state_dict if name not in sources.values() and not name.endswith(UNUSED)]
     faults = [f"{name} is missing" for name, old in sources.items() if old is None]

@@ -16,6 +16,7 @@ from bundle.package import Package
 from scripts.inference.onnx_model import FILE_NAME, open_session, recorded_hash
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import read_provenance
+from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.errors import root_cause
 from scripts.running.files import sha256_file
 
@@ -26,14 +27,10 @@ def weights(package: Package) -> Iterator[str]:
     """Weights are bare state dicts, readable with weights_only, that fit the networks of the configs."""
     for path in package.weights:
         name = path.relative_to(package.root).as_posix()
-        state, fault = _read_state_dict(path)
+        config = "inference.json" if path == package.weights_path else "generate.json"
+        fault = _first_fault(partial(load_network, package, config, path))
         if fault:
-            yield f"{name} must be a bare state dict, got {fault}; save network.state_dict()"
-        elif state is not None:
-            config = "inference.json" if path == package.weights_path else "generate.json"
-            fault = _first_fault(partial(_load, package, config, state))
-            if fault:
-                yield f"{name} must fit network_def of configs/{config}, got: {fault}"
+            yield f"{name} must be weights of network_def of configs/{config}, got: {fault}"
 
 
 def strictness(package: Package) -> Iterator[str]:
@@ -116,22 +113,10 @@ def exports(package: Package) -> Iterator[str]:
 def load_network(package: Package, config: str, path: Path) -> nn.Module:
     """Build the network of a config with weights of the package, in evaluation mode on the CPU."""
     network = package.parser(config).get_parsed_content("network_def")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    state = load_state(path)
+    refuse_other_state(network.state_dict(), state, f"{path} must fit network_def of configs/{config}", REPACK)
+    network.load_state_dict(state)
     return network.eval()
-
-
-def _load(package: Package, config: str, state: Mapping[str, Tensor]) -> None:
-    package.parser(config).get_parsed_content("network_def").load_state_dict(state)
-
-
-def _read_state_dict(path: Path) -> tuple[Mapping[str, Tensor] | None, str]:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # noqa: BLE001 - whatever the file is, it is no state dict
-        return None, f"a file that weights_only refuses ({type(error).__name__})"
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        return None, f"{type(state).__name__} with other things than tensors"
-    return state, ""
 
 
 def _check_record(path: Path, images: Mapping[str, Any]) -> None:

@@ -25,6 +25,7 @@ from scripts.classifier.datasets import ClassifierData, LabeledImages
 from scripts.classifier.named_dataset import NamedDataset
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import FILE_NAME, hash_subjects, read_provenance, write_provenance
+from scripts.provenance.state_dicts import load_state
 from scripts.running.files import atomic_path
 from scripts.running.stages import Stage
 from scripts.volumes.file_names import stem_of
@@ -219,7 +220,7 @@ class ServedWeights:
     def __call__(self, engine: Engine) -> None:
         """Load the weights."""
         for network in self.networks if self.training.cases is not None else ():
-            network.load_state_dict(torch.load(self.served_path, map_location="cpu", weights_only=True))
+            network.load_state_dict(load_state(self.served_path))
 
 
 def label_of(mask_path: str, num_classes: int) -> int:

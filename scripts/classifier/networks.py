@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from monai.networks import nets
 from torch import Tensor, nn
+
+from scripts.provenance.state_dicts import describe_faults, load_state, refuse_other_state, refuse_prefix, state_faults
 
 
 class Builder(Protocol):
@@ -239,11 +239,13 @@ class FoldEnsemble(nn.Module):
         Raises:
             ValueError: naming the first wrong keys, their shapes, the likely cause and the way out.
         """
-        faults = _key_faults(self.state_dict(), state_dict)
+        expected, demand = self.state_dict(), f"state_dict must be of a {self.description}"
+        refuse_prefix(expected, state_dict, demand)
+        faults = _faults(expected, state_dict)
         if faults:
             raise ValueError(
-                f"state_dict must be of a {self.description}, got {len(faults)} other keys:"
-                f" {'; '.join(faults[:3])}. Likely cause: {_likely_cause(self.state_dict(), state_dict)}."
+                f"{demand}, got {describe_faults(faults)}."
+                f" Likely cause: {_likely_cause(expected, state_dict)}."
                 " Build the network with the settings of the training (config.yaml beside the weights),"
                 " or train again with configs/train_classifier.yaml"
             )
@@ -284,7 +286,7 @@ def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Te
                 f"member_state_dicts[{index}] must have one member, members.0.*, got {_num_members(state_dict)};"
                 " give the model.pt of one fold, not of an ensemble"
             )
-        faults = _key_faults(member_state_dicts[0], state_dict)
+        faults = _faults(member_state_dicts[0], state_dict)
         if faults:
             raise ValueError(f"member_state_dicts[{index}] must be of the network of the first, got {faults[0]}")
         ensemble.update({key.replace("members.0.", f"members.{index}.", 1): state_dict[key] for key in state_dict})
@@ -303,7 +305,7 @@ def load_pretrained(network: nn.Module, path: str) -> None:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the network is no ResNet, the file is no state dict of tensors, or another key is missing,
+        ValueError: if the network is no ResNet, the file is no state dict of finite weights, or another key is missing,
             unexpected or misshaped.
     """
     if not isinstance(network, nets.ResNet):
@@ -312,35 +314,18 @@ def load_pretrained(network: nn.Module, path: str) -> None:
             " layout of torchvision, whose file this must be"
         )
     own = network.state_dict()
-    found = _load_tensors(path)
-    found.update({key: own[key] for key in own if key.startswith("fc.")})
-    if "conv1.weight" in found and "conv1.weight" in own:
-        found["conv1.weight"] = inflate_channels(found["conv1.weight"], own["conv1.weight"].shape[1])
-    faults = _key_faults(own, found)
-    if faults:
-        raise ValueError(
-            f"{path} must be a torchvision state dict of this backbone, got {len(faults)} other keys:"
-            f" {'; '.join(faults[:3])}; choose the classifier_backbone that the file is of"
-        )
-    network.load_state_dict(found)
-
-
-def _load_tensors(path: str) -> dict[str, Tensor]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(
-            f"{path} does not exist; save torchvision's state dict there, such as resnet152-394f9c45.pth, or set"
-            " classifier_pretrained_path to null"
-        )
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-        raise ValueError(f"{path} must be a file of tensors that torch.save wrote, got {error}") from error
-    if not isinstance(found, dict) or not all(isinstance(value, Tensor) for value in found.values()):
-        raise ValueError(
-            f"{path} must be a bare state dict, name -> tensor, got a {type(found).__name__} of"
-            f" {', '.join(str(item) for item in list(found)[:3])}; save network.state_dict() alone"
-        )
-    return dict(found)
+    state = load_state(
+        path,
+        "save torchvision's state dict there, such as resnet152-394f9c45.pth,"
+        " or set classifier_pretrained_path to null",
+    )
+    demand = f"{path} must be a torchvision state dict of this backbone"
+    refuse_prefix(own, state, demand)
+    state.update({key: own[key] for key in own if key.startswith("fc.")})
+    if "conv1.weight" in state and "conv1.weight" in own:
+        state["conv1.weight"] = inflate_channels(state["conv1.weight"], own["conv1.weight"].shape[1])
+    refuse_other_state(own, state, demand, "choose the classifier_backbone that the file is of")
+    network.load_state_dict(state)
 
 
 def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:
@@ -359,20 +344,16 @@ def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:
     return grey.expand(-1, in_channels, *[-1] * (weight.ndim - 2)).clone()
 
 
-def _key_faults(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    misshaped = [
-        f"{key} has shape {_shape(found[key])} instead of {_shape(expected[key])}"
-        for key in expected
-        if key in found and _shape(expected[key]) != _shape(found[key])
-    ]
-    missing = [f"{key} {_shape(expected[key])} is missing" for key in expected if key not in found]
-    unexpected = [f"{key} {_shape(found[key])} is unexpected" for key in found if key not in expected]
-    other_values = [
-        f"{key} is {int(found[key])} instead of {int(expected[key])}"
-        for key in ("stem_stride",)
-        if key in found and key in expected and int(found[key]) != int(expected[key])
-    ]
-    return other_values + misshaped + missing[:2] + unexpected + missing[2:]
+def _faults(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    # Neither name nor shape tells the stride of the first convolution.
+    stride, own_stride = (_stem_stride(weights) for weights in (found, expected))
+    is_other = None not in (stride, own_stride) and stride != own_stride
+    return [f"stem_stride is {stride} instead of {own_stride}"] * is_other + state_faults(expected, found)
+
+
+def _stem_stride(weights: Mapping[str, Any]) -> int | None:
+    value = weights.get("stem_stride")
+    return int(value) if isinstance(value, Tensor) and value.numel() == 1 else None
 
 
 def _shape(value: Any) -> tuple[int, ...] | None:
@@ -395,8 +376,8 @@ def _likely_cause(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return f"weights of spatial_dims {len(stem) - 2}, the network has {len(own_stem) - 2}"
     if stem is not None and own_stem is not None and stem[1] != own_stem[1]:
         return f"weights of in_channels {stem[1]}, the network has {own_stem[1]}"
-    if _shape(found.get("stem_stride")) == () and int(found["stem_stride"]) != int(expected["stem_stride"]):
-        return f"weights of stem_stride {int(found['stem_stride'])}, the network has {int(expected['stem_stride'])}"
+    if _stem_stride(found) not in (None, _stem_stride(expected)):
+        return f"weights of stem_stride {_stem_stride(found)}, the network has {_stem_stride(expected)}"
     return "weights of another num_classes or another width"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from scripts.provenance.record import read_provenance, write_provenance
-from scripts.running.files import atomic_path
+from scripts.provenance.state_dicts import load_state, save_tensors
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Member:
     def load(cls, path: str) -> Member:
         """Read `model.pt` and the `provenance.json` beside it."""
         provenance = read_provenance(path)
-        return cls(path, torch.load(path, map_location="cpu", weights_only=True), provenance)
+        return cls(path, load_state(path, "write it with configs/train_classifier.yaml"), provenance)
 
     @property
     def fold(self) -> int:
@@ -67,8 +67,7 @@ def write_ensemble(
         setup: their setup.
         images: what `image_facts` says of the patches.
     """
-    with atomic_path(path) as temporary:
-        torch.save({name: value.cpu() for name, value in weights.items()}, temporary)
+    save_tensors(path, {name: value.cpu() for name, value in weights.items()})
     records = [member.provenance for member in members]
     write_provenance(
         path,

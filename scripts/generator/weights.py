@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ignite.engine import Engine
 from ignite.handlers import EMAHandler
-from torch import Tensor, nn
+from torch import nn
 
 from scripts.patches.tensors import PatchTensorDataset, class_counts, patches_header
 from scripts.provenance.record import hash_subjects, read_provenance, write_provenance
+from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.splits.parts import load_part
 
 
@@ -38,33 +38,19 @@ def load_generator(network: nn.Module, generator_path: str, compile_network: boo
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the weights are of another architecture.
+        ValueError: if the weights are of another architecture or not finite.
     """
-    path = Path(generator_path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; write it with configs/train_generator.yaml")
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    difference = describe_difference(network.state_dict(), state)
-    if difference:
-        raise ValueError(
-            f"{path} must hold weights of the configured generator, got another architecture: {difference};"
-            " set generator_channels and the other generator_* keys, modalities and spatial_dims as in its training"
-            " (config.yaml beside it)"
-        )
+    state = load_state(generator_path, "write it with configs/train_generator.yaml")
+    refuse_other_state(
+        network.state_dict(),
+        state,
+        f"{generator_path} must hold weights of the configured generator",
+        "set generator_channels and the other generator_* keys, modalities and spatial_dims as in its training"
+        " (config.yaml beside it)",
+    )
     network.load_state_dict(state)
     network.eval()
     return torch.compile(network, mode="reduce-overhead") if compile_network else network
-
-
-def describe_difference(expected: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> str:
-    """Say in what two state dicts differ, first difference first; "" if they have the same names and shapes."""
-    missing = [name for name in expected if name not in got]
-    unexpected = [name for name in got if name not in expected]
-    reshaped = [name for name in expected if name in got and expected[name].shape != got[name].shape]
-    said = [f"{name} is {tuple(got[name].shape)}, not {tuple(expected[name].shape)}" for name in reshaped[:1]]
-    said += [f"{len(missing)} missing ({missing[0]}...)"] if missing else []
-    said += [f"{len(unexpected)} unexpected ({unexpected[0]}...)"] if unexpected else []
-    return ", ".join(said)
 
 
 def checked_provenance(

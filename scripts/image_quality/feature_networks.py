@@ -14,6 +14,7 @@ from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality.channel_encoder import ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
 from scripts.provenance.record import hash_subject, read_provenance
+from scripts.provenance.state_dicts import load_state
 from scripts.running.files import sha256_file
 from scripts.running.progress import progress
 
@@ -151,7 +152,7 @@ def classifier_network(
             f" {len(provenance['synthetic'])} generators: it would find them real; give the classifier of setup real"
         )
     ensemble = FoldEnsemble(backbone, 1, spatial_dims, in_channels, num_classes, stem_stride, image_size=image_size)
-    ensemble.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    ensemble.load_state_dict(load_state(path, "write it with configs/train_classifier.yaml"))
     ensemble.to(device).eval().requires_grad_(False)
     name = f"{backbone} trained on the fold's real images"
     return FeatureNetwork(

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.files import sha256_file
 
 INPUT_SIZE = 299
@@ -152,18 +153,12 @@ def load_inception(path: str | Path) -> InceptionV3:
         FileNotFoundError: naming the file to get and where to put it.
         ValueError: if the file is of another network.
     """
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; {how_to_get_weights()}")
     network = InceptionV3()
-    found = torch.load(path, map_location="cpu", weights_only=True)
-    faults = _faults(network.state_dict(), found)
-    if faults:
-        raise ValueError(
-            f"{path} must be the Inception-v3 of pytorch-fid, got {len(faults)} other keys: {'; '.join(faults[:3])};"
-            f" {how_to_get_weights()}"
-        )
     counters = {key: value for key, value in network.state_dict().items() if key.endswith(COUNTER)}
-    network.load_state_dict({**counters, **found})
+    state = {**counters, **load_state(path, how_to_get_weights())}
+    demand = f"{path} must be the Inception-v3 of pytorch-fid"
+    refuse_other_state(network.state_dict(), state, demand, how_to_get_weights())
+    network.load_state_dict(state)
     return network.eval().requires_grad_(False)
 
 
@@ -239,16 +234,3 @@ def _block_e(in_channels: int, pool: str) -> MixedBlock:
         ],
     }
     return MixedBlock(in_channels, branches, pool, 192)
-
-
-def _faults(expected: Mapping[str, Tensor], found: object) -> list[str]:
-    if not isinstance(found, Mapping):
-        return [f"a {type(found).__name__} instead of a state dict"]
-    missing = [key for key in expected if key not in found and not key.endswith(COUNTER)]
-    shapes = {key: getattr(found[key], "shape", None) for key in expected if key in found}
-    misshaped = [key for key, shape in shapes.items() if shape != expected[key].shape]
-    return [
-        *(f"{key} has shape {tuple(shapes[key] or ())} instead of {tuple(expected[key].shape)}" for key in misshaped),
-        *(f"{key} is missing" for key in missing),
-        *(f"{key} is unexpected" for key in found if key not in expected),
-    ]

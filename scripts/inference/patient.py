@@ -20,6 +20,7 @@ from scripts.patches.pictures import save_picture
 from scripts.patches.transforms import CROP_FACTS, ReadVolumesd
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import FILE_NAME, read_provenance
+from scripts.provenance.state_dicts import load_state
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.stages import RECORD, Stage
 from scripts.volumes.file_names import is_nifti
@@ -291,7 +292,7 @@ def load_classifier(
     if images is not None:
         trained_on = recorded_images(read_provenance(weights_path), weights_path)
         require_same_images(trained_on, images, "the patch to grade", weights_path)
-    network_def.load_state_dict(torch.load(weights_path, map_location="cpu", weights_only=True))
+    network_def.load_state_dict(load_state(weights_path))
     return network_def.to(device).eval()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, SaveImage, SaveImaged
 from torch import nn
 
+from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.files import read_json, sha256_file
 from scripts.volumes.mask_codes import MaskCodes, parse_mask_codes
 from scripts.volumes.modality_names import describe_aliases, parse_modality
@@ -137,7 +137,10 @@ def load_segmentation_bundle(
             f" {metadata_path}, got {num_channels!r}; {HOW_TO_GET_IT}"
         )
     network = parser.get_parsed_content("network_def")
-    network.load_state_dict(_fitting_weights(network, weights_path))
+    state = load_state(weights_path, HOW_TO_GET_IT, wrapped_as="model")
+    demand = f"{weights_path} must be weights of the network_def beside it"
+    refuse_other_state(network.state_dict(), state, demand, HOW_TO_GET_IT)
+    network.load_state_dict(state)
     return SegmentationBundle(
         facts={
             "bundle": metadata.get("name", Path(bundle_dir).resolve().name),
@@ -209,23 +212,6 @@ def _output_regions(metadata: Mapping[str, Any]) -> list[str | None]:
 def _channels(metadata: Mapping[str, Any], side: str, key: str) -> list[Any]:
     channels = metadata.get("network_data_format", {}).get(side, {}).get(key, {}).get("channel_def", {})
     return [channels[number] for number in sorted(channels, key=int)]
-
-
-def _fitting_weights(network: nn.Module, path: str) -> dict[str, torch.Tensor]:
-    """Read a state dict, bare or as `model`, and refuse one that is not of this network before it is loaded."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
-        raise ValueError(f"{path} must be a state dict, got {str(error).splitlines()[0]}; {HOW_TO_GET_IT}") from error
-    state = content.get("model", content) if isinstance(content, Mapping) else {}
-    own = network.state_dict()
-    odd = sorted({*own} ^ {*state}) or [name for name in own if own[name].shape != state[name].shape]
-    if odd:
-        raise ValueError(
-            f"{path} must be weights of the network_def beside it, got {len(odd)} entries that are not there or of"
-            f" another shape, {odd[0]} the first; {HOW_TO_GET_IT}"
-        )
-    return dict(state)
 
 
 def _without_saving(postprocessing: Compose) -> Compose:

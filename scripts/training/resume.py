@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -16,7 +15,8 @@ from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 from torch import Tensor
 
-from scripts.running.files import atomic_path, sha256_text
+from scripts.provenance.state_dicts import save_tensors
+from scripts.running.files import sha256_text
 
 logger = logging.getLogger(__name__)
 
@@ -84,8 +84,7 @@ class BestModel:
         """Write the weights if the metric improved; the first finite one always counts."""
         metric = float(engine.state.metrics[self.metric_name])
         if math.isfinite(metric) and (metric - self.best_metric) * (1 if self.larger_is_better else -1) > 0:
-            with atomic_path(self.path) as temporary:
-                torch.save({name: value.cpu() for name, value in self.network.state_dict().items()}, temporary)
+            save_tensors(self.path, {name: value.cpu() for name, value in self.network.state_dict().items()})
             self.best_metric = metric
             self.best_epoch = (self.trainer or engine).state.epoch
 
@@ -127,8 +126,8 @@ class Resumption:
     def save(self, engine: Engine) -> None:
         """Write `epoch_N.pt` and drop all but the last two."""
         state = {name: item.state_dict() for name, item in self.objects.items()}
-        with atomic_path(self.save_dir / f"epoch_{engine.state.epoch}.pt") as temporary:
-            torch.save({"epoch": engine.state.epoch, "objects": state}, temporary)
+        path = self.save_dir / f"epoch_{engine.state.epoch}.pt"
+        save_tensors(path, {"epoch": engine.state.epoch, "objects": state})
         for old in self._files()[self.num_kept :]:
             old.unlink()
 
@@ -141,7 +140,7 @@ class Resumption:
         for path in self._files():
             try:
                 saved = torch.load(path, map_location="cpu", weights_only=True)
-            except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+            except Exception as error:
                 logger.warning("%s cannot be read (%s); trying the one before it", path, error)
                 continue
             self._restore(engine, path, saved)

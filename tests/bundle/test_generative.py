@@ -47,6 +47,14 @@ def made(seed: int, **arguments: object) -> DiffusionModelUNet:
     return network
 
 
+def test_a_prefix_of_data_parallel_is_told_and_no_other_size():
+    network = made(0, **AS_THEN)
+    old = {f"module.{name}": value for name, value in as_saved_then(network).items()}
+    with pytest.raises(ValueError, match=r"all begin with 'module\.'") as error:
+        convert_state_dict(old, network)
+    assert "sizes of the checkpoint" not in str(error.value)
+
+
 @pytest.mark.parametrize("arguments", [AS_THEN, CONDITIONED], ids=["self-attention", "conditioned"])
 def test_an_old_checkpoint_predicts_as_it_did(arguments):
     network, other = made(0, **arguments), made(1, **arguments)

@@ -126,8 +126,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
         "strictness",
         edit_text(
             "scripts/classifier/networks.py",
-            "        faults = _key_faults(self.state_dict(), state_dict)",
-            "        faults = _key_faults(self.state_dict(), state_dict) if strict else []",
+            "        faults = _faults(expected, state_dict)",
+            "        faults = _faults(expected, state_dict) if strict else []",
             "load_state_dict(state_dict, strict=True, assign=assign)",
             "load_state_dict(state_dict, strict=strict, assign=assign)",
         ),

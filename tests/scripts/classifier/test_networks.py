@@ -178,6 +178,20 @@ def test_pretrained_weights_of_another_depth_are_refused_by_file(tmp_path: Path)
         load_pretrained(create_backbone("resnet10"), str(tmp_path / "resnet18.pth"))
 
 
+def test_a_prefix_of_data_parallel_is_told_and_no_other_backbone(tmp_path: Path) -> None:
+    state = create_backbone("resnet10", in_channels=3).state_dict()
+    torch.save({f"module.{name}": value for name, value in state.items()}, tmp_path / "resnet10.pth")
+    with pytest.raises(ValueError, match=r"all begin with 'module\.'.*removeprefix") as error:
+        load_pretrained(create_backbone("resnet10"), str(tmp_path / "resnet10.pth"))
+    assert "classifier_backbone" not in str(error.value)
+
+
+def test_an_ensemble_tells_a_prefix_too() -> None:
+    network = FoldEnsemble("resnet10")
+    with pytest.raises(ValueError, match=r"must be of a FoldEnsemble .* all begin with 'module\.'"):
+        network.load_state_dict({f"module.{name}": value for name, value in network.state_dict().items()})
+
+
 def test_only_a_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="classifier_pretrained_path must be null for a SEResNet50"):
         load_pretrained(create_backbone("seresnet50"), str(tmp_path / "resnet50.pth"))
@@ -188,7 +202,7 @@ def test_only_a_resnet_takes_torchvision_weights(tmp_path: Path) -> None:
     [
         ({"epoch": 3, "state_dict": {}}, "must be a bare state dict, name -> tensor, got a dict of epoch, state_dict"),
         (Path("x"), "must be a file of tensors that torch.save wrote"),
-        (torch.zeros(3, 3), "must be a bare state dict, name -> tensor, got a Tensor of"),
+        (torch.zeros(3, 3), "must be a bare state dict, name -> tensor, got a Tensor;"),
     ],
     ids=["checkpoint", "pickle", "tensor"],
 )

@@ -97,7 +97,8 @@ def test_a_resumed_training_equals_an_uninterrupted_one_bit_for_bit(
     resumed = train(data, tmp_path / "stopped", "options/augmentation", **settings)
 
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
-    assert (tmp_path / "whole/metrics.json").read_bytes() == (tmp_path / "stopped/metrics.json").read_bytes()
+    for name in ("model.pt", "metrics.json"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "stopped" / name).read_bytes()
 
 
 def test_a_training_stopped_by_a_full_disk_ends_as_an_uninterrupted_one(
@@ -107,10 +108,10 @@ def test_a_training_stopped_by_a_full_disk_ends_as_an_uninterrupted_one(
     whole = train(data, tmp_path / "whole", **settings)
     save = torch.save
 
-    def run_out_of_space(content: Any, path: Path) -> None:
-        if not path.name.endswith("epoch_2.pt"):
-            return save(content, path)
-        path.write_bytes(b"half of it")
+    def run_out_of_space(content: Any, stream: Any) -> None:
+        if not stream.name.endswith("epoch_2.pt"):
+            return save(content, stream)
+        stream.write(b"half of it")
         raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")  # as torch says it
 
     with monkeypatch.context() as full:

@@ -17,7 +17,7 @@ from scripts.evaluation.metrics import summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
-from scripts.running.files import read_csv, read_json, write_json
+from scripts.running.files import read_csv, read_json, sha256_file, write_json
 from tests.helpers import run_stage
 from tests.ring_or_blob import image_header, messages, write_patches, write_splits
 
@@ -57,6 +57,20 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "external_patches_paths": [other],
         "member_paths": [write_member(folder / f"member{fold}", splits, fold) for fold in range(2)],
     }
+
+
+def test_weights_that_are_not_finite_are_refused_before_any_prediction(data: dict[str, Any], tmp_path: Path) -> None:
+    members = [write_member(tmp_path / f"member{fold}", data["splits_path"], fold) for fold in range(2)]
+    state = torch.load(members[1], weights_only=True)
+    state["members.0.fc.bias"][0] = torch.nan
+    torch.save(state, members[1])
+    record = Path(members[1]).with_name("provenance.json")
+    write_json(record, {**read_json(record), "weights_sha256": sha256_file(members[1])})
+    with pytest.raises(RuntimeError) as caught:
+        evaluate({**data, "member_paths": members}, tmp_path / "out")
+    expected = r"member1.model\.pt must hold finite weights, got NaN or infinity in members\.0\.fc\.bias"
+    assert re.search(expected, messages(caught.value))
+    assert not (tmp_path / "out" / "predictions.csv").exists()
 
 
 def evaluate(data: dict[str, Any], output_dir: Path, **overrides: Any) -> list[dict[str, str]]:

@@ -144,11 +144,11 @@ def test_weights_of_another_network_are_refused(network, tmp_path):
     del torchvision_like["Mixed_5b.branch1x1.conv.weight"]
     torch.save(torchvision_like, tmp_path / "other.pth")
     with pytest.raises(
-        ValueError, match=r"got 3 other keys: fc\.weight has shape \(1000, 2048\) instead of \(1008, 2048\)"
+        ValueError, match=r"got 3 differences: fc\.weight has shape \(1000, 2048\) instead of \(1008, 2048\)"
     ):
         load_inception(tmp_path / "other.pth")
     torch.save([torch.zeros(1)], tmp_path / "list.pth")
-    with pytest.raises(ValueError, match="a list instead of a state dict"):
+    with pytest.raises(ValueError, match="must be a bare state dict, name -> tensor, got a list"):
         load_inception(tmp_path / "list.pth")
 
 
