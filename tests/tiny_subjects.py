@@ -1,4 +1,4 @@
-"""Tiny volumes of unequal sides with a brain and a lesion, written as NIfTI."""
+"""Tiny volumes of unequal sides with a brain and a lesion, written as NIfTI, and the patches of them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,13 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from monai.bundle import ConfigParser
+from monai.transforms import Compose
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from scipy.ndimage import gaussian_filter
+
+from scripts.running.errors import root_cause
+from tests.helpers import config_files
 
 MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
 MASK_CODES = {"necrotic": 1, "edema": 2, "enhancing": 4}
@@ -66,6 +71,26 @@ def reoriented(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.nd
     """Store the same anatomy with other axes ("LPS", "SAR", ...): flipped and permuted voxels, matching affine."""
     change = ornt_transform(io_orientation(affine), axcodes2ornt(codes))
     return np.ascontiguousarray(apply_orientation(array, change)), affine @ inv_ornt_aff(change, array.shape)
+
+
+def chain(**overrides: Any) -> Compose:
+    """Return the `preprocessing` of configs/patches.yaml at 16 x 14 cells."""
+    parser = ConfigParser(ConfigParser.load_config_files(config_files("patches")))
+    parser.update({"patch_size": [16, 14], "min_et_ml": 0.05, **overrides})
+    return parser.get_parsed_content("preprocessing")
+
+
+def patch_of(subject: Mapping[str, Any], **overrides: Any) -> Any:
+    """Return what `preprocessing` makes of a subject; an error is the one that it raised, not MONAI's around it."""
+    try:
+        return chain(**overrides)(dict(subject))
+    except RuntimeError as error:
+        raise root_cause(error) from error
+
+
+def array_of(subject: Mapping[str, Any], **overrides: Any) -> np.ndarray:
+    """Return the cells of the patch, (C, *spatial)."""
+    return np.asarray(patch_of(subject, **overrides)["image"])
 
 
 def _ellipsoid(

@@ -16,8 +16,9 @@ from torch import nn
 
 from scripts.explanations.maps import draw_answer, explain
 from scripts.inference.patient_files import files_of, link_steps
+from scripts.patches.crop import CROP_FACTS
 from scripts.patches.pictures import save_picture
-from scripts.patches.transforms import CROP_FACTS, ReadVolumesd
+from scripts.patches.subject_volumes import ReadVolumesd
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import FILE_NAME, read_provenance
 from scripts.provenance.state_dicts import load_state

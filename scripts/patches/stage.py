@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from scripts.patches.crop import CROP_FACTS
 from scripts.patches.subject_records import SubjectRecords, subject_files
-from scripts.patches.transforms import CROP_FACTS
 from scripts.running.files import read_json, sha256_file, why_no_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id

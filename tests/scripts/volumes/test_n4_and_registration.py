@@ -9,7 +9,7 @@ import pytest
 from nibabel.eulerangles import euler2mat
 from scipy.ndimage import affine_transform, gaussian_filter
 
-from scripts.patches.transforms import CorrectBiasFieldd, RegisterRigidlyd
+from scripts.patches.subject_volumes import CorrectBiasFieldd, RegisterRigidlyd
 from scripts.running.errors import root_cause
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
 from scripts.volumes.volume import Volume

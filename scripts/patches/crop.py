@@ -1,0 +1,132 @@
+"""The patch: cells around the center, cut out of every modality, scaled and resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Transform
+
+from scripts.patches.intensities import BACKGROUND, scale_intensities
+from scripts.patches.subject_volumes import Subject
+from scripts.volumes.resampling import Axis, axis_weights, centered_axis, weigh
+from scripts.volumes.volume import Volume
+
+# What was chosen for a patch, as its row in patches.json and an answer tell it.
+CROP_FACTS = (
+    "region",
+    "region_reason",
+    "slice",
+    "center_voxel",
+    "center_mm",
+    "lesion_volume_ml",
+    "region_volume_ml",
+    "spacing_mm",
+)
+
+
+class CropPatchd(Transform):
+    """Scale, cut out and resample the patch, and stack the modalities as channels.
+
+    Intensities map to [-1, 1], clipped, the background (zero voxels, and all outside the volume) to exactly -1. Cells
+    of the size of the voxels copy them, larger cells hold area means (of whole voxels, where a cell is a whole number
+    of them), smaller ones are linear. Adds `image`, (C, *patch_size) float32 with the affine of its cells, axes towards
+    right, anterior (and superior), and `spacing_mm`.
+
+    A copy of a subject at 0.5 mm gives the same patch up to 3e-4 if its voxels are repeated (percentiles move by a
+    rank), and with a mean difference of at most .05 and a correlation of at least .99 if it is interpolated linearly
+    inside the brain (three real cases; .11 and .98 if interpolation also dims the rim of the brain).
+
+    Args:
+        patch_size: cells of each axis; its length is the number of dimensions, 2 or 3.
+        patch_spacing_mm: length of a cell, mm; ignored by `crop: lesion_box`.
+        crop: "field_of_view" takes `patch_size` x `patch_spacing_mm` around the center; "lesion_box" the extent of the
+            region times `box_margin`, resized to `patch_size`.
+        box_margin: factor >= 1.
+    """
+
+    def __init__(
+        self,
+        patch_size: Sequence[int],
+        patch_spacing_mm: float = 1.0,
+        crop: str = "field_of_view",
+        box_margin: float = 1.5,
+    ) -> None:
+        if len(patch_size) not in (2, 3) or min(patch_size) < 1:
+            raise ValueError(f"patch_size must be two or three positive numbers, got {list(patch_size)!r}")
+        if crop not in ("field_of_view", "lesion_box"):
+            raise ValueError(f"crop must be 'field_of_view' or 'lesion_box', got {crop!r}")
+        if not patch_spacing_mm > 0 or not box_margin >= 1:
+            raise ValueError(
+                f"patch_spacing_mm must be > 0 and box_margin >= 1, got {patch_spacing_mm!r} and {box_margin!r}"
+            )
+        self.patch_size = list(patch_size)
+        self.patch_spacing_mm = float(patch_spacing_mm)
+        self.crop = crop
+        self.box_margin = box_margin
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Make the patch and drop the volumes."""
+        reference = next(iter(data["volumes"].values()))
+        axes = self.axes(reference, data["center_ras"], data["box_mm"])
+        channels = [
+            _cut(volume, axes, int(data["center_ras"][2]), data["intensity_ranges"][modality])
+            for modality, volume in data["volumes"].items()
+        ]
+        affine = patch_affine(reference, axes, int(data["center_ras"][2]))
+        image = MetaTensor(torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(affine))
+        done = {"volumes", "mask_volume", "labeled_voxels", "intensity_ranges", "center_ras", "box_mm"}
+        return {**{key: value for key, value in data.items() if key not in done}, "image": image} | {
+            "modalities": list(data["volumes"]),
+            "spacing_mm": axes[0].spacing_mm,
+        }
+
+    def axes(self, reference: Volume, center_ras: np.ndarray, box_mm: np.ndarray | None) -> list[Axis]:
+        """Return where the cells of each patch axis lie."""
+        count = len(self.patch_size)
+        if self.crop == "lesion_box":
+            if box_mm is None:
+                raise ValueError("crop must be 'field_of_view' for a click, got 'lesion_box', which needs a mask")
+            extent, middle = (box_mm[1] - box_mm[0])[:count], box_mm.mean(axis=0)[:count]
+            spacing = float((extent * self.box_margin / self.patch_size).max())
+            starts = middle - np.array(self.patch_size) * spacing / 2
+            return [Axis(float(start), spacing, size) for start, size in zip(starts, self.patch_size, strict=True)]
+        return [
+            centered_axis(int(center), float(voxel_mm), self.patch_spacing_mm, size)
+            for center, voxel_mm, size in zip(center_ras, reference.spacing_mm, self.patch_size, strict=False)
+        ]
+
+
+def patch_affine(reference: Volume, axes: Sequence[Axis], slice_index: int) -> np.ndarray:
+    """Return the affine of a patch: cell indices -> mm of the original volume.
+
+    Args:
+        reference: volume that was cut.
+        axes: cells of each patch axis; with two of them the third axis is the slice.
+        slice_index: index of the slice, from inferior to superior.
+
+    Returns:
+        (4, 4) float64.
+    """
+    cells_to_ras = np.eye(4)
+    for index, (axis, voxel_mm) in enumerate(zip(axes, reference.spacing_mm, strict=False)):
+        cells_to_ras[index, index] = axis.spacing_mm / voxel_mm
+        cells_to_ras[index, 3] = axis.centers_mm()[0] / voxel_mm - 0.5
+    if len(axes) == 2:
+        cells_to_ras[2, 3] = slice_index
+    return reference.ras_affine @ cells_to_ras
+
+
+def _cut(volume: Volume, axes: Sequence[Axis], slice_index: int, intensity_range: tuple[float, float]) -> np.ndarray:
+    grid = volume.ras if len(axes) == 3 else volume.ras[:, :, slice_index]
+    found = [
+        axis_weights(axis, size, voxel_mm)
+        for axis, size, voxel_mm in zip(axes, grid.shape, volume.spacing_mm, strict=False)
+    ]
+    touched = grid[tuple(voxels for voxels, _ in found)]
+    cells = weigh(scale_intensities(touched, *intensity_range) - BACKGROUND, [matrix for _, matrix in found])
+    # The background is 0 here, and stays exactly -1; rounding must not leave [-1, 1] either.
+    return np.clip(cells + BACKGROUND, -1, 1).astype(np.float32)

@@ -1,0 +1,100 @@
+"""Transforms that read the files of a subject and bring its volumes together: registered, on one grid, corrected.
+
+The transforms of a patch (`configs/patches.yaml`) work on dictionaries. A subject comes in with `subject_id`, `images`
+(modality -> path) or `image` and `channel_order` (one 4D file), `mask` and `mask_codes`, or `center` (a click). It
+leaves with `image`, the patch, and with what was chosen for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+from monai.transforms import Transform
+
+from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
+from scripts.volumes.reading import read_channels, read_volume
+from scripts.volumes.volume import Volume, geometry_difference, require_one_geometry
+
+Subject = dict[Hashable, Any]
+
+
+class ReadVolumesd(Transform):
+    """Read the modalities and the mask of a subject, each file once.
+
+    Adds `volumes` (modality -> Volume, in the order of `modalities`) and `mask_volume` (Volume or None).
+
+    Args:
+        modalities: modalities to read, in the order of the patch's channels.
+    """
+
+    def __init__(self, modalities: Sequence[str]) -> None:
+        self.modalities = list(modalities)
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Read the subject's files.
+
+        Raises:
+            ValueError: if a modality is not there, or a file cannot be used.
+        """
+        available = read_channels(data["image"], data.get("channel_order")) if data.get("image") else data["images"]
+        missing = [modality for modality in self.modalities if modality not in available]
+        if missing:
+            raise ValueError(
+                f"images must hold the modalities {self.modalities}, got {sorted(available)} without {missing};"
+                " add the files, or set modalities to those you have"
+            )
+        found = {modality: available[modality] for modality in self.modalities}
+        volumes = {key: item if isinstance(item, Volume) else read_volume(item) for key, item in found.items()}
+        mask = data.get("mask")
+        return {**data, "volumes": volumes, "mask_volume": read_volume(mask) if mask else None}
+
+
+class CorrectBiasFieldd(Transform):
+    """Divide each modality by its smooth intensity inhomogeneity (N4; needs SimpleITK, about a minute a subject).
+
+    Args:
+        shrink_factor: the field is estimated on every n-th voxel of each axis, >= 1.
+    """
+
+    def __init__(self, shrink_factor: int = 4) -> None:
+        self.shrink_factor = shrink_factor
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Replace the volumes by corrected ones; background stays 0."""
+        volumes = {key: correct_bias_field(volume, self.shrink_factor) for key, volume in data["volumes"].items()}
+        return {**data, "volumes": volumes}
+
+
+class RegisterRigidlyd(Transform):
+    """Bring modalities of another voxel grid onto the grid of one of them (rigid, mutual information; SimpleITK).
+
+    Args:
+        reference: modality that stays as it is; the mask must lie on its grid.
+        seed: seed of the voxels that are drawn to compare.
+    """
+
+    def __init__(self, reference: str, seed: int = 0) -> None:
+        self.reference = reference
+        self.seed = seed
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Replace the volumes that differ in shape or affine from the reference."""
+        if self.reference not in data["volumes"]:
+            raise ValueError(f"registration_reference must be one of {list(data['volumes'])}, got {self.reference!r}")
+        fixed = data["volumes"][self.reference]
+        volumes = {
+            key: register_rigidly(volume, fixed, self.seed) if geometry_difference(fixed, volume) else volume
+            for key, volume in data["volumes"].items()
+        }
+        return {**data, "volumes": volumes}
+
+
+class RequireOneGeometryd(Transform):
+    """Refuse a subject whose modalities and mask do not lie on one voxel grid (RAS+ order, affines within 1e-3)."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Return the subject as it is."""
+        mask = data["mask_volume"]
+        require_one_geometry({**data["volumes"], **({"mask": mask} if mask is not None else {})})
+        return dict(data)

@@ -1,0 +1,61 @@
+"""The files of a subject, read and brought together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tiny_subjects import (
+    AFFINE,
+    array_of,
+    make_images,
+    make_mask,
+    patch_of,
+    reoriented,
+    write_subject,
+    write_volume,
+)
+
+
+@pytest.fixture
+def subject(tmp_path):
+    return write_subject(tmp_path / "S1")
+
+
+def test_modalities_stored_in_different_orders_give_the_same_patch(tmp_path, subject):
+    array, affine = reoriented(make_images()["t2w"], AFFINE, "PIL")
+    paths = {**subject["images"], "t2w": write_volume(tmp_path / "t2w.nii.gz", array, affine)}
+    np.testing.assert_array_equal(array_of({**subject, "images": paths}), array_of(subject))
+
+
+def test_one_4d_file_gives_the_patch_of_its_channels(tmp_path, subject):
+    order = ["t2f", "t1n", "t1c", "t2w"]
+    path = write_volume(tmp_path / "4d.nii.gz", np.stack([make_images()[name] for name in order], axis=-1))
+    joined = {key: value for key, value in subject.items() if key != "images"} | {"image": path, "channel_order": order}
+    np.testing.assert_array_equal(array_of(joined), array_of(subject))
+
+
+def test_modalities_decide_number_and_order_of_channels(subject):
+    full = array_of(subject)
+    np.testing.assert_array_equal(array_of(subject, modalities=["t2f", "t1n"]), full[[3, 0]])
+    np.testing.assert_array_equal(array_of(subject, modalities=["t1c"]), full[[1]])
+
+
+def test_a_missing_modality_is_named(subject):
+    images = {key: path for key, path in subject["images"].items() if key != "t1c"}
+    with pytest.raises(ValueError, match=r"images must hold the modalities .* without \['t1c'\]"):
+        patch_of({**subject, "images": images})
+
+
+def test_a_modality_on_another_grid_is_refused(subject):
+    write_volume(Path(subject["images"]["t2w"]), make_images()["t2w"], AFFINE @ np.diag([1, 1, 1.1, 1]))
+    with pytest.raises(ValueError, match=r"t2w must lie on the voxel grid of t1n.*registration: true"):
+        patch_of(subject)
+
+
+def test_a_mask_on_another_grid_is_refused(subject):
+    write_volume(Path(subject["mask"]), make_mask()[:-1])
+    with pytest.raises(ValueError, match="mask must lie on the voxel grid of t1n, got shape"):
+        patch_of(subject)
