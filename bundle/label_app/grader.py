@@ -14,7 +14,10 @@ from monai.bundle import ConfigParser
 
 from bundle.label_app.errors import NotReadyError, RequestError
 from scripts.explanations.maps import METHODS
-from scripts.inference.patient import CHOSEN, AnswerWriter, describe_weights, parse_request
+from scripts.inference.answers import AnswerWriter
+from scripts.inference.patient import CHOSEN
+from scripts.inference.requests import parse_request
+from scripts.inference.weights import describe_weights
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
 
@@ -100,7 +103,7 @@ class Grader:
         """Grade one patient.
 
         Args:
-            request: keys that `scripts.inference.patient.parse_request` understands.
+            request: keys that `scripts.inference.requests.parse_request` understands.
 
         Raises:
             RequestError: if it is incomplete, not understood, or a file cannot be used.

@@ -49,7 +49,7 @@ def prefer_onnx(network: nn.Module, weights_path: str, device: torch.device | st
     """Take the ONNX file beside the weights where that is faster and surely the same.
 
     Args:
-        network: classifier with the weights loaded by `scripts.inference.patient.load_classifier`, which compares
+        network: classifier with the weights loaded by `scripts.inference.weights.load_classifier`, which compares
             them with their record.
         weights_path: what it was loaded from, with that record, `provenance.json`, beside it.
         device: where the network is.

@@ -12,7 +12,7 @@ from scripts.classifier.networks import FoldEnsemble
 from scripts.explanations.attributions import NO_SHARES, Attributor
 from scripts.explanations.cases import KINDS
 from scripts.explanations.stage import Explanations
-from scripts.inference.patient import load_classifier
+from scripts.inference.weights import load_classifier
 from scripts.patches.tensors import load_patch
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from scripts.running.stages import AlreadyFinished

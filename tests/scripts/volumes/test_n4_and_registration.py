@@ -13,8 +13,7 @@ from scripts.patches.subject_volumes import CorrectBiasFieldd, RegisterRigidlyd
 from scripts.running.errors import root_cause
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
 from scripts.volumes.volume import Volume
-from tests.scripts.patches.test_transforms import chain
-from tests.tiny_subjects import AFFINE, make_images, reoriented, write_subject
+from tests.tiny_subjects import AFFINE, chain, make_images, reoriented, write_subject
 
 SHAPE = (40, 36, 32)
 

@@ -1,0 +1,191 @@
+"""The answer about one patient: probabilities, the patch, a picture, and what the weights were trained on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from scripts.explanations.maps import draw_answer, explain
+from scripts.inference.patient_files import files_of
+from scripts.inference.requests import (
+    require_mapping,
+)
+from scripts.inference.weights import (
+    describe_weights,
+    require_weights,
+)
+from scripts.patches.pictures import save_picture
+from scripts.provenance.record import FILE_NAME
+from scripts.running.files import read_json, write_json
+from scripts.running.stages import RECORD, Stage
+from scripts.volumes.nifti import write_image
+
+
+class AnswerStage(Stage):
+    """The record of an answer: a stage that asks for the weights first and may be asked again after a mistake.
+
+    Args:
+        weights_path: `model.pt`, with `provenance.json` beside it.
+        images: modality -> path, or None.
+        image: 4D file, or what stands for four files, see `scripts.inference.patient_files.files_of`; or None.
+        mask: tumor mask, or None.
+        modalities: the project's names.
+        options: further arguments of `Stage`.
+    """
+
+    def __init__(
+        self,
+        weights_path: str,
+        images: Mapping[str, str] | None = None,
+        image: str | None = None,
+        mask: str | None = None,
+        modalities: Sequence[str] = (),
+        **options: Any,
+    ) -> None:
+        require_mapping(images or {})
+        found = files_of(image, modalities) if image else None
+        images, image = (found, None) if found else (images, image)
+        provenance = str(Path(weights_path).parent / FILE_NAME)
+        super().__init__(inputs=[*(images or {}).values(), image, mask, weights_path, provenance], **options)
+        self.weights_path = weights_path
+
+    def identity(self) -> dict[str, Any]:
+        """Return what the answer depends on.
+
+        Raises:
+            FileNotFoundError: naming the path of the weights and the command that makes them.
+        """
+        require_weights(self.weights_path)
+        return super().identity()
+
+    def begin(self) -> None:
+        """Begin as any stage does, but a request that failed does not stand in the way of the corrected one."""
+        record = self.output_dir / RECORD
+        if record.is_file() and not read_json(record).get("finished"):
+            self.overwrite = True
+        super().begin()
+
+
+class AnswerWriter:
+    """Evaluator handler: write `answer.json`, `explanation.png` and `patch.nii.gz` of each patient.
+
+    Args:
+        output_dir: folder to write to.
+        network: classifier on its device.
+        weights_path: what it was loaded from.
+        modalities: modality of each channel.
+        classes: class name -> label.
+        metadata_path: `metadata.json` of the bundle, for its version.
+        explanation: "gradcam" or "occlusion".
+        explanation_layer: of GradCAM; None takes the deepest layer whose map is fine enough.
+        occlusion_size: of occlusion, pixels.
+    """
+
+    def __init__(
+        self,
+        output_dir: str,
+        network: nn.Module,
+        weights_path: str,
+        modalities: Sequence[str],
+        classes: Mapping[str, int],
+        metadata_path: str,
+        explanation: str = "gradcam",
+        explanation_layer: str | None = None,
+        occlusion_size: int = 8,
+    ) -> None:
+        self.folder = Path(output_dir)
+        self.network = network
+        self.weights_path = weights_path
+        self.modalities = list(modalities)
+        self.names = sorted(classes, key=lambda name: classes[name])
+        self.metadata_path = metadata_path
+        self.explanation = explanation
+        self.explanation_layer = explanation_layer
+        self.occlusion_size = occlusion_size
+
+    def attach(self, engine: Engine) -> None:
+        """Register with an evaluator."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        """Write the answers of a batch."""
+        for given, item in zip(engine.state.batch, engine.state.output, strict=True):
+            self.write(item["image"], item["pred"], json.loads(given["patient"]))
+
+    def write(self, image: Any, probabilities: torch.Tensor, chosen: Mapping[str, Any]) -> dict[str, Any]:
+        """Write one answer.
+
+        Args:
+            image: patch with its affine, (C, *spatial).
+            probabilities: (K,), sum 1.
+            chosen: how the patch was chosen, keys `CHOSEN`.
+
+        Returns:
+            Content of `answer.json`.
+        """
+        answer = self.describe(image, probabilities, chosen, describe_weights(self.weights_path))
+        files = {"patch": "patch.nii.gz", "picture": "explanation.png"}
+        answer = {**answer, "explanation": self.explanation, "files": files}
+        self.draw(self.folder / files["picture"], image, answer, self.explanation)
+        write_image(self.folder / files["patch"], np.asarray(image.cpu()), np.asarray(image.affine))
+        write_json(self.folder / "answer.json", answer)
+        return answer
+
+    def describe(
+        self, image: Any, probabilities: torch.Tensor, chosen: Mapping[str, Any], weights: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        """Say in an answer what was found, where, and by which weights; nothing is written.
+
+        Args:
+            image: patch, (C, *spatial).
+            probabilities: (K,), sum 1.
+            chosen: how the patch was chosen, keys `CHOSEN`.
+            weights: from `describe_weights`.
+        """
+        values = [float(value) for value in probabilities]
+        metadata = read_json(self.metadata_path)
+        return {
+            "subject_id": chosen.get("subject_id"),
+            "class": self.names[int(np.argmax(values))],
+            "probabilities": dict(zip(self.names, values, strict=True)),
+            "crop": {
+                "center_voxel": chosen["center_voxel"],
+                "center_mm": chosen["center_mm"],
+                "source": "click" if chosen["region"] == "click" else "mask",
+                "region": chosen["region"],
+                "region_reason": chosen.get("region_reason"),
+                "slice": chosen["slice"],
+                "size": list(image.shape[1:]),
+                "spacing_mm": chosen["spacing_mm"],
+            },
+            "lesion_volume_ml": chosen.get("lesion_volume_ml"),
+            "mask_codes": chosen.get("mask_codes_reason"),
+            "mask_source": chosen.get("mask_source"),
+            "weights": dict(weights),
+            "bundle": {"name": metadata["name"], "version": metadata["version"]},
+        }
+
+    def draw(self, path: Path, image: Any, answer: Mapping[str, Any], method: str) -> None:
+        """Write the picture of where the network looked.
+
+        Args:
+            path: file to write, PNG.
+            image: patch, (C, *spatial).
+            answer: from `describe`.
+            method: "gradcam" or "occlusion".
+        """
+        plain, label = torch.as_tensor(image).as_subclass(torch.Tensor), self.names.index(answer["class"])
+        heat = explain(self.network, plain, label, method, self.explanation_layer, self.occlusion_size)
+        shares = ", ".join(f"{name} {value:.2f}" for name, value in answer["probabilities"].items())
+        by_model = ", mask by a model" if answer["mask_source"] == "model" else ""
+        first = f"{answer['subject_id']}: {shares}{by_model}"
+        title = f"{first}\nbrighter: speaks more for {answer['class']} ({method})"
+        figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])
+        save_picture(figure, path)

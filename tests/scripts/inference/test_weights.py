@@ -1,0 +1,103 @@
+"""Weights that are refused before they answer."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.classifier.networks import FoldEnsemble
+from scripts.running.files import read_json, write_json
+from tests.inference_requests import ask, make_weights
+from tests.tiny_subjects import MODALITIES, write_subject
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return make_weights(tmp_path_factory.mktemp("weights") / "models")
+
+
+@pytest.fixture(scope="module")
+def patient(tmp_path_factory):
+    return write_subject(tmp_path_factory.mktemp("patient"))
+
+
+def test_missing_weights_name_the_path_and_the_command_that_makes_them(patient, tmp_path):
+    with pytest.raises(
+        FileNotFoundError, match=r"nowhere/model.pt does not exist: make them with `python -m monai.bundle"
+    ):
+        ask(tmp_path / "out", str(tmp_path / "nowhere" / "model.pt"), images=patient["images"], mask=patient["mask"])
+    assert not (tmp_path / "out" / "answer.json").exists()
+
+
+def test_weights_without_a_record_of_their_training_are_refused(patient, weights, tmp_path):
+    (tmp_path / "model.pt").write_bytes(Path(weights).read_bytes())
+    with pytest.raises(FileNotFoundError, match="provenance.json does not exist"):
+        ask(tmp_path / "out", str(tmp_path / "model.pt"), images=patient["images"], mask=patient["mask"])
+
+
+def test_a_record_of_other_weights_is_refused(patient, tmp_path):
+    path = make_weights(tmp_path / "models")
+    torch.save(FoldEnsemble("resnet10", 2, 2, 4, 2).state_dict(), path)
+    with pytest.raises(ValueError, match="must be about"):
+        ask(tmp_path / "out", path, images=patient["images"], mask=patient["mask"])
+
+
+@pytest.mark.parametrize(
+    ("changes", "cause"),
+    [
+        ({"backbone": "resnet18"}, "another backbone"),
+        ({"num_members": 1}, "num_members 1"),
+        ({"in_channels": 3}, "in_channels 3"),
+    ],
+    ids=["backbone", "members", "channels"],
+)
+def test_weights_of_another_architecture_are_refused(patient, tmp_path, changes, cause):
+    path = make_weights(tmp_path / "models", **changes)
+    with pytest.raises(ValueError, match=cause):
+        ask(tmp_path / "out", path, images=patient["images"], mask=patient["mask"])
+
+
+@pytest.mark.parametrize(
+    ("request_settings", "key", "expected", "got", "setting"),
+    [
+        ({"modalities": MODALITIES[::-1]}, "modality", MODALITIES, MODALITIES[::-1], "modalities"),
+        ({"classes": {"HGG": 0, "LGG": 1}}, "labels", ["LGG", "HGG"], ["HGG", "LGG"], "classes"),
+        ({"patch_size": [48, 48]}, "patch_size", [32, 32], [48, 48], "patch_size"),
+        ({"patch_spacing_mm": 2.0}, "spacing_mm", 1.0, 2.0, "patch_spacing_mm and crop"),
+        ({"crop": "lesion_box"}, "spacing_mm", 1.0, None, "patch_spacing_mm and crop"),
+        ({"intensity_mode": "zscore"}, "intensity_mode", "percentile", "zscore", "intensity_mode"),
+        (
+            {"intensity_percentiles": [1, 99]},
+            "intensity_percentiles",
+            [0.5, 99.5],
+            [1, 99],
+            "intensity_percentiles",
+        ),
+    ],
+    ids=["modalities", "classes", "patch_size", "spacing", "crop", "intensity_mode", "percentiles"],
+)
+def test_weights_of_other_images_are_refused(patient, weights, tmp_path, request_settings, key, expected, got, setting):
+    said = f"the patch to grade must have {key} {expected!r}, as {weights} has, got {got!r}; make both with one "
+    with pytest.raises(ValueError, match=re.escape(said + setting) + "$"):
+        ask(tmp_path / "out", weights, images=patient["images"], mask=patient["mask"], **request_settings)
+    assert not (tmp_path / "out" / "answer.json").exists()
+
+
+def test_the_limit_of_z_scores_is_compared_where_they_are_used_only(patient, tmp_path):
+    request = {"images": patient["images"], "mask": patient["mask"], "zscore_limit": 3.0}
+    ask(tmp_path / "out", make_weights(tmp_path / "percentiles"), **request)
+    path = make_weights(tmp_path / "z_scores", images={"intensity_mode": "zscore"})
+    with pytest.raises(ValueError, match=r"zscore_limit 4\.0, as .* got 3\.0"):
+        ask(tmp_path / "other", path, intensity_mode="zscore", **request)
+
+
+def test_weights_whose_record_does_not_tell_the_images_are_refused(patient, tmp_path):
+    path = Path(make_weights(tmp_path / "models"))
+    record = read_json(path.parent / "provenance.json")
+    del record["images"]
+    write_json(path.parent / "provenance.json", record)
+    with pytest.raises(ValueError, match=r"models/provenance.json must say in `images` .*got None; train again"):
+        ask(tmp_path / "out", str(path), images=patient["images"], mask=patient["mask"])
