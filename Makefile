@@ -64,5 +64,5 @@ flatten: $(VENV)/.installed  ## write configs/train.json and configs/inference.j
 docs: $(VENV)/.installed-dev  ## docs/ as a site in site/; a dead link or anchor is an error
 	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --strict
 
-clean:  ## remove what runs made, keep the environment
-	rm -rf runs dist build *.egg-info
+clean:  ## remove builds and the demo; studies in runs/ and the environment stay
+	rm -rf dist build *.egg-info runs/demo

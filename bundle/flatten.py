@@ -20,7 +20,6 @@ FLAT = {
 }
 # Ids that MONAI's workflows, MonaiAlgo and MONAI Label look up, and the entry points of a run.
 LOOKED_UP = (
-    "imports",
     "bundle_root",
     "dataset_dir",
     "output_dir",

@@ -117,9 +117,11 @@ def _name_datasets(config: dict[str, Any]) -> None:
 
 
 def _replace(value: Any, old: str, new: str) -> Any:
-    # In place, whole strings only: expressions that read an attribute of a dataset would be another case.
+    # In place, and of whole strings that lead to the part or into it; an expression that reads one is another case.
     if isinstance(value, dict):
         value.update({key: _replace(item, old, new) for key, item in value.items()})
     elif isinstance(value, list):
         value[:] = [_replace(item, old, new) for item in value]
-    return new if value == old else value
+    if isinstance(value, str) and (value == old or value.startswith(f"{old}#")):
+        return new + value.removeprefix(old)
+    return value

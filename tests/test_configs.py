@@ -47,7 +47,6 @@ RECIPES = ("recipes/quick", "recipes/small", "recipes/paper")
 # Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
     "_meta_",
-    "imports",
     "bundle_root",
     "dataset_dir",
     "output_dir",

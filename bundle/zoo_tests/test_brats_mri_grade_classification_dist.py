@@ -30,7 +30,7 @@ def train_one_step(rank: int, world_size: int, port: int) -> None:
     inputs = ConfigParser.load_config_file(str(ROOT / "configs" / "metadata.json"))["network_data_format"]["inputs"]
     torch.manual_seed(0)
     network = DistributedDataParallel(parser.get_parsed_content("network_def"))
-    loss_function = parser.get_parsed_content("loss_function")
+    loss_function = parser.get_parsed_content("train#loss_function")
     torch.manual_seed(rank)
     images = torch.rand(4, inputs["image"]["num_channels"], *inputs["image"]["spatial_shape"]) * 2 - 1
     loss_function(network(images), torch.tensor([0, 1, 0, 1])).backward()
