@@ -23,7 +23,9 @@ def command_line() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bundle", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
 
-    flatten = commands.add_parser("flatten", help="write configs/train.json and configs/inference.json from the YAML")
+    flatten = commands.add_parser(
+        "flatten", help="write configs/train.json and inference.json from the YAML, and the versions in metadata.json"
+    )
     flatten.add_argument("--check", action="store_true", help="write nothing; exit 1 if one of them is stale")
     flatten.set_defaults(run=_flatten)
 

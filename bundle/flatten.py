@@ -10,10 +10,12 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from bundle.looked_up import begin_in_run, name_training, write_out_network
+from bundle.pins import metadata_versions
 from scripts.running.configs import reachable
-from scripts.running.files import atomic_path
+from scripts.running.files import atomic_path, read_json, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
+METADATA = "metadata.json"  # written by hand but for the versions of packages
 FLAT = {
     "train.json": ("common", "train_classifier"),
     "inference.json": ("common", "patches", "inference"),
@@ -71,9 +73,16 @@ def merge_flat(stems: Sequence[str], root: Path = ROOT) -> dict[str, Any]:
     return name_training(begin_in_run(config)) if "validate" in config else begin_in_run(config)
 
 
+def complete_metadata(root: Path = ROOT) -> dict[str, Any]:
+    """Read `configs/metadata.json` and put in the versions of every package that the bundle needs."""
+    return {**read_json(root / "configs" / METADATA), **metadata_versions()}
+
+
 def write_flat(root: Path = ROOT) -> list[Path]:
-    """Write every flat config of `FLAT` and return their paths."""
-    written = []
+    """Write every flat config of `FLAT`, complete `metadata.json`, and return their paths."""
+    metadata = root / "configs" / METADATA
+    write_text(metadata, json.dumps(complete_metadata(root), indent=4, ensure_ascii=False) + "\n")
+    written = [metadata]
     for name in FLAT:
         path = root / "configs" / name
         with atomic_path(path) as temporary:
@@ -83,8 +92,9 @@ def write_flat(root: Path = ROOT) -> list[Path]:
 
 
 def stale(root: Path = ROOT) -> list[str]:
-    """List the flat configs that are missing or differ from what the YAML says today."""
-    return [name for name in FLAT if _stored(root / "configs" / name) != json.loads(json.dumps(flatten(name, root)))]
+    """List the generated files that differ from what the YAML and `constraints.txt` say today, or are missing."""
+    today = {METADATA: complete_metadata(root), **{name: json.loads(json.dumps(flatten(name, root))) for name in FLAT}}
+    return [name for name, content in today.items() if _stored(root / "configs" / name) != content]
 
 
 def _stored(path: Path) -> Mapping[str, Any] | None:

@@ -10,7 +10,8 @@ import pytest
 from monai.bundle import ConfigParser
 
 from bundle.__main__ import main
-from bundle.flatten import FLAT, LOOKED_UP, flatten, stale, write_flat
+from bundle.flatten import FLAT, LOOKED_UP, METADATA, flatten, stale, write_flat
+from bundle.pins import metadata_versions, runtime_packages
 from tests.helpers import ROOT
 
 
@@ -43,6 +44,18 @@ def test_a_changed_yaml_makes_the_flat_config_stale_until_it_is_written_again(tm
     assert stale(tmp_path) == ["inference.json"]
     write_flat(tmp_path)
     assert stale(tmp_path) == []
+
+
+def test_the_metadata_of_the_root_lists_every_package_that_the_runtime_needs(tmp_path):
+    metadata = json.loads((ROOT / "configs" / METADATA).read_text(encoding="utf-8"))
+    assert {**metadata, **metadata_versions()} == metadata
+    assert set(runtime_packages()) <= {"monai", "torch", "numpy", *metadata["required_packages_version"]}
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    del metadata["required_packages_version"]["captum"]
+    (tmp_path / "configs" / METADATA).write_text(json.dumps(metadata), encoding="utf-8")
+    assert stale(tmp_path) == [METADATA]
+    write_flat(tmp_path)
+    assert (tmp_path / "configs" / METADATA).read_bytes() == (ROOT / "configs" / METADATA).read_bytes()
 
 
 def test_check_writes_nothing_and_says_what_it_found(capsys):
