@@ -92,10 +92,12 @@ class ClassFocalLoss(FocalLoss):
 
 
 def brier_score(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean squared distance of the probabilities from the truth; lower is better, 0 to 2, (K - 1) / K for no idea.
+    """Brier score: half the mean squared distance of the probabilities from the truth; lower is better, [0, 1].
 
-    Source: Brier 1950, "Verification of forecasts expressed in terms of probability". Unlike the focal loss it is
-    bounded: on a handful of selection subjects, one sure mistake does not outweigh many right answers.
+    Source: Brier 1950, "Verification of forecasts expressed in terms of probability", halved, so that it is on the
+    scale of the report's `scripts.statistics.classification_measures.brier`. Unlike the focal loss it is bounded: on a
+    handful of selection subjects, one sure mistake does not outweigh many right answers. Equal probabilities of K
+    classes score (K - 1) / 2K.
 
     Args:
         logits: shape (B, K).
@@ -103,4 +105,4 @@ def brier_score(logits: Tensor, labels: Tensor) -> Tensor:
     """
     probabilities = logits.float().softmax(dim=1)
     truth = torch.nn.functional.one_hot(labels.reshape(-1), logits.shape[1])
-    return (probabilities - truth).square().sum(dim=1).mean()
+    return (probabilities - truth).square().sum(dim=1).mean() / 2

@@ -8,6 +8,7 @@ from sklearn.metrics import brier_score_loss
 from torch.nn.functional import cross_entropy
 
 from scripts.classifier.losses import ClassFocalLoss, brier_score, focal_alpha
+from scripts.statistics.classification_measures import brier, value_of
 
 
 def test_the_default_weighs_the_first_class_three_times_the_second() -> None:
@@ -56,11 +57,19 @@ def test_the_loss_is_the_published_formula() -> None:
     assert torch.allclose(ClassFocalLoss()(logits, labels).double(), expected, atol=1e-6)
 
 
-def test_the_brier_score_of_two_classes_is_twice_that_of_scikit_learn() -> None:
+def test_the_brier_score_of_two_classes_is_that_of_scikit_learn() -> None:
     logits, labels = torch.randn(9, 2), torch.arange(9) % 2
-    expected = 2 * brier_score_loss(labels.numpy(), logits.softmax(dim=1)[:, 1].numpy())
+    expected = brier_score_loss(labels.numpy(), logits.softmax(dim=1)[:, 1].numpy())
     assert float(brier_score(logits, labels)) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize("num_classes", [2, 3])
+def test_the_brier_score_of_the_selection_is_on_the_scale_of_the_report(num_classes: int) -> None:
+    logits, labels = torch.randn(9, num_classes), torch.arange(9) % num_classes
+    expected = value_of(brier, labels.numpy(), logits.softmax(dim=1).double().numpy())
+    assert float(brier_score(logits, labels)) == pytest.approx(expected, rel=1e-5)
+    assert float(brier_score(-99.0 * torch.eye(num_classes), torch.arange(num_classes))) <= 1
+
+
 def test_the_brier_score_of_no_idea_depends_on_the_number_of_classes_only() -> None:
-    assert float(brier_score(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))) == pytest.approx(2 / 3)
+    assert float(brier_score(torch.zeros(4, 3), torch.tensor([0, 1, 2, 0]))) == pytest.approx(1 / 3)
