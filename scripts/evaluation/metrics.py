@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.answers import GROUP, Answers, group_answers
-from scripts.statistics import intervals
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
     Measure,
@@ -17,6 +16,7 @@ from scripts.statistics.classification_measures import (
     brier,
     expected_calibration_error,
     matthews,
+    value_of,
     weighted_f1,
 )
 from scripts.statistics.interval_coverage import coverage_beside
@@ -72,16 +72,16 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
     num_classes = len(answers.classes)
     weights = draw_weights(labels, num_draws, seed)
     resampled = {name: bootstrap(one, labels, probabilities, weights) for name, one in BOOTSTRAPPED.items()}
-    area = intervals.auc(labels, probabilities)
+    area = auc(labels, probabilities)
     if num_classes > 2:
         area = bootstrap(auc_one_against_rest, labels, probabilities, weights)
-    sensitivities = intervals.sensitivities(labels, predicted, num_classes)
+    per_class = sensitivities(labels, predicted, num_classes)
     return {
-        "balanced_accuracy": intervals.balanced_accuracy(labels, predicted, num_classes),
+        "balanced_accuracy": balanced_accuracy(labels, predicted, num_classes),
         "auc": area,
-        "accuracy": intervals.accuracy(labels, predicted),
+        "accuracy": accuracy(labels, predicted),
         "weighted_f1": resampled.pop("weighted_f1"),
-        **{f"sensitivity_{name}": one for name, one in zip(answers.classes, sensitivities, strict=True)},
+        **{f"sensitivity_{name}": one for name, one in zip(answers.classes, per_class, strict=True)},
         **resampled,
     }
 
@@ -101,7 +101,7 @@ def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> 
         "balanced_accuracy": balanced_accuracy(labels, predictions, len(names)),
         "auc": auc(labels, probabilities),
         "accuracy": accuracy(labels, predictions),
-        "weighted_f1": intervals.weighted_f1(labels, predictions),
+        "weighted_f1": Estimate(value_of(weighted_f1, np.array(labels), probabilities)),
     }
     per_class = sensitivities(labels, predictions, len(names))
     return {

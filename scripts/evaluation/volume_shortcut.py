@@ -55,7 +55,7 @@ def volume_difference(positive: np.ndarray, volumes_ml: np.ndarray) -> VolumeDif
     return VolumeDifference(medians, float(mannwhitneyu(own, others).pvalue), area, 2 * area.value - 1)
 
 
-def rank_correlation(
+def volume_correlation(
     scores: np.ndarray, volumes_ml: np.ndarray, confidence: float = CONFIDENCE
 ) -> tuple[Estimate, float | None]:
     """Spearman's correlation of the classifier's logit with the volume of the lesion.

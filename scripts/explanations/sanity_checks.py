@@ -36,7 +36,7 @@ def randomize(network: nn.Module, seed: int) -> nn.Module:
     return randomized
 
 
-def rank_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> float | None:
+def map_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray | None = None) -> float | None:
     """Correlate the ranks of two maps (Spearman).
 
     Args:
@@ -47,7 +47,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray | N
     Returns:
         In [-1, 1]; None where one of the maps is flat and has no ranks.
 
-    >>> rank_correlation(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, 9.0]]))
+    >>> map_correlation(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, 9.0]]))
     1.0
     """
     chosen = [array[:, mask].ravel() if mask is not None else array.ravel() for array in (first, second)]

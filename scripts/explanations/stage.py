@@ -16,7 +16,7 @@ from scripts.classifier.networks import FoldEnsemble
 from scripts.explanations.attributions import NO_SHARES, Attribution, Attributor
 from scripts.explanations.cases import KINDS, Case, choose_cases, rows_of_role
 from scripts.explanations.maps import BACKGROUND, draw_attributions
-from scripts.explanations.sanity_checks import describe_correlations, randomize, rank_correlation
+from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
 from scripts.patches.pictures import save_picture
 from scripts.patches.tensors import load_patch
 from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
@@ -141,8 +141,8 @@ class Explanations:
         shown = (image != BACKGROUND).any(dim=0).cpu().numpy()
         pairs = [(found.values, other.values) for other in compared]
         sanity = {
-            "signed": [rank_correlation(*pair, shown) for pair in pairs],
-            "absolute": [rank_correlation(np.abs(a), np.abs(b), shown) for a, b in pairs],
+            "signed": [map_correlation(*pair, shown) for pair in pairs],
+            "absolute": [map_correlation(np.abs(a), np.abs(b), shown) for a, b in pairs],
         }
         shares = None if found.shares is None else dict(zip(self.modalities, found.shares, strict=True))
         return {"shares": shares, "fit": found.fit, "sanity": sanity}

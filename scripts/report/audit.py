@@ -14,6 +14,7 @@ from scripts.memorization.verdict import VERDICTS
 from scripts.patches.pictures import data_uri
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
+from scripts.statistics.intervals import mean_of_known
 
 Result = Mapping[str, Any]
 
@@ -75,8 +76,8 @@ def pool(results: Sequence[Result]) -> dict[str, Any]:
         "gap": _mean_gap(_present(measure["train_minus_held_out"] for measure in judged)),
         "copies": sum(result["copies"]["number"] for result in results),
         "num_synthetic": sum(result["num_synthetic"] for result in results),
-        "auth_pct": _mean(measure["auth_pct"] for measure in l2),
-        "held_out_auth_pct": _mean(measure["held_out_auth_pct"] for measure in l2),
+        "auth_pct": mean_of_known(measure["auth_pct"] for measure in l2),
+        "held_out_auth_pct": mean_of_known(measure["held_out_auth_pct"] for measure in l2),
         "c_t": (min(scores), max(scores)) if scores else None,
         "verdict": min(verdicts, key=VERDICTS.index),
         "verdicts": {name: verdicts[name] for name in VERDICTS if name in verdicts},
@@ -99,11 +100,6 @@ def _mean_gap(gaps: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
         math.sqrt(sum((gap["mean"] - gap[side]) ** 2 for gap in gaps)) / len(gaps) for side in ("low", "high")
     )
     return {"mean": mean, "low": mean - below, "high": mean + above}
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    present = _present(values)
-    return float(np.mean(present)) if present else None
 
 
 def _present(values: Iterable[Any]) -> list[Any]:

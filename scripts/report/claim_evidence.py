@@ -198,7 +198,7 @@ def _initialization(run: RunEvidence) -> Evidence:
     if not found:
         return None
     start = "at random" if found == {"None"} else "from a file of pretrained weights"
-    return (RUN if found == {"None"} else PART), f"Classifiers start {start}, seeds {_plain(run.methods['seeds'])}."
+    return (RUN if found == {"None"} else PART), f"Classifiers start {start}, seeds {_in_words(run.methods['seeds'])}."
 
 
 def _training(run: RunEvidence) -> Evidence:
@@ -313,11 +313,11 @@ def _details(run: RunEvidence) -> Evidence:
 
 
 def _listed(status: str, settings: Mapping[str, Any]) -> Evidence:
-    words = "; ".join(f"{key.replace('_', ' ')} {_plain(value)}" for key, value in settings.items())
+    words = "; ".join(f"{key.replace('_', ' ')} {_in_words(value)}" for key, value in settings.items())
     return (status, f"{words}.") if words else None
 
 
-def _plain(value: Any) -> str:
+def _in_words(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 

@@ -15,7 +15,7 @@ from scripts.evaluation.metrics import MEASURES, compute_metrics
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, power_rows
 from scripts.evaluation.sites import measure_sites
-from scripts.evaluation.volume_shortcut import rank_correlation, volume_difference
+from scripts.evaluation.volume_shortcut import volume_correlation, volume_difference
 from scripts.patches.pictures import draw_intervals
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, ordered
@@ -134,9 +134,10 @@ def _sites(answers: Answers) -> Iterator[dict[str, Any]]:
             "n": row.n,
             "n_by_class": dict(zip(answers.classes, row.n_by_class, strict=True)),
             "sensitivity": {
-                name: _plain(estimate, f"sensitivity_{name}", row.n_by_class) for name, estimate in sensitivities
+                name: _with_coverage(estimate, f"sensitivity_{name}", row.n_by_class)
+                for name, estimate in sensitivities
             },
-            "balanced_accuracy": _plain(row.balanced_accuracy, "balanced_accuracy", row.n_by_class),
+            "balanced_accuracy": _with_coverage(row.balanced_accuracy, "balanced_accuracy", row.n_by_class),
         }
 
 
@@ -145,7 +146,7 @@ def _calibration(answers: Answers, num_draws: int, seed: int) -> dict[str, Any]:
     return {
         **{name: getattr(answers, name) for name in GROUP},
         "chance_error": chance_error(answers.probabilities, num_draws, seed),
-        "bins": [{**row._asdict(), "accuracy": _plain(row.accuracy)} for row in bins],
+        "bins": [{**row._asdict(), "accuracy": _with_coverage(row.accuracy)} for row in bins],
     }
 
 
@@ -162,7 +163,7 @@ def _volumes(external: Sequence[Answers]) -> Iterator[dict[str, Any]]:
                 yield {
                     **fixed,
                     **found._asdict(),
-                    "area": _plain(found.area, "auc", [positive.sum(), (~positive).sum()]),
+                    "area": _with_coverage(found.area, "auc", [positive.sum(), (~positive).sum()]),
                 }
 
 
@@ -171,11 +172,11 @@ def _correlations(answers: Answers) -> dict[str, Any]:
     logits = answers.logits[:, -1] - answers.logits[:, :-1].mean(axis=1)
     known = np.isfinite(answers.volumes_ml) & np.isfinite(logits)
     chosen = {"all": known, **{name: known & (answers.labels == k) for k, name in enumerate(answers.classes)}}
-    found = {name: rank_correlation(logits[who], answers.volumes_ml[who]) for name, who in chosen.items()}
+    found = {name: volume_correlation(logits[who], answers.volumes_ml[who]) for name, who in chosen.items()}
     return {
         **{name: getattr(answers, name) for name in GROUP},
         "n": int(known.sum()),
-        "correlation": {name: {**_plain(estimate), "p": p} for name, (estimate, p) in found.items()},
+        "correlation": {name: {**_with_coverage(estimate), "p": p} for name, (estimate, p) in found.items()},
     }
 
 
@@ -266,5 +267,5 @@ def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, str]]:
         yield {"title": title, "roc": roc, "reliability": draw_reliability(title, bins)}
 
 
-def _plain(estimate: Estimate, measure: str = "", n_by_class: Sequence[int] = ()) -> dict[str, Any]:
+def _with_coverage(estimate: Estimate, measure: str = "", n_by_class: Sequence[int] = ()) -> dict[str, Any]:
     return {**estimate._asdict(), "coverage": coverage_beside(measure, n_by_class) if n_by_class else None}

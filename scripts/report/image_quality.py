@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from scripts.report.study_files import StudyFiles
+from scripts.report.words import format_number, format_p
 from scripts.running.files import read_json
+from scripts.statistics.intervals import mean_of_known
 
-MINUS = "−"
 KEY = ("cohort", "network", "measure", "class", "method")
 
 
@@ -54,40 +55,27 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         `at_floor_n`, `floor`, `ratio`, `p_value`, `num_synthetic`, `num_real`, `direction`, `reason` (of a fold without
         a value) and `num_folds`, those with a value.
     """
-    found = [row for row in rows if row["value"] is not None]
+    measured = [row for row in rows if row["value"] is not None]
     reasons = [row["reason"] for row in rows if row["value"] is None]
-    floors = [row["floor"] for row in found]
-    limits = [(row["low"], row["high"]) for row in found]
-    only = limits[0] if len(found) == 1 and limits[0][0] is not None else None
+    floors = [row["floor"] for row in measured]
+    low, high = (measured[0]["low"], measured[0]["high"]) if len(measured) == 1 else (None, None)
     return {
-        "value": _mean_sd([row["value"] for row in found]),
-        "interval": "" if only is None else f"{significant(only[0])} to {significant(only[1])}",
-        "at_floor_n": _mean_sd([row["value_at_floor_n"] for row in found]),
-        "floor": significant(_mean([floor["mean"] for floor in floors])),
-        "floor_spread": significant(_mean([floor["sd"] for floor in floors if floor["sd"] is not None])),
-        "floor_n": _range([floor["n"] for floor in floors]),
-        "ratio": significant(_mean([row["ratio"] for row in found if row["ratio"] is not None])),
-        "p_value": _range([row["p_value"] for row in found if row["p_value"] is not None]),
-        "num_synthetic": _range([row["num_synthetic"] for row in rows]),
-        "num_real": _range([row["num_real"] for row in rows]),
+        "value": _mean_sd([row["value"] for row in measured]),
+        "interval": "" if low is None else f"{_short(low)} to {_short(high)}",
+        "at_floor_n": _mean_sd([row["value_at_floor_n"] for row in measured]),
+        "floor": _short(mean_of_known(floor["mean"] for floor in floors)),
+        "floor_spread": _short(mean_of_known(floor["sd"] for floor in floors)),
+        "floor_n": _range(str(n) for n in sorted(floor["n"] for floor in floors)),
+        "ratio": _short(mean_of_known(row["ratio"] for row in measured)),
+        "p_value": _range(
+            format_p(p) for p in sorted(row["p_value"] for row in measured if row["p_value"] is not None)
+        ),
+        "num_synthetic": _range(str(n) for n in sorted(row["num_synthetic"] for row in rows)),
+        "num_real": _range(str(n) for n in sorted(row["num_real"] for row in rows)),
         "direction": rows[0]["direction"],
         "reason": reasons[0] if reasons else None,
-        "num_folds": len(found),
+        "num_folds": len(measured),
     }
-
-
-def significant(value: float | None, digits: int = 3) -> str:
-    """Write a number with significant digits, without a leading zero; None is a dash.
-
-    >>> significant(0.012345), significant(-4567.8), significant(None)
-    ('.0123', '−4570', '–')
-    """
-    if value is None:
-        return "–"
-    text = f"{abs(value):.{digits}g}"
-    if "e" in text:
-        text = f"{float(text):.0f}" if abs(value) >= 1 else f"{abs(value):.1e}"
-    return (MINUS if value < 0 and float(text) else "") + (text.removeprefix("0") if text.startswith("0.") else text)
 
 
 def _by_network(rows: Sequence[Mapping[str, Any]], cohort: str) -> list[dict[str, Any]]:
@@ -96,15 +84,16 @@ def _by_network(rows: Sequence[Mapping[str, Any]], cohort: str) -> list[dict[str
     return [{"network": name, "rows": [row for row in own if row["network"] == name]} for name in names]
 
 
-def _mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if values else None
-
-
 def _mean_sd(values: Sequence[float]) -> str:
-    spread = f" ± {significant(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
-    return significant(_mean(values)) + spread
+    spread = f" ± {_short(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
+    return _short(mean_of_known(values)) + spread
 
 
-def _range(values: Sequence[float]) -> str:
-    texts = list(dict.fromkeys(significant(value) for value in sorted(values)))
-    return "–" if not texts else texts[0] if len(texts) == 1 else f"{texts[0]} to {texts[-1]}"
+def _range(texts: Iterable[str]) -> str:
+    """Write the first and the last of sorted texts, once where they are the same."""
+    unique = list(dict.fromkeys(texts))
+    return "–" if not unique else unique[0] if len(unique) == 1 else f"{unique[0]} to {unique[-1]}"
+
+
+def _short(value: float | None) -> str:
+    return format_number(value, significant=3)

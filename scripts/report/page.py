@@ -21,7 +21,7 @@ from scripts.report.published import published_section
 from scripts.report.results import result_sections, summary_table
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.trainings import curve_figure, regularizer_section
-from scripts.report.words import capitalize_first, format_interval, format_number, name_method, name_setup
+from scripts.report.words import capitalize_first, format_interval, format_number, format_p, name_method, name_setup
 from scripts.running.files import write_csv, write_json, write_text
 
 NO_OTHER_SEEDS = SeedStudies()
@@ -107,6 +107,8 @@ def render_part(name: str, content: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(number=format_number, interval=format_interval, sentence=capitalize_first)
+    environment.filters.update(
+        number=format_number, p_value=format_p, interval=format_interval, sentence=capitalize_first
+    )
     environment.filters.update(setup=name_setup, method=name_method)
     return environment.get_template(name).render(content)

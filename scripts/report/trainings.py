@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
 from scripts.patches.pictures import draw_curve
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
+from scripts.statistics.intervals import mean_of_known
 
 QUANTITIES = ("mutual_information", "gradient_ratio")
 
@@ -41,7 +41,11 @@ def regularizer_section(files: StudyFiles) -> dict[str, Any]:
         if levels:
             found.setdefault(read_json(path.parent / "provenance.json")["method"], []).append(levels)
     rows = [
-        {"method": method, "trainings": len(trainings), "cells": [_mean(band) for band in zip(*trainings, strict=True)]}
+        {
+            "method": method,
+            "trainings": len(trainings),
+            "cells": [_average_levels(band) for band in zip(*trainings, strict=True)],
+        }
         for method, trainings in sorted(found.items())
     ]
     first = next(iter(found.values()))[0] if found else []
@@ -77,6 +81,5 @@ def _not_first_fold(path: Path) -> bool:
     return path.parent.parent.name != "fold0"
 
 
-def _mean(band: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    known = {name: [level[name] for level in band if level[name] is not None] for name in QUANTITIES}
-    return {name: mean(values) if values else None for name, values in known.items()}
+def _average_levels(levels: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    return {name: mean_of_known(level[name] for level in levels) for name in QUANTITIES}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,6 @@ SETUP_NAMES = {
     "ratio_5": "+ DDPM with MI, 5 for each real image",
 }
 METHOD_NAMES = {"real": "Real", "ddpm": "DDPM", "ddpm_mi": "DDPM + MI"}
-
 MEASURE_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",
@@ -31,22 +31,50 @@ ROLE_NAMES = {
     "out_of_fold": "out of fold",
     "validation_selected_on": "validation (selected on)",
 }
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def format_number(value: float | None, digits: int = 3) -> str:
-    """Write a number with fixed digits, and without the leading zero where it lies in [0, 1); None is a dash."""
-    if value is None:
+def format_number(value: float | None, decimals: int = 3, significant: int | None = None) -> str:
+    """Write a number for a table: without the zero before the point, and zero without a sign.
+
+    Args:
+        value: any number; None and what is not finite become a dash.
+        decimals: digits behind the point.
+        significant: digits from the first that is not zero, instead of `decimals`; a number below .0001 is then written
+            as a power of ten.
+
+    >>> format_number(0.85), format_number(-0.0), format_number(0.0, 0), format_number(None)
+    ('.850', '.000', '0', '–')
+    >>> format_number(0.012345, significant=3), format_number(-4567.8, significant=3)
+    ('.0123', '−4570')
+    """
+    if value is None or not math.isfinite(value):
         return "–"
-    rounded = round(value, digits)
-    sign, text = "−" if rounded < 0 else "", f"{abs(rounded):.{digits}f}"
-    return sign + text.removeprefix("0")
+    size = abs(value)
+    text = f"{size:.{decimals}f}" if significant is None else _significant(size, significant)
+    sign = "−" if value < 0 and any(digit in text for digit in "123456789") else ""
+    return sign + (text.removeprefix("0") if text.startswith("0.") else text)
 
 
-def format_interval(estimate: Mapping[str, Any] | None, digits: int = 2) -> str:
+def _significant(size: float, digits: int) -> str:
+    text = f"{size:.{digits}g}"
+    mantissa, _, exponent = text.partition("e")
+    if not exponent:
+        return text
+    power = str(int(exponent)).translate(SUPERSCRIPTS)
+    return f"{float(text):.0f}" if size >= 1 else f"{mantissa} × 10{power}"
+
+
+def format_p(p: float | None) -> str:
+    """Write a p value with three decimals; one that these would show as 0 is "< .001", None is a dash."""
+    return "< .001" if p is not None and p < 0.001 else format_number(p)
+
+
+def format_interval(estimate: Mapping[str, Any] | None, decimals: int = 2) -> str:
     """Write the limits of an estimate as ".61 to .84"; empty without limits."""
     if estimate is None or estimate["low"] is None:
         return ""
-    return f"{format_number(estimate['low'], digits)} to {format_number(estimate['high'], digits)}"
+    return f"{format_number(estimate['low'], decimals)} to {format_number(estimate['high'], decimals)}"
 
 
 def name_setup(setup: str) -> str:

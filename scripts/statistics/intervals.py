@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import binomtest, norm, rankdata
-from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, roc_auc_score
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, roc_auc_score
 
 CONFIDENCE = 0.95
 
@@ -99,11 +99,6 @@ def accuracy(labels: ArrayLike, predictions: ArrayLike) -> Estimate:
     """Share of right answers with its Wilson interval; higher is better, [0, 1]."""
     right = round(accuracy_score(labels, predictions, normalize=False))
     return wilson(right, len(np.asarray(labels)))
-
-
-def weighted_f1(labels: ArrayLike, predictions: ArrayLike) -> Estimate:
-    """F1 of each class weighted by its cases; higher is better, [0, 1]; no interval."""
-    return Estimate(float(f1_score(labels, predictions, average="weighted", zero_division=0)))
 
 
 def auc(labels: ArrayLike, probabilities: np.ndarray) -> Estimate:
@@ -197,3 +192,13 @@ def newcombe_auc(area: float, num_cases: int, num_controls: int, confidence: flo
     low = 0.0 if area == 0 else brentq(excess, 0.0, area - margin)
     high = 1.0 if area == 1 else brentq(excess, area + margin, 1.0)
     return Estimate(area, float(low), float(high), "Newcombe score interval of the Mann-Whitney statistic")
+
+
+def mean_of_known(values: Iterable[float | None]) -> float | None:
+    """Average the numbers among some values; None where there is none.
+
+    >>> mean_of_known([1.0, None, 2.0]), mean_of_known([None])
+    (1.5, None)
+    """
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None

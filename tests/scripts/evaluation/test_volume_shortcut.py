@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, rankdata
 
-from scripts.evaluation.volume_shortcut import rank_correlation, volume_difference
+from scripts.evaluation.volume_shortcut import volume_correlation, volume_difference
 
 POSITIVE = np.array([False] * 15 + [True] * 52)
 
@@ -41,7 +41,7 @@ def test_one_class_is_refused():
 def test_the_correlation_is_pearsons_of_the_ranks_and_sees_order_only():
     random = np.random.RandomState(0)
     scores, volumes = random.normal(size=(2, 40))
-    estimate, p = rank_correlation(scores + volumes, np.exp(volumes))
+    estimate, p = volume_correlation(scores + volumes, np.exp(volumes))
     expected = np.corrcoef(rankdata(scores + volumes), rankdata(volumes))[0, 1]
     assert estimate.value == pytest.approx(expected)
     assert estimate.low < estimate.value < estimate.high
@@ -50,11 +50,11 @@ def test_the_correlation_is_pearsons_of_the_ranks_and_sees_order_only():
 
 @pytest.mark.parametrize(("scores", "volumes"), [([1, 2, 3], [1, 2, 3]), ([1, 1, 1, 1], [1, 2, 3, 4])])
 def test_too_few_or_equal_values_have_no_correlation(scores, volumes):
-    assert rank_correlation(np.array(scores, float), np.array(volumes, float))[0].value is None
+    assert volume_correlation(np.array(scores, float), np.array(volumes, float))[0].value is None
 
 
 def test_a_perfect_order_has_no_limits():
-    assert rank_correlation(np.arange(9.0), np.arange(9.0))[0][:3] == (1, None, None)
+    assert volume_correlation(np.arange(9.0), np.arange(9.0))[0][:3] == (1, None, None)
 
 
 def test_the_limits_hold_the_truth_of_normal_pairs():
@@ -63,6 +63,6 @@ def test_the_limits_hold_the_truth_of_normal_pairs():
     hits = 0
     for _ in range(400):
         x, noise = random.normal(size=(2, 52))
-        estimate, _ = rank_correlation(x, rho * x + math.sqrt(1 - rho**2) * noise)
+        estimate, _ = volume_correlation(x, rho * x + math.sqrt(1 - rho**2) * noise)
         hits += estimate.low <= truth <= estimate.high
     assert 0.92 <= hits / 400 <= 0.98

@@ -7,7 +7,7 @@ from scipy.stats import rankdata
 
 from scripts.classifier.networks import FoldEnsemble
 from scripts.explanations.attributions import Attributor
-from scripts.explanations.sanity_checks import describe_correlations, randomize, rank_correlation
+from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
 from tests.scripts.explanations.test_attributions import WeightedSum, head
 
 
@@ -18,8 +18,8 @@ def test_maps_of_a_network_and_its_randomized_self_do_not_agree_and_those_of_its
     attributor = Attributor(["occlusion"], occlusion_size=2)
     maps = [attributor(n, image, 1)["occlusion"].values for n in (network, network, randomize(network, seed=0))]
     shown = (image != -1).any(dim=0).numpy()
-    assert rank_correlation(maps[0], maps[1], shown) == pytest.approx(1)
-    assert abs(rank_correlation(maps[0], maps[2], shown)) < 0.2
+    assert map_correlation(maps[0], maps[1], shown) == pytest.approx(1)
+    assert abs(map_correlation(maps[0], maps[2], shown)) < 0.2
 
 
 def test_randomizing_changes_every_drawn_parameter_and_neither_the_network_nor_its_statistics():
@@ -42,13 +42,13 @@ def test_the_rank_correlation_is_that_of_the_ranks():
     first, second = random.normal(size=(2, 3, 5, 4))
     mask = random.random((5, 4)) < 0.7
     expected = np.corrcoef(rankdata(first[:, mask]), rankdata(second[:, mask]))[0, 1]
-    assert rank_correlation(first, second, mask) == pytest.approx(expected)
-    assert rank_correlation(first, -first) == -1
-    assert rank_correlation(first, np.exp(first)) == 1
+    assert map_correlation(first, second, mask) == pytest.approx(expected)
+    assert map_correlation(first, -first) == -1
+    assert map_correlation(first, np.exp(first)) == 1
 
 
 def test_a_flat_map_has_no_correlation():
-    assert rank_correlation(np.zeros((1, 4, 4)), np.ones((1, 4, 4))) is None
+    assert map_correlation(np.zeros((1, 4, 4)), np.ones((1, 4, 4))) is None
     found = describe_correlations([None], [None])
     assert found["num_compared"] == 0
     assert "flat" in found["sentence"]

@@ -1,8 +1,6 @@
 from __future__ import annotations
 
-import pytest
-
-from scripts.report.image_quality import average_rows, measure_section, significant
+from scripts.report.image_quality import average_rows, measure_section
 from scripts.report.page import render_part
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import write_json
@@ -33,7 +31,7 @@ def test_folds_are_averaged_with_their_spread():
     averaged = average_rows([row(0.1, p_value=0.01), row(0.3, num_real=24)])
     assert averaged["value"] == ".2 ± .141"
     assert (averaged["floor"], averaged["floor_spread"], averaged["floor_n"]) == (".02", ".01", "10")
-    assert (averaged["p_value"], averaged["num_real"], averaged["num_folds"]) == (".01 to .5", "20 to 24", 2)
+    assert (averaged["p_value"], averaged["num_real"], averaged["num_folds"]) == (".010 to .500", "20 to 24", 2)
     assert averaged["interval"] == ""
 
 
@@ -64,8 +62,7 @@ def test_the_page_shows_values_and_reasons(tmp_path):
     assert "no synthetic images were made" in render_part("image_quality.html.j2", section(tmp_path, []))
 
 
-@pytest.mark.parametrize(
-    ("value", "text"), [(None, "–"), (0, "0"), (0.5, ".5"), (1234.5, "1230"), (-0.00012, "−.00012"), (2.0, "2")]
-)
-def test_numbers_keep_three_significant_digits(value, text):
-    assert significant(value) == text
+def test_counts_are_written_whole_and_a_p_of_the_finest_permutation_is_no_zero():
+    averaged = average_rows([row(0.1, num_synthetic=12345, p_value=1 / 1001), row(0.3, num_synthetic=12346)])
+    assert averaged["num_synthetic"] == "12345 to 12346"
+    assert averaged["p_value"] == "< .001 to .500"

@@ -13,7 +13,6 @@ from scripts.evaluation.metrics import compute_metrics
 from scripts.patches.pictures import mosaic, png_bytes
 from scripts.report.results import summary_table
 from scripts.report.study_files import StudyFiles
-from scripts.report.words import format_number
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS, write_fake_study
 from tests.helpers import run_stage
@@ -203,14 +202,6 @@ def test_a_report_without_synthetic_images_says_so(study, tmp_path):
     assert "No synthetic images were made" in html
     assert "No answer was explained" in html
     assert {metric["setup"] for metric in read_json(tmp_path / "report" / "metrics.json")} == {"real"}
-
-
-@pytest.mark.parametrize(
-    ("value", "text"),
-    [(0.85, ".850"), (1.0, "1.000"), (-0.05, "−.050"), (None, "–"), (12.0, "12.000"), (-0.0001, ".000")],
-)
-def test_numbers_are_written_without_leading_zero(value, text):
-    assert format_number(value) == text
 
 
 @pytest.mark.parametrize(
