@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -12,8 +12,8 @@ from torch import Tensor
 
 from scripts.image_quality.distances import (
     discrepancy_interval,
+    discrepancy_p_value,
     frechet_distance,
-    permutation_p_value,
     polynomial_kernel,
     rbf_kernel,
     squared_discrepancy,
@@ -29,7 +29,10 @@ Statistic = Callable[[np.ndarray, np.ndarray], float]
 
 
 class Split(NamedTuple):
-    """Equally many images of each: two disjoint halves of the real ones, and synthetic ones; indices of all images."""
+    """Equally many images of each: of two disjoint halves of the real patients, and synthetic ones; indices of all.
+
+    No two images are of one patient, so that a measure of them is one of independent images.
+    """
 
     one_half: np.ndarray
     other_half: np.ndarray
@@ -48,6 +51,7 @@ class Measure:
         bounds: values that are possible, such as "[0, 1]".
         min_images: images that each set must have.
         kernel: of all images, where the measure is a squared discrepancy: gives interval and p value.
+        patients: whose each image is, where there is a kernel; None is a patient for each image.
         with_ratio: divide by the floor, which is well above 0.
         details: what else one must know to compute it again.
         refusal: why it cannot be computed of these images, whatever their number; None where it can.
@@ -60,19 +64,20 @@ class Measure:
     bounds: str
     min_images: int = 2
     kernel: Tensor | None = None
+    patients: Sequence[Hashable] | None = None
     with_ratio: bool = False
     details: dict[str, Any] = field(default_factory=dict)
     refusal: str | None = None
 
 
 def random_splits(
-    num_synthetic: int, groups: Sequence[str], num_splits: int = 10, seed: int = 0
+    num_synthetic: int, patients: Sequence[Hashable], num_splits: int = 10, seed: int = 0
 ) -> tuple[list[Split], int]:
-    """Halve the real images at random, images of one subject on one side, and draw as many synthetic ones.
+    """Halve the real patients at random, draw an image of each, and one of as many synthetic "patients".
 
     Args:
         num_synthetic: synthetic images, the first of all images.
-        groups: patient of each real image; they follow.
+        patients: whose each image is; of synthetic ones usually a name for each.
         num_splits: number of draws.
         seed: of the draws.
 
@@ -80,16 +85,15 @@ def random_splits(
         The draws, and the number of images in each of their three sets.
     """
     random = np.random.default_rng(seed)
-    names = sorted(set(groups))
-    drawn = [_halve(groups, random.permutation(len(names)), names) for _ in range(num_splits)]
-    size = min([num_synthetic, *(len(half) for halves in drawn for half in halves)])
+    known = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    numbers = np.array([known[patient] for patient in patients], dtype=int)
+    real = np.unique(numbers[num_synthetic:])
+    halves = [np.array_split(random.permutation(real), [len(real) // 2]) for _ in range(num_splits)]
+    size = min(len(np.unique(numbers[:num_synthetic])), len(real) // 2)
+    images, synthetic = np.arange(num_synthetic, len(numbers)), np.arange(num_synthetic)
+    in_half = [[images[np.isin(numbers[images], half)] for half in pair] for pair in halves]
     return [
-        Split(
-            num_synthetic + random.permutation(one)[:size],
-            num_synthetic + random.permutation(other)[:size],
-            random.permutation(num_synthetic)[:size],
-        )
-        for one, other in drawn
+        Split(*(_one_each(part, numbers, random)[:size] for part in (one, other, synthetic))) for one, other in in_half
     ], size
 
 
@@ -112,7 +116,8 @@ def measure_sets(
         seed: of the permutations.
 
     Returns:
-        One row of `measures.json`; `value` is None and `reason` says why, where there are too few images.
+        One row of `measures.json`; `value` is None and `reason` says why, where there are too few patients, and
+        `interval_reason` where `low` and `high` of a discrepancy are.
     """
     size = len(splits[0].synthetic) if splits else 0
     row: dict[str, Any] = {
@@ -131,8 +136,9 @@ def measure_sets(
         "ratio": None,
         **measure.details,
         "reason": None,
+        "interval_reason": None,
     }
-    reason = _too_few(measure, num_synthetic, num_real) if size < measure.min_images else measure.refusal
+    reason = _too_few(measure, num_synthetic, num_real, size) if size < measure.min_images else measure.refusal
     if reason is not None:
         return {**row, "reason": reason}
     synthetic, real = np.arange(num_synthetic), np.arange(num_synthetic, num_synthetic + num_real)
@@ -144,13 +150,17 @@ def measure_sets(
     if measure.with_ratio and floors.mean() > 0:
         row["ratio"] = matched / float(floors.mean())
     if measure.kernel is not None:
-        row["p_value"] = permutation_p_value(measure.kernel, num_synthetic, num_permutations, seed)
-        if min(num_synthetic, num_real) > 2:
-            row["low"], row["high"] = discrepancy_interval(measure.kernel, num_synthetic)
+        row["p_value"] = discrepancy_p_value(measure.kernel, num_synthetic, measure.patients, num_permutations, seed)
+        try:
+            row["low"], row["high"] = discrepancy_interval(measure.kernel, num_synthetic, measure.patients)
+        except ValueError as error:
+            row["interval_reason"] = str(error)
     return row
 
 
-def feature_measures(network: FeatureNetwork, views: Sequence[Features]) -> list[Measure]:
+def feature_measures(
+    network: FeatureNetwork, views: Sequence[Features], patients: Sequence[Hashable] | None = None
+) -> list[Measure]:
     """List the measures in the features of one network, each the mean over its views.
 
     A score from the published Inception-v3 is called FID and KID, one from any other network FD and KD: the same
@@ -159,11 +169,18 @@ def feature_measures(network: FeatureNetwork, views: Sequence[Features]) -> list
     Args:
         network: whose features they are.
         views: features of all images in each view, the synthetic ones first.
+        patients: whose each image is; None is a patient for each image.
     """
     features = [view.features for view in views]
     frechet, kernel_name = ("FID", "KID") if network.published else ("FD", "KD")
     found = [
-        _discrepancy(kernel_name, network.name, [polynomial_kernel(item) for item in features], "cubic, (x.y/D + 1)^3"),
+        _discrepancy(
+            kernel_name,
+            network.name,
+            [polynomial_kernel(item) for item in features],
+            "cubic, (x.y/D + 1)^3",
+            patients,
+        ),
         Measure(
             frechet,
             network.name,
@@ -173,8 +190,8 @@ def feature_measures(network: FeatureNetwork, views: Sequence[Features]) -> list
             with_ratio=True,
             details={"num_features": features[0].shape[1]},
         ),
-        *_manifold(network.name, [pairwise(item) for item in features]),
-        _gaussian_discrepancy(network.name, features),
+        *_manifold(network.name, [pairwise(item) for item in features], patients),
+        _gaussian_discrepancy(network.name, features, patients),
     ]
     if network.names_classes:
         score = Measure(
@@ -189,20 +206,26 @@ def feature_measures(network: FeatureNetwork, views: Sequence[Features]) -> list
     return found
 
 
-def pixel_measures(images: Tensor, num_pairs: int = 100, seed: int = 0) -> list[Measure]:
+def pixel_measures(
+    images: Tensor, num_pairs: int = 100, seed: int = 0, patients: Sequence[Hashable] | None = None
+) -> list[Measure]:
     """List the measures that need no network: MS-SSIM of pairs, and MMD between pixels.
 
     Args:
         images: all images (N, C, *spatial) in [-1, 1], the synthetic ones first.
         num_pairs: pairs of images of a set, at most.
         seed: of the pairs.
+        patients: whose each image is; None is a patient for each image.
     """
-    return [_pair_similarity(images, num_pairs, seed), _gaussian_discrepancy(PIXELS, [images.flatten(1)])]
+    return [
+        _pair_similarity(images, num_pairs, seed, patients),
+        _gaussian_discrepancy(PIXELS, [images.flatten(1)], patients),
+    ]
 
 
-def _pair_similarity(images: Tensor, num_pairs: int, seed: int) -> Measure:
+def _pair_similarity(images: Tensor, num_pairs: int, seed: int, patients: Sequence[Hashable] | None) -> Measure:
     def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
-        return mean_pair_similarity(images[synthetic], num_pairs, seed)
+        return mean_pair_similarity(images[synthetic], num_pairs, seed, patients=_of(patients, synthetic))
 
     try:
         scales = choose_scales(images.shape[2:])
@@ -212,37 +235,48 @@ def _pair_similarity(images: Tensor, num_pairs: int, seed: int) -> Measure:
     return Measure("MS-SSIM of pairs", PIXELS, statistic, NEAR, "[0, 1]", details=details)
 
 
-def _discrepancy(name: str, network: str, kernels: Sequence[Tensor], kernel_name: str) -> Measure:
+def _discrepancy(
+    name: str, network: str, kernels: Sequence[Tensor], kernel_name: str, patients: Sequence[Hashable] | None
+) -> Measure:
     # The unbiased value is linear in the kernel: that of the mean kernel is the mean over the views.
     kernel = torch.stack(list(kernels)).mean(dim=0) if len(kernels) > 1 else kernels[0]
 
     def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
-        chosen = torch.from_numpy(np.concatenate([synthetic, real])).to(kernel.device)
-        return squared_discrepancy(kernel[chosen][:, chosen], len(synthetic))
+        both = np.concatenate([synthetic, real])
+        chosen = torch.from_numpy(both).to(kernel.device)
+        return squared_discrepancy(kernel[chosen][:, chosen], len(synthetic), _of(patients, both))
 
-    return Measure(name, network, statistic, LOWER, EQUAL, kernel=kernel, details={"kernel": kernel_name})
+    details = {"kernel": kernel_name}
+    return Measure(name, network, statistic, LOWER, EQUAL, kernel=kernel, patients=patients, details=details)
 
 
-def _gaussian_discrepancy(network: str, features: Sequence[Tensor]) -> Measure:
+def _of(patients: Sequence[Hashable] | None, indices: np.ndarray) -> list[Hashable] | None:
+    return None if patients is None else [patients[index] for index in indices]
+
+
+def _gaussian_discrepancy(network: str, features: Sequence[Tensor], patients: Sequence[Hashable] | None) -> Measure:
     try:
         kernels, widths = zip(*(rbf_kernel(item) for item in features), strict=True)
     except ValueError as error:
         return Measure("MMD", network, _undefined, LOWER, EQUAL, refusal=str(error))
     widths_named = ", ".join(f"{width:.4g}" for width in widths)
-    return _discrepancy("MMD", network, kernels, f"Gaussian, width the median distance ({widths_named}), squared MMD")
+    kernel_name = f"Gaussian, width the median distance ({widths_named}), squared MMD"
+    return _discrepancy("MMD", network, kernels, kernel_name, patients)
 
 
 def _undefined(synthetic: np.ndarray, real: np.ndarray) -> float:
     raise ValueError("a measure with a refusal must not be computed")
 
 
-def _manifold(network: str, distances: Sequence[np.ndarray]) -> list[Measure]:
+def _manifold(network: str, distances: Sequence[np.ndarray], patients: Sequence[Hashable] | None) -> list[Measure]:
     bounds = {"precision": "[0, 1]", "recall": "[0, 1]", "density": "1 for equal sets", "coverage": "[0, 1]"}
 
     def statistic_of(name: str) -> Statistic:
         def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
             chosen = np.concatenate([real, synthetic])
-            return _mean(manifold_measures(item[np.ix_(chosen, chosen)], len(real))[name] for item in distances)
+            tables = [item[np.ix_(chosen, chosen)] for item in distances]
+            of = _of(patients, chosen)
+            return _mean(manifold_measures(table, len(real), NEAREST, of)[name] for table in tables)
 
         return statistic
 
@@ -253,17 +287,18 @@ def _manifold(network: str, distances: Sequence[np.ndarray]) -> list[Measure]:
     ]
 
 
-def _halve(groups: Sequence[str], order: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    first = {names[index] for index in order[: len(names) // 2]}
-    inside = np.array([group in first for group in groups], dtype=bool)
-    return np.flatnonzero(inside), np.flatnonzero(~inside)
+def _one_each(images: np.ndarray, patients: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """Draw one image of each patient, in random order."""
+    shuffled = random.permutation(images)
+    _, first = np.unique(patients[shuffled], return_index=True)
+    return shuffled[np.sort(first)]
 
 
-def _too_few(measure: Measure, num_synthetic: int, num_real: int) -> str:
+def _too_few(measure: Measure, num_synthetic: int, num_real: int, size: int) -> str:
     least = measure.min_images
     return (
-        f"{measure.name} needs at least {least} synthetic images and {2 * least} real ones, in two halves of"
-        f" {least} of different subjects for its floor, got {num_synthetic} and {num_real}"
+        f"{measure.name} needs at least {least} synthetic images and real images of {2 * least} patients, {least} in"
+        f" each half for its floor, got {num_synthetic} and {num_real}, and {size} of different patients in a half"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -98,30 +99,33 @@ def rbf_kernel(features: Tensor) -> tuple[Tensor, float]:
     return torch.exp(-squared / (2 * width**2)), width
 
 
-def squared_discrepancy(kernel: Tensor, num_first: int) -> float:
+def squared_discrepancy(kernel: Tensor, num_first: int, patients: Sequence[Hashable] | None = None) -> float:
     """Unbiased squared maximum mean discrepancy; lower is better, 0 on average for equal distributions, may be < 0.
 
     With the polynomial kernel on Inception features this is the KID. Over all images it equals the mean over all
-    subsets of any size, so nothing is drawn.
+    subsets of any size, so nothing is drawn. Two images of one patient resemble each other and are no pair.
 
     Source: Gretton et al. 2012, "A kernel two-sample test", lemma 6.
 
     Args:
         kernel: (N + M, N + M) symmetric, of both sets together; a mean of kernels gives the mean of their values.
         num_first: N, rows of the first set; they come first.
+        patients: whose each image is; None is a patient for each image.
 
     Returns:
         Squared discrepancy in the unit of the kernel.
 
     Raises:
-        ValueError: if a set has fewer than two images.
+        ValueError: if a set is of fewer than two patients.
     """
-    sums = _Sums.of(kernel, num_first)
-    return float(sums.first.sum() / _pairs(sums.n) + sums.second.sum() / _pairs(sums.m) - 2 * sums.cross_mean)
+    sums = _Sums.of(kernel, num_first, patients)
+    return float(sums.value(sums.totals, sums.counts))
 
 
-def discrepancy_interval(kernel: Tensor, num_first: int, confidence: float = CONFIDENCE) -> Interval:
-    """Confidence interval of `squared_discrepancy` by the jackknife over the images of both sets.
+def discrepancy_interval(
+    kernel: Tensor, num_first: int, patients: Sequence[Hashable] | None = None, confidence: float = CONFIDENCE
+) -> Interval:
+    """Confidence interval of `squared_discrepancy` by the jackknife over the patients of both sets.
 
     Wider than needed for equal distributions, where the discrepancy varies in second order only.
 
@@ -130,88 +134,167 @@ def discrepancy_interval(kernel: Tensor, num_first: int, confidence: float = CON
     Args:
         kernel: (N + M, N + M) symmetric, of both sets together.
         num_first: N.
+        patients: whose each image is, and left out together; None is a patient for each image.
         confidence: coverage in (0, 1).
 
     Raises:
-        ValueError: if a set has fewer than three images.
+        ValueError: if a set is of fewer than three patients.
     """
-    sums = _Sums.of(kernel, num_first, minimum=3)
-    n, m, first, second = sums.n, sums.m, sums.first.sum(), sums.second.sum()
-    cross = sums.cross_first.sum()
-    without_first = (
-        (first - 2 * sums.first) / _pairs(n - 1) + second / _pairs(m) - 2 * (cross - sums.cross_first) / ((n - 1) * m)
-    )
-    without_second = (
-        first / _pairs(n) + (second - 2 * sums.second) / _pairs(m - 1) - 2 * (cross - sums.cross_second) / (n * (m - 1))
-    )
-    variance = sum((len(v) - 1) * v.var(correction=0) for v in (without_first, without_second))
-    value = squared_discrepancy(kernel, num_first)
+    sums = _Sums.of(kernel, num_first, patients, minimum=3)
+    left_out = sums.value(sums.totals - sums.of_patients, sums.counts - sums.pairs_of_patients)
+    # A patient of the first set, of the second, or of both: strata that were drawn apart.
+    strata = [left_out[sums.stratum == number] for number in sums.stratum.unique()]
+    variance = sum((len(values) - 1) * values.var(correction=0) for values in strata)
+    value = float(sums.value(sums.totals, sums.counts))
     half = float(norm.ppf((1 + confidence) / 2) * math.sqrt(float(variance)))
     return Interval(value - half, value + half)
 
 
-def permutation_p_value(kernel: Tensor, num_first: int, num_permutations: int = 1000, seed: int = 0) -> float:
-    """Probability of so large a discrepancy if both sets came from one distribution, by exchanging their images.
+def discrepancy_p_value(
+    kernel: Tensor,
+    num_first: int,
+    patients: Sequence[Hashable] | None = None,
+    num_permutations: int = 1000,
+    seed: int = 0,
+) -> float:
+    """Probability of so large a discrepancy if both sets came from one distribution.
 
-    Source: Gretton et al. 2012; Phipson, Smyth 2010, "Permutation p-values should never be zero", for the added one.
+    Images of different patients are exchanged between the sets, which is exact. Where a patient has several images,
+    sets of other make cannot be exchanged: the images of each patient get one random sign together, by which the
+    distance of a set from the mean of all images varies as from one draw of patients to the next.
+
+    Sources: Gretton et al. 2012; Chwialkowski, Sejdinovic, Gretton 2014, "A wild bootstrap for degenerate kernel
+    tests", for signs; Phipson, Smyth 2010, "Permutation p-values should never be zero", for the added one.
 
     Args:
         kernel: (N + M, N + M) symmetric, of both sets together.
         num_first: N.
-        num_permutations: B; the smallest p value is 1 / (B + 1).
-        seed: of the permutations.
+        patients: whose each image is; None is a patient for each image.
+        num_permutations: B, exchanges or signs; the smallest p value is 1 / (B + 1).
+        seed: of the exchanges or signs.
 
     Returns:
         p in (0, 1].
+
+    Raises:
+        ValueError: if a set is of fewer than two patients.
     """
-    total, (n, m) = len(kernel), (num_first, len(kernel) - num_first)
-    observed = squared_discrepancy(kernel, num_first)
-    bare = kernel - torch.diag(kernel.diagonal())
+    numbers = _numbers(patients, len(kernel))
+    observed = squared_discrepancy(kernel, num_first, patients)
     random = np.random.default_rng(seed)
-    chosen = np.zeros((total, num_permutations))
-    for column in range(num_permutations):
+    if len(set(numbers.tolist())) == len(kernel):
+        drawn = _exchanged(kernel, num_first, num_permutations, random)
+    else:
+        drawn = _signed(kernel, num_first, numbers, num_permutations, random)
+    # A draw that repeats the observed sets must count, whatever its rounding.
+    as_large = int((drawn >= observed - 1e-12 * max(1.0, abs(observed))).sum())
+    return (1 + as_large) / (1 + num_permutations)
+
+
+def _exchanged(kernel: Tensor, num_first: int, num_draws: int, random: np.random.Generator) -> Tensor:
+    """Discrepancies after random exchanges of the images of both sets."""
+    total, (n, m) = len(kernel), (num_first, len(kernel) - num_first)
+    bare = kernel - torch.diag(kernel.diagonal())
+    chosen = np.zeros((total, num_draws))
+    for column in range(num_draws):
         chosen[random.permutation(total)[:n], column] = 1
     first = torch.from_numpy(chosen).to(kernel)
     sums = bare @ first
     within_first = (first * sums).sum(dim=0)
     cross = sums.sum(dim=0) - within_first
     within_second = bare.sum() - within_first - 2 * cross
-    drawn = within_first / _pairs(n) + within_second / _pairs(m) - 2 * cross / (n * m)
-    # A permutation that repeats the observed sets must count, whatever its rounding.
-    as_large = int((drawn >= observed - 1e-12 * max(1.0, abs(observed))).sum())
-    return (1 + as_large) / (1 + num_permutations)
+    return within_first / _pairs(n) + within_second / _pairs(m) - 2 * cross / (n * m)
+
+
+def _signed(
+    kernel: Tensor, num_first: int, patients: np.ndarray, num_draws: int, random: np.random.Generator
+) -> Tensor:
+    """Discrepancies under random signs of whole patients, around the mean of all images in the kernel's space."""
+    mean = kernel.mean(dim=0)
+    centered = kernel - mean[:, None] - mean[None, :] + mean.mean()
+    different = _of_different(patients, kernel)
+    centered *= different
+    signs = random.choice([-1.0, 1.0], size=(patients.max() + 1, num_draws))[patients]
+    first = torch.from_numpy(signs).to(kernel)
+    second = first.clone()
+    first[num_first:], second[:num_first] = 0, 0
+    by_first, by_second = centered @ first, centered @ second
+    n = num_first
+    return (
+        (first * by_first).sum(dim=0) / different[:n, :n].sum()
+        + (second * by_second).sum(dim=0) / different[n:, n:].sum()
+        - 2 * (first * by_second).sum(dim=0) / different[:n, n:].sum()
+    )
 
 
 class _Sums(NamedTuple):
-    """Sums of a kernel's rows without the diagonal: within each set, and across."""
+    """Sums of a kernel over pairs of different patients: within the first set, within the second, and across.
 
-    n: int
-    m: int
-    first: Tensor
-    second: Tensor
-    cross_first: Tensor
-    cross_second: Tensor
+    `totals` and `counts` (3, 1) are sums and numbers of pairs; `of_patients` and `pairs_of_patients` (3, P) the part of
+    them that holds each patient; `stratum` (P,) is 1, 2 or 3 for patients of the first set, the second, or both.
+    """
 
-    @property
-    def cross_mean(self) -> Tensor:
-        return self.cross_first.mean() / self.m
+    totals: Tensor
+    counts: Tensor
+    of_patients: Tensor
+    pairs_of_patients: Tensor
+    stratum: Tensor
+
+    @staticmethod
+    def value(totals: Tensor, counts: Tensor) -> Tensor:
+        """Squared discrepancy of sums and numbers of pairs, (3, ...) each."""
+        first, second, cross = totals / counts
+        return first + second - 2 * cross
 
     @classmethod
-    def of(cls, kernel: Tensor, num_first: int, minimum: int = 2) -> _Sums:
-        n, m = num_first, len(kernel) - num_first
-        if min(n, m) < minimum:
+    def of(cls, kernel: Tensor, num_first: int, patients: Sequence[Hashable] | None, minimum: int = 2) -> _Sums:
+        n, numbers = num_first, _numbers(patients, len(kernel))
+        sizes = [len(np.unique(part)) for part in (numbers[:n], numbers[n:])]
+        if min(sizes) < minimum:
             raise ValueError(
-                f"kernel must be of at least {minimum} images in each set, got {n} and {m}; give more images"
+                f"kernel must be of images of at least {minimum} patients in each set, got {sizes[0]} and {sizes[1]};"
+                " give images of more patients"
             )
-        diagonal = kernel.diagonal()
-        return cls(
-            n,
-            m,
-            kernel[:n, :n].sum(dim=1) - diagonal[:n],
-            kernel[n:, n:].sum(dim=1) - diagonal[n:],
-            kernel[:n, n:].sum(dim=1),
-            kernel[:n, n:].sum(dim=0),
+        different = _of_different(numbers, kernel)
+        sums, pairs = (_by_image(table, n) for table in (kernel * different, different))
+        owners = torch.from_numpy(numbers).to(kernel.device)
+        count = int(numbers.max()) + 1
+        # Both images of a pair within a set lose it.
+        twice = torch.tensor([2.0, 2.0, 1.0]).to(kernel)[:, None]
+        of_patients, pairs_of_patients = (
+            twice * table.new_zeros(3, count).index_add(1, owners, table) for table in (sums, pairs)
         )
+        within = torch.tensor([1.0, 1.0, 0.5]).to(kernel)[:, None]  # a pair across is seen from either side
+        totals, counts = ((within * table).sum(dim=1, keepdim=True) for table in (sums, pairs))
+        in_first, in_second = (owners.new_zeros(count).index_fill(0, part, 1) for part in (owners[:n], owners[n:]))
+        return cls(totals, counts, of_patients, pairs_of_patients, in_first + 2 * in_second)
+
+
+def _by_image(table: Tensor, num_first: int) -> Tensor:
+    """Sums of each image with those of its set, where it is of the first or of the second, and with the other's."""
+    n = num_first
+    result = table.new_zeros(3, len(table))
+    result[0, :n] = table[:n, :n].sum(dim=1)
+    result[1, n:] = table[n:, n:].sum(dim=1)
+    result[2, :n] = table[:n, n:].sum(dim=1)
+    result[2, n:] = table[:n, n:].sum(dim=0)
+    return result
+
+
+def _numbers(patients: Sequence[Hashable] | None, count: int) -> np.ndarray:
+    """Number the patients from 0."""
+    if patients is None:
+        return np.arange(count)
+    if len(patients) != count:
+        raise ValueError(f"patients must name one for each of {count} images, got {len(patients)}")
+    known = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    return np.array([known[patient] for patient in patients])
+
+
+def _of_different(patients: np.ndarray, kernel: Tensor) -> Tensor:
+    """1 for pairs of images of different patients, else 0, (N + M, N + M)."""
+    numbers = torch.from_numpy(patients).to(kernel.device)
+    return (numbers[:, None] != numbers[None, :]).to(kernel)
 
 
 def _pairs(count: int) -> int:

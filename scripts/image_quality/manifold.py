@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
+
 import numpy as np
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
@@ -14,7 +16,9 @@ def pairwise(features: Tensor) -> np.ndarray:
     return pairwise_distances(features.double().cpu().numpy())
 
 
-def manifold_measures(distances: np.ndarray, num_real: int, nearest: int = NEAREST) -> dict[str, float]:
+def manifold_measures(
+    distances: np.ndarray, num_real: int, nearest: int = NEAREST, patients: Sequence[Hashable] | None = None
+) -> dict[str, float]:
     """Precision, recall, density and coverage; higher is better.
 
     | measure | share of | range |
@@ -24,7 +28,8 @@ def manifold_measures(distances: np.ndarray, num_real: int, nearest: int = NEARE
     | density | real balls around a synthetic image, mean, over k | [0, N / k], 1 on average for equal distributions |
     | coverage | real images whose ball holds a synthetic one | [0, 1] |
 
-    A ball reaches from an image to the k-th nearest other one of its set.
+    A ball reaches from an image to the k-th nearest one of another patient of its set: scans of one patient resemble
+    each other, and balls that end at them would hold nobody.
 
     Sources: Kynkaanniemi et al. 2019, "Improved precision and recall metric for assessing generative models"; Naeem et
     al. 2020, "Reliable fidelity and diversity metrics for generative models", equations 4 to 7.
@@ -33,19 +38,22 @@ def manifold_measures(distances: np.ndarray, num_real: int, nearest: int = NEARE
         distances: (N + M, N + M), of the N real images and behind them the M synthetic ones.
         num_real: N.
         nearest: k.
+        patients: whose each image is; None is a patient for each image.
 
     Raises:
-        ValueError: if a set has no more than `nearest` images.
+        ValueError: if an image of a set has no `nearest` images of other patients beside it.
     """
-    num_synthetic = len(distances) - num_real
-    if min(num_real, num_synthetic) <= nearest:
+    names = list(range(len(distances))) if patients is None else list(patients)
+    real, synthetic = (_different(part) for part in (names[:num_real], names[num_real:]))
+    others = [int(part.sum(axis=1).min(initial=len(part))) for part in (real, synthetic)]
+    if min(others) < nearest:
         raise ValueError(
-            f"precision, recall, density and coverage must have at least {nearest + 1} images in each set for"
-            f" {nearest} nearest neighbors, got {num_real} real and {num_synthetic} synthetic; give more images"
+            f"precision, recall, density and coverage must have at least {nearest} images of other patients beside"
+            f" each for {nearest} nearest neighbors, got {others[0]} real and {others[1]} synthetic; give more images"
         )
     across = distances[:num_real, num_real:]
-    real_radii = _radii(distances[:num_real, :num_real], nearest)
-    synthetic_radii = _radii(distances[num_real:, num_real:], nearest)
+    real_radii = _radii(distances[:num_real, :num_real], real, nearest)
+    synthetic_radii = _radii(distances[num_real:, num_real:], synthetic, nearest)
     in_real_ball = across < real_radii[:, None]
     return {
         "precision": float(in_real_ball.any(axis=0).mean()),
@@ -55,6 +63,12 @@ def manifold_measures(distances: np.ndarray, num_real: int, nearest: int = NEARE
     }
 
 
-def _radii(distances: np.ndarray, nearest: int) -> np.ndarray:
-    # The nearest of all is the image itself.
-    return np.partition(distances, nearest, axis=1)[:, nearest]
+def _different(patients: Sequence[Hashable]) -> np.ndarray:
+    """Whether two images are of different patients, (N, N)."""
+    known = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    numbers = np.array([known[patient] for patient in patients], dtype=int)
+    return numbers[:, None] != numbers[None, :]
+
+
+def _radii(distances: np.ndarray, counted: np.ndarray, nearest: int) -> np.ndarray:
+    return np.partition(np.where(counted, distances, np.inf), nearest - 1, axis=1)[:, nearest - 1]

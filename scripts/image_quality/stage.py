@@ -137,13 +137,15 @@ class ImageMeasurement:
         """
         chosen_synthetic, chosen_real = (self._at_most(item) for item in (synthetic, real))
         images = torch.cat([chosen_synthetic.images, chosen_real.images])
-        groups = [name or f"image {index}" for index, name in enumerate(chosen_real.patients)]
-        splits, _ = random_splits(len(chosen_synthetic), groups, self.effort.num_splits, self.effort.seed)
+        named = enumerate((*chosen_synthetic.patients, *chosen_real.patients))
+        patients = [name or f"image {index}" for index, name in named]
+        splits, _ = random_splits(len(chosen_synthetic), patients, self.effort.num_splits, self.effort.seed)
         measures: list[Measure] = []
         for network in networks:
             views = network.extract(images, self.networks.batch_size, self.networks.device)
-            measures += feature_measures(network, views)
-        measures += pixel_measures(images.to(self.networks.device), self.effort.num_pairs, self.effort.seed)
+            measures += feature_measures(network, views, patients)
+        pixels = images.to(self.networks.device)
+        measures += pixel_measures(pixels, self.effort.num_pairs, self.effort.seed, patients)
         rows = [
             measure_sets(
                 measure,

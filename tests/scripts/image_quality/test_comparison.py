@@ -23,29 +23,29 @@ def draw(count, length=5, seed=0, shift=0.0):
     return torch.randn(count, length, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + shift
 
 
-def rows_of(features, num_synthetic, network=NETWORK, num_splits=6, groups=None):
+def rows_of(features, num_synthetic, network=NETWORK, num_splits=6, patients=None):
     views = [Features(item, item) for item in features]
     num_real = len(features[0]) - num_synthetic
-    splits, _ = random_splits(num_synthetic, groups or [str(i) for i in range(num_real)], num_splits)
-    measures = feature_measures(network, views)
+    patients = patients or [str(i) for i in range(len(features[0]))]
+    splits, _ = random_splits(num_synthetic, patients, num_splits)
+    measures = feature_measures(network, views, patients)
     rows = [measure_sets(measure, num_synthetic, num_real, splits, num_permutations=99) for measure in measures]
     return {row["measure"]: row for row in rows}
 
 
-def test_halves_are_disjoint_equally_large_and_part_no_subject():
-    groups = [f"subject {index // 3}" for index in range(30)]
-    splits, size = random_splits(20, groups, num_splits=5)
+def test_halves_are_of_different_patients_and_hold_one_image_of_each():
+    patients = [f"image {index}" for index in range(20)] + [f"patient {index // 3}" for index in range(30)]
+    splits, size = random_splits(20, patients, num_splits=5)
     for split in splits:
-        assert len(split.one_half) == len(split.other_half) == len(split.synthetic) == size == 15
-        subjects = [{groups[index - 20] for index in half} for half in split[:2]]
-        assert not subjects[0] & subjects[1]
+        assert len(split.one_half) == len(split.other_half) == len(split.synthetic) == size == 5
+        assert len({patients[index] for half in split[:2] for index in half}) == 10
         assert min(*split.one_half, *split.other_half) >= 20
         assert max(split.synthetic) < 20
     assert len({tuple(sorted(split.one_half)) for split in splits}) > 1
 
 
 def test_few_synthetic_images_shorten_the_halves():
-    splits, size = random_splits(4, [str(index) for index in range(30)])
+    splits, size = random_splits(4, [str(index) for index in range(34)])
     assert size == 4
     assert all(len(part) == 4 for split in splits for part in split)
 
@@ -95,8 +95,36 @@ def test_too_few_images_give_no_value_and_say_how_many_are_needed():
     assert rows["KD"]["value"] is not None
     for name in ("precision", "recall", "density", "coverage"):
         assert (rows[name]["value"], rows[name]["floor"]) == (None, None)
-        assert rows[name]["reason"].startswith(f"{name} needs at least 6 synthetic images and 12 real ones")
-        assert rows[name]["reason"].endswith("got 4 and 10")
+        assert rows[name]["reason"].startswith(f"{name} needs at least 6 synthetic images and real images of 12")
+        assert rows[name]["reason"].endswith("got 4 and 10, and 4 of different patients in a half")
+
+
+def test_images_of_few_patients_give_no_value_whatever_their_number():
+    rows = rows_of([draw(80)], 20, patients=[f"image {i}" for i in range(20)] + [f"patient {i % 4}" for i in range(60)])
+    assert {name: row["value"] is None for name, row in rows.items()} == {
+        **dict.fromkeys(("KD", "FD", "MMD"), False),
+        **dict.fromkeys(("precision", "recall", "density", "coverage"), True),
+    }
+    assert rows["recall"]["reason"].endswith("got 20 and 60, and 2 of different patients in a half")
+
+
+def test_two_images_have_no_interval_and_say_why():
+    row = rows_of([draw(22)], 2)["KD"]
+    assert (row["low"], row["high"], row["p_value"] is None) == (None, None, False)
+    assert row["interval_reason"].startswith("kernel must be of images of at least 3 patients in each set, got 2")
+
+
+def test_two_scans_of_each_patient_leave_the_measures_at_the_floor():
+    real = draw(60, seed=8).repeat_interleave(2, dim=0)
+    scanned = real + 0.05 * draw(120, seed=9)
+    features = torch.cat([draw(60, seed=7), scanned])
+    patients = [f"image {i}" for i in range(60)] + [f"patient {i // 2}" for i in range(120)]
+    rows = rows_of([features], 60, patients=patients)
+    assert rows["KD"]["floor"]["n"] == 30
+    assert rows["FD"]["ratio"] == pytest.approx(1, abs=0.5)
+    assert rows["KD"]["p_value"] > 0.05
+    for name in ("precision", "recall", "coverage"):
+        assert rows[name]["value"] > 0.7, name
 
 
 def test_no_real_image_is_a_reason_and_no_error():
@@ -114,7 +142,7 @@ def test_images_that_are_all_alike_to_a_network_are_a_reason():
 def test_pixels_give_similarity_and_discrepancy():
     images = torch.rand(30, 2, 20, 24, generator=torch.Generator().manual_seed(6)) * 2 - 1
     images[:10] = images[0]  # a generator of one image
-    splits, _ = random_splits(10, [str(index) for index in range(20)], 4)
+    splits, _ = random_splits(10, [str(index) for index in range(30)], 4)
     similarity, discrepancy = (measure_sets(m, 10, 20, splits, 99) for m in pixel_measures(images))
     assert similarity["value"] == pytest.approx(1, abs=1e-5)
     assert similarity["floor"]["high"] < 0.3
@@ -129,7 +157,7 @@ def test_pixels_give_similarity_and_discrepancy():
 def test_a_measure_is_given_disjoint_indices_of_the_right_sets():
     seen = []
     measure = Measure("x", "none", lambda s, r: float(seen.append((set(s), set(r))) or 1), LOWER, "")
-    splits, _ = random_splits(6, [str(index) for index in range(8)], 2)
+    splits, _ = random_splits(6, [str(index) for index in range(14)], 2)
     row = measure_sets(measure, 6, 8, splits)
     *pairs, (synthetic, real) = seen
     assert (synthetic, real) == (set(range(6)), set(range(6, 14)))

@@ -12,8 +12,8 @@ from torchmetrics.image.kid import KernelInceptionDistance
 
 from scripts.image_quality.distances import (
     discrepancy_interval,
+    discrepancy_p_value,
     frechet_distance,
-    permutation_p_value,
     polynomial_kernel,
     rbf_kernel,
     squared_discrepancy,
@@ -164,7 +164,12 @@ def test_the_interval_covers_zero_for_equal_distributions_and_not_for_a_large_sh
 def test_under_one_distribution_p_is_spread_over_zero_to_one():
     values = np.array(
         [
-            permutation_p_value(polynomial_kernel(torch.cat([draw(15, seed=s), draw(25, seed=900 + s)])), 15, 99, s)
+            discrepancy_p_value(
+                polynomial_kernel(torch.cat([draw(15, seed=s), draw(25, seed=900 + s)])),
+                15,
+                num_permutations=99,
+                seed=s,
+            )
             for s in range(80)
         ]
     )
@@ -175,7 +180,7 @@ def test_under_one_distribution_p_is_spread_over_zero_to_one():
 
 def test_a_shift_has_the_smallest_p_there_is():
     kernel = polynomial_kernel(torch.cat([draw(20, seed=19), draw(20, seed=20, shift=1.0)]))
-    assert permutation_p_value(kernel, 20, 199) == pytest.approx(1 / 200)
+    assert discrepancy_p_value(kernel, 20, num_permutations=199) == pytest.approx(1 / 200)
 
 
 def test_permutations_equal_discrepancies_of_the_exchanged_sets():
@@ -185,15 +190,92 @@ def test_permutations_equal_discrepancies_of_the_exchanged_sets():
     exact = np.mean(
         [kid(features[c], features[[i for i in range(9) if i not in c]]) >= observed - 1e-12 for c in every]
     )
-    assert permutation_p_value(kernel, 4, 4000) == pytest.approx(exact, abs=0.03)
+    assert discrepancy_p_value(kernel, 4, num_permutations=4000) == pytest.approx(exact, abs=0.03)
+
+
+def scans(num_patients, num_scans, correlation, seed, shift=0.0):
+    """Scans of patients, each of the same distribution as `draw`, and correlated with the others of the patient."""
+    own = draw(num_patients, seed=seed).repeat_interleave(num_scans, dim=0)
+    others = draw(num_patients * num_scans, seed=10_000 + seed)
+    return correlation**0.5 * own + (1 - correlation) ** 0.5 * others + shift
+
+
+def names_of(num_singles, num_patients, num_scans):
+    return [f"single {i}" for i in range(num_singles)] + [
+        f"patient {i // num_scans}" for i in range(num_patients * num_scans)
+    ]
+
+
+def test_two_images_of_a_patient_are_no_pair():
+    first, second = draw(3, seed=22), scans(3, 2, 0.8, 23)
+    kernel = polynomial_kernel(torch.cat([first, second]))
+    pairs = [(i, j) for i in range(6) for j in range(6) if i // 2 != j // 2]
+    within = np.mean([cubic(second[i].numpy(), second[j].numpy()) for i, j in pairs])
+    within_first = np.mean([cubic(first[i].numpy(), first[j].numpy()) for i in range(3) for j in range(3) if i != j])
+    across = np.mean([cubic(x, y) for x, y in product(first.numpy(), second.numpy())])
+    value = squared_discrepancy(kernel, 3, names_of(3, 3, 2))
+    assert value == pytest.approx(within_first + within - 2 * across, rel=1e-9)
+
+
+def test_the_interval_of_several_scans_leaves_out_whole_patients():
+    first, second = draw(5, seed=24), scans(4, 3, 0.8, 25, shift=0.5)
+    names, both = names_of(5, 4, 3), torch.cat([first, second])
+
+    def without(name):
+        kept = [i for i, own in enumerate(names) if own != name]
+        left = [names[i] for i in kept]
+        return squared_discrepancy(polynomial_kernel(both[kept]), sum("single" in own for own in left), left)
+
+    left_out = [
+        np.array([without(f"{kind} {i}") for i in range(count)]) for kind, count in (("single", 5), ("patient", 4))
+    ]
+    error = np.sqrt(sum((len(v) - 1) / len(v) * ((v - v.mean()) ** 2).sum() for v in left_out))
+    low, high = discrepancy_interval(polynomial_kernel(both), 5, names)
+    assert (high - low) / 2 == pytest.approx(1.959964 * error, rel=1e-6)
+
+
+@pytest.mark.parametrize(("num_patients", "num_scans"), [(60, 2), (30, 5)])
+def test_correlated_scans_of_patients_are_no_difference(num_patients, num_scans):
+    # Taken as independent images, these sets were told apart at p .05 in 39 and 95 of 100 draws.
+    names = names_of(60, num_patients, num_scans)
+    p_values, covered = [], []
+    for seed in range(150):
+        both = torch.cat([draw(60, seed=seed), scans(num_patients, num_scans, 0.8, 500 + seed)])
+        kernel = polynomial_kernel(both)
+        p_values.append(discrepancy_p_value(kernel, 60, names, num_permutations=99, seed=seed))
+        low, high = discrepancy_interval(kernel, 60, names)
+        covered.append(low <= 0 <= high)
+    assert 0 < np.mean(np.array(p_values) <= 0.05) < 0.05 + 3 * (0.05 * 0.95 / 150) ** 0.5
+    assert np.mean(covered) > 0.94
+    assert abs(np.mean(np.array(p_values)) - 0.5) < 0.1
+
+
+def test_a_shift_of_correlated_scans_has_a_small_p():
+    kernel = polynomial_kernel(torch.cat([draw(60, seed=26), scans(30, 5, 0.8, 27, shift=1.0)]))
+    assert discrepancy_p_value(kernel, 60, names_of(60, 30, 5), num_permutations=199) == pytest.approx(1 / 200)
+
+
+def test_scans_of_the_same_patients_in_both_sets_are_no_difference():
+    p_values = []
+    for seed in range(60):
+        both = scans(20, 4, 0.9, seed)
+        order = [i for part in ((0, 1), (2, 3)) for i in range(80) if i % 4 in part]
+        names = [i // 4 for i in order]
+        p_values.append(discrepancy_p_value(polynomial_kernel(both[order]), 40, names, num_permutations=99, seed=seed))
+    assert np.mean(np.array(p_values) <= 0.05) < 0.15
+
+
+def test_a_name_must_be_given_for_each_image():
+    with pytest.raises(ValueError, match="patients must name one for each of 6 images, got 5"):
+        squared_discrepancy(polynomial_kernel(draw(6)), 3, list("abcde"))
 
 
 def test_too_few_images_are_refused_by_name():
     with pytest.raises(ValueError, match="frechet_distance must have at least 2 images in each set, got 1 and 5"):
         frechet_distance(draw(1), draw(5))
-    with pytest.raises(ValueError, match="at least 2 images in each set, got 1 and 4"):
+    with pytest.raises(ValueError, match="at least 2 patients in each set, got 1 and 4"):
         kid(draw(1), draw(4))
-    with pytest.raises(ValueError, match="at least 3 images in each set, got 2 and 4"):
+    with pytest.raises(ValueError, match="at least 3 patients in each set, got 2 and 4"):
         discrepancy_interval(polynomial_kernel(draw(6)), 2)
 
 

@@ -92,6 +92,14 @@ def test_the_inception_score_is_one_for_one_answer_and_the_number_of_classes_for
     assert inception_score(logits) == pytest.approx(score)
 
 
+def test_two_images_of_a_patient_are_no_pair():
+    images = draw(2, (1, 20, 20), 7)[[0, 0, 1]]
+    expected = float(ms_ssim(images[:1], images[2:]))
+    assert mean_pair_similarity(images, patients=["a", "a", "b"]) == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="at least 2 patients, got 1"):
+        mean_pair_similarity(images, patients=["a", "a", "a"])
+
+
 def test_one_image_has_no_pair_and_no_score():
     with pytest.raises(ValueError, match="MS-SSIM of pairs must have at least 2 images, got 1"):
         mean_pair_similarity(draw(1, (1, 20, 20)))

@@ -44,7 +44,20 @@ def test_density_of_equal_distributions_is_one_on_average():
     assert np.mean(values) == pytest.approx(1, abs=0.1)
 
 
+def test_second_scans_of_the_patients_change_little():
+    real, synthetic = draw(60, 3, 5), draw(60, 3, 6)
+    scans = torch.cat([real, real + 1e-3 * draw(60, 3, 7)])
+    table = pairwise(torch.cat([scans, synthetic]))
+    patients = [*range(60), *range(60), *range(100, 160)]
+    once = measure(real, synthetic, nearest=3)
+    # The third nearest of other patients is the second patient: balls of two patients instead of three.
+    twice = manifold_measures(table, 120, 3, patients)
+    assert twice["precision"] == pytest.approx(measure(real, synthetic, nearest=2)["precision"], abs=0.02)
+    assert twice["recall"] == once["recall"]
+    assert manifold_measures(table, 120, 1, [*range(180)])["coverage"] < 0.1  # as if each scan were of a patient
+
+
 @pytest.mark.parametrize(("num_real", "num_synthetic"), [(5, 20), (20, 5)])
 def test_no_more_images_than_neighbors_are_refused(num_real, num_synthetic):
-    with pytest.raises(ValueError, match="at least 6 images in each set"):
+    with pytest.raises(ValueError, match="at least 5 images of other patients beside each"):
         measure(draw(num_real, 3, 0), draw(num_synthetic, 3, 1))

@@ -125,7 +125,8 @@ def test_two_lists_are_compared_class_by_class_and_equal_sets_are_not_told_apart
         rows = {row["measure"]: row for row in found["measures"]}
         assert found["num_synthetic"] == found["num_real"] == COUNT
         assert rows["MMD"]["p_value"] == 1
-        assert rows["MMD"]["value"] < 0  # nearer than chance: each image has itself on the other side
+        # An image and itself on the other side are of one subject, and no pair.
+        assert rows["MMD"]["value"] == pytest.approx(0, abs=1e-9)
 
 
 def test_of_more_images_than_wanted_some_are_drawn(made, settings):
@@ -140,7 +141,7 @@ def test_too_few_images_for_a_measure_are_a_reason_and_the_others_are_measured(m
     result = measure(**{**settings, "synthetic_path": path}, **splits(made), **classifier(made))
     rows = {row["measure"]: row for row in result["classes"]["LGG"]["measures"]}
     assert rows["recall"]["value"] is None
-    assert "recall needs at least 6 synthetic images and 12 real ones" in rows["recall"]["reason"]
+    assert "recall needs at least 6 synthetic images and real images of 12 patients" in rows["recall"]["reason"]
     assert rows["FD"]["value"] is not None
 
 
