@@ -6,18 +6,20 @@ from collections.abc import Iterable
 
 import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, Scheduler
+from monai.networks.schedulers.ddpm import DDPMVarianceType
 from torch import Tensor
 
 from scripts.generator.guidance import predict_noise
 from scripts.generator.noise import ImageNoise
 from scripts.generator.original_samples import estimate_original
 from scripts.generator.solvers import SOLVERS, DiffusersScheduler, multistep_scheduler
+from scripts.generator.timesteps import even_log_snr_timesteps
 
 SAMPLERS = ("ddpm", "ddim", *SOLVERS)
 
 
 class EvenDDIMScheduler(DDIMScheduler):
-    """MONAI's `DDIMScheduler` that steps to the timestep which comes next, at any number of steps.
+    """MONAI's `DDIMScheduler` with timesteps even in log signal-to-noise, that steps to the one which comes next.
 
     MONAI's own assumes that the next timestep is T // num_inference_steps lower, but spaces them (T - 1) /
     (num_inference_steps - 1) apart: of T = 1000, 20 steps leave the noise of 2 to 3 steps behind each time, and 600
@@ -26,13 +28,16 @@ class EvenDDIMScheduler(DDIMScheduler):
     Args:
         scheduler: noise scheduler of the training, whose betas and clipping are taken over.
         num_inference_steps: number of steps, from 1 to T.
+        even_log_snr: place the timesteps by `even_log_snr_timesteps`, not as MONAI does, evenly in t. At 20 steps the
+            standard deviation of a narrow Gaussian (.1) is then .88 of the truth instead of .53.
 
     Raises:
         ValueError: if there are more steps than T, or less than one.
     """
 
-    def __init__(self, scheduler: DDPMScheduler, num_inference_steps: int) -> None:
+    def __init__(self, scheduler: DDPMScheduler, num_inference_steps: int, even_log_snr: bool = True) -> None:
         _check_steps(num_inference_steps, scheduler.num_train_timesteps)
+        self.even_log_snr = False  # until the betas are those of the training
         low, high = scheduler.clip_sample_values
         super().__init__(
             scheduler.num_train_timesteps,
@@ -42,7 +47,19 @@ class EvenDDIMScheduler(DDIMScheduler):
             clip_sample_max=high,
         )
         self.betas, self.alphas, self.alphas_cumprod = scheduler.betas, scheduler.alphas, scheduler.alphas_cumprod
+        self.even_log_snr = even_log_snr
         self.set_timesteps(num_inference_steps)
+
+    def set_timesteps(self, num_inference_steps: int, device: torch.device | str | None = None) -> None:
+        """Place the timesteps, from high to low.
+
+        Args:
+            num_inference_steps: number of steps, from 1 to T.
+            device: where `self.timesteps` lie.
+        """
+        super().set_timesteps(num_inference_steps, device)
+        if self.even_log_snr:
+            self.timesteps = even_log_snr_timesteps(self.alphas_cumprod, num_inference_steps).to(device)
 
     def step(  # type: ignore[override]
         self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, generator: None = None
@@ -165,34 +182,59 @@ def ancestral_step(
     Returns:
         x_{t-1}, same shape.
     """
-    mean = scheduler._get_mean(timestep, estimate_original(scheduler, model_output, timestep, sample), sample)
+    original = estimate_original(scheduler, model_output, timestep, sample)
+    mean = posterior_mean(original, sample, timestep, scheduler.betas, scheduler.alphas_cumprod)
     if noise is None:
         return mean
-    return mean + scheduler._get_variance(timestep, None).sqrt() * noise
+    return mean + _step_variance(scheduler, timestep).sqrt() * noise
 
 
-def snap_background(images: Tensor, tolerance: float = 0.1) -> Tensor:
-    """Clip to [-1, 1] and set background to exactly -1, as it is in real patches.
+def posterior_mean(
+    original_samples: Tensor, noisy_samples: Tensor, timestep: int, betas: Tensor, alphas_cumprod: Tensor
+) -> Tensor:
+    """Mean of q(x_{t-1} given x_t, x_0).
 
-    A sample's background is never exactly -1, and a classifier would learn that as the mark of a synthetic image. A
-    pixel is background where *every* channel is at most `tolerance` above -1: fluid is dark in some contrasts, never in
-    all.
+    Source: Ho et al. 2020, "Denoising Diffusion Probabilistic Models", eq. 7; abar_{-1} is 1.
 
     Args:
-        images: intensities about [-1, 1], shape (B, C, *spatial).
-        tolerance: in units of [-1, 1], >= 0.
+        original_samples: x_0 or its estimate, shape (B, C, *spatial).
+        noisy_samples: x_t, same shape.
+        timestep: t, 0 <= t < T.
+        betas: beta, shape (T,).
+        alphas_cumprod: abar, the cumulative product of 1 - beta, shape (T,).
 
     Returns:
-        Intensities in [-1, 1], same shape.
-
-    Raises:
-        ValueError: if `tolerance` is not in [0, 1).
+        mu_t, same shape.
     """
-    if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance must be in [0, 1), got {tolerance!r}; brain tissue begins well above -1 + 0.1")
-    images = images.clamp(-1, 1)
-    background = (images <= -1 + tolerance).all(dim=1, keepdim=True)
-    return images.masked_fill(background, -1)
+    signal, signal_before = alphas_cumprod[timestep], _signal_before(alphas_cumprod, timestep)
+    of_original = signal_before.sqrt() * betas[timestep] / (1 - signal)
+    of_noisy = (1 - betas[timestep]).sqrt() * (1 - signal_before) / (1 - signal)
+    return of_original * original_samples + of_noisy * noisy_samples
+
+
+def posterior_variance(timestep: int, betas: Tensor, alphas_cumprod: Tensor) -> Tensor:
+    """Variance of q(x_{t-1} given x_t, x_0); source and arguments as for `posterior_mean`.
+
+    Returns:
+        The second beta of eq. 7, a scalar >= 0; 0 at t = 0.
+    """
+    return (1 - _signal_before(alphas_cumprod, timestep)) / (1 - alphas_cumprod[timestep]) * betas[timestep]
+
+
+def _signal_before(alphas_cumprod: Tensor, timestep: int) -> Tensor:
+    return alphas_cumprod[timestep - 1] if timestep > 0 else torch.ones_like(alphas_cumprod[0])
+
+
+def _step_variance(scheduler: DDPMScheduler, timestep: int) -> Tensor:
+    # Both choices are those of Ho et al. 2020, section 3.2.
+    if scheduler.variance_type == DDPMVarianceType.FIXED_LARGE:
+        return scheduler.betas[timestep]
+    if scheduler.variance_type != DDPMVarianceType.FIXED_SMALL:
+        raise ValueError(
+            f"variance_type of the scheduler must be 'fixed_small' or 'fixed_large', got"
+            f" {str(scheduler.variance_type)!r}; the generators predict no variance"
+        )
+    return posterior_variance(timestep, scheduler.betas, scheduler.alphas_cumprod)
 
 
 def _timesteps(scheduler: Scheduler) -> Iterable[int]:

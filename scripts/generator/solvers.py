@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import copy
 import importlib
+import inspect
 from typing import Any
 
-import numpy as np
 import torch
 from monai.networks.schedulers import DDPMScheduler, Scheduler
 from torch import Tensor
 
 from scripts.generator.original_samples import estimate_original
+from scripts.generator.timesteps import even_log_snr_timesteps, noise_to_signal
 
 # Sampler -> class of diffusers. Both are of second order as they come.
 SOLVERS = {"dpm_solver": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler"}
@@ -58,11 +59,10 @@ class DiffusersScheduler(Scheduler):
             num_inference_steps: number of steps.
             device: where `self.timesteps` lie; the solver's own stay on the CPU.
         """
-        self.solver.set_timesteps(num_inference_steps)
         if self.even_log_snr:
-            timesteps = even_log_snr_timesteps(self.alphas_cumprod, num_inference_steps)
-            self.solver.timesteps = timesteps
-            self.solver.sigmas = torch.cat([_noise_to_signal(self.alphas_cumprod)[timesteps], torch.zeros(1)])
+            self._place_timesteps(even_log_snr_timesteps(self.alphas_cumprod, num_inference_steps))
+        else:
+            self.solver.set_timesteps(num_inference_steps)
         if not torch.equal(self.solver.timesteps, self.solver.timesteps.round()):
             raise ValueError(
                 f"timesteps of {type(self.solver).__name__} must be integers, got {self.solver.timesteps[:3].tolist()}"
@@ -99,6 +99,15 @@ class DiffusersScheduler(Scheduler):
             place = self._running.timesteps[position]
             stepped = self._running.step(model_output, place, sample * before, return_dict=False)[0] / after
         return stepped, original
+
+    def _place_timesteps(self, timesteps: Tensor) -> None:
+        if "timesteps" in inspect.signature(self.solver.set_timesteps).parameters:
+            self.solver.set_timesteps(timesteps=timesteps.tolist())
+            return
+        # UniPC takes none of its own: they are put in place of those that it has set.
+        self.solver.set_timesteps(len(timesteps))
+        self.solver.timesteps = timesteps
+        self.solver.sigmas = torch.cat([noise_to_signal(self.alphas_cumprod)[timesteps], torch.zeros(1)])
 
     def _advance(self, timestep: int) -> int:
         if timestep == self._places[0]:
@@ -149,31 +158,3 @@ def multistep_scheduler(scheduler: DDPMScheduler, sampler: str, num_inference_st
         ) from error
     solver = solver_class(all_steps, trained_betas=scheduler.betas.tolist(), prediction_type="epsilon")
     return DiffusersScheduler(scheduler, solver, num_inference_steps)
-
-
-def even_log_snr_timesteps(alphas_cumprod: Tensor, num_inference_steps: int) -> Tensor:
-    """Place timesteps evenly in log(sqrt(abar) / sqrt(1 - abar)), from the last one to 0, each an integer of its own.
-
-    Source: Lu et al. 2022, "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10
-    Steps", section 3.4 (uniform logSNR). Where two would fall on one integer, near 0, the higher moves up.
-
-    Args:
-        alphas_cumprod: shape (T,), decreasing, in (0, 1).
-        num_inference_steps: N, 2 to T.
-
-    Returns:
-        Integers, shape (N,), strictly decreasing from T - 1 to 0.
-    """
-    log_snr = (-_noise_to_signal(alphas_cumprod).log()).double().numpy()[::-1]  # rising, from T - 1 to 0
-    last, count = len(log_snr) - 1, num_inference_steps
-    even = np.linspace(log_snr[-1], log_snr[0], count)  # falling: timesteps rise
-    timesteps = np.interp(even, log_snr, np.arange(last, -1, -1)).round().astype(np.int64)
-    ranks = np.arange(count)
-    timesteps = np.maximum.accumulate(timesteps - ranks) + ranks
-    timesteps = np.minimum(timesteps, last - count + 1 + ranks)
-    return torch.from_numpy(timesteps[::-1].copy())
-
-
-def _noise_to_signal(alphas_cumprod: Tensor) -> Tensor:
-    signal = alphas_cumprod.cpu()
-    return ((1 - signal) / signal).sqrt()

@@ -12,9 +12,10 @@ import torch
 from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
+from scripts.generator.background import snap_background
 from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
-from scripts.generator.samplers import sample_images, scheduler_name, snap_background
+from scripts.generator.samplers import sample_images, scheduler_name
 from scripts.memorization.copy_rejection import CopyFilter
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.running.files import read_json, write_json
@@ -45,7 +46,7 @@ class SyntheticSet:
         balance: make the smaller class as large as the largest, where `num_images` is None.
         batch_size: images drawn at once.
         seed: seed of the set.
-        snap_tolerance: as in `scripts.generator.samplers.snap_background`.
+        snap_tolerance: as in `scripts.generator.background.snap_background`.
         amp: sample under bf16 autocast.
         guidance_scale: as in `scripts.generator.guidance.predict_noise`; 1 is none.
         copy_filter: tells copies of training images, which are left out and replaced by the next k; None keeps all.
@@ -139,6 +140,27 @@ class SyntheticSet:
             raise RuntimeError(f"images must be finite, got NaN or infinity in images {numbers[0]} to {numbers[-1]}")
         return snap_background(images.float(), self.snap_tolerance).cpu()
 
+    def are_copies(self, images: Tensor) -> list[bool]:
+        """Say of each image, (B, C, *spatial), whether it is a copy to be rejected; none is without a filter."""
+        return self.copy_filter(images) if self.copy_filter else [False] * len(images)
+
+    def refuse_too_many_draws(self, num_draws: int, num_accepted: int) -> None:
+        """Stop before more draws are made than `max_draws_per_image` allows.
+
+        Args:
+            num_draws: how many there would be.
+            num_accepted: images so far that are no copies.
+
+        Raises:
+            ValueError: with both numbers and the way out.
+        """
+        if num_draws > self.num_images * self.max_draws_per_image:
+            raise ValueError(
+                f"num_images must be reached within {self.max_draws_per_image:g} draws an image, got"
+                f" {num_accepted} of {self.num_images} without copies of training images;"
+                " train the generator on more subjects or for fewer epochs, or raise max_draws_per_image"
+            )
+
     def path_of(self, k: int) -> Path:
         """File of image k."""
         return self.output_dir / f"{self.class_name or 'synthetic'}_{k:04d}.nii.gz"
@@ -200,24 +222,19 @@ class SyntheticSet:
         start, missing = 0, self.num_images
         while missing:
             numbers = range(start, start + min(self.batch_size, missing))
-            if numbers.stop > self.num_images * self.max_draws_per_image:
-                raise ValueError(
-                    f"num_images must be reached within {self.max_draws_per_image:g} draws an image, got"
-                    f" {self.num_images - missing} of {self.num_images} without copies of training images after {start}"
-                    " draws; train the generator on more subjects or for fewer epochs, or raise max_draws_per_image"
-                )
+            self.refuse_too_many_draws(numbers.stop, self.num_images - missing)
             yield numbers
             start, missing = numbers.stop, missing - len(set(numbers) - set(self.rejected))
 
     def _write_batch(self, numbers: range) -> None:
         images = self.draw(numbers)
-        copies = self.copy_filter(images) if self.copy_filter else [False] * len(numbers)
+        copies = self.are_copies(images)
         for k, image, is_copy in zip(numbers, images, copies, strict=True):
             if not is_copy:
                 write_image(self.path_of(k), image.numpy(), np.diag([self.spacing_mm] * 3 + [1.0]))
-        found = [k for k, is_copy in zip(numbers, copies, strict=True) if is_copy]
-        if found:
-            write_json(self._rejected_path, {"k": sorted({*self.rejected, *found})})
+        rejected = [k for k, is_copy in zip(numbers, copies, strict=True) if is_copy]
+        if rejected:
+            write_json(self._rejected_path, {"k": sorted({*self.rejected, *rejected})})
 
     def _refuse_other_images(self, generator_path: str) -> None:
         set_here = {
@@ -240,12 +257,19 @@ def default_num_images(class_counts: Mapping[str, int], class_name: str | None, 
     270
 
     Args:
-        class_counts: class name -> real training images of the fold; "" counts those without a grade.
+        class_counts: class name -> real training images of the fold; "" counts those without a grade, which are of no
+            class to be balanced.
         class_name: class to generate; None for a generator of all classes.
         ratio: synthetic images for each real one, > 0.
         balance: give every class as many images, real and synthetic together, as the largest gets.
+
+    Raises:
+        ValueError: if there is no such class.
     """
     if class_name is None:
         return math.ceil(ratio * sum(class_counts.values()))
-    own = class_counts[class_name]
-    return math.ceil((1 + ratio) * max(class_counts.values())) - own if balance else math.ceil(ratio * own)
+    counts = {name: count for name, count in class_counts.items() if name}
+    if class_name not in counts:
+        raise ValueError(f"generator_class must be one of {', '.join(counts)}, got {class_name!r}")
+    own = counts[class_name]
+    return math.ceil((1 + ratio) * max(counts.values())) - own if balance else math.ceil(ratio * own)

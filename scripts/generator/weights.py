@@ -82,6 +82,12 @@ def checked_provenance(
             f"generator_class must be {record['class_name']!r}, the class that {generator_path} was trained on,"
             f" got {class_name!r}"
         )
+    known = [name for name in record["class_counts"] if name]
+    if class_name is not None and class_name not in known:
+        raise ValueError(
+            f"generator_class must be one of {', '.join(known)}, the classes that {generator_path} was trained on,"
+            f" got {class_name!r}"
+        )
     if fold is not None and record["fold"] != fold:
         raise ValueError(f"fold must be {record['fold']}, that of {generator_path}, got {fold!r}")
     if fold is not None and patches_path is not None and splits_path is not None:

@@ -7,21 +7,29 @@ import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
 from scripts.generator.noise import ImageNoise
-from scripts.generator.samplers import ancestral_step, sample_images, sampling_scheduler, snap_background
+from scripts.generator.samplers import (
+    EvenDDIMScheduler,
+    ancestral_step,
+    posterior_mean,
+    posterior_variance,
+    sample_images,
+    sampling_scheduler,
+)
 
 STD = 0.5
 
 
 class GaussianOracle(torch.nn.Module):
-    """The exact noise prediction for data distributed as a Gaussian of mean 0 and standard deviation STD."""
+    """The exact noise prediction for data distributed as a Gaussian of mean 0."""
 
-    def __init__(self, scheduler: DDPMScheduler) -> None:
+    def __init__(self, scheduler: DDPMScheduler, std: float = STD) -> None:
         super().__init__()
         self.alphas_cumprod = scheduler.alphas_cumprod
+        self.std = std
 
     def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         signal = self.alphas_cumprod[timesteps].reshape(-1, *[1] * (x.ndim - 1))
-        return x * (1 - signal).sqrt() / (signal * STD**2 + 1 - signal)
+        return x * (1 - signal).sqrt() / (signal * self.std**2 + 1 - signal)
 
 
 def linear_scheduler(num_train_timesteps: int = 1000, **options) -> DDPMScheduler:
@@ -40,6 +48,24 @@ def test_a_gaussian_is_sampled_with_its_mean_and_spread(sampler, steps, toleranc
     images = sample_images(GaussianOracle(scheduler), sampling_scheduler(scheduler, sampler, steps), noise)
     assert images.mean().item() == pytest.approx(0, abs=0.02)
     assert images.std().item() == pytest.approx(STD, abs=tolerance)
+
+
+@pytest.mark.parametrize(("steps", "even_in_t", "even_in_log_snr"), [(20, 0.054, 0.088), (50, 0.078, 0.095)])
+def test_ddim_keeps_more_of_a_narrow_distribution_by_its_timesteps_alone(steps, even_in_t, even_in_log_snr):
+    # Closed form: a deterministic step multiplies x_t, for this denoiser by a number of t and the timestep after it.
+    scheduler, std = linear_scheduler(clip_sample=False), 0.1
+    signal = scheduler.alphas_cumprod.double()
+    stds = []
+    plain = EvenDDIMScheduler(scheduler, steps, even_log_snr=False)
+    for sampler in (plain, sampling_scheduler(scheduler, "ddim", steps)):
+        images = sample_images(GaussianOracle(scheduler, std), sampler, ImageNoise(0, range(4), (1, 64, 64)))
+        now = signal[sampler.timesteps]
+        after = torch.cat([now[1:], torch.ones(1)])
+        variance = now * std**2 + 1 - now
+        factors = (after.sqrt() * now.sqrt() * std**2 + (1 - after).sqrt() * (1 - now).sqrt()) / variance
+        assert images.std().item() == pytest.approx(factors.prod().item(), rel=0.02)
+        stds.append(factors.prod().item())
+    assert stds == pytest.approx([even_in_t, even_in_log_snr], abs=0.0006)
 
 
 def test_monai_ddim_is_off_where_ours_is_not():
@@ -73,6 +99,43 @@ def test_the_ddpm_step_is_stock_ddpm_with_the_same_noise():
         torch.testing.assert_close(ancestral_step(scheduler, model_output, timestep, sample, noise), expected)
 
 
+@pytest.mark.parametrize("variance_type", ["fixed_small", "fixed_large"])
+def test_the_posterior_is_that_of_monai(variance_type):
+    scheduler = linear_scheduler(50, variance_type=variance_type)
+    original, noisy = torch.rand(2, 2, 1, 4, 5)
+    for timestep in (49, 20, 1, 0):
+        # Of noise that leads from this x_t to this x_0.
+        signal = scheduler.alphas_cumprod[timestep]
+        model_output = (noisy - signal.sqrt() * original) / (1 - signal).sqrt()
+        generator = torch.Generator().manual_seed(timestep)
+        expected, _ = scheduler.step(model_output, timestep, noisy, generator)
+        noise = torch.randn(noisy.shape, generator=torch.Generator().manual_seed(timestep)) if timestep else None
+        stepped = ancestral_step(scheduler, model_output, timestep, noisy, noise)
+        torch.testing.assert_close(stepped, expected)
+        mean = posterior_mean(original, noisy, timestep, scheduler.betas, scheduler.alphas_cumprod)
+        if timestep == 0:
+            torch.testing.assert_close(mean, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_posterior_is_that_of_bayes():
+    # q(x_{t-1} given x_t, x_0) from the two Gaussians q(x_{t-1} given x_0) and q(x_t given x_{t-1}), one number each.
+    scheduler, timestep = linear_scheduler(50), 20
+    betas, signals = scheduler.betas.double(), scheduler.alphas_cumprod.double()
+    original, noisy = torch.tensor(0.4, dtype=torch.float64), torch.tensor(-0.7, dtype=torch.float64)
+    before, beta = signals[timestep - 1], betas[timestep]
+    precision = 1 / (1 - before) + (1 - beta) / beta
+    mean = (before.sqrt() * original / (1 - before) + (1 - beta).sqrt() * noisy / beta) / precision
+    torch.testing.assert_close(posterior_variance(timestep, betas, signals), 1 / precision)
+    torch.testing.assert_close(posterior_mean(original, noisy, timestep, betas, signals), mean)
+    assert posterior_variance(0, betas, signals) == 0
+
+
+def test_a_scheduler_whose_network_would_predict_the_variance_is_refused():
+    sample = torch.zeros(1, 1, 2, 2)
+    with pytest.raises(ValueError, match="variance_type of the scheduler must be 'fixed_small' or 'fixed_large'"):
+        ancestral_step(linear_scheduler(10, variance_type="learned"), sample, 5, sample, sample)
+
+
 def test_sampling_sets_the_network_to_eval_mode():
     scheduler = linear_scheduler(10)
     network = GaussianOracle(scheduler).train()
@@ -97,22 +160,3 @@ def test_what_a_sampler_cannot_do_is_refused(sampler, steps, message):
 def test_ddim_with_noise_is_refused():
     with pytest.raises(ValueError, match="eta must be 0"):
         sampling_scheduler(linear_scheduler(10), "ddim", 5).step(torch.zeros(1, 1), 9, torch.zeros(1, 1), eta=0.5)
-
-
-def test_background_is_where_every_channel_is_dark():
-    images = torch.tensor([[-1.2, -0.95, -0.95, 0.3, 1.4], [-0.97, -0.91, 0.2, -0.99, 0.5]])[None, :, None]
-    snapped = snap_background(images, 0.1)[0, :, 0]
-    expected = torch.tensor([[-1.0, -1.0, -0.95, 0.3, 1.0], [-1.0, -1.0, 0.2, -0.99, 0.5]])
-    torch.testing.assert_close(snapped, expected, rtol=0, atol=0)
-
-
-def test_snapping_leaves_real_patches_alone_but_for_near_background():
-    images = torch.rand(2, 3, 5, 6) * 1.8 - 0.8
-    images[..., :2] = -1
-    assert torch.equal(snap_background(images), images)
-
-
-@pytest.mark.parametrize("tolerance", [-0.1, 1.0])
-def test_a_tolerance_out_of_range_is_refused(tolerance):
-    with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\)"):
-        snap_background(torch.zeros(1, 1, 2, 2), tolerance)

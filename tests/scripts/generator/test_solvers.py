@@ -13,12 +13,7 @@ from scipy.integrate import solve_ivp
 
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, sampling_scheduler, scheduler_name
-from scripts.generator.solvers import (
-    SOLVERS,
-    DiffusersScheduler,
-    even_log_snr_timesteps,
-    multistep_scheduler,
-)
+from scripts.generator.solvers import SOLVERS, DiffusersScheduler, multistep_scheduler
 
 MEAN, STD = 0.2, 0.5
 STEPS = (10, 20, 50)
@@ -190,17 +185,6 @@ def test_autocast_does_not_reach_the_sums_of_a_solver(scheduler, sampler):
     network, exact = Mixture(scheduler), draw(Mixture(scheduler), scheduler, sampler, 6, 1, 8)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(draw(network, scheduler, sampler, 6, 1, 8), exact)
-
-
-@pytest.mark.parametrize("steps", [2, 3, 10, 50, 400, 999, 1000])
-def test_timesteps_are_all_different_and_even_in_log_signal_to_noise_where_integers_allow(scheduler, steps):
-    timesteps = even_log_snr_timesteps(scheduler.alphas_cumprod, steps)
-    assert (len(timesteps), timesteps[0].item(), timesteps[-1].item()) == (steps, 999, 0)
-    assert (timesteps.diff() < 0).all()
-    if steps == 10:
-        signal = scheduler.alphas_cumprod[timesteps]
-        gaps = (signal / (1 - signal)).log().diff()
-        assert gaps.max() < 1.25 * gaps.min()
 
 
 @pytest.mark.parametrize("sampler", SOLVERS)

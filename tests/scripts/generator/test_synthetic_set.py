@@ -12,14 +12,17 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from ignite.engine import Events
+from monai.bundle import ConfigParser
 
 from scripts.classifier.datasets import ClassifierData
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subject
+from scripts.running.configs import Invocation
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.training.resume import Resumption
-from tests.helpers import run_stage
+from tests.helpers import config_files, run_stage
 from tests.patches import TINY_GENERATOR, write_tiny_patches
 from tests.ring_or_blob import messages
 
@@ -30,6 +33,9 @@ TRAINING: dict[str, Any] = {
     "generator_epoch_images": 8,
     "generator_num_validation_draws": 4,
 }
+
+
+SET = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 5, "generate_batch_size": 2}
 
 
 def train(folder: Path, name: str, *overlays: str, **overrides: Any) -> Path:
@@ -70,9 +76,8 @@ def test_a_loss_without_mi_trains_the_weights_of_plain_ddpm_bit_for_bit(tmp_path
 
 def generate(folder: Path, name: str, model_path: Path, *overlays: str, **overrides: Any) -> Path:
     output_dir = folder / name
-    settings = {"sampler": "ddim", "num_inference_steps": 4, "num_images": 5, "generate_batch_size": 2}
     places = {"output_dir": str(output_dir), "generator_path": str(model_path)}
-    run_stage("generate", *overlays, **{**TINY_GENERATOR, **settings, **places, **overrides})
+    run_stage("generate", *overlays, **{**TINY_GENERATOR, **SET, **places, **overrides})
     return output_dir
 
 
@@ -189,6 +194,35 @@ def test_a_generator_that_copies_too_often_is_refused(tmp_path, generator, copyi
     assert "fewer epochs" in message
 
 
+@pytest.mark.parametrize("batch_size", [2, 5])
+def test_an_evaluator_hands_out_no_copy_either_but_the_images_of_the_set(tmp_path, generator, copying, batch_size):
+    settings, drawn = copying
+    written = images_of(generate(tmp_path, "set", generator, **settings))
+    parser = ConfigParser(Invocation(tuple(config_files("generate"))).merged())
+    parser.update({**TINY_GENERATOR, **SET, **settings, "device": "cpu", "generate_batch_size": batch_size})
+    parser.update({"output_dir": str(tmp_path / "out"), "generator_path": str(generator)})
+    evaluator, handed_out = parser.get_parsed_content("evaluator"), []
+    evaluator.add_event_handler(
+        Events.ITERATION_COMPLETED, lambda engine: handed_out.extend(item["pred"] for item in engine.state.output)
+    )
+    evaluator.run()
+    # Written as (x, y, 1, channel).
+    images = torch.stack(handed_out).permute(0, 2, 3, 1).unsqueeze(3)
+    torch.testing.assert_close(images, written, rtol=0, atol=1e-4)
+    copies = images_of(drawn)[[1, 3]]
+    assert torch.cdist(images.flatten(1), copies.flatten(1)).min() > 1e-2
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_evaluator_of_a_generator_that_copies_too_often_is_refused(generator, copying):
+    parser = ConfigParser(Invocation(tuple(config_files("generate"))).merged())
+    parser.update({**TINY_GENERATOR, **SET, **copying[0], "device": "cpu", "generator_path": str(generator)})
+    parser["max_draws_per_image"] = 1.2
+    parser["output_dir"] = "nowhere"
+    with pytest.raises(ValueError, match=r"num_images must be reached within 1\.2 draws an image, got 4 of 5"):
+        parser.get_parsed_content("evaluator").run()
+
+
 @pytest.mark.parametrize("missing", ["patches_path", "splits_path"])
 def test_rejecting_copies_needs_the_training_images(tmp_path, generator, copying, missing):
     message = refusal_of(generate, tmp_path, "set", generator, **{**copying[0], missing: None})
@@ -209,8 +243,11 @@ def test_seeds_and_numbers_give_other_images(tmp_path, generator):
         ({"sampler": "pndm"}, "sampler must be one of ddpm, ddim, dpm_solver, unipc"),
         ({"sampler": "unipc", "num_inference_steps": 1}, "from 2 to 20 for sampler 'unipc', got 1"),
         ({"guidance_scale": 2.0}, "guidance_scale must be 1 for a generator that is not told the class, got 2.0"),
-        ({"generator_channels": [8, 16]}, "another architecture"),
-        ({"generator_num_res_blocks": 2}, r"another architecture: \d+ missing"),
+        (
+            {"generator_channels": [8, 16]},
+            r"model\.pt must hold weights of the configured generator, got \d+ differences",
+        ),
+        ({"generator_num_res_blocks": 2}, r"got \d+ differences: .* is missing; .*set generator_channels"),
         ({"generator_class": "HGG"}, "generator_class must be 'LGG'"),
         ({"fold": 1}, "fold must be 0"),
         ({"patch_size": [16, 12]}, r"must have patch_size \[8, 12\], as .*model.pt has, got \[16, 12\]; make both"),
@@ -342,6 +379,10 @@ def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path
     scales = [read_json(folder / "synthetic.json")["provenance"]["guidance_scale"] for folder in (guided, folders[0])]
     assert scales == [4.0, 1.0]
     always_told = {"generator_def#dropout_prob": 0.0, "guidance_scale": 4.0, "generator_class": "LGG", **conditioned}
+    assert re.search(
+        r"generator_class must be one of LGG, HGG, the classes that .*model\.pt was trained on, got 'GBM'",
+        refusal_of(generate, tmp_path, "other", model, generator_class="GBM", **conditioned),
+    )
     assert "trained without label dropout" in refusal_of(generate, tmp_path, "told", model, **always_told)
 
 

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 
+from scripts.classifier.datasets import synthetic_limits
 from scripts.generator.synthetic_set import default_num_images
 from scripts.generator.weights import WarmEMA, checked_provenance, load_generator, place_network
 from scripts.patches.tensors import PatchTensorDataset, batches, class_counts, load_patch
@@ -151,3 +152,18 @@ def test_weights_without_a_record_are_refused(tmp_path):
 )
 def test_the_smaller_class_gets_as_many_images_as_the_largest(class_name, ratio, balance, expected):
     assert default_num_images({"LGG": 50, "HGG": 160}, class_name, ratio, balance) == expected
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("balance", [True, False])
+def test_as_many_images_are_generated_as_a_classifier_takes_whatever_has_no_grade(ratio, balance):
+    real = {"LGG": 50, "HGG": 160}
+    taken = synthetic_limits(real, ratio, balance)
+    for name in real:
+        assert default_num_images({**real, "": 300}, name, ratio, balance) == taken[name][1]
+
+
+@pytest.mark.parametrize("class_name", ["GBM", ""])
+def test_images_of_a_class_that_is_not_there_are_refused_by_name(class_name):
+    with pytest.raises(ValueError, match=f"generator_class must be one of LGG, HGG, got '{class_name}'"):
+        default_num_images({"LGG": 50, "HGG": 160, "": 3}, class_name, 1.0, True)
