@@ -10,6 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from scripts.patches.subject_volumes import ReadVolumesd
 from scripts.phantom.lesions import MASK_CODES
 from scripts.phantom.patients import default_settings, make_subject
 from scripts.volumes.volume import Volume
@@ -41,8 +42,9 @@ def phantom_patches(
     overrides = {"patch_size": [patch_size] * 2, "patch_spacing_mm": 96 / patch_size}
     parser = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / f"{n}.yaml") for n in ("common", "patches")]))
     parser.update(overrides)
-    # The first transform reads files; here the volumes are in memory already.
-    chain = parser.get_parsed_content("preprocessing").transforms[1:]
+    # Nothing is read: here the volumes are in memory already.
+    steps = parser.get_parsed_content("preprocessing").transforms
+    chain = [step for step in steps if not isinstance(step, ReadVolumesd)]
     fraction = float(grade == list(default_settings()["grades"])[0])
     images = []
     for index in range(count):

@@ -286,6 +286,7 @@ def _listing(cohort: str, size: tuple[int, int]) -> dict[str, Any]:
         "intensity_mode": "percentile",
         "intensity_percentiles": [0.5, 99.5],
         "zscore_limit": None,
+        "preprocessing": {"ChooseCenterd.slice": "largest"},
     }
 
 

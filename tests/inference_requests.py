@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from monai.bundle import ConfigParser
 
 from scripts.classifier.networks import FoldEnsemble
-from scripts.provenance.image_form import describe_images
 from scripts.provenance.record import write_provenance
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
-from tests.helpers import run_stage
-from tests.tiny_subjects import MODALITIES
+from tests.helpers import config_files, run_stage
 
 TINY = {
     "classifier_backbone": "resnet10",
@@ -25,15 +24,12 @@ TINY = {
     "num_threads": 1,
 }
 
-IMAGES = {
-    "modalities": MODALITIES,
-    "classes": {"LGG": 0, "HGG": 1},
-    "patch_size": [32, 32],
-    "spacing_mm": 1.0,
-    "intensity_mode": "percentile",
-    "intensity_percentiles": [0.5, 99.5],
-    "zscore_limit": 4.0,
-}
+
+def images_of(**overrides: Any) -> dict[str, Any]:
+    """What configs/patches.yaml makes images of at the size of these requests."""
+    parser = ConfigParser(ConfigParser.load_config_files(config_files("patches")))
+    parser.update({**TINY, **overrides})
+    return parser.get_parsed_content("image_facts")
 
 
 def make_weights(folder: Path, simulated: bool = True, images: Mapping[str, Any] | None = None, **changes: Any) -> str:
@@ -51,7 +47,7 @@ def make_weights(folder: Path, simulated: bool = True, images: Mapping[str, Any]
     torch.save(FoldEnsemble(**settings).state_dict(), folder / "model.pt")
     subjects = [f"S{index}" for index in range(7)]
     trained = {"cohorts": ["site_a"], "subjects": subjects, "simulated": simulated, "fold": None, "setup": "ddpm_mi"}
-    write_provenance(folder / "model.pt", **trained, images=describe_images(**{**IMAGES, **(images or {})}))
+    write_provenance(folder / "model.pt", **trained, images=images_of(**(images or {})))
     return str(folder / "model.pt")
 
 

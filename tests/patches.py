@@ -73,4 +73,5 @@ def _header(modalities: tuple[str, ...], classes: tuple[str, ...], spatial_shape
         "intensity_mode": "percentile",
         "intensity_percentiles": [0.5, 99.5],
         "zscore_limit": None,
+        "preprocessing": {"ChooseCenterd.slice": "largest"},
     }

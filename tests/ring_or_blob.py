@@ -51,6 +51,7 @@ def image_header(num_channels: int = 2, size: Sequence[int] = (32, 32), classes:
         "intensity_mode": "percentile",
         "intensity_percentiles": [0.5, 99.5],
         "zscore_limit": None,
+        "preprocessing": {"ChooseCenterd.slice": "largest"},
     }
 
 

@@ -17,7 +17,7 @@ from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name
 from scripts.memorization.copy_rejection import CopyFilter
-from scripts.provenance.image_form import recorded_images, require_same_images
+from scripts.provenance.image_form import IMAGE_FACTS, recorded_images, require_same_images
 from scripts.running.files import read_json, write_json
 from scripts.running.progress import progress
 from scripts.volumes.nifti import write_image
@@ -176,7 +176,7 @@ class SyntheticSet:
             "spatial_dims": len(self.patch_size),
             "patch_size": self.patch_size,
             "spacing_mm": self.spacing_mm,
-            **{key: self.image_facts[key] for key in ("intensity_mode", "intensity_percentiles", "zscore_limit")},
+            **{key: self.image_facts[key] for key in IMAGE_FACTS if key not in self._facts_set_here()},
             "provenance": self._set_provenance(),
             **self._about_rejected(),
             "training": [
@@ -236,13 +236,17 @@ class SyntheticSet:
         if rejected:
             write_json(self._rejected_path, {"k": sorted({*self.rejected, *rejected})})
 
-    def _refuse_other_images(self, generator_path: str) -> None:
-        set_here = {
+    def _facts_set_here(self) -> dict[str, Any]:
+        """What the config of the set says of its images; the rest is what the generator learned from."""
+        return {
             "modality": self.modalities,
             "labels": sorted(self.classes, key=self.classes.__getitem__),
             "patch_size": self.patch_size,
             "spacing_mm": self.spacing_mm,
         }
+
+    def _refuse_other_images(self, generator_path: str) -> None:
+        set_here = self._facts_set_here()
         # Patches of lesion_box have no common spacing.
         keys = [key for key in set_here if self.image_facts[key] is not None]
         require_same_images(self.image_facts, set_here, "the images to generate", generator_path, keys)

@@ -53,6 +53,10 @@ class ChooseRegiond(Transform):
         region, reason = choose_region(voxels, self.chain, self.min_et_ml)
         return {**chosen, "region": region, "region_reason": reason, "region_volume_ml": voxels.volume_ml(region)}
 
+    def pixel_settings(self) -> dict[str, Any]:
+        """Return what two sets of patches must share to be images of one kind."""
+        return {"chain": self.chain, "min_et_ml": self.min_et_ml}
+
     @staticmethod
     def _labeled_voxels(data: Mapping[Hashable, Any]) -> LabeledVoxels | None:
         if data["mask_volume"] is None:
@@ -107,6 +111,11 @@ class ChooseCenterd(Transform):
             return _with_center(data, reference, centroid, points)
         index = int(np.bincount(points[:, 2]).argmax() if self.slice == "largest" else np.floor(centroid[2] + 0.5))
         return self._on_slice(data, reference, index)
+
+    def pixel_settings(self) -> dict[str, Any]:
+        """Return what two sets of patches must share to be images of one kind."""
+        least = {"min_tumor_voxels": self.min_tumor_voxels} if self.slice == "all" else {}
+        return {"slice": self.slice, **least}
 
     def _on_slice(self, data: Mapping[Hashable, Any], reference: Volume, index: int) -> Subject:
         voxels: LabeledVoxels = data["labeled_voxels"]

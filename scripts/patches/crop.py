@@ -84,6 +84,10 @@ class CropPatchd(Transform):
             "spacing_mm": axes[0].spacing_mm,
         }
 
+    def pixel_settings(self) -> dict[str, Any]:
+        """Return what two sets of patches must share to be images of one kind, beside size and spacing."""
+        return {"crop": self.crop, **({"box_margin": self.box_margin} if self.crop == "lesion_box" else {})}
+
     def axes(self, reference: Volume, center_ras: np.ndarray, box_mm: np.ndarray | None) -> list[Axis]:
         """Return where the cells of each patch axis lie."""
         count = len(self.patch_size)

@@ -51,6 +51,11 @@ class MeasureIntensitiesd(Transform):
         """
         return {**data, "intensity_ranges": {key: self.measure(volume) for key, volume in data["volumes"].items()}}
 
+    @staticmethod
+    def pixel_settings() -> dict[str, Any]:
+        """Return nothing: the facts of images tell mode, percentiles and limit by name."""
+        return {}
+
     def measure(self, volume: Volume) -> tuple[float, float]:
         """Return the intensities of a volume that become -1 and 1, in its own units."""
         stored = volume.stored

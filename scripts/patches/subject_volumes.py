@@ -49,6 +49,11 @@ class ReadVolumesd(Transform):
         mask = data.get("mask")
         return {**data, "volumes": volumes, "mask_volume": read_volume(mask) if mask else None}
 
+    @staticmethod
+    def pixel_settings() -> dict[str, Any]:
+        """Return nothing: the modalities are told by name, and how files are named decides no pixel."""
+        return {}
+
 
 class CorrectBiasFieldd(Transform):
     """Divide each modality by its smooth intensity inhomogeneity (N4; needs SimpleITK, about a minute a subject).
@@ -64,6 +69,10 @@ class CorrectBiasFieldd(Transform):
         """Replace the volumes by corrected ones; background stays 0."""
         volumes = {key: correct_bias_field(volume, self.shrink_factor) for key, volume in data["volumes"].items()}
         return {**data, "volumes": volumes}
+
+    def pixel_settings(self) -> dict[str, Any]:
+        """Return what two sets of patches must share to be images of one kind."""
+        return {"shrink_factor": self.shrink_factor}
 
 
 class RegisterRigidlyd(Transform):
@@ -89,6 +98,11 @@ class RegisterRigidlyd(Transform):
         }
         return {**data, "volumes": volumes}
 
+    @staticmethod
+    def pixel_settings() -> dict[str, Any]:
+        """Return nothing: it brings files to what others are without it, all on one grid."""
+        return {}
+
 
 class RequireOneGeometryd(Transform):
     """Refuse a subject whose modalities and mask do not lie on one voxel grid (RAS+ order, affines within 1e-3)."""
@@ -98,3 +112,8 @@ class RequireOneGeometryd(Transform):
         mask = data["mask_volume"]
         require_one_geometry({**data["volumes"], **({"mask": mask} if mask is not None else {})})
         return dict(data)
+
+    @staticmethod
+    def pixel_settings() -> dict[str, Any]:
+        """Return nothing: it changes no pixel."""
+        return {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,11 @@ IMAGE_FACTS = {
     "intensity_mode": "intensity_mode",
     "intensity_percentiles": "intensity_percentiles",
     "zscore_limit": "zscore_limit",
+    "preprocessing": "preprocessing (configs/patches.yaml)",
 }
+# A network that saw every slice saw the largest one, and the one through the centroid.
+EVERY_SLICE = {"ChooseCenterd.slice": "all"}
+SLICE_SETTINGS = {"ChooseCenterd.slice", "ChooseCenterd.min_tumor_voxels"}
 
 
 def describe_images(
@@ -28,6 +33,7 @@ def describe_images(
     intensity_mode: str,
     intensity_percentiles: Sequence[float],
     zscore_limit: float,
+    preprocessing: Any,
 ) -> dict[str, Any]:
     """Describe the images that a config makes, as `image_facts` reads it from those that were made.
 
@@ -39,6 +45,7 @@ def describe_images(
         intensity_mode: "percentile" or "zscore".
         intensity_percentiles: percentiles that become -1 and 1; null in the description where the mode is another.
         zscore_limit: standard deviations that become -1 and 1; likewise.
+        preprocessing: `Compose` of the transforms from the files of a subject to its patch.
 
     Returns:
         Values of the keys `IMAGE_FACTS`; `modality` and `labels` are lists of names, in order.
@@ -51,7 +58,39 @@ def describe_images(
         "intensity_mode": intensity_mode,
         "intensity_percentiles": list(intensity_percentiles) if intensity_mode == "percentile" else None,
         "zscore_limit": zscore_limit if intensity_mode == "zscore" else None,
+        "preprocessing": describe_preprocessing(preprocessing.transforms),
     }
+
+
+def describe_preprocessing(transforms: Iterable[Any]) -> dict[str, Any]:
+    """List what the transforms of patches are set to, as far as it decides what the network sees.
+
+    Args:
+        transforms: each tells its settings by `pixel_settings()`; of one that has no such method, such as MONAI's, all
+            public attributes that JSON can hold are taken, so that nothing new is left out.
+
+    Returns:
+        "Class.setting" -> value; "Class" -> True for one without settings.
+    """
+    facts: dict[str, Any] = {}
+    for transform in transforms:
+        name = type(transform).__name__
+        if hasattr(transform, "pixel_settings"):
+            facts |= {f"{name}.{key}": value for key, value in transform.pixel_settings().items()}
+        else:
+            facts |= {name: True, **{f"{name}.{key}": value for key, value in _plain_attributes(transform).items()}}
+    described: dict[str, Any] = json.loads(json.dumps(facts))
+    return described
+
+
+def _plain_attributes(transform: Any) -> dict[str, Any]:
+    return {key: value for key, value in vars(transform).items() if not key.startswith("_") and _is_plain(value)}
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, (list, tuple)):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, (bool, int, float, str))
 
 
 def image_facts(header: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
@@ -87,12 +126,14 @@ def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict
     Raises:
         ValueError: if the record is from before this was written down.
     """
-    if not record.get("images"):
+    images = record.get("images") or {}
+    if missing := [key for key in IMAGE_FACTS if key not in images]:
+        told = f"no {', '.join(missing)}" if images else repr(record.get("images"))
         raise ValueError(
             f"{Path(weights_path).parent / FILE_NAME} must say in `images` of what the images behind"
-            f" {Path(weights_path).name} were made, got {record.get('images')!r}; train again"
+            f" {Path(weights_path).name} were made, got {told}; train again"
         )
-    return dict(record["images"])
+    return dict(images)
 
 
 def require_same_images(
@@ -115,8 +156,20 @@ def require_same_images(
         ValueError: naming the first difference, both values and the config key to set.
     """
     for key in keys:
-        if got.get(key) != expected.get(key):
+        if difference := _difference(key, expected.get(key), got.get(key)):
+            name, wanted, value = difference
             raise ValueError(
-                f"{where} must have {key} {expected.get(key)!r}, as {origin} has, got {got.get(key)!r};"
+                f"{where} must have {name} {wanted!r}, as {origin} has, got {value!r};"
                 f" make both with one {IMAGE_FACTS[key]}"
             )
+
+
+def _difference(key: str, expected: Any, got: Any) -> tuple[str, Any, Any] | None:
+    """The name of what differs in a fact, and both values; None where they agree."""
+    if key != "preprocessing" or not isinstance(expected, Mapping) or not isinstance(got, Mapping):
+        return (key, expected, got) if got != expected else None
+    every_slice = EVERY_SLICE.items() <= expected.items()
+    for name in dict.fromkeys((*expected, *got)):
+        if got.get(name) != expected.get(name) and not (every_slice and name in SLICE_SETTINGS):
+            return name, expected.get(name), got.get(name)
+    return None

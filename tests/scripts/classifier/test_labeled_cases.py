@@ -21,7 +21,6 @@ from scripts.classifier.labeled_cases import (
     label_of,
 )
 from scripts.classifier.networks import FoldEnsemble
-from scripts.provenance.image_form import describe_images
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.configs import Invocation
 from scripts.running.stages import run_invocation
@@ -32,7 +31,8 @@ from tests.tiny_subjects import MODALITIES, make_images, make_mask, write_volume
 
 CLASSES = {"LGG": 0, "HGG": 1}
 SIZE = [16, 12]
-IMAGES = describe_images(MODALITIES, CLASSES, SIZE, 1.0, "percentile", [0.5, 99.5], 4.0)
+ANSWERS = {**flatten("inference.json"), "patch_size": SIZE, "min_et_ml": 0.01}
+IMAGES = ConfigParser(dict(ANSWERS)).get_parsed_content("image_facts")
 NOWHERE = FoldData(patches_path="nowhere", splits_path="nowhere", fold=0, classes=CLASSES)
 
 
@@ -40,7 +40,7 @@ NOWHERE = FoldData(patches_path="nowhere", splits_path="nowhere", fold=0, classe
 def answers(tmp_path_factory):
     """`inference.json` of tiny patches."""
     path = tmp_path_factory.mktemp("configs") / "inference.json"
-    path.write_text(json.dumps({**flatten("inference.json"), "patch_size": SIZE, "min_et_ml": 0.01}))
+    path.write_text(json.dumps(ANSWERS))
     return str(path)
 
 

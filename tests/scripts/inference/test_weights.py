@@ -76,8 +76,26 @@ def test_weights_of_another_architecture_are_refused(patient, tmp_path, changes,
             [1, 99],
             "intensity_percentiles",
         ),
+        ({"bias_correction": True}, "CorrectBiasFieldd.shrink_factor", None, 4, "preprocessing (configs/patches.yaml)"),
+        (
+            {"region_chain": ["whole"]},
+            "ChooseRegiond.chain",
+            ["enhancing", "core", "whole"],
+            ["whole"],
+            "preprocessing (configs/patches.yaml)",
+        ),
     ],
-    ids=["modalities", "classes", "patch_size", "spacing", "crop", "intensity_mode", "percentiles"],
+    ids=[
+        "modalities",
+        "classes",
+        "patch_size",
+        "spacing",
+        "crop",
+        "intensity_mode",
+        "percentiles",
+        "bias correction",
+        "region",
+    ],
 )
 def test_weights_of_other_images_are_refused(patient, weights, tmp_path, request_settings, key, expected, got, setting):
     said = f"the patch to grade must have {key} {expected!r}, as {weights} has, got {got!r}; make both with one "

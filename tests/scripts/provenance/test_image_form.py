@@ -1,0 +1,81 @@
+"""What images are made of, and whether others are made alike."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+from monai.bundle import ConfigParser
+from monai.transforms import ScaleIntensityd
+
+from scripts.provenance.image_form import describe_preprocessing, recorded_images, require_same_images
+from tests.helpers import ROOT, config_files
+
+# Settings of configs/patches.yaml that decide pixels -> another value, with what makes them count.
+DECIDING = {
+    "modalities": {"modalities": ["t1c", "t1n", "t2w", "t2f"]},
+    "region_chain": {"region_chain": ["core", "whole"]},
+    "min_et_ml": {"min_et_ml": 1.0},
+    "slice": {"slice": "centroid"},
+    "min_tumor_voxels": {"slice": "all", "min_tumor_voxels": 7},
+    "bias_correction": {"bias_correction": True},
+    "bias_shrink_factor": {"bias_correction": True, "bias_shrink_factor": 2},
+    "intensity_mode": {"intensity_mode": "zscore"},
+    "intensity_percentiles": {"intensity_percentiles": [1, 99]},
+    "zscore_limit": {"intensity_mode": "zscore", "zscore_limit": 3.0},
+    "patch_size": {"patch_size": [64, 64]},
+    "patch_spacing_mm": {"patch_spacing_mm": 2.0},
+    "crop": {"crop": "lesion_box"},
+    "box_margin": {"crop": "lesion_box", "box_margin": 2.0},
+}
+# Registration brings files to what others are without it; the seed is its own; dimensions are those of patch_size.
+FREE = {"registration", "registration_reference", "seed", "spatial_dims"}
+
+
+def facts(**overrides):
+    parser = ConfigParser(ConfigParser.load_config_files(config_files("patches")))
+    parser.update(overrides)
+    return parser.get_parsed_content("image_facts")
+
+
+def test_every_setting_of_the_transforms_is_known_to_decide_pixels_or_not_to():
+    config = yaml.safe_load((ROOT / "configs" / "patches.yaml").read_text(encoding="utf-8"))
+    named = set(re.findall(r"@(\w+)", yaml.safe_dump([config["preprocessing"], config["reader"]])))
+    assert named - {"reader"} == DECIDING.keys() | FREE
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_images_of_another_setting_are_refused(name):
+    with_default = {key: value for key, value in DECIDING[name].items() if key != name}
+    one, other = facts(**with_default), facts(**DECIDING[name])
+    require_same_images(one, one, "these", "those")
+    if one["preprocessing"].get("ChooseCenterd.slice") == "all":
+        return  # told, but any slices are taken where every slice was seen
+    with pytest.raises(ValueError, match="these must have .*, as those has, got .*; make both with one"):
+        require_same_images(one, other, "these", "those")
+
+
+@pytest.mark.parametrize("overrides", [{"registration": True}, {"seed": 7}, {"zscore_limit": 3.0}, {"box_margin": 3}])
+def test_images_that_differ_in_nothing_seen_are_taken(overrides):
+    require_same_images(facts(), facts(**overrides), "these", "those")
+
+
+def test_a_network_that_saw_every_slice_takes_the_largest_and_not_the_other_way_round():
+    require_same_images(facts(slice="all"), facts(slice="largest"), "these", "those")
+    with pytest.raises(ValueError, match="must have ChooseCenterd.slice 'largest', as those has, got 'all'"):
+        require_same_images(facts(slice="largest"), facts(slice="all"), "these", "those")
+
+
+def test_a_transform_that_tells_nothing_is_told_by_its_attributes():
+    one, other = (describe_preprocessing([ScaleIntensityd("image", factor=factor)]) for factor in (1.0, 2.0))
+    assert one["ScaleIntensityd"] is True
+    assert describe_preprocessing([ScaleIntensityd("image", factor=1.0)]) == one
+    assert "ScaleIntensityd" not in describe_preprocessing([])
+    assert one.keys() == other.keys()
+
+
+def test_weights_of_before_a_fact_was_told_are_refused():
+    images = {key: value for key, value in facts().items() if key != "preprocessing"}
+    with pytest.raises(ValueError, match="models/provenance.json must say in `images` .* got no preprocessing; train"):
+        recorded_images({"images": images}, "models/model.pt")
