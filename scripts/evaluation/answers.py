@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,8 @@ from scripts.statistics.classification_measures import Floats, Labels
 
 GROUP = ("direction", "setup", "role", "cohort")
 TEST = ("direction", "role", "cohort")
+# In the order in which they count: the first that a study has is what it is about.
+ROLES = ("external", "locked_test", "out_of_fold", "validation_selected_on")
 KEY = ("direction", "setup", "role", "cohort", "fold", "subject_id")
 
 
@@ -110,7 +112,7 @@ def merge_predictions(predictions_paths: Sequence[str | Path]) -> list[dict[str,
         Rows as they were written, text untouched, sorted by `KEY`: the same files in any order give the same list.
 
     Raises:
-        ValueError: if the columns differ, or two rows predict the same subject in the same role.
+        ValueError: if a file has no rows, the columns differ, or two rows predict the same subject in the same role.
     """
     if not predictions_paths:
         raise ValueError(
@@ -119,7 +121,9 @@ def merge_predictions(predictions_paths: Sequence[str | Path]) -> list[dict[str,
     rows: list[dict[str, str]] = []
     for path in predictions_paths:
         new = read_csv(path)
-        if rows and new and list(new[0]) != list(rows[0]):
+        if not new:
+            raise ValueError(f"{path} must hold a row for each subject, got none; run configs/evaluate.yaml again")
+        if rows and list(new[0]) != list(rows[0]):
             raise ValueError(f"{path} must have the columns {list(rows[0])}, got {list(new[0])}; evaluate it again")
         rows += new
     rows.sort(key=lambda row: tuple(row[name] for name in KEY))
@@ -140,6 +144,18 @@ def group_answers(rows: Sequence[Mapping[str, str]]) -> list[Answers]:
         groups[tuple(row[name] for name in GROUP)].append(row)
     named = [(dict(zip(GROUP, group, strict=True)), members) for group, members in groups.items()]
     return [Answers(**names, classes=classes, rows=members) for names, members in named]
+
+
+def main_role(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Return the role that a study is about: other cohorts, else the locked test, else the validation parts.
+
+    Args:
+        rows: each with a `role`, at least one.
+
+    >>> main_role([{"role": "out_of_fold"}, {"role": "locked_test"}])
+    'locked_test'
+    """
+    return min({str(row["role"]) for row in rows}, key=ROLES.index)
 
 
 def class_names(rows: Sequence[Mapping[str, str]]) -> list[str]:

@@ -25,7 +25,7 @@ from scripts.statistics.power import ALPHA, detectable_gain, needed_subjects
 COMPARISON_COLUMNS = (
     *("direction", "role", "cohort", "setup", "reference", "n", "measure"),
     *("value", "low", "high", "interval", "coverage"),
-    *("only_setup_right", "only_reference_right", "test", "p", "p_holm"),
+    *("only_setup_right", "only_reference_right", "test", "p", "p_holm", "num_tests"),
 )
 MIN_SUBJECTS = 2  # of each class: a variance needs two
 CONTROLS = ("synthetic_shuffled",)  # setups that must answer as by chance: a check of the protocol, no hypothesis
@@ -44,9 +44,10 @@ def compare_setups(
         seed: of the draws.
 
     Returns:
-        Rows with `COMPARISON_COLUMNS`, three a comparison (accuracy with McNemar's test, balanced accuracy, AUC with
-        DeLong's test), p corrected by Holm over the setups of a test without the `CONTROLS`, which have their p alone;
-        and the tests that could not be compared, each with the `reason`.
+        Rows with `COMPARISON_COLUMNS`, three per comparison (accuracy with McNemar's test, balanced accuracy, AUC with
+        DeLong's test), p corrected by Holm over all `num_tests` tests of the role: every setup, every pair of cohorts,
+        and both tests, so that the chance of one false alarm among all of them keeps its level. The `CONTROLS` are no
+        hypotheses and have their p alone. And the tests that could not be compared, each with the `reason`.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -60,8 +61,15 @@ def compare_setups(
             continue
         compared = next(answers for answers in test if answers.setup == reference)
         others = [aligned(answers, compared) for answers in test if answers is not compared]
-        rows += _corrected([row for other in others for row in _compare(other, compared, num_draws, seed)])
+        rows += [row for other in others for row in _compare(other, compared, num_draws, seed)]
+    for role in {row["role"] for row in rows}:
+        _correct([row for row in rows if row["role"] == role])
     return rows, left_out
+
+
+def differs(comparison: Mapping[str, Any]) -> bool:
+    """Tell whether a row of `compare_setups` has a p below .05 after correction."""
+    return comparison["p_holm"] is not None and comparison["p_holm"] < ALPHA
 
 
 def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -75,9 +83,10 @@ def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
         comparisons: what `compare_setups` returns.
 
     Returns:
-        One row a test: `n`, `discordant` (share of the subjects), `num_setups`, `detectable_gain` with 80 % by a single
-        test at 5 %, `detectable_gain_holm` at the strictest level of Holm, and `subjects_for_paper_gain`; None where no
-        gain is large enough, or a gain of .02 is larger than the share of discordant pairs.
+        One row per test: `n`, `discordant` (share of the subjects), `num_tests` corrected for, `detectable_gain` with
+        80 % by a single test at 5 %, `detectable_gain_holm` at the strictest level of Holm, and
+        `subjects_for_paper_gain`; None where no gain is large enough, or a gain of .02 is larger than the share of
+        discordant pairs.
     """
     found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in comparisons:
@@ -92,9 +101,9 @@ def _power(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "n": n,
         "discordant": share,
-        "num_setups": len(rows),
+        "num_tests": rows[0]["num_tests"],
         "detectable_gain": detectable_gain(n, share) if share else None,
-        "detectable_gain_holm": detectable_gain(n, share, alpha=ALPHA / len(rows)) if share else None,
+        "detectable_gain_holm": detectable_gain(n, share, alpha=ALPHA / rows[0]["num_tests"]) if share else None,
         "paper_gain": PAPER_GAIN,
         "subjects_for_paper_gain": needed_subjects(share, PAPER_GAIN) if share > PAPER_GAIN else None,
     }
@@ -132,7 +141,7 @@ def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Ite
     ]
     for measure, estimate, test, p_value in found:
         coverage = coverage_beside(f"{measure}_difference", own.n_by_class)
-        tested = {**counts, "test": test, "p": p_value, "p_holm": None}
+        tested = {**counts, "test": test, "p": p_value, "p_holm": None, "num_tests": None}
         yield {**fixed, "measure": measure, **estimate._asdict(), "coverage": coverage, **tested}
 
 
@@ -145,10 +154,8 @@ def _auc_difference(own: Answers, reference: Answers, num_draws: int, seed: int)
     return bootstrap_difference(auc_one_against_rest, own.labels, *pair, weights), None
 
 
-def _corrected(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    setups = [row for row in rows if row["setup"] not in CONTROLS]
-    for measure in {row["measure"] for row in setups}:
-        tested = [row for row in setups if row["measure"] == measure and row["p"] is not None]
-        for row, p in zip(tested, holm([row["p"] for row in tested]), strict=True):
-            row["p_holm"] = p
-    return rows
+def _correct(rows: Sequence[dict[str, Any]]) -> None:
+    """Write `p_holm` and `num_tests` into the rows of one role that have a p and are no controls."""
+    family = [row for row in rows if row["p"] is not None and row["setup"] not in CONTROLS]
+    for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
+        row |= {"p_holm": p, "num_tests": len(family)}

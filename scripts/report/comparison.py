@@ -8,17 +8,25 @@ from typing import Any
 
 import numpy as np
 
-from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers, merge_predictions, refuse_other_subjects
+from scripts.evaluation.answers import (
+    GROUP,
+    TEST,
+    Answers,
+    group_answers,
+    main_role,
+    merge_predictions,
+    refuse_other_subjects,
+)
 from scripts.evaluation.calibration import chance_error, reliability
 from scripts.evaluation.figures import draw_reliability, draw_roc
 from scripts.evaluation.metrics import MEASURES, compute_metrics
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
-from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, power_rows
+from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
 from scripts.evaluation.sites import measure_sites
 from scripts.evaluation.volume_shortcut import volume_correlation, volume_difference
 from scripts.patches.pictures import draw_intervals
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, ordered
+from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
 from scripts.running.files import read_json, write_csv, write_json
 from scripts.splits.parts import load_splits
 from scripts.statistics.interval_coverage import coverage_beside
@@ -48,8 +56,9 @@ def comparison_numbers(
         seed: of the draws.
 
     Returns:
-        `comparisons` (a row a setup, test and measure), `not_compared`, `power` (a row a test), `sites`, `calibration`,
-        `volumes`, `volume_correlations` and `seeds` (of the tests on other cohorts).
+        `role` (see `main_role`); `comparisons` (a row per setup, test and measure), `not_compared`, `power` (a row per
+        test); of the tests of that role `sites`, `calibration`, `volumes` and `volume_correlations`; and `seeds`, of
+        the tests on other cohorts.
 
     Raises:
         ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
@@ -61,15 +70,17 @@ def comparison_numbers(
     _refuse_strangers(groups, files)
     seeds.require_seeds_of(files)
     comparisons, not_compared = compare_setups(groups, reference, num_draws, seed)
-    external = [answers for answers in groups if answers.role == "external"]
+    role = main_role(predictions)
+    main = [answers for answers in groups if answers.role == role]
     return {
+        "role": role,
         "comparisons": comparisons,
         "not_compared": not_compared,
         "power": power_rows(comparisons),
-        "sites": [row for answers in external for row in _sites(answers)],
-        "calibration": [_calibration(answers, num_draws, seed) for answers in external],
-        "volumes": list(_volumes(external)),
-        "volume_correlations": [_correlations(answers) for answers in external],
+        "sites": [row for answers in main for row in _sites(answers)],
+        "calibration": [_calibration(answers, num_draws, seed) for answers in main],
+        "volumes": list(_volumes(main)),
+        "volume_correlations": [_correlations(answers) for answers in main],
         "seeds": _seeds(predictions, seeds, num_draws, seed),
     }
 
@@ -97,17 +108,19 @@ def comparison_sections(
     Returns:
         `numbers` with comparisons by test, and `further` measures, `forests`, `curves`.
     """
-    groups = [answers for answers in group_answers(predictions) if answers.role == "external"]
+    groups = [answers for answers in group_answers(predictions) if answers.role == numbers["role"]]
     names = ordered((answers.setup for answers in groups), setups)
     groups.sort(key=lambda answers: names.index(answers.setup))
     comparisons = numbers["comparisons"]
+    main = [row for row in comparisons if row["role"] == numbers["role"]]
     return {
         **numbers,
-        "by_test": _by_test(comparisons),
+        "by_test": _by_test([{**row, "differs": differs(row)} for row in comparisons]),
+        "num_tests": {row["role"]: row["num_tests"] for row in comparisons if row["num_tests"]},
         "references": sorted({row["reference"] for row in comparisons}),
         "sites": _by_direction(numbers["sites"]),
-        "further": _by_direction(_further(metrics, numbers["calibration"], names)),
-        "forests": [figure for measure in MEASURES[:2] if (figure := _forest(comparisons, measure))],
+        "further": _by_direction(_further(metrics, numbers, names)),
+        "forests": [figure for measure in MEASURES[:2] if (figure := _forest(main, measure))],
         "curves": list(_curves(groups)),
         "role_names": ROLE_NAMES,
         "measure_names": MEASURE_NAMES,
@@ -150,9 +163,9 @@ def _calibration(answers: Answers, num_draws: int, seed: int) -> dict[str, Any]:
     }
 
 
-def _volumes(external: Sequence[Answers]) -> Iterator[dict[str, Any]]:
+def _volumes(groups: Sequence[Answers]) -> Iterator[dict[str, Any]]:
     """Compare the volumes of each class with those of the others, once a cohort; of two classes once."""
-    for answers in {answers.cohort: answers for answers in external}.values():
+    for answers in {answers.cohort: answers for answers in groups}.values():
         known = np.isfinite(answers.volumes_ml)
         labels = range(1, 2) if len(answers.classes) == 2 else range(len(answers.classes))
         for label in labels:
@@ -185,8 +198,9 @@ def _seeds(
 ) -> list[dict[str, Any]]:
     others = {name: merge_predictions(paths) for name, paths in seeds.predictions().items()}
     studies: dict[str, Sequence[Mapping[str, str]]] = {"this study": predictions, **others}
-    external = {name: [row for row in rows if row["role"] == "external"] for name, rows in studies.items()}
-    if len(studies) == 1 or not external["this study"]:
+    # Another seed splits the patients otherwise: of one subject in two studies, only the tests on other cohorts tell.
+    tests = {name: [row for row in rows if row["role"] == "external"] for name, rows in studies.items()}
+    if len(studies) == 1 or not tests["this study"]:
         return []
     tested = {
         name: {
@@ -196,11 +210,11 @@ def _seeds(
             )
             for row in rows
         }
-        for name, rows in external.items()
+        for name, rows in tests.items()
     }
     refuse_other_patients(tested)
     estimates: dict[tuple[str, ...], list[Estimate]] = {}
-    for rows in external.values():
+    for rows in tests.values():
         for metric in compute_metrics(rows, num_draws, seed):
             if metric["measure"] in MEASURES and metric["value"] is not None:
                 key = (*(metric[name] for name in GROUP), metric["measure"])
@@ -232,13 +246,13 @@ def _by_direction(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _further(
-    metrics: Sequence[Mapping[str, Any]], calibration: Sequence[Mapping[str, Any]], setups: Sequence[str]
+    metrics: Sequence[Mapping[str, Any]], numbers: Mapping[str, Any], setups: Sequence[str]
 ) -> list[dict[str, Any]]:
-    """One row a setup and test on another cohort: the measures that are not in the main table."""
-    chance = {tuple(row[name] for name in GROUP): row["chance_error"] for row in calibration}
+    """One row per setup and test of the main role: the measures that are not in the main table."""
+    chance = {tuple(row[name] for name in GROUP): row["chance_error"] for row in numbers["calibration"]}
     rows: dict[tuple[str, ...], dict[str, Any]] = {}
     for metric in metrics:
-        if metric["role"] == "external" and metric["measure"] not in MEASURES:
+        if metric["role"] == numbers["role"] and metric["measure"] not in MEASURES:
             group = tuple(metric[name] for name in GROUP)
             row = rows.setdefault(group, {**dict(zip(GROUP, group, strict=True)), "chance_error": chance[group]})
             row[metric["measure"]] = metric
@@ -247,9 +261,9 @@ def _further(
 
 def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str, str] | None:
     rows = [
-        {**row, "name": name_setup(row["setup"]), "group": f"{row['direction']} → {row['cohort']}"}
+        {**row, "name": name_setup(row["setup"]), "group": name_test(row)}
         for row in comparisons
-        if row["role"] == "external" and row["measure"] == measure and row["low"] is not None
+        if row["measure"] == measure and row["low"] is not None
     ]
     if not rows:
         return None
@@ -260,7 +274,7 @@ def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str,
 def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, str]]:
     tests: dict[str, list[Answers]] = {}
     for answers in groups:
-        tests.setdefault(f"{answers.direction} → {answers.cohort}", []).append(answers)
+        tests.setdefault(name_test(answers.test), []).append(answers)
     for title, members in sorted(tests.items()):
         roc = draw_roc(title, {name_setup(a.setup): (a.labels, a.probabilities) for a in members}, members[0].classes)
         bins = {name_setup(a.setup): reliability(a.labels, a.probabilities) for a in members}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,22 @@ from scripts.report.checklist import checklist_section
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report.explanations import explanation_sections
+from scripts.report.findings import findings
 from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
 from scripts.report.results import result_sections, summary_table
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.trainings import curve_figure, regularizer_section
-from scripts.report.words import capitalize_first, format_interval, format_number, format_p, name_method, name_setup
+from scripts.report.trainings import curve_figure, regularizer_section, unfinished_generators
+from scripts.report.words import (
+    capitalize_first,
+    format_interval,
+    format_number,
+    format_p,
+    name_method,
+    name_setup,
+    name_test,
+)
 from scripts.running.files import write_csv, write_json, write_text
 
 NO_OTHER_SEEDS = SeedStudies()
@@ -67,11 +77,14 @@ def write_report(
     predictions = merge_predictions(files.named("predictions.csv"))
     numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
+    unfinished = unfinished_generators(files) if unfinished_images else ""
+    sentences = findings(numbers, unfinished)
     content = {
         "title": title,
         "question": question,
-        "unfinished_images": unfinished_images,
-        **result_sections(metrics, class_names(predictions), predictions, setups),
+        "unfinished": unfinished,
+        "findings": sentences,
+        **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"]),
         "comparison": comparison_sections(numbers, metrics, predictions, setups),
         **cohort_sections(files),
         "shortcuts": shortcuts_section(files),
@@ -91,7 +104,8 @@ def write_report(
     write_json(folder / "metrics.json", metrics)
     write_comparisons(numbers, folder)
     write_text(folder / "report.html", render(content))
-    summary = f"{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
+    words = textwrap.fill(" ".join(sentences), 110)
+    summary = f"{words}\n\n{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
     write_text(folder / "summary.txt", summary)
     return folder / "report.html"
 
@@ -110,5 +124,5 @@ def render_part(name: str, content: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=format_number, p_value=format_p, interval=format_interval, sentence=capitalize_first
     )
-    environment.filters.update(setup=name_setup, method=name_method)
+    environment.filters.update(setup=name_setup, method=name_method, test_name=name_test)
     return environment.get_template(name).render(content)

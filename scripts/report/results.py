@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.evaluation.answers import GROUP, class_name
+from scripts.evaluation.answers import GROUP, ROLES, class_name, main_role
 from scripts.evaluation.metrics import MEASURES
+from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
-from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, ordered
+from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
 from scripts.statistics.intervals import Estimate
+
+RESULT_TITLES = {
+    "external": "Trained on one cohort, tested on the other",
+    "locked_test": "Tested on patients of the same cohort, set aside before training",
+    "out_of_fold": "Tested on the fold that was left out",
+    "validation_selected_on": "Validation, on the patients that chose the epochs",
+}
+RESULT_WORDS = {
+    "external": "the ensemble of the folds, tested on every subject of a cohort that it never saw.",
+    "locked_test": "the ensemble of the folds, tested on the locked test part of its own cohort.",
+    "out_of_fold": "each subject predicted by the one network that neither trained nor was selected on it.",
+    "validation_selected_on": "each subject predicted by a network selected on it, so the figures are too good.",
+}
 
 
 def result_sections(
@@ -18,6 +32,7 @@ def result_sections(
     classes: Sequence[str],
     predictions: Sequence[Mapping[str, str]],
     setups: Sequence[str],
+    comparisons: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Arrange the measures as heatmaps, as a table and as a figure with intervals.
 
@@ -26,48 +41,57 @@ def result_sections(
         classes: names of the classes, by label.
         predictions: what `merge_predictions` returns.
         setups: order of the setups.
+        comparisons: what `compare_setups` returns; what differs after correction is marked.
 
     Returns:
-        Items of the template.
+        Items of the template; the heatmaps are of the tests of `role`, see `main_role`.
     """
     table = metric_table(metrics)
     names = ordered((row["setup"] for row in table), setups)
-    roles = ordered((row["role"] for row in table), list(ROLE_NAMES))
+    roles = ordered((row["role"] for row in table), ROLES)
     table.sort(key=lambda row: (row["direction"], roles.index(row["role"]), row["cohort"], names.index(row["setup"])))
-    external = [row for row in table if row["role"] == "external"]
-    guess = {
-        cohort: _always_largest(predictions, classes, cohort) for cohort in sorted({row["cohort"] for row in external})
-    }
+    main = [row for row in table if row["role"] == roles[0]]
+    cohorts = sorted({row["cohort"] for row in main})
+    marked = {(row["measure"], *(row[name] for name in GROUP)) for row in comparisons if differs(row)}
     return {
+        "role": roles[0],
+        "result_title": RESULT_TITLES[roles[0]],
+        "result_words": RESULT_WORDS[roles[0]],
+        "reference": next((row["reference"] for row in comparisons if row["role"] == roles[0]), None),
         "classes": list(classes),
         "setups": names,
         "measure_names": MEASURE_NAMES,
-        "role_names": {role: ROLE_NAMES.get(role, role) for role in roles},
-        "directions": list(dict.fromkeys((row["direction"], row["cohort"]) for row in external)),
-        "heatmaps": [heatmap(external, names, measure) for measure in MEASURES],
+        "role_names": ROLE_NAMES,
+        "heatmaps": [heatmap(main, names, measure, marked) for measure in MEASURES],
         "results": _grouped(table, ("direction", "role", "cohort")),
-        "guess": guess,
+        "guess": {cohort: _always_largest(predictions, classes, cohort, roles[0]) for cohort in cohorts},
         "intervals": [interval_figure(table, measure, 1 / len(classes)) for measure in MEASURES[:2]],
         "selected_on": "validation_selected_on" in roles,
     }
 
 
-def heatmap(rows: Sequence[Mapping[str, Any]], setups: Sequence[str], measure: str) -> dict[str, Any]:
-    """Arrange one measure as the paper does: a row a setup, a column a direction.
+def heatmap(
+    rows: Sequence[Mapping[str, Any]], setups: Sequence[str], measure: str, marked: Collection[tuple[str, ...]] = ()
+) -> dict[str, Any]:
+    """Arrange one measure as the paper does: a row per setup, a column per test.
+
+    Args:
+        rows: of `metric_table`, of one role.
+        setups: their order.
+        measure: a key of the rows.
+        marked: measure and `GROUP` of what differs from the reference after correction.
 
     Returns:
-        `name`; `rows`: setup and cells, each None or `estimate`, `color`, `text_color` and `best` in its column.
+        `name`, `columns` (names of the tests) and `rows`: setup and cells, each None or `estimate`, `color`,
+        `text_color` and `differs`.
     """
-    columns = list(dict.fromkeys((row["direction"], row["cohort"]) for row in rows))
-    found = {(row["setup"], row["direction"], row["cohort"]): row[measure] for row in rows}
-    tops = {
-        column: max((found[(s, *column)]["value"] or 0.0 for s in setups if (s, *column) in found), default=0.0)
-        for column in columns
-    }
-    lines = []
-    for setup in setups:
-        cells = [found.get((setup, *column)) for column in columns]
-        lines.append({"setup": setup, "cells": [_cell(c, tops[k]) for c, k in zip(cells, columns, strict=True)]})
+    tests = list(dict.fromkeys((row["direction"], row["cohort"]) for row in rows))
+    by_cell = {(row["setup"], row["direction"], row["cohort"]): row for row in rows}
+    lines = [
+        {"setup": setup, "cells": [_cell(by_cell.get((setup, *test)), measure, marked) for test in tests]}
+        for setup in ordered((row["setup"] for row in rows), setups)
+    ]
+    columns = [name_test({"direction": direction, "cohort": cohort}) for direction, cohort in tests]
     return {"name": MEASURE_NAMES[measure], "columns": columns, "rows": lines}
 
 
@@ -76,7 +100,7 @@ def interval_figure(table: Sequence[Mapping[str, Any]], measure: str, chance: fl
     rows = [
         {
             "name": name_setup(row["setup"]),
-            "group": f"{row['direction']} → {row['cohort']}: {ROLE_NAMES.get(row['role'], row['role'])}",
+            "group": f"{name_test(row)}: {ROLE_NAMES[row['role']]}",
             **row[measure],
         }
         for row in table
@@ -95,33 +119,36 @@ def metric_table(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return list(table.values())
 
 
-def summary_table(metrics: Sequence[Mapping[str, Any]], setups: Sequence[str] = (), role: str = "external") -> str:
-    """Lay out the setups and the directions as text, for the end of a run.
+def summary_table(metrics: Sequence[Mapping[str, Any]], setups: Sequence[str] = ()) -> str:
+    """Lay out the setups and the tests of the main role (see `main_role`) as text, for the end of a run.
 
     Args:
         metrics: what `compute_metrics` returns.
         setups: order of the rows; others follow.
-        role: whose figures are shown.
 
     Returns:
-        Lines of equal structure: a setup a line; for each direction the four measures.
+        Lines of equal structure: a line per setup; for each test the four measures.
     """
-    chosen = [row for row in metric_table(metrics) if row["role"] == role]
-    pairs = list(dict.fromkeys((row["direction"], row["cohort"]) for row in chosen))
-    found = {(row["setup"], row["direction"], row["cohort"]): row for row in chosen}
-    names = ordered((row["setup"] for row in chosen), setups)
+    role = main_role(metrics)
+    rows = [row for row in metric_table(metrics) if row["role"] == role]
+    by_cell = {(row["setup"], row["direction"], row["cohort"]): row for row in rows}
+    counts = {(row["direction"], row["cohort"]): row["n"] for row in rows}
+    names = ordered((row["setup"] for row in rows), setups)
     short = {"balanced_accuracy": "bal.acc", "auc": "AUC", "accuracy": "acc", "weighted_f1": "F1"}
     block = "".join(f"{short[name]:>9}" for name in MEASURES)
     width = max([len(name) for name in names], default=5) + 2
-    counts = {pair: next(row["n"] for row in chosen if (row["direction"], row["cohort"]) == pair) for pair in pairs}
-    heads = [f"{direction} -> {cohort} (n = {counts[direction, cohort]})" for direction, cohort in pairs]
+    heads = [f"{_plain_title(role, *test)} (n = {count})" for test, count in counts.items()]
     column = max([len(block), *(len(head) + 2 for head in heads)])
     lines = [" " * width + "".join(f"{head:>{column}}" for head in heads)]
-    lines.append(f"{'setup':<{width}}" + "".join(f"{block:>{column}}" for _ in pairs))
+    lines.append(f"{'setup':<{width}}" + "".join(f"{block:>{column}}" for _ in counts))
     for name in names:
-        cells = [_cells(found.get((name, *pair))) for pair in pairs]
+        cells = [_cells(by_cell.get((name, *test))) for test in counts]
         lines.append(f"{name:<{width}}" + "".join(f"{cell:>{column}}" for cell in cells))
     return "\n".join(lines)
+
+
+def _plain_title(role: str, direction: str, cohort: str) -> str:
+    return f"{direction} -> {cohort}" if role == "external" else f"{direction}, {role.replace('_', ' ')}"
 
 
 def _cells(row: Mapping[str, Any] | None) -> str:
@@ -129,12 +156,16 @@ def _cells(row: Mapping[str, Any] | None) -> str:
     return "".join(f"{'-':>9}" if value is None else f"{value:>9.3f}" for value in values)
 
 
-def _cell(estimate: Mapping[str, Any] | None, top: float) -> dict[str, Any] | None:
-    if estimate is None:
+def _cell(row: Mapping[str, Any] | None, measure: str, marked: Collection[tuple[str, ...]]) -> dict[str, Any] | None:
+    if row is None:
         return None
-    value = estimate["value"]
-    colors = {"color": heat_color(value), "text_color": heat_text_color(value)}
-    return {"estimate": estimate, **colors, "best": value is not None and value == top}
+    value = row[measure]["value"]
+    return {
+        "estimate": row[measure],
+        "color": heat_color(value),
+        "text_color": heat_text_color(value),
+        "differs": (measure, *(row[name] for name in GROUP)) in marked,
+    }
 
 
 def _grouped(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[dict[str, Any]]:
@@ -145,8 +176,10 @@ def _grouped(rows: Iterable[Mapping[str, Any]], names: Sequence[str]) -> list[di
     return list(groups.values())
 
 
-def _always_largest(predictions: Sequence[Mapping[str, str]], classes: Sequence[str], cohort: str) -> dict[str, Any]:
-    chosen = [row for row in predictions if row["cohort"] == cohort and row["role"] == "external"]
-    labels = {row["subject_id"]: class_name(row["label"], classes) for row in chosen}
+def _always_largest(
+    predictions: Sequence[Mapping[str, str]], classes: Sequence[str], cohort: str, role: str
+) -> dict[str, Any]:
+    tested = [row for row in predictions if row["cohort"] == cohort and row["role"] == role]
+    labels = {row["subject_id"]: class_name(row["label"], classes) for row in tested}
     name, count = Counter(labels.values()).most_common(1)[0]
     return {"class": name, "accuracy": count / len(labels)}

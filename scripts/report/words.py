@@ -82,6 +82,12 @@ def name_setup(setup: str) -> str:
     return SETUP_NAMES.get(setup, setup)
 
 
+def name_test(test: Mapping[str, str]) -> str:
+    """Return "site_a → site_b" of a test on another cohort, "site_a" of one inside the cohort trained on."""
+    direction, cohort = test["direction"], test["cohort"]
+    return direction if direction == cohort else f"{direction} → {cohort}"
+
+
 def name_method(method: str) -> str:
     """Return the reader's name of a source of images; one that has none keeps its own."""
     return METHOD_NAMES.get(method, method)

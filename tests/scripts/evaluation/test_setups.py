@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from scripts.evaluation.answers import group_answers
-from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, power_rows
+from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
 from scripts.statistics.paired_tests import holm, mcnemar
 from scripts.statistics.power import mcnemar_power
 from tests.predictions import prediction_rows
@@ -31,11 +31,18 @@ def test_a_difference_is_that_of_the_two_accuracies():
     assert row["p"] == mcnemar(gained, lost)
 
 
-def test_holm_counts_the_setups_of_one_test():
-    rows, _ = compare(prediction_rows() + prediction_rows(role="locked_test", seed=1))
-    for role in ("external", "locked_test"):
-        family = [row for row in rows if row["role"] == role and row["measure"] == "accuracy"]
+def test_holm_counts_every_setup_direction_and_test_of_one_role():
+    back = [{**row, "direction": "b", "cohort": "a"} for row in prediction_rows(seed=2)]
+    rows, _ = compare([*prediction_rows(), *back, *prediction_rows(role="locked_test", seed=1)])
+    for role, size in (("external", 8), ("locked_test", 4)):  # directions x 2 setups x McNemar's and DeLong's test
+        family = [row for row in rows if row["role"] == role and row["p"] is not None]
+        assert len(family) == size
         assert [row["p_holm"] for row in family] == holm([row["p"] for row in family])
+        assert {row["num_tests"] for row in family} == {size}
+
+
+def test_only_a_p_below_the_level_after_correction_differs():
+    assert [differs({"p_holm": p}) for p in (0.049, 0.05, None)] == [True, False, False]
 
 
 def test_a_control_is_shown_but_is_no_hypothesis():
@@ -86,7 +93,7 @@ def test_setups_of_other_subjects_are_refused():
 
 def test_the_detectable_gain_is_found_with_eighty_percent():
     (row,) = power_rows(compare(prediction_rows())[0])
-    assert (row["n"], row["num_setups"]) == (40, 2)
+    assert (row["n"], row["num_tests"]) == (40, 4)
     assert mcnemar_power(40, row["discordant"], row["detectable_gain"]) == pytest.approx(0.8, abs=1e-3)
     assert row["detectable_gain_holm"] > row["detectable_gain"]
     assert mcnemar_power(row["subjects_for_paper_gain"], row["discordant"], 0.02) >= 0.8

@@ -11,7 +11,6 @@ import pytest
 from scripts.evaluation.answers import merge_predictions
 from scripts.evaluation.metrics import compute_metrics
 from scripts.patches.pictures import mosaic, png_bytes
-from scripts.report.results import summary_table
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS, write_fake_study
@@ -61,7 +60,7 @@ def test_the_report_holds_every_section(report):
         "Not measured: recall needs at least 6 synthetic images",
         "The paper’s own figures",
         "McNemar p",
-        "could be found with 80 %",
+        "could be found with a power of 80 %",
         "One seed:",
         "ECE by chance",
         "site_a → site_b, by site",
@@ -118,14 +117,17 @@ def test_another_seed_stands_beside_the_intervals(study, tmp_path):
 
 def test_samples_of_a_quick_run_are_called_unfinished(study, report):
     quick = write(study, "quick", unfinished_images=True)
-    assert "Unfinished images" in (quick / "report.html").read_text(encoding="utf-8")
+    words = "The images of DDPM and DDPM + MI are unfinished: their generators were trained for 8 epochs only"
+    assert (quick / "report.html").read_text(encoding="utf-8").count(words) == 2
+    assert words in (quick / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
     assert "Unfinished images" not in (report / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_summary_has_a_line_for_each_setup_and_the_path_of_the_report(report):
     lines = (report / "summary.txt").read_text(encoding="utf-8").splitlines()
-    assert [line.split()[0] for line in lines[2:6]] == list(SETUPS)
-    assert all(len(line.split()) == 9 for line in lines[2:6])
+    table = lines[lines.index("") + 1 :]
+    assert [line.split()[0] for line in table[2:6]] == list(SETUPS)
+    assert all(len(line.split()) == 9 for line in table[2:6])
     assert lines[-1] == f"Report: {report / 'report.html'}"
 
 
@@ -152,9 +154,53 @@ def prediction(subject, label, probability, **changes):
     )
 
 
-def test_a_summary_without_another_cohort_is_empty_but_for_its_heads():
-    rows = [prediction(*HAND[0], role="out_of_fold")]
-    assert len(summary_table(compute_metrics(rows, 100)).splitlines()) == 2
+def test_the_page_and_the_summary_begin_with_the_same_result_in_words(report):
+    html = (report / "report.html").read_text(encoding="utf-8")
+    paragraph = re.search(r'<p class="findings">(.*?)</p>', html)[1]
+    summary = (report / "summary.txt").read_text(encoding="utf-8").split("\n\n")[0].replace("\n", " ")
+    assert paragraph == summary
+    assert paragraph.startswith("Of 6 comparisons with “Real images only” (3 setups on another cohort, 2 directions), ")
+    assert html.index(paragraph) < html.index("<table")
+
+
+def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, tmp_path):
+    folder, stages = study
+    shutil.copytree(folder / "site_a", tmp_path / "site_a")
+    for path in tmp_path.glob("site_a/evaluation_*/predictions.csv"):
+        write_csv(path, [row for row in read_csv(path) if row["role"] != "external"], COLUMNS)
+    own = [name for name in stages if name.startswith("site_a/")]
+    html = (write((tmp_path, own), "locked") / "report.html").read_text(encoding="utf-8")
+    assert "Tested on patients of the same cohort, set aside before training" in html
+    assert "No evaluation on another cohort was made" in html
+    assert "site_a → site_a" not in html
+    assert html.count('<td style="background:') == 4 * 4  # measures, setups
+    assert html.count("<svg") == 2 + 2 + 2 + 4 + 4  # intervals, forests, ROC and reliability, generators, classifiers
+    lines = (tmp_path / "locked" / "summary.txt").read_text(encoding="utf-8").split("\n\n")
+    assert "3 comparisons with “Real images only” (3 setups on the locked test part)" in lines[0].replace("\n", " ")
+    assert lines[1].splitlines()[0].split() == ["site_a,", "locked", "test", "(n", "=", "10)"]
+    assert [line.split()[0] for line in lines[1].splitlines()[2:]] == list(SETUPS)
+    for path in tmp_path.glob("site_a/evaluation_*/predictions.csv"):
+        write_csv(path, [row for row in read_csv(path) if row["role"] == "out_of_fold"], COLUMNS)
+    folds = write((tmp_path, own), "folds")
+    assert "Tested on the fold that was left out" in (folds / "report.html").read_text(encoding="utf-8")
+    assert "site_a, out of fold (n = 30)" in (folds / "summary.txt").read_text(encoding="utf-8")
+
+
+def test_nothing_is_bold_but_what_differs_after_correction(study, report):
+    html = (report / "report.html").read_text(encoding="utf-8")
+    rows = read_json(report / "comparisons.json")["comparisons"]
+    different = [row for row in rows if row["p_holm"] is not None and row["p_holm"] < 0.05]
+    external = [row for row in different if row["role"] == "external"]
+    assert html.count(' differs"') == len(different)  # cells of the table of differences
+    assert html.count('class="differs"') == len(external)  # cells of the heatmaps
+
+
+def test_a_file_without_predictions_is_refused_by_name(tmp_path):
+    write_csv(tmp_path / "one.csv", [prediction("a", "LGG", 0.2)], COLUMNS)
+    for text in ("", ",".join(COLUMNS) + "\n"):
+        (tmp_path / "two.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"two.csv must hold a row for each subject, got none; run"):
+            merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
 
 
 def test_a_class_that_is_not_one_of_the_columns_is_refused():

@@ -1,0 +1,95 @@
+"""The first sentences of the report: what the study found, in words, from its corrected tests and their power."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from scripts.evaluation.setups import CONTROLS, differs
+from scripts.report.words import MEASURE_NAMES, format_interval, format_number, format_p, name_setup, name_test
+
+# What the setups were tested on, and what several such tests are called.
+TESTED_ON = {
+    "external": ("on another cohort", "directions"),
+    "locked_test": ("on the locked test part", "cohorts"),
+    "out_of_fold": ("out of fold", "cohorts"),
+    "validation_selected_on": ("on the patients that chose the epochs", "cohorts"),
+}
+MAX_NAMED = 4  # differences written out; more would be a table
+
+Row = Mapping[str, Any]
+
+
+def findings(numbers: Row, unfinished: str = "") -> list[str]:
+    """Say what the study found about its main tests.
+
+    Args:
+        numbers: what `comparison_numbers` returns.
+        unfinished: sentence about generators that were trained too shortly; empty where none was.
+
+    Returns:
+        Sentences that stand on their own, at least one.
+    """
+    role = numbers["role"]
+    rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
+    if not rows:
+        return [_not_compared(numbers, role), *([unfinished] if unfinished else [])]
+    power = [row for row in numbers["power"] if row["role"] == role]
+    return [_what_differs(rows, role), _what_could_be_found(power), *([unfinished] if unfinished else [])]
+
+
+def _what_differs(rows: Sequence[Row], role: str) -> str:
+    pairs = list(dict.fromkeys((row["setup"], *_test(row)) for row in rows))
+    different = [row for row in rows if differs(row)]
+    count = len({(row["setup"], *_test(row)) for row in different})
+    reference = name_setup(rows[0]["reference"])
+    setups, tests = len({pair[0] for pair in pairs}), len({pair[1:] for pair in pairs})
+    where, several = TESTED_ON[role]
+    compared = f"{_count(setups, 'setup')} {where}" + (f", {tests} {several}" if tests > 1 else "")
+    lead = f"Of {_count(len(pairs), 'comparison')} with “{reference}” ({compared})"
+    corrected = f"after Holm’s correction for all {len(rows)} tests"
+    smallest = min(rows, key=lambda row: row["p_holm"])
+    if not different:
+        return f"{lead}, none differs {corrected}; the smallest corrected p is {format_p(smallest['p_holm'])}."
+    named = sorted(different, key=lambda row: row["p_holm"])[:MAX_NAMED]
+    others = len(different) - len(named)
+    more = f"; and {others} more below" if others else ""
+    verb = "differs" if count == 1 else "differ"
+    return f"{lead}, {count} {verb} {corrected}: {'; '.join(map(_difference, named))}{more}."
+
+
+def _difference(row: Row) -> str:
+    sign = "+" if row["value"] > 0 else ""
+    return (
+        f"“{name_setup(row['setup'])}”, {name_test(row)}, {MEASURE_NAMES[row['measure']]}"
+        f" {sign}{format_number(row['value'], 2)} (95 % interval {format_interval(row)}, p {format_p(row['p_holm'])})"
+    )
+
+
+def _what_could_be_found(power: Sequence[Row]) -> str:
+    gains = [row["detectable_gain_holm"] for row in power]
+    known = sorted(format_number(gain, 2) for gain in gains if gain is not None)
+    blind = [name_test(row) for row in power if row["detectable_gain_holm"] is None]
+    if not known:
+        return (
+            "No gain in accuracy, however large, could have been found with a power of 80 %: the subjects are too few"
+            " or the setups answer too much alike."
+        )
+    gain = known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
+    words = f"A gain of {gain} in accuracy could have been found with a power of 80 % after the same correction"
+    return f"{words}; on {' and '.join(blind)} none." if blind else f"{words}."
+
+
+def _not_compared(numbers: Row, role: str) -> str:
+    reasons = dict.fromkeys(row["reason"] for row in numbers["not_compared"] if row["role"] == role)
+    if any(row["setup"] in CONTROLS for row in numbers["comparisons"]):
+        reasons["a control is no hypothesis"] = None
+    return f"No two setups were compared {TESTED_ON[role][0]}" + (f": {'; '.join(reasons)}." if reasons else ".")
+
+
+def _test(row: Row) -> tuple[str, str]:
+    return row["direction"], row["cohort"]
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")

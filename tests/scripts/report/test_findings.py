@@ -1,0 +1,100 @@
+"""The sentence that a reader takes home must be the one that the tests allow."""
+
+from __future__ import annotations
+
+import pytest
+
+from scripts.evaluation.answers import group_answers, main_role
+from scripts.evaluation.setups import compare_setups, power_rows
+from scripts.report.findings import findings
+from scripts.report.words import format_number, format_p
+from tests.predictions import prediction_rows
+
+
+def numbers(rows, reference="real"):
+    comparisons, not_compared = compare_setups(group_answers(rows), reference, num_draws=100)
+    return {
+        "role": main_role(rows),
+        "comparisons": comparisons,
+        "not_compared": not_compared,
+        "power": power_rows(comparisons),
+    }
+
+
+def both_directions(skills, **options):
+    rows = prediction_rows(skills, **options)
+    return rows + [{**row, "direction": "b", "cohort": "a"} for row in prediction_rows(skills, seed=1, **options)]
+
+
+def test_no_difference_is_said_with_the_smallest_p_and_the_gain_that_could_have_been_found():
+    found = numbers(both_directions({"real": 1.0, "ddpm": 1.0, "ddpm_mi": 1.0}))
+    smallest = min(row["p_holm"] for row in found["comparisons"] if row["p_holm"] is not None)
+    gains = sorted(format_number(row["detectable_gain_holm"], 2) for row in found["power"])
+    first, second = findings(found)
+    assert first == (
+        "Of 4 comparisons with “Real images only” (2 setups on another cohort, 2 directions), none differs after Holm’s"
+        f" correction for all 8 tests; the smallest corrected p is {format_p(smallest)}."
+    )
+    assert second == (
+        f"A gain of {gains[0]} to {gains[1]} in accuracy could have been found with a power of 80 % after the same"
+        " correction."
+    )
+
+
+def test_what_differs_is_named_with_its_interval_and_its_corrected_p():
+    found = numbers(both_directions({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40)))
+    first = findings(found)[0]
+    row = min((row for row in found["comparisons"] if row["p_holm"] is not None), key=lambda row: row["p_holm"])
+    assert "Of 2 comparisons" in first
+    assert ", 2 differ after Holm’s correction for all 4 tests: “+ DDPM”, " in first
+    assert f"+{format_number(row['value'], 2)} (95 % interval " in first
+    assert f"p {format_p(row['p_holm'])})" in first
+
+
+def test_a_loss_is_said_as_a_loss():
+    first = findings(numbers(prediction_rows({"real": 3.0, "ddpm": 0.0}, sizes=(30, 40))))[0]
+    assert "Of 1 comparison with “Real images only” (1 setup on another cohort), 1 differs" in first
+    assert " −." in first
+
+
+def test_many_differences_are_counted_and_the_strongest_are_named():
+    skills = {"real": -2.0, **dict.fromkeys(("ddpm", "ddpm_mi", "augmentation"), 3.0)}
+    first = findings(numbers(prediction_rows(skills, sizes=(30, 40))))[0]
+    assert first.count("95 % interval") == 4
+    assert first.endswith("; and 2 more below.")
+
+
+def test_a_control_is_no_finding():
+    with_control = prediction_rows() + prediction_rows({"synthetic_shuffled": -9.0}, seed=3)
+    assert findings(numbers(with_control)) == findings(numbers(prediction_rows()))
+    (only,) = findings(numbers(prediction_rows({"real": 1.0, "synthetic_shuffled": 0.0})))
+    assert only == "No two setups were compared on another cohort: a control is no hypothesis."
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        (prediction_rows({"real": 1.0}), "only 'real' was evaluated; run another setup"),
+        (prediction_rows(sizes=(1, 20)), "a comparison needs 2 subjects of each class, got LGG 1"),
+        (prediction_rows({"ddpm": 1.0}), "no evaluation of the reference 'real'"),
+    ],
+)
+def test_nothing_compared_is_said_with_the_reason(rows, reason):
+    (only,) = findings(numbers(rows))
+    assert only.startswith(f"No two setups were compared on another cohort: {reason}")
+
+
+def test_subjects_too_few_for_any_gain_are_said():
+    rows = prediction_rows({"real": 1.0})
+    twin = [{**row, "setup": "ddpm"} for row in rows]
+    assert findings(numbers(rows + twin))[1].startswith("No gain in accuracy, however large, could have been found")
+
+
+def test_unfinished_generators_are_said_last():
+    assert findings(numbers(prediction_rows()), "Unfinished.")[-1] == "Unfinished."
+    assert findings(numbers(prediction_rows({"real": 1.0})), "Unfinished.")[-1] == "Unfinished."
+
+
+def test_the_locked_test_speaks_where_there_is_no_other_cohort():
+    rows = prediction_rows(role="locked_test") + prediction_rows(role="out_of_fold", seed=2)
+    assert "(2 setups on the locked test part)" in findings(numbers(rows))[0]

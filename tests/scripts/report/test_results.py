@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from scripts.evaluation.answers import group_answers
+from scripts.evaluation.metrics import compute_metrics
+from scripts.evaluation.setups import compare_setups, differs
+from scripts.report.results import result_sections, summary_table
+from tests.predictions import CLASSES, prediction_rows
+
+
+def sections(rows):
+    comparisons, _ = compare_setups(group_answers(rows), "real", num_draws=100)
+    return result_sections(compute_metrics(rows, 100), CLASSES, rows, ("real", "ddpm"), comparisons), comparisons
+
+
+def marked(section):
+    return {
+        (heatmap["name"], row["setup"])
+        for heatmap in section["heatmaps"]
+        for row in heatmap["rows"]
+        for cell in row["cells"]
+        if cell["differs"]
+    }
+
+
+def test_the_best_is_not_marked_unless_it_differs_after_correction():
+    section, comparisons = sections(prediction_rows({"real": 1.0, "ddpm": 1.1}))
+    assert not any(differs(row) for row in comparisons)
+    assert marked(section) == set()
+
+
+def test_what_differs_is_marked_in_the_measures_that_were_tested():
+    section, comparisons = sections(prediction_rows({"real": 0.0, "ddpm": 3.0, "ddpm_mi": 0.1}, sizes=(30, 40)))
+    assert {(row["measure"], row["setup"]) for row in comparisons if differs(row)} == {
+        ("accuracy", "ddpm"),
+        ("auc", "ddpm"),
+    }
+    assert marked(section) == {("accuracy", "ddpm"), ("AUC", "ddpm")}
+
+
+def test_the_main_role_fills_the_heatmaps_and_the_summary():
+    rows = prediction_rows(role="locked_test") + prediction_rows(role="out_of_fold", seed=1)
+    section, _ = sections(rows)
+    assert section["role"] == "locked_test"
+    assert [heatmap["columns"] for heatmap in section["heatmaps"]] == [["a"]] * 4
+    assert section["guess"]["a"]["accuracy"] == 28 / 40
+    assert [group["role"] for group in section["results"]] == ["locked_test", "out_of_fold"]
+    assert summary_table(compute_metrics(rows, 100)).splitlines()[0].strip() == "a, locked test (n = 40)"
