@@ -90,9 +90,7 @@ def test_there_are_12_to_18_rooms():
     assert 12 <= len(ROOMS) <= 18
 
 
-@pytest.mark.parametrize(
-    "room", [pytest.param(room, marks=[pytest.mark.xfail(reason="to be split")] * (room == "splits")) for room in ROOMS]
-)
+@in_every_room
 def test_a_room_holds_3_to_15_modules(room):
     assert 3 <= len(modules_of(room)) <= 15
 
