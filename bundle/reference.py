@@ -15,19 +15,14 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "docs/reference/config-keys.md"
 OTHER_BASES = {"inference": ("common", "patches")}  # of a stage that stands on more than common.yaml
-# MONAI's own words, which no file needs to explain.
-ENTRY_POINTS = {
-    "imports": "modules that `$` expressions may use",
-    "initialize": "what begins the run",
-    "run": "what the run does",
-    "finalize": "what ends the run",
-}
+PARTS = {"imports", "stage_inputs", "network", "initialize", "run", "finalize", "handlers"}
 LONGEST_VALUE = 70  # characters of a default on the page
 INTRODUCTION = """# Every key of the configs
 
 Any key can be set on the command line (`--KEY VALUE`) or in a file of your own that comes last. A table is a file of
-`configs/`; *recipes* are the values of `configs/recipes/`, and *read by* names the stages. A default in parentheses is
-put together from other keys: change those.
+`configs/`; *recipes* are the values of `configs/recipes/`, and *read by* names the stages that a value decides.
+*Parts* are put together from these keys.
+
 Written by `python -m bundle reference` from the files; change their comments, not this page.
 """
 
@@ -49,10 +44,11 @@ class Key:
     comment: str | None
 
     @property
-    def is_assembled(self) -> bool:
-        """Whether the value is a component, or another key under a second name."""
+    def is_part(self) -> bool:
+        """Whether the value is a component, what a stage does, or another key under a second name, and no setting."""
         target = isinstance(self.value, Mapping) and "_target_" in self.value
-        return target or (isinstance(self.value, str) and self.value.startswith("@"))
+        renamed = isinstance(self.value, str) and self.value.startswith("@") and not self.comment
+        return self.name in PARTS or "#" in self.name or target or renamed
 
 
 def config_keys(root: Path = ROOT) -> list[Key]:
@@ -63,10 +59,16 @@ def config_keys(root: Path = ROOT) -> list[Key]:
 
 
 def undescribed(root: Path = ROOT) -> list[str]:
-    """List the keys, as "file: key", that no file describes in a comment at the end of their line."""
+    """List the settings, as "file: key", that neither their file nor `common.yaml` describes at the end of their line.
+
+    A recipe describes nothing: it holds other values of settings that have a description.
+    """
     keys = config_keys(root)
-    described = {key.name for key in keys if key.comment} | set(ENTRY_POINTS)
-    return [f"{key.file}: {key.name}" for key in keys if key.name not in described and not key.is_assembled]
+    shared = {key.name for key in keys if key.file == "common" and key.comment}
+    recipes_aside = (key for key in keys if not key.file.startswith("recipes/"))
+    return [
+        f"{key.file}: {key.name}" for key in recipes_aside if not (key.is_part or key.comment or key.name in shared)
+    ]
 
 
 def write_page(root: Path = ROOT) -> Path:
@@ -95,17 +97,12 @@ def page(root: Path = ROOT) -> str:
         )
     keys = config_keys(root)
     files = [file for file in dict.fromkeys(key.file for key in keys) if not file.startswith("recipes/")]
-    parts = [INTRODUCTION]
-    for file in files:
-        rows = [_row(key, keys, root) for key in keys if key.file == file]
-        table = ["| key | default | what it is | recipes | read by |", "|---|---|---|---|---|", *rows]
-        parts.append("\n".join([f"## {file}.yaml", "", _first_sentence(root / "configs" / f"{file}.yaml"), "", *table]))
-    return "\n\n".join(part.strip() for part in parts) + "\n"
+    return "\n\n".join([INTRODUCTION.strip(), *(_section(file, keys, root) for file in files)]) + "\n"
 
 
-def readers(name: str, root: Path = ROOT) -> list[str]:
-    """List the stages in which a key decides something, alone or with an option that fits the stage."""
-    return [stage for stage, read in _read_by_stage(root).items() if name in read]
+def readers(key: Key, root: Path = ROOT) -> list[str]:
+    """List the stages in which the value that a file gives a key decides something."""
+    return sorted({run.stage for run in _runs(root) if key.file in run.files and _top(key.name) in run.read})
 
 
 def _keys_of(path: Path, folder: Path) -> Iterator[Key]:
@@ -121,21 +118,35 @@ def _keys_of(path: Path, folder: Path) -> Iterator[Key]:
         yield Key(name.value.lstrip("+"), file, values[name.value], comment[1].strip() if comment else None)
 
 
+def _section(file: str, keys: Sequence[Key], root: Path) -> str:
+    own = [key for key in keys if key.file == file]
+    rows = [_row(key, keys, root) for key in own if not key.is_part]
+    parts = [_part(key) for key in own if key.is_part and key.name not in PARTS]
+    table = ["| key | default | what it is | recipes | read by |", "|---|---|---|---|---|", *rows]
+    lines = [f"## {file}.yaml", "", _head(root / "configs" / f"{file}.yaml"), *(["", *table] if rows else [])]
+    return "\n".join([*lines, *(["", f"Parts: {', '.join(parts)}."] if parts else [])])
+
+
 def _row(key: Key, keys: Sequence[Key], root: Path) -> str:
-    others = [f"{other.file.removeprefix('recipes/')} {_code(other.value)}" for other in keys if _is_recipe(other, key)]
-    cells = [f"`{key.name}`", _default(key), _description(key, keys), ", ".join(others), _readers_of(key, root)]
+    recipes = [other for other in keys if other.name == key.name and other.file.startswith("recipes/")]
+    others = [f"{other.file.removeprefix('recipes/')} {_code(other.value)}" for other in recipes]
+    shared = next((other.comment for other in keys if other.name == key.name and other.file == "common"), None)
+    description = key.comment or shared or ""
+    cells = [f"`{key.name}`", _code(key.value), description, ", ".join(others), _readers(key, root)]
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
-def _is_recipe(other: Key, key: Key) -> bool:
-    return other.name == key.name and other.file.startswith("recipes/")
+def _part(key: Key) -> str:
+    target = key.value.get("_target_") if isinstance(key.value, Mapping) else key.value
+    return f"`{key.name}`" + (f" (`{target}`)" if isinstance(target, str) else "")
 
 
-def _default(key: Key) -> str:
-    if key.name in ENTRY_POINTS or key.is_assembled:
-        target = key.value["_target_"] if isinstance(key.value, Mapping) else None
-        return f"(`{target or key.value}`)" if key.is_assembled else ""
-    return _code(key.value)
+def _readers(key: Key, root: Path) -> str:
+    stages = readers(key, root)
+    others = sorted({run.stage for run in _runs(root)} - set(stages))
+    if not others:
+        return "every stage"
+    return f"all but {', '.join(others)}" if len(others) < len(stages) else ", ".join(stages)
 
 
 def _code(value: Any) -> str:
@@ -143,40 +154,44 @@ def _code(value: Any) -> str:
     return f"`{text}`" if len(text) <= LONGEST_VALUE else "in the file"
 
 
-def _description(key: Key, keys: Sequence[Key]) -> str:
-    described = key.comment or next((other.comment for other in keys if other.name == key.name and other.comment), None)
-    return described or ENTRY_POINTS.get(key.name, "")
-
-
-def _readers_of(key: Key, root: Path) -> str:
-    name = re.split("#|::", key.name)[0]
-    stages = readers(name, root)
-    return "every stage" if len(stages) == len(_read_by_stage(root)) else ", ".join(stages)
-
-
-def _first_sentence(path: Path) -> str:
-    """Return what the first line of a file says after its name."""
-    first = path.read_text(encoding="utf-8").splitlines()[0]
-    sentence = first.partition(" — ")[2]
+def _head(path: Path) -> str:
+    """Return what the comment at the head of a file says after the file's name."""
+    head = re.match(r"(?:#.*\n)*", path.read_text(encoding="utf-8"))
+    lines = [line.lstrip("# ") for line in (head[0] if head else "").splitlines()]
+    sentence = " ".join(lines).partition(" — ")[2]
     return sentence[:1].upper() + sentence[1:]
 
 
+def _top(name: str) -> str:
+    return re.split("#|::", name)[0]
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Files that are merged for a stage, and the top-level keys that decide what it then does."""
+
+    stage: str
+    files: tuple[str, ...]
+    read: frozenset[str]
+
+
 @cache
-def _read_by_stage(root: Path) -> dict[str, frozenset[str]]:
-    """Top-level keys that decide what each stage does, alone and with each option that runs after it."""
+def _runs(root: Path) -> tuple[_Run, ...]:
+    """Every stage alone, and with each option that runs after it."""
     from scripts.running.configs import Invocation, reachable
-    from scripts.running.stages import ENTRY_POINTS as ROOTS
+    from scripts.running.stages import ENTRY_POINTS
 
     folder = root / "configs"
-    read: dict[str, frozenset[str]] = {}
+    runs = []
     for path in [*sorted(folder.glob("*.yaml")), *sorted(folder.glob("options/*.yaml"))]:
         if path.parent == folder and "run" not in yaml.safe_load(path.read_text(encoding="utf-8")):
             continue
         stack = _stack(path)
         stage = next(file.stem for file in reversed(stack) if file.parent == folder)
-        keys = reachable(Invocation(tuple(str(file) for file in stack)).merged(), ROOTS)
-        read[stage] = read.get(stage, frozenset()) | frozenset(keys)
-    return read
+        files = tuple(file.relative_to(folder).with_suffix("").as_posix() for file in stack)
+        read = reachable(Invocation(tuple(str(file) for file in stack)).merged(), ENTRY_POINTS)
+        runs.append(_Run(stage, files, frozenset(read)))
+    return tuple(runs)
 
 
 def _stack(path: Path) -> list[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bundle.reference import is_stale, page, readers, undescribed, write_page
+from bundle.reference import config_keys, is_stale, page, readers, undescribed, write_page
 
 FILES = {
     "common.yaml": """\
@@ -20,13 +20,14 @@ FILES = {
         # configs/train.yaml — trains it. Run after common.yaml.
         loss:  # by name
           kind: mse
-        network: '@network_def'
-        train: {loss: '@loss', seed: '@seed', network: '@network', optimizer: null}  # a trainer
+        second: '@network_def'
+        train: {loss: '@loss', seed: '@seed', network: '@second', optimizer: null}  # a trainer
         run:
         - '$@train'
         """,
     "draw.yaml": """\
-        # configs/draw.yaml — draws. Run after train.yaml.
+        # configs/draw.yaml — draws. Run after
+        # train.yaml, or alone.
         seed: 1
         run:
         - '$@seed'
@@ -38,7 +39,7 @@ FILES = {
         """,
     "options/more.yaml": """\
         # configs/options/more.yaml — with more momentum. Run after momentum.yaml.
-        momentum: 0.99
+        momentum: 0.99  # dimensionless
         """,
     "recipes/quick.yaml": "seed: 7\nwidth: 2\n",
     "runs/train_quick.yaml": "config_file: [configs/common.yaml]\n",
@@ -76,16 +77,18 @@ def test_a_row_holds_default_meaning_recipes_and_readers(root):
     assert table["options/momentum.yaml", "momentum"] == ["`0.9`", "dimensionless", "", "train"]
 
 
-def test_what_is_put_together_stands_in_parentheses(root):
-    table = rows(root)
-    assert table["common.yaml", "network_def"][0] == "(`torch.nn.Linear`)"
-    assert table["train.yaml", "network"][0] == "(`@network_def`)"
+def test_what_is_put_together_is_a_part_and_no_setting(root):
+    assert ("common.yaml", "network_def") not in rows(root)
+    assert "Parts: `network_def` (`torch.nn.Linear`)." in page(root)
+    assert "Parts: `second` (`@network_def`)." in page(root)
 
 
-def test_a_key_that_its_file_does_not_describe_is_described_as_in_another(root):
-    table = rows(root)
-    assert table["draw.yaml", "seed"] == ["`1`", "of all random numbers", "quick `7`", "every stage"]
-    assert table["options/more.yaml", "momentum"][:2] == ["`0.99`", "dimensionless"]
+def test_a_key_that_its_file_does_not_describe_is_described_as_in_common(root):
+    assert rows(root)["draw.yaml", "seed"] == ["`1`", "of all random numbers", "quick `7`", "draw"]
+
+
+def test_all_lines_at_the_head_of_a_file_say_what_it_is(root):
+    assert "\nDraws. Run after train.yaml, or alone.\n" in page(root)
 
 
 def test_files_of_commands_and_recipes_have_no_table(root):
@@ -93,8 +96,10 @@ def test_files_of_commands_and_recipes_have_no_table(root):
 
 
 def test_a_key_is_read_where_an_option_makes_it_count(root):
-    assert readers("momentum", root) == ["train"]
-    assert readers("seed", root) == ["draw", "train"]
+    read = {(key.file, key.name): readers(key, root) for key in config_keys(root)}
+    assert read["options/more", "momentum"] == ["train"]
+    assert read["common", "seed"] == ["draw", "train"]
+    assert read["draw", "seed"] == ["draw"]
 
 
 def test_a_key_without_a_comment_is_refused_by_name(root):
@@ -118,3 +123,7 @@ def test_a_page_is_stale_when_a_file_says_something_else(root):
     assert not is_stale(root)
     (root / "configs" / "recipes" / "quick.yaml").write_text("seed: 8\n", encoding="utf-8")
     assert is_stale(root)
+
+
+def test_every_setting_of_the_configs_is_described():
+    assert undescribed() == []
