@@ -9,8 +9,7 @@ import yaml
 
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
-
-UNITS = (("h", 3600), ("min", 60), ("s", 1))
+from scripts.running.progress import format_seconds
 
 
 def methods_section(files: StudyFiles) -> dict[str, Any]:
@@ -61,22 +60,6 @@ def timeline_section(files: StudyFiles) -> dict[str, Any]:
         for kind, values in seconds.items()
     ]
     return {"rows": rows, "total": format_seconds(total)}
-
-
-def format_seconds(seconds: float) -> str:
-    """Say a time in the two largest units that it fills.
-
-    >>> format_seconds(3725), format_seconds(75.2), format_seconds(0.31)
-    ('1 h 2 min', '1 min 15 s', '0.3 s')
-    """
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    left, words = round(seconds), []
-    for unit, size in UNITS:
-        if left >= size:
-            words.append(f"{left // size} {unit}")
-            left %= size
-    return " ".join(words[:2])
 
 
 def _kind(folder: str) -> str:

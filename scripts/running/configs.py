@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 import shlex
 import sys
@@ -37,10 +39,13 @@ class Invocation:
     Args:
         config_files: YAML or JSON files; later ones win.
         overrides: id ("lr", "train#trainer#max_epochs") -> value.
+        may_overwrite: a study asked before it began; its stages may delete what is out of date without `overwrite` on
+            their command lines, which are logged to be copied.
     """
 
     config_files: tuple[str, ...]
     overrides: Mapping[str, Any] = field(default_factory=dict)
+    may_overwrite: bool = False
 
     @classmethod
     def from_command_line(cls, arguments: list[str] | None = None) -> Invocation | None:
@@ -62,7 +67,8 @@ class Invocation:
     def files_merged(self) -> ConfigParser:
         """Merge the files alone, without the overrides."""
         parser = ConfigParser()
-        parser.read_config(list(self.config_files))
+        states = tuple((path, *_state(path)) for path in self.config_files)
+        parser.set({parser.meta_key: {}, **copy.deepcopy(_load_merged(states))})
         return parser
 
     def merged(self) -> dict[str, Any]:
@@ -76,6 +82,18 @@ class Invocation:
         files = "[" + ",".join(f"'{path}'" for path in self.config_files) + "]"
         flags = [f"--{key} {shlex.quote(_as_argument(value))}" for key, value in self.overrides.items()]
         return " ".join([f'python -m monai.bundle run --config_file "{files}"', *flags])
+
+
+def _state(path: str) -> tuple[int, int]:
+    status = Path(path).stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@functools.lru_cache(maxsize=256)
+def _load_merged(states: tuple[tuple[str, int, int], ...]) -> dict[str, Any]:
+    """Merge config files, once while they stay the same; a study asks for those of a stage a dozen times."""
+    merged: dict[str, Any] = ConfigParser.load_config_files([path for path, *_ in states])
+    return merged
 
 
 def refuse_unknown_keys(invocation: Invocation) -> None:

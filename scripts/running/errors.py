@@ -35,6 +35,17 @@ def explain_last(kind: type[BaseException], error: BaseException, trace: Traceba
         print(f"\n{type(cause).__name__}: {cause}", file=sys.stderr)
 
 
+def explain_errors() -> None:
+    """Let an error that ends a command line end in its cause.
+
+    Called by the first item of every `initialize`, as most items are built before a stage begins. It does so only where
+    `monai.bundle` is the program: whoever calls it as a library has an excepthook of their own.
+    """
+    program = getattr(sys.modules["__main__"], "__spec__", None)
+    if program is not None and program.name.startswith("monai.bundle"):
+        sys.excepthook = explain_last
+
+
 def some_names(names: Iterable[Any], limit: int = MAX_NAMES, separator: str = ", ") -> str:
     """List the first names in order, and count the others.
 

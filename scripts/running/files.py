@@ -34,9 +34,11 @@ UNWRITABLE = {
 }
 # What stages write and other stages read; any other file is the user's own.
 OF_STAGES = (
-    *("cohort.json", "patches.json", "splits.json", "synthetic.json", "provenance.json", "metrics.json", "stage.json"),
+    *("cohort.json", "patches.json", "splits.json", "synthetic.json", "provenance.json", "metrics.json"),
     *("audit.json", "measures.json", "explanations.json", "predictions.csv", "model.pt"),
 )
+RECORD = "stage.json"  # in the folder of a stage: what it was made from
+JOURNAL = ".outputs"  # in the folder of a stage that is under way: what it wrote, a name per line
 SETTLED_NS = 2 * 10**9  # older than this, a file of the same size and time of change has the same content
 # Byte order marks, as Excel, Notepad and PowerShell write them; the longer ones first, as they begin like the shorter.
 ENCODINGS = {
@@ -71,6 +73,7 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb") as written:
             os.fsync(written.fileno())
+        _note_output(final)
         os.replace(temporary, final)
         _sync_folder(final.parent)
     except (OSError, RuntimeError) as error:
@@ -81,6 +84,21 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def _note_output(final: Path) -> None:
+    """Add a file to the list of what the stage wrote in whose folder it lies, if one is under way there.
+
+    Only so can what a stopped stage left be told from the files of somebody else. The name is listed before it exists:
+    after a kill in between, the list names too much and never too little.
+    """
+    for folder in final.absolute().parents:
+        if (folder / JOURNAL).is_file():
+            with (folder / JOURNAL).open("a", encoding="utf-8") as stream:
+                stream.write(f"{final.absolute().relative_to(folder).as_posix()}\n")
+            return
+        if (folder / RECORD).is_file():
+            return  # a finished stage, which writes no more
 
 
 def _named(error: OSError | RuntimeError, final: Path, temporary: Path) -> OSError | None:
@@ -149,30 +167,32 @@ def why_no_file(path: PathLike) -> str:
     return "is a folder" if stat.S_ISDIR(mode) else "is a device, a pipe or a socket"
 
 
-def require_file(path: PathLike, way_out: str | None = None) -> Path:
+def require_file(path: PathLike, hint: str | None = None) -> Path:
     """Return the path of a file that is there.
 
     Args:
         path: of the file.
-        way_out: what to do if it is not; None offers the nearest name, and the stage if one writes such a file.
+        hint: what to do if it is not; None offers the nearest name, and the stage if one writes such a file.
 
     Raises:
         FileNotFoundError: saying why there is no such file.
     """
     if why := why_no_file(path):
-        raise FileNotFoundError(f"{path} {why}; {_way_out(Path(path)) if way_out is None else way_out}")
+        raise FileNotFoundError(f"{path} {why}; {way_out(path) if hint is None else hint}")
     return Path(path)
 
 
-def _way_out(file: Path) -> str:
+def way_out(path: PathLike) -> str:
+    """Say what helps where a file is missing: the nearest name, and the stage if one writes such a file."""
+    file = Path(path)
     if file.is_dir():
         inside = [str(file / name) for name in OF_STAGES if (file / name).is_file()]
         return f"name the file in it{f', such as {inside[0]}' if inside else ''}"
     near: list[str] = []
     with contextlib.suppress(OSError, ValueError):
         near = get_close_matches(file.name, os.listdir(file.parent), n=1)
-    hint = f"check the path{f' (did you mean {near[0]}?)' if near and near[0] != file.name else ''}"
-    return f"{hint}, or run the stage that writes it first" if file.name in OF_STAGES else hint
+    nearest = f"check the path{f' (did you mean {near[0]}?)' if near and near[0] != file.name else ''}"
+    return f"{nearest}, or run the stage that writes it first" if file.name in OF_STAGES else nearest
 
 
 def read_text(path: PathLike) -> str:

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 from tqdm import tqdm
 
 Item = TypeVar("Item")
+UNITS = (("h", 3600), ("min", 60), ("s", 1))
 
 
 def progress(iterable: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
@@ -70,3 +71,19 @@ class TrainingProgress:
     def _fail(self, engine: Engine, error: BaseException) -> None:
         self._close(engine)
         raise error
+
+
+def format_seconds(seconds: float) -> str:
+    """Say a time in the two largest units that it fills.
+
+    >>> format_seconds(3725), format_seconds(75.2), format_seconds(0.31)
+    ('1 h 2 min', '1 min 15 s', '0.3 s')
+    """
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    left, words = round(seconds), []
+    for unit, size in UNITS:
+        if left >= size:
+            words.append(f"{left // size} {unit}")
+            left %= size
+    return " ".join(words[:2])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import logging
@@ -11,13 +10,13 @@ import platform
 import random
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextvars import ContextVar
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -25,26 +24,46 @@ import yaml
 from monai.bundle import ConfigWorkflow
 
 from scripts.running.configs import Invocation, reachable, refuse_unknown_keys
-from scripts.running.errors import explain_last
-from scripts.running.files import read_json, sha256_file, sha256_text, write_json, write_text
+from scripts.running.errors import explain_errors, some_names
+from scripts.running.files import (
+    RECORD,
+    require_file,
+    sha256_file,
+    sha256_text,
+    way_out,
+    why_no_file,
+    write_json,
+    write_text,
+)
+from scripts.running.folders import (
+    begin_journal,
+    changed_outputs,
+    describe_outputs,
+    empty_folder,
+    end_journal,
+    holds_work,
+    lock,
+    locks_of_block,
+    make_folder,
+    output_hashes,
+    read_record,
+    release_lock,
+    strangers,
+)
 from scripts.running.identity import code_identity, target_modules
 from scripts.running.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
 ENTRY_POINTS = ("initialize", "run", "finalize")
-RECORD = "stage.json"
 # Where things lie, and how the work is cut, does not change what comes out; the content of inputs is hashed instead.
 PLACE = re.compile(
     r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
-    r"|^(device|overwrite|imports|stage|stage_inputs|num_workers)$"
+    r"|^(device|overwrite|keep_old_code|imports|stage|stage_inputs|num_workers)$"
 )
-NOT_OUTPUT = re.compile(r"^(\.|checkpoints/|events/|(stage\.json|config\.yaml|log\.txt)$)|/\.")
 PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")
 
-_locks_of_process: dict[Path, IO[str]] = {}
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
-_locks: ContextVar[dict[Path, IO[str]]] = ContextVar("locks", default=_locks_of_process)
 
 
 class AlreadyFinished(SystemExit):
@@ -69,6 +88,18 @@ def run_invocation(invocation: Invocation) -> ConfigWorkflow:
     return workflow
 
 
+def check_command_line() -> None:
+    """Refuse a misspelt key, and let an error end in its cause, before any item is built.
+
+    Raises:
+        ValueError: naming the key and the nearest known ones.
+    """
+    explain_errors()
+    invocation = current_invocation()
+    if invocation is not None:
+        refuse_unknown_keys(invocation)
+
+
 def create_workflow(invocation: Invocation) -> ConfigWorkflow:
     """Build the workflow of `invocation`, of which nothing is done yet; use it inside `invoked`."""
     return ConfigWorkflow(
@@ -85,14 +116,72 @@ def invoked(invocation: Invocation) -> Iterator[None]:
 
     A stage that the block leaves unfinished loses its lock with it; those of other blocks keep theirs.
     """
-    token, outer_locks = _invocation.set(invocation), _locks.set({})
+    token = _invocation.set(invocation)
     try:
-        yield
+        with locks_of_block():
+            yield
     finally:
-        for folder in list(_locks.get()):
-            _release_lock(folder)
-        _locks.reset(outer_locks)
         _invocation.reset(token)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How the run that a folder holds compares with the one that is asked for.
+
+    Args:
+        folder: of the stage.
+        record: of the run that it holds; empty for none.
+        settings: names of what was chosen otherwise; "seed", "num_threads" and "device" may be among them.
+        inputs: files that were read with another content.
+        code: modules that do something else now -> their hash now (None for one that is gone), but for what
+            `keep_old_code` accepted.
+        outputs: name -> "lost" or "changed", for the outputs that are not as they were written.
+    """
+
+    folder: Path
+    record: Mapping[str, Any] = field(default_factory=dict)
+    settings: Sequence[str] = ()
+    inputs: Sequence[str] = ()
+    code: Mapping[str, str | None] = field(default_factory=dict)
+    outputs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_same(self) -> bool:
+        """Whether there is a run and it was made from the same."""
+        return bool(self.record) and not (self.settings or self.inputs or self.code)
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return self.is_same and self.record["finished"] and not self.outputs
+
+    @property
+    def holds_work(self) -> bool:
+        """Whether the run left something that took time."""
+        return holds_work(self.folder, self.record)
+
+    @property
+    def is_old_code(self) -> bool:
+        """Whether the run is of other code and otherwise as asked for."""
+        return bool(self.record and self.code) and not (self.settings or self.inputs)
+
+    @property
+    def changed_outputs(self) -> list[str]:
+        """Outputs that were edited or spoilt since they were written."""
+        return [name for name, fault in self.outputs.items() if fault == "changed"]
+
+    def reasons(self) -> list[str]:
+        """Say in words why the stage is not finished; empty if it is."""
+        if not self.record:
+            return ["not begun"]
+        reasons = {
+            "": self.settings,
+            "inputs ": self.inputs,
+            "code of ": [name.removeprefix("scripts.") for name in self.code],
+            "changed outputs ": self.changed_outputs,
+            "lost outputs ": [name for name, fault in self.outputs.items() if fault == "lost"],
+        }
+        return [f"{what}{some_names(names, limit=5)}" for what, names in reasons.items() if names]
 
 
 class Stage:
@@ -103,7 +192,9 @@ class Stage:
         inputs: files that the stage reads; a None among them is an input not given.
         seed: seed of torch, numpy and random at the start.
         num_threads: torch threads; results depend on it in the sixth digit, so it is part of the key. None keeps it.
-        overwrite: empty a folder that holds the results of other settings, instead of refusing it.
+        overwrite: delete the outputs of a run of other settings or code, and outputs that were changed since, instead
+            of refusing the folder.
+        keep_old_code: keep a run that differs in its code only, and write down that this was asked for.
     """
 
     def __init__(
@@ -113,25 +204,23 @@ class Stage:
         seed: int = 0,
         num_threads: int | None = None,
         overwrite: bool = False,
+        keep_old_code: bool = False,
     ) -> None:
         self.output_dir = Path(output_dir)
         self.inputs = list(inputs)
         self.seed = seed
         self.num_threads = num_threads
         self.overwrite = overwrite
+        self.keep_old_code = keep_old_code
         self._started = time.monotonic()
 
     def identity(self) -> dict[str, Any]:
         """Return what the outputs depend on: settings, input hashes, threads, kind of device and the code reached.
 
         Raises:
-            FileNotFoundError: if an input is missing.
+            FileNotFoundError: if an input is missing, naming the key that gives it.
         """
-        return {
-            **self.chosen(),
-            "inputs": [None if path is None else self._input_hash(path) for path in self.inputs],
-            "code": code_identity(target_modules(self._config)),
-        }
+        return self._identity([None if path is None else self._input_hash(path) for path in self.inputs])
 
     def chosen(self) -> dict[str, Any]:
         """Return the part of the identity that somebody chose: settings, threads, seed and kind of device."""
@@ -142,51 +231,62 @@ class Stage:
             "device": device_type(self._config.get("device")),
         }
 
-    def other_settings(self) -> list[str]:
-        """Name what was chosen otherwise in the run that the folder holds; nothing for a new folder or the same run.
-
-        Inputs and code are not chosen; a run of other ones is only out of date.
-        """
-        record = self._record()
-        if not record:
-            return []
-        return differences({**record["identity"], "inputs": None, "code": None}, self.chosen())
-
-    def is_finished(self, identity: Mapping[str, Any] | None = None) -> bool:
-        """Tell whether the folder holds finished outputs of exactly these settings, all still there.
+    def compare(self, identity: Mapping[str, Any] | None = None) -> Comparison:
+        """Compare the run in the folder with the one that is asked for.
 
         Args:
-            identity: what `identity` returned, if it is at hand.
+            identity: what `identity` returned, if it is at hand; without it, an input that is not there yet counts as
+                changed.
         """
-        record = self._record()
-        return bool(
-            record.get("finished")
-            and record["key"] == key_of(self.identity() if identity is None else identity)
-            and all(self._size(name) == output["bytes"] for name, output in record["outputs"].items())
+        record = read_record(self.output_dir)
+        if not record:
+            return Comparison(self.output_dir)
+        if identity is None:
+            identity = self._identity(
+                [self._input_hash(path) if path and not why_no_file(path) else None for path in self.inputs]
+            )
+        before = record["identity"]
+        code = differing_code(before.get("code"), identity["code"])
+        return Comparison(
+            self.output_dir,
+            record,
+            settings=differing_settings(before, identity),
+            inputs=self._differing_inputs(before.get("inputs", []), identity["inputs"]),
+            code={} if code in record.get("kept_old_code", []) else code,
+            outputs=changed_outputs(self.output_dir, record.get("outputs", {})),
         )
+
+    def is_finished(self) -> bool:
+        """Tell whether the folder holds finished outputs of exactly these settings, all as they were written."""
+        return self.compare().is_finished
 
     def begin(self) -> None:
         """Check the command line, lock the folder, record the settings and seed everything.
 
+        A finished stage is only read, so that it may lie on a read-only disk.
+
         Raises:
             AlreadyFinished: if there is nothing left to do.
-            ValueError: if the folder holds results of other settings and `overwrite` is false, or foreign files.
+            ValueError: if the folder holds a run of other settings or code, or changed outputs, and neither `overwrite`
+                nor `keep_old_code` says what to do; or if it holds foreign files.
             RuntimeError: if another process works in this folder.
         """
-        sys.excepthook = explain_last
         invocation = current_invocation()
         if invocation is not None:
             refuse_unknown_keys(invocation)
-        self.output_dir.mkdir(parents=True, exist_ok=True)
-        _lock(self.output_dir)
+        make_folder(self.output_dir)
         identity = self.identity()
-        if self.is_finished(identity):
-            raise AlreadyFinished(self.output_dir)
-        self._refuse_other_files()
-        self._refuse_other_settings(identity)
+        self._stop_if_finished(self.compare(identity))
+        lock(self.output_dir)
+        comparison = self.compare(identity)
+        self._stop_if_finished(comparison)  # another process may have finished it meanwhile
+        self._refuse_other_files(comparison)
+        comparison = self._make_way(comparison, identity)
         for leftover in self.output_dir.rglob(".partial-*"):
             leftover.unlink()
-        self._write_record(identity, finished=False)
+        begin_journal(self.output_dir, comparison.record.get("outputs", {}))
+        # A run that is continued keeps the code it was begun with on record.
+        self._write_record(comparison.record["identity"] if comparison.is_same else identity, finished=False)
         if invocation is not None:
             write_text(self.output_dir / "config.yaml", yaml.safe_dump(invocation.merged(), sort_keys=False))
         keep_freed_memory()
@@ -206,72 +306,117 @@ class Stage:
 
     def end(self) -> None:
         """Mark the stage finished and drop its checkpoints."""
-        self._write_record(self._record()["identity"], finished=True)
+        self._write_record(read_record(self.output_dir)["identity"], finished=True)
+        end_journal(self.output_dir)
         # Only now: a kill before this line must still find the checkpoints.
         shutil.rmtree(self.output_dir / "checkpoints", ignore_errors=True)
-        _release_lock(self.output_dir)
+        release_lock(self.output_dir)
 
     @cached_property
     def _config(self) -> dict[str, Any]:
         invocation = current_invocation()
         return reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
 
-    def _record(self) -> dict[str, Any]:
-        path = self.output_dir / RECORD
-        return read_json(path) if path.is_file() else {}
-
-    def _size(self, name: str) -> int | None:
-        path = self.output_dir / name
-        return path.stat().st_size if path.is_file() else None
+    def _identity(self, input_hashes: Sequence[str | None]) -> dict[str, Any]:
+        return {**self.chosen(), "inputs": list(input_hashes), "code": code_identity(target_modules(self._config))}
 
     def _write_record(self, identity: Mapping[str, Any], finished: bool) -> None:
         record = {
             "key": key_of(identity),
             "finished": finished,
             "identity": identity,
+            "kept_old_code": read_record(self.output_dir).get("kept_old_code", []),
             "versions": versions(),
             "seconds": round(time.monotonic() - self._started, 3),
-            "outputs": self._outputs() if finished else {},
+            "outputs": describe_outputs(self.output_dir) if finished else {},
         }
         write_json(self.output_dir / RECORD, record)
 
-    def _outputs(self) -> dict[str, dict[str, Any]]:
-        files = (path for path in sorted(self.output_dir.rglob("*")) if path.is_file())
-        named = {path.relative_to(self.output_dir).as_posix(): path for path in files}
-        return {
-            name: {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
-            for name, path in named.items()
-            if not NOT_OUTPUT.search(name)
-        }
-
     def _input_hash(self, path: str) -> str:
+        require_file(path, f"{self._key_of(path)}{way_out(path)}")
         # A listing that a stage makes of its source in its own folder must not count the outputs beside it.
         return sha256_file(path) if Path(path).parent == self.output_dir else input_hash(path)
 
-    def _refuse_other_files(self) -> None:
+    def _key_of(self, path: str) -> str:
+        """Name the key that gives a path, as the beginning of a way out."""
+        values = self._config.items()
+        keys = [key for key, value in values if value == path or (isinstance(value, list | tuple) and path in value)]
+        return f"correct --{keys[0]}: " if keys else ""
+
+    def _differing_inputs(self, before: Sequence[Any], after: Sequence[Any]) -> list[str]:
+        if len(before) != len(after):
+            return ["of another number"]
+        changed = zip(self.inputs, before, after, strict=True)
+        return [str(path) for path, old, new in changed if old != new]
+
+    def _stop_if_finished(self, comparison: Comparison) -> None:
+        if comparison.is_finished:
+            raise AlreadyFinished(self.output_dir)
+
+    def _refuse_other_files(self, comparison: Comparison) -> None:
         # What is not ours must never be taken for an output, nor be emptied with them later.
-        strangers = [path.name for path in self.output_dir.iterdir() if not NOT_OUTPUT.search(path.name)]
-        if strangers and not self._record():
+        names = {name.partition("/")[0] for name in strangers(self.output_dir, {})} if not comparison.record else set()
+        if names:
             raise ValueError(
-                f"{self.output_dir} must be new or hold a run, got a folder with {', '.join(sorted(strangers)[:5])};"
+                f"{self.output_dir} must be new or hold a run, got a folder with {some_names(names, limit=5)};"
                 " choose an output_dir of its own for each stage"
             )
 
-    def _refuse_other_settings(self, identity: Mapping[str, Any]) -> None:
-        record = self._record()
+    def _make_way(self, comparison: Comparison, identity: Mapping[str, Any]) -> Comparison:
+        """Do what was consented to with the run that the folder holds.
+
+        Returns:
+            What is left of it.
+
+        Raises:
+            AlreadyFinished: if the run is finished and kept.
+            ValueError: if nothing was consented to.
+        """
+        if comparison.is_old_code and self.keep_old_code:
+            self._keep_old_code(comparison)
+            comparison = self.compare(identity)
+            self._stop_if_finished(comparison)
+        if comparison.record and not comparison.is_same:
+            if not self._may_overwrite and (comparison.holds_work or not comparison.is_old_code):
+                raise ValueError(_refusal(comparison))
+            empty_folder(self.output_dir, comparison.record)
+            return Comparison(self.output_dir)
         # A folder of the same key is continued, even if an output was lost.
-        if not record or record["key"] == key_of(identity):
-            return
-        if not self.overwrite:
-            raise ValueError(
-                f"{self.output_dir} must be empty or hold a run of these settings, got one that differs in"
-                f" {', '.join(differences(record['identity'], identity))}; choose another output_dir,"
-                " or pass --overwrite True to empty this one"
-            )
-        # The record goes last: a kill in between must find what the rest belongs to.
-        for path in sorted(self.output_dir.iterdir(), key=lambda path: path.name == RECORD):
-            if path.name not in (".lock", "log.txt"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
+        if comparison.changed_outputs and not self._may_overwrite:
+            raise ValueError(_refusal(comparison))
+        for name in comparison.changed_outputs:
+            (self.output_dir / name).unlink()
+        return comparison
+
+    @property
+    def _may_overwrite(self) -> bool:
+        invocation = current_invocation()
+        return self.overwrite or (invocation is not None and invocation.may_overwrite)
+
+    def _keep_old_code(self, comparison: Comparison) -> None:
+        record = comparison.record
+        kept = [*record.get("kept_old_code", []), dict(comparison.code)]
+        write_json(self.output_dir / RECORD, {**record, "kept_old_code": kept})
+        logger.warning("%s is kept, which other code of %s made", self.output_dir, some_names(comparison.code))
+
+
+def _refusal(comparison: Comparison) -> str:
+    """Say why a run is in the way, and the ways out."""
+    folder, reasons = comparison.folder, ", ".join(comparison.reasons())
+    if comparison.is_same:
+        return (
+            f"{folder} must hold its outputs as they were written, got {reasons}; put the files back, or pass"
+            " --overwrite True to make them anew"
+        )
+    if comparison.is_old_code:
+        return (
+            f"{folder} must hold a run of this code, got one that differs in {reasons}; pass --overwrite True to make"
+            " it anew, or --keep_old_code True to keep it, which is written down"
+        )
+    return (
+        f"{folder} must be empty or hold a run of these settings, got one that differs in {reasons}; choose another"
+        " output_dir, or pass --overwrite True to make this one anew"
+    )
 
 
 def current_invocation() -> Invocation | None:
@@ -289,26 +434,24 @@ def _as_text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)
 
 
-def holds_work(folder: Path) -> bool:
-    """Tell whether a stage left something in a folder that took time: its outputs, or an epoch of a training."""
-    record = folder / RECORD
-    is_finished = record.is_file() and read_json(record)["finished"]
-    return is_finished or any((folder / "checkpoints").glob("*"))
-
-
 def input_hash(path: str) -> str:
     """Hash an input file and, where a stage wrote it, all of its outputs: a list stands for the images it names."""
-    record = Path(path).parent / RECORD
-    outputs = read_json(record).get("outputs", {}) if record.is_file() else {}
-    return sha256_text(sha256_file(path) + "".join(f"{name}:{item['sha256']}" for name, item in outputs.items()))
+    hashes = output_hashes(Path(path).parent)
+    return sha256_text(sha256_file(path) + "".join(f"{name}:{digest}" for name, digest in hashes.items()))
 
 
-def differences(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Name the settings in which two identities differ, then "inputs", "code", "seed" or "num_threads"."""
+def differing_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """Name what was chosen otherwise in two identities: settings, "seed", "num_threads" and "device"."""
     old, new = before["settings"], after["settings"]
     settings = [key for key in sorted({*old, *new}) if _as_text(old.get(key)) != _as_text(new.get(key))]
-    others = ("inputs", "code", "seed", "num_threads", "device")
-    return settings + [key for key in others if _as_text(before.get(key)) != _as_text(after.get(key))]
+    others = [key for key in ("seed", "num_threads", "device") if _as_text(before.get(key)) != _as_text(after.get(key))]
+    return list(dict.fromkeys([*settings, *others]))
+
+
+def differing_code(before: Any, after: Mapping[str, str]) -> dict[str, str | None]:
+    """Return the modules that do something else in two identities, with their hash in the second (None: gone)."""
+    old = before if isinstance(before, dict) else {}  # early records hold one hash of all code
+    return {name: after.get(name) for name in sorted({*old, *after}) if old.get(name) != after.get(name)}
 
 
 def device_type(device: Any) -> str | None:
@@ -323,24 +466,3 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a number can depend on."""
     found = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {"python": platform.python_version(), **found}
-
-
-def _lock(folder: Path) -> None:
-    folder, locks = folder.resolve(), _locks.get()
-    if folder in locks:
-        return
-    stream = (folder / ".lock").open("w", encoding="utf-8")
-    try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        stream.close()
-        raise RuntimeError(
-            f"{folder} is in use by another process; wait for it or choose another output_dir"
-        ) from error
-    locks[folder] = stream
-
-
-def _release_lock(folder: Path) -> None:
-    stream = _locks.get().pop(folder.resolve(), None)
-    if stream is not None:
-        stream.close()

@@ -7,7 +7,6 @@ import functools
 import itertools
 import logging
 import re
-import sys
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,10 +18,10 @@ from monai.bundle import ConfigParser
 
 from scripts.evaluation.ensembles import check_ensemble
 from scripts.running.configs import Invocation, refuse_unknown_keys
-from scripts.running.errors import explain_last, some_names
 from scripts.running.logs import consoles_silenced, logged_to
 from scripts.running.progress import progress
-from scripts.running.stages import AlreadyFinished, Stage, current_invocation, holds_work, invoked, run_invocation
+from scripts.running.stages import AlreadyFinished, current_invocation, run_invocation
+from scripts.running.status import PlannedInvocation, StudyStatus, compare
 from scripts.running.turns import StoppedError, Turn, take_turns, training_steps
 from scripts.running.workers import run_on_workers
 from scripts.training.cuda_graphs import refuse_impossible_graph, refuse_random_network
@@ -109,8 +108,10 @@ class Study:
         scheduler_address: of a running dask scheduler whose workers do the work instead; see
             `scripts.running.workers.run_on_workers`.
         explained_setups: setups of whose evaluations some cases are explained.
-        overwrite: make stages of other settings in the folder anew, with all that depends on them, instead of refusing
-            the folder.
+        overwrite: make stages of other settings or code in the folder anew, with all that depends on them, instead of
+            refusing the folder.
+        keep_old_code: keep finished stages that differ in their code only, and write that down.
+        dry_run: only list the stages: which are finished, which would run, why, and about how long.
         folds_together: classifiers of one cohort and setup that a worker trains in turns, a step each. The numbers do
             not depend on it.
     """
@@ -130,6 +131,8 @@ class Study:
         explained_setups: Sequence[str] = (),
         overwrite: bool = False,
         folds_together: int = 1,
+        keep_old_code: bool = False,
+        dry_run: bool = False,
     ) -> None:
         self.study_dir = Path(study_dir)
         self.cohorts = {name: dict(cohort) for name, cohort in cohorts.items()}
@@ -144,6 +147,8 @@ class Study:
         self.explained_setups = list(explained_setups)
         self.overwrite = overwrite
         self.folds_together = folds_together
+        self.keep_old_code = keep_old_code
+        self.dry_run = dry_run
 
     def begin(self) -> None:
         """Check the settings of the study and of every stage before any work.
@@ -154,7 +159,6 @@ class Study:
                 classifiers cannot be captured as CUDA graphs, or the folder holds stages of other settings and
                 `overwrite` is false.
         """
-        sys.excepthook = explain_last
         for name, number in (("num_workers", self.num_workers), ("folds_together", self.folds_together)):
             if number < 1:
                 raise ValueError(f"{name} must be >= 1, got {number!r}")
@@ -181,8 +185,20 @@ class Study:
         self._refuse_impossible_ensembles()
         self._refuse_unexplainable()
         self._refuse_impossible_graphs()
+        if self.dry_run:
+            return
+        status = self.status()
         if not self.overwrite:
-            self._refuse_other_settings()
+            status.refuse_lost_work()
+        logger.info(status.describe(self.num_workers))
+
+    def status(self) -> StudyStatus:
+        """Look which stages are finished, and why the others are not."""
+        planned = [
+            PlannedInvocation(stage.name, stage.config, self.invocation_of(stage), stage.needs) for stage in self.plan()
+        ]
+        ignore_device = self.scheduler_address is not None
+        return StudyStatus.of(self.study_dir, planned, self.keep_old_code, ignore_device)
 
     def plan(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.
@@ -220,7 +236,10 @@ class Study:
         return [*before, self._report_stage(before)]
 
     def run(self) -> None:
-        """Run what is not finished, then print where the report is."""
+        """Run what is not finished, then print where the report is; of a dry run, print the list of stages alone."""
+        if self.dry_run:
+            print(self.status().table(self.num_workers))
+            return
         try:
             if self.num_workers > 1 or self.scheduler_address is not None:
                 run_on_workers(self, current_invocation(), self.num_workers, self.scheduler_address)
@@ -292,8 +311,9 @@ class Study:
         files = tuple(str(self.config_dir / f"{name}.yaml") for name in names)
         known = _top_level_keys(files)
         general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
+        general.pop("overwrite", None)
         # What is overwritten was consented to in `begin`, or is only out of date.
-        return Invocation((*files, *recipes), {**general, **planned.overrides, "overwrite": True})
+        return Invocation((*files, *recipes), {**general, **planned.overrides}, may_overwrite=True)
 
     def _refuse_impossible_ensembles(self) -> None:
         """Refuse an ensemble that would stop every evaluation after hours of training."""
@@ -327,23 +347,6 @@ class Study:
                     f"explain_methods must be without gradcam for classifier_backbone {backbone}, which has no maps,"
                     f" got {list(methods)}; set explain_methods to [lime, occlusion], or explained_setups to []"
                 )
-
-    def _refuse_other_settings(self) -> None:
-        """Refuse a folder whose stages were made with other settings; hours of work may lie in them."""
-        # The report is made of what the folder holds, and may be made anew at any time.
-        made = [planned for planned in self.plan()[:-1] if holds_work(self.study_dir / planned.name)]
-        found = {planned.name: _other_settings(self.invocation_of(planned)) for planned in made}
-        if self.scheduler_address is not None:
-            # The workers' devices decide, not whether there is a GPU here.
-            found = {name: [key for key in keys if key != "device"] for name, keys in found.items()}
-        changed = [name for name, keys in found.items() if keys]
-        if changed:
-            keys = {key for name in changed for key in found[name]}
-            raise ValueError(
-                f"{self.study_dir} must be new or hold a study of these settings, got one that differs in"
-                f" {some_names(keys)}, in {some_names(changed, limit=3)}; choose another study_dir, or pass"
-                " --overwrite True to make these stages, and what depends on them, anew"
-            )
 
     def _refuse_impossible_graphs(self) -> None:
         """Refuse options of the classifiers' speed that would stop the study after hours of other work."""
@@ -494,19 +497,7 @@ def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedSt
 
 
 def _is_finished(invocation: Invocation) -> bool:
-    with _stage_of(invocation) as stage:
-        return stage.is_finished()
-
-
-def _other_settings(invocation: Invocation) -> list[str]:
-    with _stage_of(invocation) as stage:
-        return stage.other_settings()
-
-
-@contextlib.contextmanager
-def _stage_of(invocation: Invocation) -> Iterator[Stage]:
-    with invoked(invocation):
-        yield ConfigParser(invocation.merged()).get_parsed_content("stage")
+    return compare(invocation).is_finished
 
 
 def _device(invocation: Invocation) -> torch.device:

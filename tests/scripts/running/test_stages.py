@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 
+from scripts.running import stages
 from scripts.running.configs import Invocation
-from scripts.running.files import read_json, sha256_file
+from scripts.running.files import read_json, sha256_file, write_json, write_text
 from scripts.running.stages import AlreadyFinished, Stage, device_type, input_hash, invoked
 
 
@@ -18,13 +21,13 @@ def config(tmp_path):
     return path
 
 
-def make(config, overrides=(), run=True, **arguments):
+def make(config, overrides=(), run=True, result="result", **arguments):
     """Run a stage that writes one file."""
     folder = config.parent / "out"
     with invoked(Invocation((str(config),), dict(overrides))):
         stage = Stage(str(folder), inputs=[str(config.parent / "input.json")], **arguments)
         stage.begin()
-        (folder / "result.txt").write_text("result")
+        write_text(folder / "result.txt", result)
         (folder / "checkpoints").mkdir(exist_ok=True)
         if run:
             stage.end()
@@ -34,7 +37,9 @@ def make(config, overrides=(), run=True, **arguments):
 def test_a_finished_stage_is_not_run_again_and_says_so(config, caplog):
     folder = make(config)
     outputs = read_json(folder / "stage.json")["outputs"]
-    assert outputs == {"result.txt": {"bytes": 6, "sha256": sha256_file(folder / "result.txt")}}
+    status = (folder / "result.txt").stat()
+    facts = {"bytes": 6, "mtime_ns": status.st_mtime_ns, "sha256": sha256_file(folder / "result.txt")}
+    assert outputs == {"result.txt": facts}
     with pytest.raises(AlreadyFinished) as stop:
         make(config)
     assert stop.value.code == 0
@@ -61,24 +66,159 @@ def test_other_settings_are_refused_by_name_and_nothing_is_lost(config, change, 
 def test_a_changed_input_is_refused_by_name(config):
     make(config)
     (config.parent / "input.json").write_text("[]")
-    with pytest.raises(ValueError, match="differs in inputs"):
+    with pytest.raises(ValueError, match=r"differs in inputs .*input\.json; choose another"):
         make(config)
 
 
 def test_a_changed_image_behind_an_unchanged_list_is_a_changed_input(config):
     folder = make(config)
     before = input_hash(str(folder / "config.yaml"))
-    (folder / "result.txt").write_text("other!")
-    with invoked(Invocation((str(config),))):
-        Stage(str(folder)).end()
+    edit(folder / "result.txt", "other!")
     assert input_hash(str(folder / "config.yaml")) != before
 
 
-def test_overwrite_empties_a_folder_of_other_settings(config):
+def edit(path, text):
+    """Change a file by hand, a second after it was written."""
+    then = path.stat().st_mtime_ns + 10**9
+    path.write_text(text)
+    os.utime(path, ns=(then, then))
+
+
+def test_overwrite_deletes_the_outputs_of_other_settings(config):
     folder = make(config)
-    (folder / "old.txt").write_text("old")
+    with invoked(Invocation((str(config),))):
+        write_json(folder / "stage.json", {**read_json(folder / "stage.json"), "finished": False})
+    make(config, overrides={"lr": 2}, overwrite=True, result="new")
+    assert (folder / "result.txt").read_text() == "new"
+    assert read_json(folder / "stage.json")["identity"]["settings"]["lr"] == 2
+
+
+@pytest.mark.parametrize("finished", [True, False], ids=["finished", "stopped"])
+def test_overwrite_never_deletes_a_file_of_somebody_else(config, finished):
+    folder = make(config, run=finished)
+    (folder / "notes").mkdir()
+    (folder / "notes" / "checked_by_hand.json").write_text("{}")
+    with pytest.raises(ValueError, match="must hold nothing but its run .*, got also notes/checked_by_hand"):
+        make(config, overrides={"lr": 2}, overwrite=True)
+    assert (folder / "notes" / "checked_by_hand.json").exists()
+    assert (folder / "result.txt").exists()
+    (folder / "notes" / "checked_by_hand.json").unlink()
     make(config, overrides={"lr": 2}, overwrite=True)
-    assert not (folder / "old.txt").exists()
+
+
+def test_a_file_that_appears_during_a_run_is_no_output(config):
+    with invoked(Invocation((str(config),))):
+        stage = Stage(str(config.parent / "out"))
+        stage.begin()
+        write_text(config.parent / "out" / "below" / "result.txt", "result")
+        (config.parent / "out" / "notes.txt").write_text("by hand")
+        stage.end()
+    assert set(read_json(config.parent / "out" / "stage.json")["outputs"]) == {"below/result.txt"}
+
+
+def test_a_changed_output_is_refused_by_name_and_made_anew_if_asked(config):
+    """Of the same size: one digit of a table edited, or one bit of weights flipped."""
+    folder = make(config)
+    edit(folder / "result.txt", "resulT")
+    with pytest.raises(ValueError, match=r"got changed outputs result\.txt; put the files back, or pass --ov"):
+        make(config)
+    make(config, overwrite=True)
+    assert (folder / "result.txt").read_text() == "result"
+    with pytest.raises(AlreadyFinished):
+        make(config)
+
+
+def test_a_study_that_was_copied_is_finished_though_all_times_changed(config):
+    folder = make(config)
+    edit(folder / "result.txt", "result")
+    with pytest.raises(AlreadyFinished):
+        make(config)
+
+
+def test_a_finished_stage_is_only_read(config, caplog):
+    """It may lie on a read-only disk."""
+    folder = make(config)
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]}
+    with pytest.raises(AlreadyFinished):
+        make(config)
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.iterdir()]} == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"finished": true}', '{"finished": 1, "identity": {}}'])
+def test_a_cut_record_says_which_folder_to_delete(config, content):
+    folder = make(config)
+    (folder / "stage.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"stage\.json must be the record of a run, .*; delete the folder {folder} "):
+        make(config)
+
+
+@pytest.fixture
+def other_code(monkeypatch):
+    """Let one module do something else from now on."""
+
+    def change(digest="changed"):
+        identity = stages.code_identity
+        monkeypatch.setattr(
+            stages, "code_identity", lambda modules: {**identity(modules), "scripts.training.x": digest}
+        )
+
+    return change
+
+
+def test_a_run_of_other_code_is_refused_by_module_with_both_ways_out(config, other_code):
+    folder = make(config)
+    other_code()
+    with pytest.raises(ValueError, match=r"code of training\.x; pass --overwrite True .* or --keep_old_code True"):
+        make(config)
+    make(config, overwrite=True, result="by new code")
+    assert (folder / "result.txt").read_text() == "by new code"
+    assert read_json(folder / "stage.json")["identity"]["code"]["scripts.training.x"] == "changed"
+
+
+def test_old_code_that_is_kept_is_written_down_and_not_asked_for_again(config, other_code):
+    folder = make(config)
+    other_code()
+    with pytest.raises(AlreadyFinished):
+        make(config, keep_old_code=True)
+    record = read_json(folder / "stage.json")
+    assert record["kept_old_code"] == [{"scripts.training.x": "changed"}]
+    assert "scripts.training.x" not in record["identity"]["code"]
+    with pytest.raises(AlreadyFinished):
+        make(config)
+    other_code("changed again")
+    with pytest.raises(ValueError, match="code of training"):
+        make(config)
+
+
+def test_a_stopped_training_is_continued_by_other_code_if_asked(config, other_code):
+    folder = make(config, run=False)
+    (folder / "checkpoints" / "epoch_1.pt").touch()
+    other_code()
+    with pytest.raises(ValueError, match="or --keep_old_code True to keep it"):
+        make(config, run=False)
+    make(config, run=False, keep_old_code=True)
+    assert (folder / "checkpoints" / "epoch_1.pt").exists()
+    assert read_json(folder / "stage.json")["kept_old_code"] == [{"scripts.training.x": "changed"}]
+
+
+def test_nothing_is_asked_where_other_code_has_left_no_work(config, other_code):
+    folder = make(config, run=False)
+    other_code()
+    make(config)
+    assert read_json(folder / "stage.json")["identity"]["code"]["scripts.training.x"] == "changed"
+
+
+def test_a_missing_input_is_named_with_its_key(config):
+    overrides = {"data_path": str(config.parent / "imput.json")}
+    with invoked(Invocation((str(config),), overrides)):
+        stage = Stage(str(config.parent / "out"), inputs=[overrides["data_path"]])
+        with pytest.raises(FileNotFoundError, match=r"does not exist; correct --data_path: .*did you mean input\.json"):
+            stage.begin()
+
+
+def test_settings_that_differ_are_named_once():
+    before, after = ({"settings": {"seed": seed, "lr": 1}, "seed": seed, "num_threads": 1} for seed in (0, 1))
+    assert stages.differing_settings(before, after) == ["seed"]
 
 
 @pytest.mark.parametrize("overrides", [{"unread": 2}, {"data_path": "elsewhere"}], ids=["unread", "place"])
@@ -105,7 +245,6 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(config):
 
 def test_a_kill_while_a_folder_is_emptied_does_not_mix_old_and_new(config, monkeypatch):
     folder = make(config)
-    (folder / "zzz.txt").write_text("old")
 
     def killed(path, missing_ok=False):
         raise KeyboardInterrupt
@@ -115,8 +254,8 @@ def test_a_kill_while_a_folder_is_emptied_does_not_mix_old_and_new(config, monke
         with pytest.raises(KeyboardInterrupt):
             make(config, overrides={"lr": 2}, overwrite=True)
     assert (folder / "stage.json").exists()
-    make(config, overrides={"lr": 2}, overwrite=True)
-    assert not (folder / "zzz.txt").exists()
+    make(config, overrides={"lr": 2}, overwrite=True, result="new")
+    assert (folder / "result.txt").read_text() == "new"
 
 
 def test_a_listing_in_the_own_folder_does_not_count_the_outputs(config):
@@ -129,24 +268,13 @@ def test_a_listing_in_the_own_folder_does_not_count_the_outputs(config):
                 assert stage.is_finished()
             else:
                 stage.begin()
-                (config.parent / "out" / "cohort.json").write_text("{}")
+                write_text(config.parent / "out" / "cohort.json", "{}")
                 stage.end()
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cuda:1", "cuda"), ("cpu", "cpu"), (None, None)])
 def test_the_kind_of_device_counts_and_its_number_does_not(device, kind):
     assert device_type(device) == kind
-
-
-def test_a_second_process_is_kept_out(config):
-    import fcntl
-
-    folder = config.parent / "out"
-    folder.mkdir()
-    with (folder / ".lock").open("w") as other:
-        fcntl.flock(other, fcntl.LOCK_EX)
-        with pytest.raises(RuntimeError, match="in use by another process"):
-            make(config)
 
 
 def test_begin_seeds_torch(config):

@@ -283,3 +283,23 @@ def test_classifiers_that_cannot_train_so_are_refused_before_any_work(study, tog
         pytest.raises(ValueError, match=message),
     ):
         study.begin()
+
+
+def test_stages_may_overwrite_but_the_commands_that_are_logged_do_not_say_so(study):
+    with invoked(Invocation(tuple(config_files("study", "recipes/quick")), {"overwrite": True})):
+        for planned in study.plan():
+            invocation = study.invocation_of(planned)
+            assert invocation.may_overwrite
+            assert "--overwrite" not in invocation.command()
+
+
+def test_a_dry_run_lists_the_stages_and_does_nothing(study, capsys):
+    study.dry_run = True
+    with invoked(Invocation(tuple(config_files("study", "recipes/quick")))):
+        study.begin()
+        study.run()
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"0 of {len(study.plan())} stages are finished, {len(study.plan())} to run"
+    assert len(lines) == 1 + len(study.plan())
+    assert all(line.startswith("run") and line.endswith("not begun") for line in lines[1:])
+    assert not study.study_dir.exists()
