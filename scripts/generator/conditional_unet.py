@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from einops import rearrange
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
@@ -21,15 +22,38 @@ class ClassConditionalUNet(DiffusionModelUNet):
     Args:
         num_classes: number of classes; None makes the stock, unconditional network (same names of weights).
         dropout_prob: probability that a label is dropped in training, in [0, 1).
-        kwargs: as for `DiffusionModelUNet`.
+        unshuffle: pixels of each axis that are folded into the channels before the first layer and unfolded after the
+            last (Shi et al. 2016, "Real-Time Single Image and Video Super-Resolution Using an Efficient Sub-Pixel
+            Convolutional Neural Network", eq. 4): the network works on images smaller by this factor; 1 folds none.
+        kwargs: as for `DiffusionModelUNet`, of the images as they are.
     """
 
-    def __init__(self, num_classes: int | None = None, dropout_prob: float = 0.1, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        dropout_prob: float = 0.1,
+        unshuffle: int = 1,
+        *,
+        spatial_dims: int,
+        in_channels: int,
+        out_channels: int,
+        **kwargs: Any,
+    ) -> None:
         if not 0 <= dropout_prob < 1:
             raise ValueError(f"dropout_prob must be in [0, 1), got {dropout_prob!r}")
-        super().__init__(num_class_embeds=None if num_classes is None else num_classes + 1, **kwargs)
+        if unshuffle < 1:
+            raise ValueError(f"generator_unshuffle must be >= 1, got {unshuffle!r}; 1 is none")
+        folded = unshuffle**spatial_dims
+        super().__init__(
+            spatial_dims=spatial_dims,
+            in_channels=in_channels * folded,
+            out_channels=out_channels * folded,
+            num_class_embeds=None if num_classes is None else num_classes + 1,
+            **kwargs,
+        )
         self.num_classes = num_classes
         self.dropout_prob = dropout_prob
+        self.unshuffle = unshuffle
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Predict the noise.
@@ -46,11 +70,30 @@ class ClassConditionalUNet(DiffusionModelUNet):
         Raises:
             ValueError: if labels are given to an unconditional network, or one is not a class.
         """
-        if self.num_classes is None:
-            if context is not None:
-                raise ValueError("context must be None for a generator without classes; set generator_condition: label")
-            return super().forward(x, timesteps, **kwargs)
-        return super().forward(x, timesteps, class_labels=self._labels(x, context), **kwargs)
+        if self.num_classes is None and context is not None:
+            raise ValueError("context must be None for a generator without classes; set generator_condition: label")
+        labels = {} if self.num_classes is None else {"class_labels": self._labels(x, context)}
+        predicted = super().forward(self._fold(x), timesteps, **labels, **kwargs)
+        return self._unfold(predicted)
+
+    def _fold(self, x: Tensor) -> Tensor:
+        if any(size % self.unshuffle for size in x.shape[2:]):
+            raise ValueError(
+                f"patch_size must be divisible by generator_unshuffle {self.unshuffle}, got {list(x.shape[2:])}"
+            )
+        image, folded, factors = self._patterns(x)
+        return x if self.unshuffle == 1 else rearrange(x, f"{image} -> {folded}", **factors)
+
+    def _unfold(self, x: Tensor) -> Tensor:
+        image, folded, factors = self._patterns(x)
+        return x if self.unshuffle == 1 else rearrange(x, f"{folded} -> {image}", **factors)
+
+    def _patterns(self, x: Tensor) -> tuple[str, str, dict[str, int]]:
+        """Return einops' patterns of an image and of its folded form, and the sizes of what is folded."""
+        axes, factors = ("xyz"[: x.ndim - 2], "abc"[: x.ndim - 2])
+        image = " ".join(f"({axis} {factor})" for axis, factor in zip(axes, factors, strict=True))
+        folded = f"batch (channel {' '.join(factors)}) {' '.join(axes)}"
+        return f"batch channel {image}", folded, dict.fromkeys(factors, self.unshuffle)
 
     def _labels(self, x: Tensor, context: Tensor | None) -> Tensor:
         no_class = int(self.num_classes or 0)

@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from monai.networks.schedulers import DDIMScheduler, DDPMScheduler, Scheduler
+from monai.networks.schedulers import DDPMScheduler, Scheduler
 from monai.networks.schedulers.ddpm import DDPMVarianceType
 from torch import Tensor
 
 from scripts.generator.guidance import predict_noise
 from scripts.generator.noise import ImageNoise
-from scripts.generator.original_samples import estimate_original
+from scripts.generator.parametrization import clipped_prediction, parametrization_of, signal_and_noise_scales
 from scripts.generator.solvers import SOLVERS, DiffusersScheduler, multistep_scheduler
 from scripts.generator.timesteps import even_log_snr_timesteps
 
 SAMPLERS = ("ddpm", "ddim", *SOLVERS)
 
 
-class EvenDDIMScheduler(DDIMScheduler):
-    """MONAI's `DDIMScheduler` with timesteps even in log signal-to-noise, that steps to the one which comes next.
+class EvenDDIMScheduler(Scheduler):
+    """DDIM with timesteps even in log signal-to-noise, for every parametrization; for a flow it is Euler's method.
 
     MONAI's own assumes that the next timestep is T // num_inference_steps lower, but spaces them (T - 1) /
     (num_inference_steps - 1) apart: of T = 1000, 20 steps leave the noise of 2 to 3 steps behind each time, and 600
     steps remove little more than half of it. Only deterministic steps (eta 0) are offered.
 
     Args:
-        scheduler: noise scheduler of the training, whose betas and clipping are taken over.
+        scheduler: noise scheduler of the training, whose noise levels and clipping are taken over.
         num_inference_steps: number of steps, from 1 to T.
         even_log_snr: place the timesteps by `even_log_snr_timesteps`, not as MONAI does, evenly in t. At 20 steps the
             standard deviation of a narrow Gaussian (.1) is then .88 of the truth instead of .53.
@@ -35,18 +35,10 @@ class EvenDDIMScheduler(DDIMScheduler):
         ValueError: if there are more steps than T, or less than one.
     """
 
-    def __init__(self, scheduler: DDPMScheduler, num_inference_steps: int, even_log_snr: bool = True) -> None:
+    def __init__(self, scheduler: Scheduler, num_inference_steps: int, even_log_snr: bool = True) -> None:
         _check_steps(num_inference_steps, scheduler.num_train_timesteps)
-        self.even_log_snr = False  # until the betas are those of the training
-        low, high = scheduler.clip_sample_values
-        super().__init__(
-            scheduler.num_train_timesteps,
-            clip_sample=scheduler.clip_sample,
-            prediction_type=scheduler.prediction_type,
-            clip_sample_min=low,
-            clip_sample_max=high,
-        )
-        self.betas, self.alphas, self.alphas_cumprod = scheduler.betas, scheduler.alphas, scheduler.alphas_cumprod
+        super().__init__(scheduler.num_train_timesteps)
+        self.noise_scheduler = scheduler
         self.even_log_snr = even_log_snr
         self.set_timesteps(num_inference_steps)
 
@@ -57,14 +49,15 @@ class EvenDDIMScheduler(DDIMScheduler):
             num_inference_steps: number of steps, from 1 to T.
             device: where `self.timesteps` lie.
         """
-        super().set_timesteps(num_inference_steps, device)
-        if self.even_log_snr:
-            self.timesteps = even_log_snr_timesteps(self.alphas_cumprod, num_inference_steps).to(device)
+        self.num_inference_steps = num_inference_steps
+        evenly = torch.linspace(self.num_train_timesteps - 1, 0, num_inference_steps).round().long()
+        by_noise = even_log_snr_timesteps(self.noise_scheduler, num_inference_steps) if self.even_log_snr else evenly
+        self.timesteps = by_noise.to(device)
 
-    def step(  # type: ignore[override]
+    def step(
         self, model_output: Tensor, timestep: int, sample: Tensor, eta: float = 0.0, generator: None = None
     ) -> tuple[Tensor, Tensor]:
-        """Step from `timestep` to the next one of `self.timesteps`.
+        """Step from `timestep` to the next one of `self.timesteps`: alpha_s x_0 + sigma_s epsilon.
 
         Source: Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12.
 
@@ -83,14 +76,16 @@ class EvenDDIMScheduler(DDIMScheduler):
         """
         if eta:
             raise ValueError(f"eta must be 0, got {eta!r}; use sampler ddpm for steps with noise")
+        original, noise = clipped_prediction(self.noise_scheduler, model_output, timestep, sample)
         following = self.timesteps[self.timesteps < timestep]
-        alpha_prod_next = self.alphas_cumprod[following[0]] if len(following) else self.final_alpha_cumprod
-        original = estimate_original(self, model_output, timestep, sample)
-        return alpha_prod_next.sqrt() * original + (1 - alpha_prod_next).sqrt() * model_output, original
+        if not len(following):
+            return original, original
+        alpha, sigma = signal_and_noise_scales(self.noise_scheduler, following[0])
+        return alpha * original + sigma * noise, original
 
 
 def sampling_scheduler(
-    scheduler: DDPMScheduler, sampler: str = "ddpm", num_inference_steps: int | None = None
+    scheduler: Scheduler, sampler: str = "ddpm", num_inference_steps: int | None = None
 ) -> DDPMScheduler | EvenDDIMScheduler | DiffusersScheduler:
     """Turn the noise scheduler of a training into one that samples.
 
@@ -104,7 +99,8 @@ def sampling_scheduler(
 
     Raises:
         ImportError: if the sampler is one of diffusers, which is not installed.
-        ValueError: if the sampler is unknown, the number of steps is out of range, or "ddpm" is given fewer than T.
+        ValueError: if the sampler is unknown, the number of steps is out of range, or "ddpm" is given fewer than T, or
+            a flow, which has no such steps.
     """
     all_steps = scheduler.num_train_timesteps
     steps = all_steps if num_inference_steps is None else num_inference_steps
@@ -115,6 +111,11 @@ def sampling_scheduler(
         return EvenDDIMScheduler(scheduler, steps)
     if sampler != "ddpm":
         raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {sampler!r}")
+    if not isinstance(scheduler, DDPMScheduler):
+        raise ValueError(
+            f"sampler must be one of {', '.join(SAMPLERS[1:])} for generator_parametrization"
+            f" {parametrization_of(scheduler)}, got 'ddpm': its path from noise to image is a straight line"
+        )
     if steps != all_steps:
         raise ValueError(
             f"num_inference_steps must be {all_steps} for sampler 'ddpm', got {steps}: a DDPM step goes from t to"
@@ -182,7 +183,7 @@ def ancestral_step(
     Returns:
         x_{t-1}, same shape.
     """
-    original = estimate_original(scheduler, model_output, timestep, sample)
+    original = clipped_prediction(scheduler, model_output, timestep, sample).original_samples
     mean = posterior_mean(original, sample, timestep, scheduler.betas, scheduler.alphas_cumprod)
     if noise is None:
         return mean

@@ -8,11 +8,11 @@ import inspect
 from typing import Any
 
 import torch
-from monai.networks.schedulers import DDPMScheduler, Scheduler
+from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
-from scripts.generator.original_samples import estimate_original
-from scripts.generator.timesteps import even_log_snr_timesteps, noise_to_signal
+from scripts.generator.parametrization import clipped_prediction, noise_of, parametrization_of
+from scripts.generator.timesteps import even_log_snr_timesteps, noise_to_signal_ratio
 
 # Sampler -> class of diffusers. Both are of second order as they come.
 SOLVERS = {"dpm_solver": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler"}
@@ -26,12 +26,12 @@ class DiffusersScheduler(Scheduler):
     over, so that no batch knows of another.
 
     Solvers that work on x_t / sqrt(abar_t) (Heun, Euler: their `init_noise_sigma` is not 1) are given that, and their
-    steps are scaled back. Where the noise scheduler clips its estimates of x_0, the solver is given the noise that
-    belongs to the clipped estimate.
+    steps are scaled back. Whatever the network predicts, the solver is given the noise (of a flow: epsilon - x_0) that
+    belongs to the estimate of x_0, clipped if the noise scheduler clips.
 
     Args:
-        scheduler: noise scheduler of the training, whose betas and clipping are taken over.
-        solver: scheduler of diffusers with the same betas, predicting epsilon.
+        scheduler: noise scheduler of the training, whose noise levels and clipping are taken over.
+        solver: scheduler of diffusers with the same noise levels, predicting epsilon, or a flow if `scheduler` is one.
         num_inference_steps: number of steps; solvers of the Heun type call the network about twice a step.
         even_log_snr: place the timesteps evenly in log signal-to-noise (`even_log_snr_timesteps`), not as the solver
             places them. At 20 steps the standard deviation of a Gaussian is then within 1.5 % instead of 5 % (std 0.5)
@@ -41,13 +41,10 @@ class DiffusersScheduler(Scheduler):
         ValueError: if the solver's timesteps are no integers, which the network was not trained on.
     """
 
-    def __init__(
-        self, scheduler: DDPMScheduler, solver: Any, num_inference_steps: int, even_log_snr: bool = True
-    ) -> None:
+    def __init__(self, scheduler: Scheduler, solver: Any, num_inference_steps: int, even_log_snr: bool = True) -> None:
         super().__init__(scheduler.num_train_timesteps)
-        self.betas, self.alphas, self.alphas_cumprod = scheduler.betas, scheduler.alphas, scheduler.alphas_cumprod
-        self.prediction_type = scheduler.prediction_type
-        self.clip_sample, self.clip_sample_values = scheduler.clip_sample, scheduler.clip_sample_values
+        self.noise_scheduler = scheduler
+        self.is_flow = parametrization_of(scheduler) == "flow"
         self.solver = solver
         self.even_log_snr = even_log_snr
         self.set_timesteps(num_inference_steps)
@@ -60,7 +57,7 @@ class DiffusersScheduler(Scheduler):
             device: where `self.timesteps` lie; the solver's own stay on the CPU.
         """
         if self.even_log_snr:
-            self._place_timesteps(even_log_snr_timesteps(self.alphas_cumprod, num_inference_steps))
+            self._place_timesteps(even_log_snr_timesteps(self.noise_scheduler, num_inference_steps))
         else:
             self.solver.set_timesteps(num_inference_steps)
         if not torch.equal(self.solver.timesteps, self.solver.timesteps.round()):
@@ -78,7 +75,7 @@ class DiffusersScheduler(Scheduler):
         """Step from `timestep` to the next one of `self.timesteps`.
 
         Args:
-            model_output: predicted noise at `timestep`, shape (B, C, *spatial), float32.
+            model_output: network output at `timestep`, shape (B, C, *spatial), float32.
             timestep: the next one of the trajectory; the first of `self.timesteps` starts a new one.
             sample: x_t, same shape.
 
@@ -91,23 +88,26 @@ class DiffusersScheduler(Scheduler):
         position = self._advance(int(timestep))
         # Autocast would form the solver's sums of earlier outputs in bf16.
         with torch.autocast(sample.device.type, enabled=False):
-            original = estimate_original(self, model_output, timestep, sample)
-            signal = self.alphas_cumprod[int(timestep)].to(sample.device)
-            if self.clip_sample:
-                model_output = (sample - signal.sqrt() * original) / (1 - signal).sqrt()
+            original = clipped_prediction(self.noise_scheduler, model_output, timestep, sample).original_samples
+            timesteps = torch.full((len(sample),), int(timestep), device=sample.device)
+            noise = noise_of(self.noise_scheduler, original, timesteps, sample)
             before, after = self._scales(position)
             place = self._running.timesteps[position]
-            stepped = self._running.step(model_output, place, sample * before, return_dict=False)[0] / after
+            output = noise - original if self.is_flow else noise
+            stepped = self._running.step(output, place, sample * before, return_dict=False)[0] / after
         return stepped, original
 
     def _place_timesteps(self, timesteps: Tensor) -> None:
-        if "timesteps" in inspect.signature(self.solver.set_timesteps).parameters:
+        if "timesteps" in inspect.signature(self.solver.set_timesteps).parameters and not self.is_flow:
             self.solver.set_timesteps(timesteps=timesteps.tolist())
             return
-        # UniPC takes none of its own: they are put in place of those that it has set.
+        # UniPC, and any solver of a flow, takes none of ours: they are put in place of those that it has set.
         self.solver.set_timesteps(len(timesteps))
         self.solver.timesteps = timesteps
-        self.solver.sigmas = torch.cat([noise_to_signal(self.alphas_cumprod)[timesteps], torch.zeros(1)])
+        # diffusers' sigma of a flow is its noise; elsewhere it is noise to signal.
+        ratios = noise_to_signal_ratio(self.noise_scheduler)[timesteps]
+        sigmas = timesteps / self.num_train_timesteps if self.is_flow else ratios
+        self.solver.sigmas = torch.cat([sigmas, torch.zeros(1)])
 
     def _advance(self, timestep: int) -> int:
         if timestep == self._places[0]:
@@ -127,7 +127,7 @@ class DiffusersScheduler(Scheduler):
         return before, after
 
 
-def multistep_scheduler(scheduler: DDPMScheduler, sampler: str, num_inference_steps: int) -> DiffusersScheduler:
+def multistep_scheduler(scheduler: Scheduler, sampler: str, num_inference_steps: int) -> DiffusersScheduler:
     """Build DPM-Solver++(2M) or UniPC from the noise scheduler of a training.
 
     Sources: Lu et al. 2022, "DPM-Solver++: Fast Solver for Guided Sampling of Diffusion Probabilistic Models",
@@ -156,5 +156,8 @@ def multistep_scheduler(scheduler: DDPMScheduler, sampler: str, num_inference_st
             f"diffusers must be installed for sampler {sampler!r}; pip install -c constraints.txt '.[samplers]',"
             " or use sampler 'ddim'"
         ) from error
-    solver = solver_class(all_steps, trained_betas=scheduler.betas.tolist(), prediction_type="epsilon")
+    if parametrization_of(scheduler) == "flow":
+        solver = solver_class(all_steps, use_flow_sigmas=True, prediction_type="flow_prediction")
+    else:
+        solver = solver_class(all_steps, trained_betas=scheduler.betas.tolist(), prediction_type="epsilon")
     return DiffusersScheduler(scheduler, solver, num_inference_steps)

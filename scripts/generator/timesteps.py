@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
+from scripts.generator.parametrization import signal_and_noise_scales
 
-def even_log_snr_timesteps(alphas_cumprod: Tensor, num_inference_steps: int) -> Tensor:
-    """Place timesteps evenly in log(sqrt(abar) / sqrt(1 - abar)), from the last one to 0, each an integer of its own.
+
+def even_log_snr_timesteps(scheduler: Scheduler, num_inference_steps: int) -> Tensor:
+    """Place timesteps evenly in log(alpha_t / sigma_t), from the last one to the first, each an integer of its own.
 
     Source: Lu et al. 2022, "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10
-    Steps", section 3.4 (uniform logSNR). Where two would fall on one integer, near 0, the higher moves up.
+    Steps", section 3.4 (uniform logSNR). Where two would fall on one integer, near the first, the higher moves up.
 
     Args:
-        alphas_cumprod: shape (T,), decreasing, in (0, 1).
-        num_inference_steps: N, 1 to T.
+        scheduler: noise scheduler.
+        num_inference_steps: N, 1 to the number of timesteps with noise: T, or T - 1 for a flow, which has none at 0.
 
     Returns:
-        Integers, shape (N,), strictly decreasing from T - 1 to 0; of one step, T - 1.
+        Integers, shape (N,), strictly decreasing from T - 1 to the first with noise; of one step, T - 1.
+
+    Raises:
+        ValueError: if there are fewer timesteps with noise.
     """
-    log_snr = (-noise_to_signal(alphas_cumprod).log()).double().numpy()[::-1]  # rising, from T - 1 to 0
+    noise_to_signal = noise_to_signal_ratio(scheduler)
+    first = int((noise_to_signal == 0).sum())
+    log_snr = (-noise_to_signal[first:].log()).double().numpy()[::-1]  # rising, from T - 1 to the first
     last, count = len(log_snr) - 1, num_inference_steps
+    if count > len(log_snr):
+        raise ValueError(
+            f"num_inference_steps must be at most {len(log_snr)}, the timesteps with noise, got {num_inference_steps!r}"
+        )
     even = np.linspace(log_snr[0], log_snr[-1], count)[::-1]  # falling: timesteps rise
     timesteps = np.interp(even, log_snr, np.arange(last, -1, -1)).round().astype(np.int64)
     ranks = np.arange(count)
     timesteps = np.maximum.accumulate(timesteps - ranks) + ranks
     timesteps = np.minimum(timesteps, last - count + 1 + ranks)
-    return torch.from_numpy(timesteps[::-1].copy())
+    return torch.from_numpy(timesteps[::-1] + first)
 
 
-def noise_to_signal(alphas_cumprod: Tensor) -> Tensor:
-    """Return sigma = sqrt((1 - abar) / abar), shape (T,), on the CPU."""
-    signal = alphas_cumprod.cpu()
-    return ((1 - signal) / signal).sqrt()
+def noise_to_signal_ratio(scheduler: Scheduler) -> Tensor:
+    """Return sigma_t / alpha_t of every timestep, shape (T,), on the CPU."""
+    alpha, sigma = signal_and_noise_scales(scheduler, torch.arange(scheduler.num_train_timesteps))
+    return sigma / alpha
 
 
 def stratified_timesteps(num_images: int, num_draws: int, num_train_timesteps: int) -> Tensor:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import torch
 from monai.engines import DiffusionPrepareBatch
+from monai.networks.schedulers import Scheduler
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from scripts.generator.noise import ImageNoise
+from scripts.generator.parametrization import training_target
 from scripts.generator.timesteps import stratified_timesteps
 
 
@@ -45,11 +47,13 @@ class StoredNoisePrepareBatch(DiffusionPrepareBatch):
     """`DiffusionPrepareBatch` that takes noise and timesteps from the batch instead of drawing them.
 
     Args:
+        scheduler: noise scheduler of the training, which says what the network should predict.
         condition_name: key of the batch that the network is conditioned on; None for none.
     """
 
-    def __init__(self, condition_name: str | None = None) -> None:
+    def __init__(self, scheduler: Scheduler, condition_name: str | None = None) -> None:
         super().__init__(num_train_timesteps=0, condition_name=condition_name)
+        self.scheduler = scheduler
 
     def __call__(  # type: ignore[override]
         self,
@@ -58,10 +62,10 @@ class StoredNoisePrepareBatch(DiffusionPrepareBatch):
         non_blocking: bool = False,
         **kwargs: object,
     ) -> tuple[Tensor, Tensor, tuple, dict[str, Tensor]]:
-        """Return (images, noise, (), {"noise", "timesteps" and, if asked for, "condition"}) on `device`."""
+        """Return (images, target, (), {"noise", "timesteps" and, if asked for, "condition"}) on `device`."""
         images, noise = (batchdata[key].to(device, non_blocking=non_blocking, **kwargs) for key in ("image", "noise"))
         timesteps = batchdata["timesteps"].to(device, non_blocking=non_blocking)
         arguments = {"noise": noise, "timesteps": timesteps}
         if self.condition_name is not None:
             arguments["condition"] = batchdata[self.condition_name].to(device, non_blocking=non_blocking)
-        return images, noise, (), arguments
+        return images, training_target(self.scheduler, images, noise, timesteps), (), arguments

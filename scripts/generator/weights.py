@@ -59,6 +59,7 @@ def checked_provenance(
     fold: int | None = None,
     patches_path: str | None = None,
     splits_path: str | None = None,
+    parametrization: str | None = None,
 ) -> dict[str, Any]:
     """Read a generator's record and check that it is the generator that is meant.
 
@@ -69,10 +70,11 @@ def checked_provenance(
         patches_path: `patches.json`; with `splits_path` and `fold`, no subject outside the fold's training part may
             stand behind the generator.
         splits_path: `splits.json`.
+        parametrization: what its network must predict; None takes any. Records of before it had a name are of noise.
 
     Raises:
         FileNotFoundError: if weights or record are missing.
-        ValueError: if class, fold or subjects are others.
+        ValueError: if class, fold, subjects or parametrization are others.
     """
     if not Path(generator_path).is_file():
         raise FileNotFoundError(f"{generator_path} does not exist; write it with configs/train_generator.yaml")
@@ -87,6 +89,12 @@ def checked_provenance(
         raise ValueError(
             f"generator_class must be one of {', '.join(known)}, the classes that {generator_path} was trained on,"
             f" got {class_name!r}"
+        )
+    trained = record.get("parametrization", "epsilon")
+    if parametrization is not None and trained != parametrization:
+        raise ValueError(
+            f"generator_parametrization must be {trained!r}, what {generator_path} predicts, got {parametrization!r};"
+            f" pass --generator_parametrization {trained}"
         )
     if fold is not None and record["fold"] != fold:
         raise ValueError(f"fold must be {record['fold']}, that of {generator_path}, got {fold!r}")
@@ -135,6 +143,7 @@ class GeneratorRecord:
         fold: number of the fold.
         method: "ddpm" or "ddpm_mi".
         condition: "label" where the network is conditioned on the class, else None.
+        parametrization: what the network predicts, of `scripts.generator.parametrization`.
     """
 
     def __init__(
@@ -148,6 +157,7 @@ class GeneratorRecord:
         fold: int,
         method: str,
         condition: str | None = None,
+        parametrization: str = "epsilon",
     ) -> None:
         self.weights_path = Path(weights_path)
         self.patches_path = patches_path
@@ -158,6 +168,7 @@ class GeneratorRecord:
         self.fold = fold
         self.method = method
         self.condition = condition
+        self.parametrization = parametrization
 
     def write(self) -> Path:
         """Write `provenance.json` beside the weights.
@@ -180,6 +191,7 @@ class GeneratorRecord:
             method=self.method,
             class_name=self.class_name,
             condition=self.condition,
+            parametrization=self.parametrization,
             selection_subjects=hash_subjects(self.selection.subject_ids),
             class_counts=class_counts(self.patches_path, self.splits_path, self.fold),
             images=self.training.image_facts,

@@ -1,4 +1,4 @@
-"""The noise loss with a mutual-information term."""
+"""The denoising loss with a mutual-information term."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from scripts.mutual_information.estimators import check_options, mutual_information
@@ -31,34 +30,40 @@ TIMESTEP_WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 class MIRegularizedNoiseLoss(nn.Module):
-    """Noise loss plus mutual information between the estimate of the clean image and the clean image.
+    """Denoising loss plus mutual information between the estimate of the clean image and the clean image.
 
-    L = denoise_weight * SmoothL1(epsilon, epsilon_theta) + mi_weight * I(x0_hat; x0). The mutual information is added,
-    so training lowers it: the network is discouraged from reproducing the training image it sees.
+    L = denoise_weight * D(F, target) + mi_weight * I(x0_hat; x0), D the loss of the network's output F, in the paper
+    SmoothL1 of the noise. The mutual information is added, so training lowers it: the network is discouraged from
+    reproducing the training image it sees.
 
     Source: Moshe, Teicher, Artzi (see `scripts/report/published.py`); best reading of its equation, with options for
     what it leaves open.
 
-    With `denoise_weight` 1 and `mi_weight` 0 the value and the gradient are those of `torch.nn.SmoothL1Loss`, bit for
-    bit.
+    With `denoise_weight` 1 and `mi_weight` 0 the value and the gradient are those of the denoising loss, bit for bit.
+
+    The gradient of the term by the network's output, over that of the denoising loss, grows with sigma_t / alpha_t in
+    noise prediction, without bound, and stays below 1 with velocity or flow: there "min_snr" would weaken it twice.
 
     Args:
-        denoise_weight: factor of the noise loss, dimensionless, >= 0.
+        denoising_loss: of the network's output and its target, a mean over images; None is `torch.nn.SmoothL1Loss`.
+        denoise_weight: factor of the denoising loss, dimensionless, >= 0.
         mi_weight: factor of the mutual information, dimensionless, >= 0.
         mi_pair: "x0_pred__x0"; "noise_pred__x0"; or "x_t__noise_pred", which made memorization worse (warned).
         mi_estimator: "parzen_gaussian" and "gaussian" (nats), or "nmi" (in [0, 1]); "histogram" (nats) has no gradient
             and only logs, with `mi_weight` 0.
         mi_channels: "per_channel" or "pooled".
-        mi_timestep_weighting: "uniform"; "min_snr", min(1, SNR), which keeps the gradient of the term below 3 times
-            that of the noise loss; "high_noise", 1 - alpha_bar.
+        mi_timestep_weighting: "uniform"; "min_snr", min(1, SNR), for noise prediction alone, where it keeps the
+            gradient of the term below 3 times that of the noise loss; "high_noise", sigma_t^2 of noise prediction.
         mi_num_bins: bins on each axis of a histogram.
         mi_x0_clamp: clamp both of the pair to [-1, 1]; pixels outside then get no gradient. A histogram without it
             counts them in its outermost bins, where the gradient vanishes smoothly.
         mi_warmup_steps: training steps over which the factor rises linearly from 0 to `mi_weight`.
         mi_log_interval: training steps between two looks at the gradients of both terms, for `noise_levels`.
+        parametrization: what the network predicts, of `scripts.generator.parametrization`.
 
     Raises:
-        ValueError: if a weight is negative, an option unknown, or an estimator without gradient is to be minimized.
+        ValueError: if a weight is negative, an option unknown, an estimator without gradient is to be minimized, or
+            "min_snr" is asked for a parametrization that bounds the term by itself.
     """
 
     def __init__(
@@ -73,6 +78,8 @@ class MIRegularizedNoiseLoss(nn.Module):
         mi_x0_clamp: bool = True,
         mi_warmup_steps: int = 0,
         mi_log_interval: int = 10,
+        denoising_loss: nn.Module | None = None,
+        parametrization: str = "epsilon",
     ) -> None:
         super().__init__()
         _check_weights(denoise_weight=denoise_weight, mi_weight=mi_weight, mi_warmup_steps=mi_warmup_steps)
@@ -80,10 +87,16 @@ class MIRegularizedNoiseLoss(nn.Module):
             raise ValueError(f"mi_log_interval must be >= 1, got {mi_log_interval!r}")
         _check_choices(mi_pair=(mi_pair, PAIRS), mi_timestep_weighting=(mi_timestep_weighting, TIMESTEP_WEIGHTINGS))
         check_options(mi_estimator, mi_channels, with_gradient=mi_weight > 0)
+        if mi_timestep_weighting == "min_snr" and parametrization != "epsilon":
+            raise ValueError(
+                f"mi_timestep_weighting must be uniform or high_noise for generator_parametrization {parametrization},"
+                " whose term is bounded by itself, got 'min_snr'; leave options/mutual_information_bounded.yaml out"
+            )
         if mi_pair == "x_t__noise_pred":
             warnings.warn(
                 "mi_pair 'x_t__noise_pred' made memorization worse when tried; it is an ablation", stacklevel=2
             )
+        self.denoising_loss = nn.SmoothL1Loss() if denoising_loss is None else denoising_loss
         self.denoise_weight = denoise_weight
         self.mi_weight = mi_weight
         self.mi_pair = mi_pair
@@ -103,12 +116,12 @@ class MIRegularizedNoiseLoss(nn.Module):
 
         Args:
             pred: what `MIRegularizedDiffusionInferer` returned.
-            target: true noise, shape (B, C, *spatial).
+            target: what the network should predict, shape (B, C, *spatial).
 
         Returns:
             Scalar.
         """
-        noise_loss = F.smooth_l1_loss(pred.noise_pred, target)
+        noise_loss = self.denoising_loss(pred.model_output, target)
         mi_weight = self.mi_weight * self._warmup()
         # At weight 0 the term is logged only: not even a zero times its gradient enters the sum.
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.mi_weight > 0):
@@ -116,7 +129,7 @@ class MIRegularizedNoiseLoss(nn.Module):
             weighted = (information * TIMESTEP_WEIGHTINGS[self.mi_timestep_weighting](pred.signal_to_noise)).mean()
         self.terms = {"noise_loss": noise_loss.detach(), "mutual_information": information.detach().mean()}
         denoising, regularizing = self.denoise_weight * noise_loss, mi_weight * weighted
-        if self.training and pred.noise_pred.requires_grad and self.num_steps % self.mi_log_interval == 0:
+        if self.training and pred.model_output.requires_grad and self.num_steps % self.mi_log_interval == 0:
             self._log_noise_levels(pred, target, information, denoising, regularizing)
         return denoising + regularizing if self.mi_weight > 0 else denoising
 
@@ -144,12 +157,12 @@ class MIRegularizedNoiseLoss(nn.Module):
         denoising: Tensor,
         regularizing: Tensor,
     ) -> None:
-        if not pred.noise_pred.requires_grad:
-            return
-        # By the predicted noise, where both terms meet: the network is not walked through a second time.
-        noise_gradient = _gradient(denoising, pred.noise_pred)
-        information_gradient = _gradient(regularizing, pred.noise_pred)
-        noise_loss = F.smooth_l1_loss(pred.noise_pred.detach(), target, reduction="none").flatten(1).mean(1)
+        # By the network's output, where both terms meet: the network is not walked through a second time.
+        noise_gradient = _gradient(denoising, pred.model_output)
+        information_gradient = _gradient(regularizing, pred.model_output)
+        outputs = pred.model_output.detach()
+        images = zip(outputs.split(1), target.split(1), strict=True)
+        noise_loss = torch.stack([self.denoising_loss(output, wanted) for output, wanted in images])
         self.noise_levels.add(
             pred.relative_timesteps, noise_loss, information.detach(), noise_gradient, information_gradient
         )
@@ -171,7 +184,7 @@ def _check_choices(**choices: tuple[str, dict[str, Any]]) -> None:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
 
 
-def _gradient(term: Tensor, noise_pred: Tensor) -> Tensor:
+def _gradient(term: Tensor, model_output: Tensor) -> Tensor:
     if not term.requires_grad:
-        return torch.zeros_like(noise_pred)
-    return torch.autograd.grad(term, noise_pred, retain_graph=True)[0]
+        return torch.zeros_like(model_output)
+    return torch.autograd.grad(term, model_output, retain_graph=True)[0]

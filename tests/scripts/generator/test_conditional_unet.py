@@ -80,3 +80,23 @@ def test_the_stock_inferer_samples_with_guidance(network):
 def test_a_label_that_is_no_class_is_refused(network, labels):
     with pytest.raises(ValueError, match="labels below 3"):
         predict(network, labels)
+
+
+@pytest.mark.parametrize("spatial_shape", [(8, 12), (4, 8, 12)], ids=["2d", "3d"])
+def test_pixels_are_folded_into_channels_and_back_as_torch_does(spatial_shape):
+    network = ClassConditionalUNet(unshuffle=2, **{**SIZE, "spatial_dims": len(spatial_shape)})
+    images = torch.randn(2, 1, *spatial_shape)
+    folded = network._fold(images)
+    assert folded.shape == (2, 2 ** len(spatial_shape), *(size // 2 for size in spatial_shape))
+    assert torch.equal(network._unfold(folded), images)
+    if len(spatial_shape) == 2:
+        assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(images, 2))
+    assert network(images, torch.tensor([5, 6])).shape == images.shape
+
+
+def test_a_size_that_cannot_be_folded_is_refused():
+    network = ClassConditionalUNet(unshuffle=2, **SIZE)
+    with pytest.raises(ValueError, match="patch_size must be divisible by generator_unshuffle 2"):
+        network(torch.randn(1, 1, 9, 8), torch.tensor([5]))
+    with pytest.raises(ValueError, match="generator_unshuffle must be >= 1"):
+        ClassConditionalUNet(unshuffle=0, **SIZE)

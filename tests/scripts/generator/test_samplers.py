@@ -7,6 +7,12 @@ import torch
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 
 from scripts.generator.noise import ImageNoise
+from scripts.generator.parametrization import (
+    PARAMETRIZATIONS,
+    noise_scheduler,
+    signal_and_noise_scales,
+    training_target,
+)
 from scripts.generator.samplers import (
     EvenDDIMScheduler,
     ancestral_step,
@@ -48,6 +54,45 @@ def test_a_gaussian_is_sampled_with_its_mean_and_spread(sampler, steps, toleranc
     images = sample_images(GaussianOracle(scheduler), sampling_scheduler(scheduler, sampler, steps), noise)
     assert images.mean().item() == pytest.approx(0, abs=0.02)
     assert images.std().item() == pytest.approx(STD, abs=tolerance)
+
+
+class Oracle(torch.nn.Module):
+    """The exact prediction, of any parametrization, for data distributed as a Gaussian of mean 0."""
+
+    def __init__(self, scheduler, std: float = STD) -> None:
+        super().__init__()
+        self.scheduler, self.std = scheduler, std
+
+    def forward(self, x: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
+        shape = (-1, *[1] * (x.ndim - 1))
+        alpha, sigma = (scale.reshape(shape) for scale in signal_and_noise_scales(self.scheduler, timesteps))
+        share = x / (alpha**2 * self.std**2 + sigma**2)
+        return training_target(self.scheduler, alpha * self.std**2 * share, sigma * share, timesteps)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm_solver", "unipc"])
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
+def test_every_solver_samples_every_parametrization(parametrization, sampler):
+    scheduler = noise_scheduler(parametrization)
+    scheduler.clip_sample = False
+    noise = ImageNoise(0, range(4), (1, 64, 64))
+    images = sample_images(Oracle(scheduler), sampling_scheduler(scheduler, sampler, 30), noise)
+    assert images.mean().item() == pytest.approx(0, abs=0.02)
+    assert images.std().item() == pytest.approx(STD, abs=0.07 if sampler == "ddim" else 0.015)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "dpm_solver"])
+def test_a_flow_keeps_its_estimates_inside_the_range_of_the_images(sampler):
+    scheduler = noise_scheduler("flow")
+    images = sample_images(
+        Oracle(scheduler, std=2.0), sampling_scheduler(scheduler, sampler, 20), ImageNoise(0, [0], (1, 32, 32))
+    )
+    assert images.abs().max() <= 1 + 1e-6
+
+
+def test_a_flow_has_no_steps_of_ddpm():
+    with pytest.raises(ValueError, match="sampler must be one of ddim, dpm_solver, unipc for generator_param"):
+        sampling_scheduler(noise_scheduler("flow"), "ddpm")
 
 
 @pytest.mark.parametrize(("steps", "even_in_t", "even_in_log_snr"), [(20, 0.054, 0.088), (50, 0.078, 0.095)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from scripts.generator.parametrization import PARAMETRIZATIONS, noise_scheduler, training_target
 from scripts.generator.validation import StoredNoisePrepareBatch, ValidationNoiseDataset
 
 
@@ -19,11 +20,13 @@ def test_validation_items_are_the_same_every_time():
     assert not torch.equal(first[0]["noise"], first[1]["noise"])
 
 
-def test_the_stored_noise_is_target_and_argument():
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
+def test_the_target_is_that_of_the_stored_noise(parametrization):
+    scheduler = noise_scheduler(parametrization)
     batch = {"image": torch.zeros(2, 1, 4), "noise": torch.ones(2, 1, 4), "timesteps": torch.tensor([1, 2])}
-    images, target, arguments, keywords = StoredNoisePrepareBatch()(batch, "cpu")
+    images, target, arguments, keywords = StoredNoisePrepareBatch(scheduler)(batch, "cpu")
     assert torch.equal(images, batch["image"])
-    assert torch.equal(target, batch["noise"])
+    assert torch.equal(target, training_target(scheduler, batch["image"], batch["noise"], batch["timesteps"]))
     assert arguments == ()
     assert set(keywords) == {"noise", "timesteps"}
 

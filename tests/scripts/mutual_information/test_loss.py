@@ -6,8 +6,9 @@ import pytest
 import torch
 from monai.networks.schedulers import DDPMScheduler
 
+from scripts.generator.parametrization import noise_scheduler, signal_and_noise_scales, training_target
 from scripts.mutual_information.estimators import ESTIMATORS, mutual_information
-from scripts.mutual_information.inferer import MIRegularizedPrediction, predict_original_samples
+from scripts.mutual_information.inferer import MIRegularizedDiffusionInferer, MIRegularizedPrediction
 from scripts.mutual_information.loss import PAIRS, TIMESTEP_WEIGHTINGS, MIRegularizedNoiseLoss
 
 
@@ -18,10 +19,8 @@ def smooth_images(batch: int = 4, seed: int = 0) -> torch.Tensor:
 
 
 def prediction(noise_pred: torch.Tensor, images: torch.Tensor, noise: torch.Tensor, timesteps: torch.Tensor):
-    scheduler = DDPMScheduler(num_train_timesteps=1000)
-    noisy, signal = scheduler.add_noise(images, noise, timesteps), scheduler.alphas_cumprod[timesteps]
-    estimate = predict_original_samples(noisy, noise_pred, timesteps, scheduler.alphas_cumprod)
-    return MIRegularizedPrediction(noise_pred, estimate, images, noisy, signal / (1 - signal), timesteps / 1000)
+    inferer = MIRegularizedDiffusionInferer(DDPMScheduler(num_train_timesteps=1000))
+    return inferer(images, lambda **_: noise_pred, noise=noise, timesteps=timesteps)
 
 
 @pytest.fixture
@@ -34,9 +33,9 @@ def step() -> tuple[MIRegularizedPrediction, torch.Tensor]:
 def test_weights_one_and_zero_are_the_stock_loss_bit_for_bit(step):
     pred, noise = step
     expected = torch.nn.SmoothL1Loss()(pred.noise_pred, noise)
-    (expected_gradient,) = torch.autograd.grad(expected, pred.noise_pred)
+    (expected_gradient,) = torch.autograd.grad(expected, pred.model_output)
     loss = MIRegularizedNoiseLoss(denoise_weight=1, mi_weight=0)(pred, noise)
-    (gradient,) = torch.autograd.grad(loss, pred.noise_pred)
+    (gradient,) = torch.autograd.grad(loss, pred.model_output)
     assert torch.equal(loss, expected)
     assert torch.equal(gradient, expected_gradient)
 
@@ -61,7 +60,9 @@ def test_minimizing_over_a_free_estimate_lowers_the_mutual_information(estimator
     values = []
     for _ in range(40):
         optimizer.zero_grad()
-        loss = loss_function(MIRegularizedPrediction(noise, free, images, images, torch.ones(4), torch.zeros(4)), noise)
+        loss = loss_function(
+            MIRegularizedPrediction(noise, noise, free, images, images, torch.ones(4), torch.zeros(4)), noise
+        )
         loss.backward()
         optimizer.step()
         values.append(loss_function.terms["mutual_information"].item())
@@ -74,7 +75,7 @@ def test_minimizing_over_a_free_estimate_lowers_the_mutual_information(estimator
 def test_every_pair_and_weighting_has_a_finite_gradient(step, pair, weighting):
     pred, noise = step
     loss = MIRegularizedNoiseLoss(mi_pair=pair, mi_timestep_weighting=weighting)(pred, noise)
-    (gradient,) = torch.autograd.grad(loss, pred.noise_pred)
+    (gradient,) = torch.autograd.grad(loss, pred.model_output)
     assert torch.isfinite(gradient).all()
 
 
@@ -107,7 +108,7 @@ def test_clamped_pixels_have_no_gradient():
     estimate = images.clone()
     estimate[..., :8] = 3.0
     estimate.requires_grad_()
-    pred = MIRegularizedPrediction(images, estimate, images, images, torch.ones(1), torch.zeros(1))
+    pred = MIRegularizedPrediction(images, images, estimate, images, images, torch.ones(1), torch.zeros(1))
     MIRegularizedNoiseLoss(0, 1)(pred, images).backward()
     assert (estimate.grad[..., :8] == 0).all()
     assert (estimate.grad[..., 8:] != 0).any()
@@ -184,3 +185,29 @@ def test_noise_levels_are_looked_at_only_at_their_interval_and_start_anew(step):
     loss_function(pred, noise)
     assert loss_function.noise_levels.take()[0]["noise_loss"] > 0
     assert loss_function.noise_levels.take()[0]["noise_loss"] is None
+
+
+@pytest.mark.parametrize("timestep", [20, 500, 980])
+@pytest.mark.parametrize("parametrization", ["v_prediction", "flow"])
+def test_the_term_is_bounded_by_itself_with_velocity_and_flow(parametrization, timestep):
+    """The gradient by the output is sigma_t times that by x_0; with noise prediction it is sigma_t / alpha_t times."""
+    scheduler = noise_scheduler(parametrization)
+    images, noise = smooth_images(), torch.randn(4, 2, 16, 24, generator=torch.Generator().manual_seed(1))
+    timesteps = torch.full((4,), timestep)
+    output = (training_target(scheduler, images, noise, timesteps) + 0.1).requires_grad_()
+    pred = MIRegularizedDiffusionInferer(scheduler)(images, lambda **_: output, noise=noise, timesteps=timesteps)
+    information = MIRegularizedNoiseLoss(denoise_weight=0, mi_weight=1, mi_x0_clamp=False).information(pred).sum()
+    by_image, by_output = torch.autograd.grad(information, (pred.original_samples_pred, output))
+    _, sigma = signal_and_noise_scales(scheduler, timesteps[:1])
+    torch.testing.assert_close(by_output.norm(), sigma[0] * by_image.norm())
+
+
+def test_the_bounded_weighting_is_not_applied_twice():
+    with pytest.raises(ValueError, match="leave options/mutual_information_bounded.yaml out"):
+        MIRegularizedNoiseLoss(mi_timestep_weighting="min_snr", parametrization="flow")
+
+
+def test_another_denoising_loss_is_taken(step):
+    pred, noise = step
+    loss = MIRegularizedNoiseLoss(denoise_weight=1, mi_weight=0, denoising_loss=torch.nn.MSELoss())(pred, noise)
+    assert torch.equal(loss, torch.nn.functional.mse_loss(pred.model_output, noise))
