@@ -1,0 +1,432 @@
+"""Which recipe trains the generator best, at equal process time of one thread, on the same simulated patients.
+
+    python -m benchmarks.generator_recipes --size 32 --seconds 45 --seeds 3
+
+Every set of images is judged in the features of a classifier trained on *other* patients of both sites, against further
+patients, beside real images (the floor) and beside control generators that take no training. Finished runs lie in
+`--output_dir` and are not done again. `--end_use` adds what a classifier of grade gains that is trained on real and
+synthetic images.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.networks.nets import resnet10
+from sklearn.metrics import roc_auc_score
+from torch import Tensor
+
+from benchmarks.phantom_patches import phantom_patches
+from scripts.generator.background import snap_background
+from scripts.generator.conditional_unet import ClassConditionalUNet
+from scripts.generator.controls import CONTROLS
+from scripts.generator.noise import ImageNoise
+from scripts.generator.parametrization import ParametrizedPrepareBatch, noise_scheduler
+from scripts.generator.samplers import sample_images, sampling_scheduler
+from scripts.image_quality.distances import polynomial_kernel, squared_discrepancy
+from scripts.image_quality.manifold import manifold_measures, pairwise
+from scripts.running.files import read_json, write_json
+from scripts.running.progress import progress
+
+GRADES = ("LGG", "HGG")
+# Voxels of the simulated volumes at 32 and 48 pixels of a 96 mm field: cells are voxels. Few slices make small volumes.
+MATRIX = {32: (80, 80, 16), 48: (120, 120, 24)}
+# part -> (seed of its cohort, site, LGG, HGG); no two share a patient.
+PARTS = {
+    "training": (2000, "A", 19, 29),
+    "judge_a": (2001, "A", 88, 132),
+    "judge_b": (2002, "B", 24, 36),
+    "reference": (2003, "A", 48, 72),
+    "floor": (2004, "A", 26, 38),
+    "test_a": (2005, "A", 80, 120),
+    "test_b": (2006, "B", 48, 72),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a generator is trained and drawn from; the defaults are what the arms share.
+
+    Args:
+        parametrization: of `scripts.generator.parametrization`.
+        loss: of the network's output.
+        channels: of the U-Net's levels.
+        unshuffle: pixels of each axis folded into channels.
+        rate: highest learning rate.
+        decay: whether the rate rises over 3 % of the time and falls to 0 at the end.
+        ema: decay of the moving average of the weights.
+        conditional: one network told the class, instead of one per class.
+        guidance: scale of classifier-free guidance.
+        sampler: of `scripts.generator.samplers`.
+        steps: evaluations of the sampler, less guidance.
+        flip: mirror left and right at random in training.
+    """
+
+    parametrization: str = "flow"
+    loss: Callable[[Tensor, Tensor], Tensor] = torch.nn.functional.mse_loss
+    channels: tuple[int, ...] = (16, 32, 32)
+    unshuffle: int = 1
+    rate: float = 0.002
+    decay: bool = True
+    ema: float = 0.99
+    conditional: bool = True
+    guidance: float = 1.0
+    sampler: str = "ddim"
+    steps: int = 20
+    flip: bool = True
+
+
+SMOOTH = torch.nn.functional.smooth_l1_loss
+RECIPES = {
+    "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, flip=False),
+    "epsilon": Recipe("epsilon"),
+    "v": Recipe("v_prediction"),
+    "flow": Recipe("flow"),
+    "flow_guided_2": Recipe("flow", guidance=2.0),
+    "flow_guided_3": Recipe("flow", guidance=3.0),
+    "flow_unshuffled_guided_3": Recipe("flow", channels=(32, 64, 64), unshuffle=2, guidance=3.0),
+    "flow_wide_guided_3": Recipe("flow", channels=(32, 64, 64), guidance=3.0),
+    "flow_fast_guided_3": Recipe("flow", rate=0.004, guidance=3.0),
+    "flow_no_flip_guided_3": Recipe("flow", flip=False, guidance=3.0),
+}
+
+
+@dataclass(frozen=True)
+class Patients:
+    """Patches of one part and their grades.
+
+    Args:
+        images: (N, 4, size, size) in [-1, 1].
+        labels: 0 LGG, 1 HGG, shape (N,).
+    """
+
+    images: Tensor
+    labels: Tensor
+
+    def of(self, label: int) -> Tensor:
+        """Images of one grade."""
+        return self.images[self.labels == label]
+
+
+def patients(part: str, size: int) -> Patients:
+    """Simulate the patients of a part."""
+    seed, site, *counts = PARTS[part]
+    images = [
+        phantom_patches(count, seed, size, MATRIX[size], site, grade)
+        for count, grade in zip(counts, GRADES, strict=True)
+    ]
+    labels = torch.arange(2).repeat_interleave(torch.tensor(counts))
+    return Patients(torch.cat(images), labels)
+
+
+def cached(path: Path, make: Callable[[], Any]) -> Any:
+    """Return what a file of tensors holds; make and write it where it is missing."""
+    if not path.is_file():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f".partial-{path.name}")
+        torch.save(made, temporary)
+        temporary.replace(path)
+    return torch.load(path, weights_only=True)
+
+
+# -- training and drawing ---------------------------------------------------------------------------------------------
+
+
+def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: int) -> tuple[torch.nn.Module, int]:
+    """Train one network for a process time; returns its moving average and the number of steps."""
+    torch.manual_seed(seed)
+    network = make_network(recipe)
+    average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warm_average(recipe.ema))
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate)
+    prepare = ParametrizedPrepareBatch(noise_scheduler(recipe.parametrization), "label" if recipe.conditional else None)
+    start, steps = time.process_time(), 0
+    while (share := (time.process_time() - start) / seconds) < 1:
+        for group in optimizer.param_groups:
+            group["lr"] = recipe.rate * (min(1, share / 0.03) * (1 - share) if recipe.decay else 1)
+        chosen = torch.randint(len(images), (8,))
+        batch = images[chosen]
+        if recipe.flip:
+            mirrored = torch.rand(len(batch)) < 0.5
+            batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
+        inputs, target, _, arguments = prepare({"image": batch, "label": labels[chosen]})
+        noisy = prepare.scheduler.add_noise(inputs, arguments["noise"], arguments["timesteps"])
+        output = network(noisy, arguments["timesteps"], arguments.get("condition"))
+        loss = recipe.loss(output, target)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        average.update_parameters(network)
+        steps += 1
+    return average.module.eval(), steps
+
+
+def make_network(recipe: Recipe) -> ClassConditionalUNet:
+    """MONAI's U-Net of the size of `configs/recipes/quick.yaml` and `small.yaml`."""
+    return ClassConditionalUNet(
+        num_classes=2 if recipe.conditional else None,
+        unshuffle=recipe.unshuffle,
+        spatial_dims=2,
+        in_channels=4,
+        out_channels=4,
+        channels=recipe.channels,
+        attention_levels=[False] * (len(recipe.channels) - 1) + [True],
+        num_res_blocks=1,
+        num_head_channels=recipe.channels[-1],
+        norm_num_groups=8,
+    )
+
+
+def warm_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor], None]:
+    """Average with min(decay, (1 + n) / (10 + n)), as the bundle does (n updates before)."""
+
+    @torch.no_grad()
+    def update(averages: list[Tensor], parameters: list[Tensor], num_averaged: Tensor) -> None:
+        count = int(num_averaged)
+        torch._foreach_lerp_(averages, parameters, 1 - min(decay, (1 + count) / (10 + count)))
+
+    return update
+
+
+def draw(recipe: Recipe, network: torch.nn.Module, label: int, count: int, size: int, seed: int) -> Tensor:
+    """Draw images of a class, background snapped."""
+    scheduler = sampling_scheduler(noise_scheduler(recipe.parametrization), recipe.sampler, recipe.steps)
+    labels = torch.full((count,), label) if recipe.conditional else None
+    noise = ImageNoise(seed, range(label * count, (label + 1) * count), (4, size, size))
+    return snap_background(sample_images(network, scheduler, noise, labels, recipe.guidance))
+
+
+def make_set(recipe: Recipe, training: Patients, size: int, seconds: float, seed: int, count: int) -> dict[str, Any]:
+    """Train within the time for all classes together and draw `count` images of each class."""
+    if recipe.conditional:
+        network, steps = train(recipe, training.images, training.labels, seconds, seed)
+        networks, num_steps = [network] * 2, [steps]
+    else:
+        trained = [train(recipe, training.of(label), training.labels, seconds / 2, seed) for label in (0, 1)]
+        networks, num_steps = [network for network, _ in trained], [steps for _, steps in trained]
+    start = time.process_time()
+    images = torch.cat([draw(recipe, networks[label], label, count, size, seed) for label in (0, 1)])
+    labels = torch.arange(2).repeat_interleave(count)
+    return {"images": images, "labels": labels, "steps": num_steps, "sampling": time.process_time() - start}
+
+
+# -- judging ----------------------------------------------------------------------------------------------------------
+
+
+class Judge:
+    """Features and grade of a classifier that never saw the patients of the experiment.
+
+    Args:
+        size: of the patches.
+        folder: where its weights and the patients are kept.
+    """
+
+    def __init__(self, size: int, folder: Path) -> None:
+        self.patients = {part: self._patients(part, size, folder) for part in PARTS}
+        self.network = resnet10(spatial_dims=2, n_input_channels=4, num_classes=4, conv1_t_stride=1)
+        self.network.load_state_dict(cached(folder / f"judge_{size}.pt", self._train))
+        self.network.eval()
+        self.reference = self.features(self.patients["reference"].images)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """What the last layer sees, shape (N, 512)."""
+        head, self.network.fc = self.network.fc, torch.nn.Identity()
+        features = torch.cat([self.network(part) for part in images.split(64)])
+        self.network.fc = head
+        return features
+
+    @torch.no_grad()
+    def grade(self, images: Tensor) -> np.ndarray:
+        """Log-odds of HGG, either site, shape (N,)."""
+        logits = torch.cat([self.network(part) for part in images.split(64)])
+        return (logits[:, 2:].logsumexp(1) - logits[:, :2].logsumexp(1)).numpy()
+
+    def measures(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """Kernel distance, manifold measures, label AUC and the difference of the spectra, against the reference."""
+        features = self.features(images)
+        both = torch.cat([features, self.reference])
+        # Real images first, as the manifold measures want them.
+        manifold = manifold_measures(pairwise(torch.cat([self.reference, features])), len(self.reference))
+        return {
+            "kernel_distance": squared_discrepancy(polynomial_kernel(both), len(features)),
+            **{name: float(value) for name, value in manifold.items()},
+            "label_auc": float(roc_auc_score(labels, self.grade(images))),
+            "spectrum": spectrum_difference(images, self.patients["reference"].images),
+        }
+
+    def _train(self) -> Mapping[str, Tensor]:
+        parts = [self.patients[name] for name in ("judge_a", "judge_b")]
+        images = torch.cat([part.images for part in parts])
+        # Grade and site: four classes, LGG of A, LGG of B, HGG of A, HGG of B.
+        labels = torch.cat([part.labels * 2 + site for site, part in enumerate(parts)])
+        return fit_classifier(self.network, images, labels, num_steps=900, seed=0).state_dict()
+
+    @staticmethod
+    def _patients(part: str, size: int, folder: Path) -> Patients:
+        made = cached(folder / f"{part}_{size}.pt", lambda: dataclasses.asdict(patients(part, size)))
+        return Patients(**made)
+
+
+def fit_classifier(
+    network: torch.nn.Module, images: Tensor, labels: Tensor, num_steps: int, seed: int
+) -> torch.nn.Module:
+    """Train with flips, AdamW and a one-cycle rate, in batches of 16."""
+    torch.manual_seed(seed)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=num_steps)
+    weight = len(labels) / labels.bincount().float() / len(labels.unique())
+    network.train()
+    for _ in range(num_steps):
+        chosen = torch.randint(len(images), (16,))
+        mirrored = torch.rand(16) < 0.5
+        batch = torch.where(mirrored[:, None, None, None], images[chosen].flip(2), images[chosen])
+        loss = torch.nn.functional.cross_entropy(network(batch), labels[chosen], weight=weight)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        schedule.step()
+    return network.eval()
+
+
+def spectrum_difference(first: Tensor, second: Tensor) -> float:
+    """Root mean square difference of the logarithms of the mean radial power spectra, lower is better, >= 0."""
+    spectra = [radial_spectrum(images).log() for images in (first, second)]
+    return float((spectra[0] - spectra[1]).square().mean().sqrt())
+
+
+def radial_spectrum(images: Tensor) -> Tensor:
+    """Mean power by distance from frequency 0, in cells of one cycle an image, (C, size // 2); no constant part."""
+    size = images.shape[-1]
+    power = torch.fft.fft2(images).abs().square().mean(0)
+    frequency = torch.fft.fftfreq(size) * size
+    radius = (frequency[:, None].square() + frequency.square()).sqrt().round().long()
+    rings = range(1, size // 2)
+    return torch.stack([power[:, radius == ring].mean(1) for ring in rings], 1)
+
+
+# -- end use ----------------------------------------------------------------------------------------------------------
+
+
+def end_use(judge: Judge, synthetic: Patients | None, seed: int, num_steps: int) -> dict[str, float]:
+    """AUC on unseen patients of both sites of a classifier trained on the training patients and a synthetic set."""
+    training = judge.patients["training"]
+    images, labels = training.images, training.labels
+    if synthetic is not None:
+        images, labels = torch.cat([images, synthetic.images]), torch.cat([labels, synthetic.labels])
+    torch.manual_seed(seed)
+    network = resnet10(spatial_dims=2, n_input_channels=4, num_classes=2, conv1_t_stride=1)
+    fit_classifier(network, images, labels, num_steps, seed)
+    with torch.no_grad():
+        return {
+            part: float(roc_auc_score(judge.patients[part].labels, network(judge.patients[part].images)[:, 1]))
+            for part in ("test_a", "test_b")
+        }
+
+
+# -- the table --------------------------------------------------------------------------------------------------------
+
+
+def runs(arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
+    """Arms and seeds, seed by seed, so that a stopped experiment compares all arms on fewer seeds."""
+    for seed in range(arguments.seeds):
+        for name in arguments.recipes or [*CONTROLS, *RECIPES]:
+            yield name, seed
+
+
+def run(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Make and judge the set of one arm and seed."""
+    training = judge.patients["training"]
+    if name in CONTROLS:
+        generator = torch.Generator().manual_seed(seed)
+        drawn = [CONTROLS[name](training.of(label), arguments.images, generator) for label in (0, 1)]
+        labels = torch.arange(2).repeat_interleave(arguments.images)
+        made: dict[str, Any] = {"images": snap_background(torch.cat(drawn)), "labels": labels, "steps": []}
+    else:
+        seconds = arguments.seconds
+        made = make_set(RECIPES[name], training, arguments.size, seconds, seed, arguments.images)
+    images, labels = made.pop("images"), made.pop("labels")
+    torch.save({"images": images, "labels": labels}, arguments.folder / f"{name}_{seed}_set.pt")
+    return {"recipe": name, "seed": seed, **made, **judge.measures(images, labels)}
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown table: mean and, of several seeds, standard deviation of each measure."""
+    names = ["kernel_distance", "precision", "recall", "density", "coverage", "label_auc", "spectrum"]
+    extra = [name for name in ("test_a", "test_b") if any(name in row for row in rows)]
+    columns = ["recipe", "seeds", "steps", *names, *extra]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for recipe in dict.fromkeys(row["recipe"] for row in rows):
+        own = [row for row in rows if row["recipe"] == recipe]
+        steps = int(np.mean([sum(row.get("steps") or [0]) for row in own]))
+        cells = [_mean_and_spread([row[name] for row in own if name in row]) for name in [*names, *extra]]
+        lines.append(f"| {recipe} | {len(own)} | {steps or ''} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _mean_and_spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+    return f"{np.mean(values):.2f}{spread}"
+
+
+def floor(judge: Judge) -> dict[str, Any]:
+    """The measures of real images of other patients: what a perfect generator reaches."""
+    real = judge.patients["floor"]
+    return {"recipe": "real, other patients", "seed": 0, "steps": [], **judge.measures(real.images, real.labels)}
+
+
+def main() -> None:
+    """Run what is not there yet and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", type=int, default=32, choices=sorted(MATRIX), help="pixels of a side")
+    parser.add_argument("--seconds", type=float, default=45.0, help="process time of the training of both classes")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--images", type=int, default=64, help="images drawn of each class")
+    parser.add_argument("--recipes", nargs="*", help=f"of {', '.join([*CONTROLS, *RECIPES])}; all by default")
+    parser.add_argument("--end_use", type=int, default=0, metavar="STEPS", help="train a classifier for so many steps")
+    parser.add_argument("--output_dir", default="runs/generator_recipes")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    folder = Path(arguments.output_dir)
+    arguments.folder = folder / f"{arguments.size}_{arguments.seconds:g}"
+    arguments.folder.mkdir(parents=True, exist_ok=True)
+    judge = Judge(arguments.size, folder)
+    rows = [floor(judge)]
+    every_run = list(runs(arguments))
+    for name, seed in progress(every_run, len(every_run), "recipes"):
+        path = arguments.folder / f"{name}_{seed}.json"
+        if not path.is_file():
+            write_json(path, run(name, seed, judge, arguments))
+        row = dict(read_json(path))
+        if arguments.end_use:
+            row |= _end_use_of(name, seed, judge, arguments)
+        rows.append(row)
+    if arguments.end_use:
+        real = [_end_use_of("real", seed, judge, arguments) for seed in range(arguments.seeds)]
+        rows[0] |= {name: float(np.mean([row[name] for row in real])) for name in real[0]}
+    print(table(rows))
+
+
+def _end_use_of(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> dict[str, float]:
+    path = arguments.folder / f"{name}_{seed}_end_use_{arguments.end_use}.json"
+    if not path.is_file():
+        stored = arguments.folder / f"{name}_{seed}_set.pt"
+        load = partial(torch.load, stored, weights_only=True)
+        synthetic = None if name == "real" else Patients(**load())
+        write_json(path, end_use(judge, synthetic, seed, arguments.end_use))
+    return dict(read_json(path))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""Generators without a network, which a diffusion model must beat before it earns its cost.
+
+Each draws images of one class from the training images of that class: a Gaussian that copies nobody, a mix that copies
+two at a time, deformed and noisy copies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from monai.transforms import Rand2DElastic, Rand3DElastic
+from torch import Tensor
+
+
+def pca_gaussian(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Draw from the Gaussian with the mean and the covariance of the training images.
+
+    x = mean + X^T z / sqrt(N - 1), X the centered images, z standard normal of length N: it has the sample covariance
+    of the images, as a draw from all of their principal components has.
+
+    Args:
+        images: training images, shape (N, C, *spatial), in [-1, 1]; N >= 2.
+        count: images to draw.
+        generator: source of randomness.
+
+    Returns:
+        Shape (count, C, *spatial), clamped to [-1, 1].
+    """
+    _require_several(images)
+    mean = images.mean(0)
+    deviations = (images - mean).flatten(1) / (len(images) - 1) ** 0.5
+    weights = torch.randn(count, len(images), generator=generator)
+    return (mean + (weights @ deviations).view(count, *mean.shape)).clamp(-1, 1)
+
+
+def mixed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Mix two training images of the class, with a share drawn from [0, 1]; the audit calls such images copies.
+
+    Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", eq. 1, within a class, Beta(1, 1).
+
+    Args and returns as for `pca_gaussian`.
+    """
+    _require_several(images)
+    first, second = (images[torch.randint(len(images), (count,), generator=generator)] for _ in range(2))
+    share = torch.rand(count, generator=generator).reshape(-1, *[1] * (images.ndim - 1))
+    return share * first + (1 - share) * second
+
+
+def noisy(images: Tensor, count: int, generator: torch.Generator, std: float = 0.1) -> Tensor:
+    """Add Gaussian noise to training images: copies, which the audit must name.
+
+    Args and returns as for `pca_gaussian`; `std` is in units of [-1, 1]. The background stays -1.
+    """
+    chosen = images[torch.randint(len(images), (count,), generator=generator)]
+    noise = std * torch.randn(chosen.shape, generator=generator)
+    background = (chosen <= -1).all(1, keepdim=True)
+    return torch.where(background, chosen, (chosen + noise).clamp(-1, 1))
+
+
+def deformed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Turn, scale, mirror and bend training images, by MONAI's elastic transform: copies, seen by the audit or not.
+
+    Up to 15 degrees, 10 %, 4 pixels of displacement at a spacing of a quarter of the image.
+
+    Args and returns as for `pca_gaussian`.
+    """
+    dims = images.ndim - 2
+    options = {
+        "prob": 1.0,
+        "rotate_range": 0.26,
+        "scale_range": [0.1] * dims,
+        "padding_mode": "border",
+    }
+    elastic: Callable[[Tensor], Tensor]
+    if dims == 2:
+        elastic = Rand2DElastic(spacing=max(images.shape[-1] // 4, 2), magnitude_range=(0.5, 2), **options)
+    else:
+        elastic = Rand3DElastic(sigma_range=(4, 6), magnitude_range=(20, 60), **options)
+    elastic.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))  # type: ignore[attr-defined]
+    chosen = images[torch.randint(len(images), (count,), generator=generator)]
+    mirrored = torch.rand(count, generator=generator) < 0.5
+    bent = [elastic(image.flip(1) if mirror else image) for image, mirror in zip(chosen, mirrored, strict=True)]
+    return torch.stack([torch.as_tensor(image) for image in bent]).clamp(-1, 1)
+
+
+CONTROLS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
+    "pca_gaussian": pca_gaussian,
+    "mixed": mixed,
+    "deformed": deformed,
+    "noisy": noisy,
+}
+
+
+def _require_several(images: Tensor) -> None:
+    if len(images) < 2:
+        raise ValueError(f"images must be at least 2 for this control generator, got {len(images)}")
