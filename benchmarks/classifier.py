@@ -25,10 +25,11 @@ from monai.data import CacheDataset, DataLoader, Dataset, NibabelReader
 from monai.engines import SupervisedTrainer
 from monai.transforms import Compose, EnsureTyped, LoadImaged, SqueezeDimd
 
-from scripts.classifier.datasets import LabeledImages, training_batches
+from scripts.classifier.datasets import training_batches
 from scripts.classifier.losses import ClassFocalLoss
 from scripts.classifier.networks import FoldEnsemble
 from scripts.generator.weights import place_network
+from scripts.patches.tensors import LabeledImages
 from scripts.running.turns import Turn, paused, take_turns
 from scripts.training.cuda_graphs import training_inferer
 

@@ -12,14 +12,14 @@ from torch import Tensor
 from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
 from scripts.memorization.audit import MemorizationAudit
-from scripts.patches.real_images import RealImages
+from scripts.patches.image_sets import ImageSet
 
 NUM_COPIES = 10
 
 
-def real_images(images: Tensor, prefix: str) -> RealImages:
-    """Give each image a subject of its own."""
-    return RealImages(images, [f"{prefix}{index}" for index in range(len(images))])
+def real_images(images: Tensor, prefix: str) -> ImageSet:
+    """Give each image a patient of its own."""
+    return ImageSet(images, [f"{prefix}{index}" for index in range(len(images))])
 
 
 def plant(training: Tensor, fresh: Tensor, alteration: str, seed: int) -> Tensor:

@@ -33,8 +33,8 @@ from benchmarks.sampler_measures import (
 )
 from scripts.generator.samplers import sampling_scheduler
 from scripts.generator.synthetic_set import SyntheticSet
+from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import COLORS, STYLE, save_picture
-from scripts.patches.real_images import load_images
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, write_json, write_text
 from scripts.running.progress import progress
@@ -181,7 +181,7 @@ def real_images(patches_path: str, class_name: str | None, provenance: dict[str,
     listing = read_json(patches_path)
     labels = {name: int(label) for label, name in listing["labels"].items()}
     wanted = [e for e in listing["training"] if class_name is None or e["label"] == labels[class_name]]
-    images = load_images(patches_path, listing, wanted)
+    images = read_rows(patches_path, listing, wanted).images
     trained_on = set(provenance["subjects"])
     return images, images[torch.tensor([hash_subject(entry["subject_id"]) in trained_on for entry in wanted])]
 

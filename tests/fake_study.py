@@ -18,8 +18,8 @@ from scripts.explanations.sanity_checks import describe_correlations
 from scripts.explanations.stage import DPI, TITLES
 from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
+from scripts.patches.image_sets import ImageSet
 from scripts.patches.pictures import save_picture
-from scripts.patches.real_images import RealImages
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_csv, write_csv, write_json
 
@@ -144,7 +144,7 @@ def _write_audit(folder: Path, provenance: dict[str, Any], grade: str, random: n
     real = [random.uniform(-1, 1, (4, 8, 8)).astype(np.float32) for _ in range(12)]
     names = [f"S{index}" for index in range(12)]
     training, held_out = (
-        RealImages(torch.from_numpy(np.stack(real[part])), names[part]) for part in (slice(8), slice(8, 12))
+        ImageSet(torch.from_numpy(np.stack(real[part])), names[part]) for part in (slice(8), slice(8, 12))
     )
     synthetic = torch.from_numpy(random.uniform(-1, 1, (8, 4, 8, 8)).astype(np.float32))
     result = MemorizationAudit(max_shift=1, num_permutations=99)(synthetic, training, held_out)

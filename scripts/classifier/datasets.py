@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from monai.transforms import Compose
-from monai.utils import convert_to_tensor
-from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, WeightedRandomSampler
 
-from scripts.patches.tensors import batches, load_patch, refuse_other_shapes
+from scripts.patches.tensors import LabeledImages, batches
 from scripts.provenance.identities import refuse_two_names
-from scripts.provenance.image_form import IMAGE_FACTS, image_facts, require_same_images
+from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_subjects
 from scripts.provenance.record import hash_subjects, write_provenance
 from scripts.running.files import read_json
@@ -143,10 +140,8 @@ class ClassifierData:
             )
 
     def _refuse_other_images(self, paths: Sequence[str]) -> None:
-        # Real patches of lesion_box have no common spacing; synthetic images are written with the nominal one.
-        keys = [key for key in IMAGE_FACTS if key != "spacing_mm" or self.images[key] is not None]
         for path, item in zip(paths, self.synthetic_sets, strict=True):
-            require_same_images(self.images, image_facts(item, path), path, self.patches_path, keys)
+            require_like_real(self.images, image_facts(item, path), path, self.patches_path)
 
     def _refuse_missing_class(self) -> None:
         missing = [name for name, count in self.num_real.items() if count == 0]
@@ -155,56 +150,6 @@ class ClassifierData:
                 f"fold {self.fold} of {self.patches_path} must train on every class, got no patch of"
                 f" {', '.join(missing)}; make splits with fewer folds or add subjects"
             )
-
-
-class LabeledImages(Dataset):
-    """Images and labels decoded once into two tensors, on the device if it has room (335 patches are 50 MB).
-
-    Real and synthetic files go through the same reader and checks. An index may be a list: a batch is then one
-    indexing, and random transforms, if there are any, are applied image by image.
-
-    Args:
-        items: `image` (path) and `label` of each.
-        num_channels: channels that the images must have.
-        spatial_dims: 2 or 3.
-        device: where the tensors lie.
-        transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
-
-    Raises:
-        ValueError: if an image has another shape or range than it must have.
-    """
-
-    def __init__(
-        self,
-        items: Sequence[Mapping[str, Any]],
-        num_channels: int,
-        spatial_dims: int = 2,
-        device: torch.device | str = "cpu",
-        transform: Compose | None = None,
-    ) -> None:
-        self.items = list(items)
-        images = [load_patch(item["image"], num_channels, spatial_dims) for item in items]
-        paths = [item["image"] for item in items]
-        refuse_other_shapes(paths, images, "make patches and synthetic images with one patch_size")
-        self.images = torch.stack(images).to(device)
-        self.labels = torch.tensor([int(item["label"]) for item in items], device=device)
-        self.transform = transform
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
-        place = index if isinstance(index, int) else _indices(index, self.images.device)
-        images, labels = self.images[place], self.labels[place]
-        if self.transform is None or not self.transform.transforms:
-            return {"image": images, "label": labels}
-        if isinstance(index, int):
-            return {"image": self._transformed(images, self.transform), "label": labels}
-        return {"image": torch.stack([self._transformed(image, self.transform) for image in images]), "label": labels}
-
-    @staticmethod
-    def _transformed(image: Tensor, transform: Callable[[dict[str, Tensor]], Any]) -> Tensor:
-        return convert_to_tensor(transform({"image": image.clone()})["image"], track_meta=False).to(image)
 
 
 def training_batches(
@@ -231,7 +176,8 @@ def training_batches(
         raise ValueError(f"classifier_batch_size must be at least 2 for BatchNorm, got {batch_size!r}")
     if sampling == "shuffled":
         return batches(dataset, batch_size, epoch_images)
-    weights = 1 / dataset.labels.bincount()[dataset.labels].double()
+    labels = torch.tensor([item["label"] for item in dataset.items])
+    weights = 1 / labels.bincount()[labels].double()
     num_images = math.ceil(epoch_images / batch_size) * batch_size
     sampler = WeightedRandomSampler(weights.tolist(), num_images)
     return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=True), batch_size=None)
@@ -346,12 +292,6 @@ def _check_synthesis(method: str | None, train_on_real: bool, labels: str) -> No
         raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
     if not train_on_real and method is None:
         raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
-
-
-def _indices(numbers: Sequence[int], device: torch.device) -> Tensor:
-    # From pinned memory: a list, or a copy from other memory, would make the process wait for the GPU at every batch.
-    indices = torch.as_tensor(numbers, dtype=torch.long)
-    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices
 
 
 def _count(items: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, int]:

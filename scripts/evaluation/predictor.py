@@ -11,7 +11,8 @@ from ignite.engine import Engine, Events
 from monai.engines import EnsembleEvaluator
 from monai.transforms import Activationsd, CastToTyped, Compose, MeanEnsembled
 
-from scripts.classifier.datasets import LabeledImages, ordered_batches
+from scripts.classifier.datasets import ordered_batches
+from scripts.patches.tensors import LabeledImages
 
 Items = list[dict[str, Any]]
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from scripts.classifier.datasets import LabeledImages, even_batches
+from scripts.classifier.datasets import even_batches
 from scripts.classifier.networks import FoldEnsemble, assemble
 from scripts.evaluation.calibration import fit_temperature
 from scripts.evaluation.ensembles import Tempered, average_weights, check_ensemble, combine
@@ -18,6 +18,7 @@ from scripts.evaluation.held_out import ENSEMBLE, HeldOut, HeldOutTests
 from scripts.evaluation.members import Member, refuse_other_members, write_ensemble
 from scripts.evaluation.metrics import summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
+from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
 from scripts.running.files import read_json, write_csv, write_json
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of

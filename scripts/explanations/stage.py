@@ -18,7 +18,7 @@ from scripts.explanations.cases import KINDS, Case, choose_cases, rows_of_role
 from scripts.explanations.maps import BACKGROUND, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
 from scripts.patches.pictures import save_picture
-from scripts.patches.tensors import load_patch
+from scripts.patches.tensors import load_images
 from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
 from scripts.provenance.record import read_provenance
 from scripts.running.files import read_csv, read_json, write_json
@@ -164,11 +164,11 @@ class Explanations:
                 f"explain_patches_paths must hold the patches of cohort {case.cohort!r}, got {sorted(self.patches)}"
             )
         items = load_part(self.patches[case.cohort], None, None, "all")
-        paths = [item["image"] for item in items if item["subject_id"] == case.subject_id]
-        if not paths:
+        own = [item for item in items if item["subject_id"] == case.subject_id]
+        if not own:
             raise ValueError(f"{self.patches[case.cohort]} must hold subject {case.subject_id}, got no patch of it")
         dims = int(read_json(self.patches[case.cohort])["spatial_dims"])
-        images = torch.stack([load_patch(path, len(self.modalities), dims) for path in paths]).to(self.device)
+        images = load_images(own, len(self.modalities), dims).to(self.device)
         with torch.no_grad():
             probabilities = network(images).double().softmax(dim=1).cpu()
         stored = torch.tensor(case.probabilities, dtype=torch.float64)

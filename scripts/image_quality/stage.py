@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from scripts.patches.image_sets import (
     files_of,
     read_parts,
     read_set,
-    refuse_other_shape,
     refuse_seen,
+    require_made_alike,
     set_provenance,
 )
 from scripts.provenance.record import hash_subject
@@ -106,12 +106,12 @@ class ImageMeasurement:
             Its path.
 
         Raises:
-            ValueError: if the sets do not fit each other, by shape, channel order, range, cohort or fold.
+            ValueError: if the sets do not fit each other, by what their images are made of, range, cohort or fold.
             LeakageError: if the generator has seen subjects of a part that is held out.
         """
         synthetic = read_set(self.synthetic_path, self.modalities, self.spatial_dims)
         real, training, source = self._read_real()
-        refuse_other_shape(synthetic, real)
+        made_alike = require_made_alike(synthetic, real)
         networks, left_out = self.networks.load(training.images)
         names = sorted(set(synthetic.class_names)) if set(real.class_names) != {ALL} else [ALL]
         classes = {
@@ -121,6 +121,7 @@ class ImageMeasurement:
         content = {
             **source,
             "simulated": self._simulated(),
+            "made_alike": made_alike,
             "seed": self.effort.seed,
             "networks": [_describe(network, real) for network in networks],
             "left_out": left_out,
@@ -183,8 +184,9 @@ class ImageMeasurement:
 
     def _simulated(self) -> bool | None:
         lists = [path for path in (self.synthetic_path, self.real_path) if path.endswith(".json")]
-        told: list[Mapping[str, Any]] = [read_json(path) for path in lists]
-        return any(bool(content.get("simulated")) for content in told) if told else None
+        told = [read_json(path).get("simulated") for path in lists]
+        # Where one does not say it, nobody knows that all are of patients.
+        return True if True in told else None if None in told or not told else False
 
 
 def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:

@@ -27,7 +27,7 @@ from scripts.memorization.statistics import (
     training_gap,
 )
 from scripts.memorization.verdict import Thresholds, copy_share, judge
-from scripts.patches.real_images import RealImages
+from scripts.patches.image_sets import ImageSet
 
 JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
 DISTANCES = ("l2", "features")  # similarities that are negative distances
@@ -70,7 +70,7 @@ class MemorizationAudit:
         self.seed = seed
         self.block_size = block_size
 
-    def __call__(self, synthetic: Tensor, training: RealImages, held_out: RealImages) -> dict[str, Any]:
+    def __call__(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> dict[str, Any]:
         """Compare the sets.
 
         Args:
@@ -105,9 +105,9 @@ class MemorizationAudit:
         figures: dict[str, Any] = {
             "num_synthetic": len(synthetic),
             "num_training": len(training.images),
-            "num_training_subjects": len(training.subjects),
+            "num_training_subjects": len(training.different_patients),
             "num_held_out": len(held_out.images),
-            "num_held_out_subjects": len(held_out.subjects),
+            "num_held_out_subjects": len(held_out.different_patients),
             "measures": {name: self._compare(name, comparison, cells) for name, comparison in found.items()},
             "unlike_share": judged.unlike_share(self.thresholds.usable_similarity),
         }
@@ -130,7 +130,7 @@ class MemorizationAudit:
         }
         return {**figures, **verdict, "images": _rows(found, ratios, copies)}
 
-    def _featured(self, real: RealImages) -> RealImages:
+    def _featured(self, real: ImageSet) -> ImageSet:
         assert self.features is not None
         return replace(real, images=self.features(real.images)) if len(real.images) else real
 
@@ -161,7 +161,7 @@ class MemorizationAudit:
             result["c_t"] = data_copying(to_training.max(dim=1).values, baseline.max(dim=1).values, cells)
         return result
 
-    def _cells(self, synthetic: Tensor, training: RealImages, held_out: RealImages) -> tuple[Any, Any] | None:
+    def _cells(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> tuple[Any, Any] | None:
         if self.num_cells == 1 or not len(held_out.images):
             return None
         first, second = k_means_cells(training.images, (synthetic, held_out.images), self.num_cells, self.seed)
@@ -210,19 +210,21 @@ class Comparison:
 def _search(
     similarity: Callable[[Tensor, Tensor], Tensor],
     synthetic: Tensor,
-    training: RealImages,
-    held_out: RealImages,
+    training: ImageSet,
+    held_out: ImageSet,
     block_size: int,
 ) -> Comparison:
-    names = [*training.subjects, *held_out.subjects]
+    names = [*training.different_patients, *held_out.different_patients]
     number = {name: index for index, name in enumerate(names)}
-    owners = [number[name] for name in (*training.subject_ids, *held_out.subject_ids)]
+    owners = [number[name] for name in (*training.patients, *held_out.patients)]
     real = torch.cat([training.images, held_out.images]) if len(held_out.images) else training.images
     nearest = nearest_by_subject(synthetic, real, owners, similarity, block_size)
     among = nearest_by_subject(real, real, owners, similarity, block_size).similarities
     among[torch.arange(len(owners)), torch.tensor(owners)] = -torch.inf
     count = len(training.images)
-    return Comparison(nearest, among[:count], among[count:], torch.tensor(owners[:count]), len(training.subjects))
+    return Comparison(
+        nearest, among[:count], among[count:], torch.tensor(owners[:count]), len(training.different_patients)
+    )
 
 
 def _rows(found: Mapping[str, Comparison], ratios: Tensor, copies: Tensor) -> list[dict[str, Any]]:

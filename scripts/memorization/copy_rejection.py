@@ -10,7 +10,8 @@ from torch import Tensor
 
 from scripts.memorization.nearest_images import nearest_by_subject, require_small_shift, similarity_measures
 from scripts.memorization.statistics import copy_ratios
-from scripts.patches.real_images import RealImages, real_images, seen_by_generator
+from scripts.patches.image_sets import ImageSet, read_rows
+from scripts.provenance.leakage import seen_by_generator
 from scripts.running.files import read_json
 
 
@@ -26,18 +27,18 @@ class CopyFilter:
         ValueError: if `copy_ratio` is out of range, there are fewer than two subjects, or the shift is too large.
     """
 
-    def __init__(self, training: RealImages, copy_ratio: float, max_shift: int) -> None:
+    def __init__(self, training: ImageSet, copy_ratio: float, max_shift: int) -> None:
         if not 0 < copy_ratio < 1:
             raise ValueError(f"audit_copy_ratio must be in (0, 1), got {copy_ratio!r}")
-        if len(training.subjects) < 2:
+        if len(training.different_patients) < 2:
             raise ValueError(
                 f"reject_copies must have at least 2 training subjects of the class to compare with, got"
-                f" {len(training.subjects)}; train on more, or pass --reject_copies False"
+                f" {len(training.different_patients)}; train on more, or pass --reject_copies False"
             )
         require_small_shift(max_shift, training.images.shape[2:])
         self.training = training
         self.copy_ratio = copy_ratio
-        self.owners = [training.subjects.index(name) for name in training.subject_ids]
+        self.owners = [training.different_patients.index(name) for name in training.patients]
         self.similarity = similarity_measures(training.images.ndim - 2, max_shift)["aligned"]
 
     def __call__(self, images: Tensor) -> list[bool]:
@@ -81,4 +82,5 @@ def copy_filter(
             )
     patches = read_json(str(patches_path))
     behind = seen_by_generator(provenance, patches["training"])
-    return CopyFilter(real_images(str(patches_path), patches, behind, label, device), copy_ratio, max_shift)
+    of_class = [row for row in behind if label is None or row["label"] == label]
+    return CopyFilter(read_rows(str(patches_path), patches, of_class).to(device), copy_ratio, max_shift)

@@ -11,8 +11,9 @@ from torch import Tensor
 
 from scripts.memorization.audit import JUDGED, MemorizationAudit
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
-from scripts.patches.real_images import RealImages, load_images, real_images, seen_by_generator
-from scripts.provenance.leakage import seen_subjects
+from scripts.patches.image_sets import ImageSet, read_rows
+from scripts.provenance.image_form import image_facts, require_like_real
+from scripts.provenance.leakage import seen_by_generator, seen_subjects
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
@@ -49,12 +50,13 @@ def audit_images(
 
     Raises:
         LeakageError: if the synthetic set has no provenance.
-        ValueError: if the sets have other modalities or sizes, the generator has seen a subject of the held-out part,
-            or patches and generator do not fit.
+        ValueError: if the sets are made otherwise or do not say how, the generator has seen a subject of the held-out
+            part, or patches and generator do not fit.
     """
     synthetic, patches = read_json(synthetic_path), read_json(patches_path)
     seen_subjects(synthetic.get("provenance"), str(synthetic_path))
-    require_same_form(synthetic, patches)
+    of_patches, of_synthetic = image_facts(patches, patches_path), image_facts(synthetic, synthetic_path)
+    require_like_real(of_patches, of_synthetic, synthetic_path, patches_path)
     provenance = synthetic["provenance"]
     behind = seen_by_generator(provenance, patches["training"])
     splits = load_splits(splits_path)
@@ -65,10 +67,13 @@ def audit_images(
     classes, pairs = {}, []
     for label, name in progress(class_names(synthetic), description="memorization audit"):
         entries = [entry for entry in synthetic["training"] if entry["label"] == label]
-        images = load_images(synthetic_path, synthetic, entries).to(device)
-        training, held_out = (real_images(patches_path, patches, real, label, device) for real in (behind, unseen))
-        result = audit(images, training, held_out)
-        pairs += _pairs(result["images"], entries, images, training)
+        images = read_rows(synthetic_path, synthetic, entries).to(device)
+        training, held_out = (
+            read_rows(patches_path, patches, [row for row in rows if label is None or row["label"] == label]).to(device)
+            for rows in (behind, unseen)
+        )
+        result = audit(images.images, training, held_out)
+        pairs += _pairs(result["images"], entries, images.images, training)
         _name_images(result["images"], entries, {"training": training, "held_out": held_out})
         classes[name] = result
     chosen = sorted(pairs, key=lambda pair: pair.ratio)[:num_pairs]
@@ -86,25 +91,6 @@ def audit_images(
     }
     write_json(Path(output_dir) / "audit.json", content)
     return Path(output_dir) / "audit.json"
-
-
-def require_same_form(synthetic: Mapping[str, Any], patches: Mapping[str, Any]) -> None:
-    """Refuse a synthetic set whose images are made otherwise than the real ones.
-
-    Args:
-        synthetic: content of `synthetic.json`.
-        patches: content of `patches.json`.
-
-    Raises:
-        ValueError: if modalities or their order, dimensions, size or spacing differ.
-    """
-    for key in ("modality", "spatial_dims", "patch_size", "spacing_mm"):
-        ours, theirs = synthetic.get(key), patches.get(key)
-        if ours is not None and theirs is not None and ours != theirs:
-            raise ValueError(
-                f"{key} of the synthetic set must be that of the patches {theirs!r}, got {ours!r};"
-                " give the patches.json that the generator was trained on"
-            )
 
 
 def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:
@@ -130,7 +116,7 @@ def _held_out(
 
 
 def _name_images(
-    rows: Sequence[dict[str, Any]], entries: Sequence[Mapping[str, Any]], real: Mapping[str, RealImages]
+    rows: Sequence[dict[str, Any]], entries: Sequence[Mapping[str, Any]], real: Mapping[str, ImageSet]
 ) -> None:
     for row, entry in zip(rows, entries, strict=True):
         for nearest in [value for value in row.values() if isinstance(value, dict)]:
@@ -140,7 +126,7 @@ def _name_images(
 
 
 def _pairs(
-    rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], images: Tensor, training: RealImages
+    rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], images: Tensor, training: ImageSet
 ) -> list[SuspiciousPair]:
     nearest = [row[JUDGED]["training"] for row in rows]
     return [
@@ -148,7 +134,7 @@ def _pairs(
             image.cpu(),
             training.images[found["index"]].cpu(),
             entry["image"],
-            training.subject_ids[found["index"]],
+            training.patients[found["index"]],
             row["ratio"],
             found["value"],
             row["copy"],

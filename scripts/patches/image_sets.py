@@ -1,16 +1,17 @@
-"""Sets of images to compare: a decathlon list or a folder of NIfTI, read and checked."""
+"""Sets of images: those of a list or a folder, read and checked, and whose they are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from scripts.patches.tensors import load_patch, refuse_other_shapes
+from scripts.patches.tensors import load_images
+from scripts.provenance.image_form import IMAGE_FACTS, image_facts, require_like_real
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.running.files import read_json
 from scripts.splits.parts import default_held_out_part, load_part, load_splits
@@ -25,21 +26,31 @@ class ImageSet:
     """Images of one set with what is known of each.
 
     Args:
-        path: list or folder that it was read from.
         images: (N, C, *spatial) float32 in [-1, 1].
-        class_names: class of each image; `ALL` where it has none.
-        subject_ids: subject of each image; None where it has none.
-        patients: whose each image is, the same for all scans of a patient; None where it has none.
+        patients: whose each image is. Scans of one patient are of one: they resemble each other, and splits keep them
+            together. None for images of nobody known, such as synthetic ones.
+        names: file of each image, as the list names it; may be empty.
+        subject_ids: scan of each image; None where it has none. May be empty.
+        class_names: class of each image; `ALL` where it has none. May be empty.
+        path: list or folder that they were read from.
+        facts: what they are made of, see `scripts.provenance.image_form.image_facts`; None where nothing says it.
     """
 
-    path: str
     images: Tensor
-    class_names: Sequence[str]
-    subject_ids: Sequence[str | None]
     patients: Sequence[str | None]
+    names: Sequence[str] = ()
+    subject_ids: Sequence[str | None] = ()
+    class_names: Sequence[str] = ()
+    path: str = ""
+    facts: Mapping[str, Any] | None = None
 
     def __len__(self) -> int:
         return len(self.images)
+
+    @property
+    def different_patients(self) -> list[str | None]:
+        """Each patient once, in the order of the first image."""
+        return list(dict.fromkeys(self.patients))
 
     def of_class(self, name: str) -> ImageSet:
         """Return the images of one class; all of them for `ALL`, and where no image of this set has a class."""
@@ -47,19 +58,19 @@ class ImageSet:
             return self
         return self.take([index for index, own in enumerate(self.class_names) if own == name])
 
-    def take(self, chosen: Sequence[int]) -> ImageSet:
+    def take(self, indices: Sequence[int]) -> ImageSet:
         """Return some of the images, by their numbers."""
-        return ImageSet(
-            self.path,
-            self.images[list(chosen)],
-            [self.class_names[index] for index in chosen],
-            [self.subject_ids[index] for index in chosen],
-            [self.patients[index] for index in chosen],
-        )
+        known = {key: getattr(self, key) for key in ("patients", "names", "subject_ids", "class_names")}
+        taken: dict[str, Any] = {key: [values[index] for index in indices] for key, values in known.items() if values}
+        return replace(self, images=self.images[list(indices)], **taken)
+
+    def to(self, device: torch.device | str) -> ImageSet:
+        """Return the set with its images on a device."""
+        return replace(self, images=self.images.to(device))
 
 
 def files_of(path: str | None) -> list[str | None]:
-    """Return what a stage reads of a set: the list itself, or every image of a folder.
+    """Return what a stage reads of a set: the list, which stands for its images, or every image of a folder.
 
     Raises:
         FileNotFoundError: if it is no list and no folder.
@@ -82,12 +93,13 @@ def read_set(path: str, modalities: Sequence[str], spatial_dims: int) -> ImageSe
         FileNotFoundError: if there is no such file or folder.
         ValueError: if it holds no image, or an image has another shape, channel order or range than it must have.
     """
-    if path.endswith(".json"):
-        listing = read_json(path)
-        _refuse_other_channels(path, listing, modalities)
-        entries = [{**entry, "image": str(Path(path).parent / entry["image"])} for entry in listing["training"]]
-        return _load(path, entries, listing.get("labels", {}), len(modalities), spatial_dims)
-    return _load(path, [{"image": name} for name in _images_in(path)], {}, len(modalities), spatial_dims)
+    if not path.endswith(".json"):
+        rows = [{"image": str(Path(name).absolute())} for name in _images_in(path)]
+        nothing = {"modality": dict(enumerate(modalities)), "spatial_dims": spatial_dims}
+        return read_rows(path, nothing, rows)
+    listing = read_json(path)
+    _refuse_other_channels(path, listing, modalities)
+    return _not_empty(read_rows(path, {"spatial_dims": spatial_dims, **listing}, listing["training"]))
 
 
 def read_parts(
@@ -113,9 +125,58 @@ def read_parts(
         )
     listing = read_json(path)
     _refuse_other_channels(path, listing, modalities)
-    entries = [entry for part in dict.fromkeys(parts) for entry in load_part(path, splits_path, fold, part)]
-    unique = list({entry["image"]: entry for entry in entries}.values())
-    return _load(path, unique, listing["labels"], len(modalities), spatial_dims)
+    rows = [row for part in dict.fromkeys(parts) for row in load_part(path, splits_path, fold, part)]
+    unique = list({row["image"]: row for row in rows}.values())
+    image_facts(listing, path)
+    return _not_empty(read_rows(path, {"spatial_dims": spatial_dims, **listing}, unique))
+
+
+def read_rows(path: str | Path, listing: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> ImageSet:
+    """Read some of the images of a list.
+
+    Args:
+        path: the list; the `image` of a row is relative to its folder, or absolute.
+        listing: its content, of which `modality`, `spatial_dims`, `labels` and what says how images are made count.
+        rows: those of `training` to read, or none.
+
+    Raises:
+        ValueError: if an image has other channels, dimensions or range than it must have, or a label has no name.
+    """
+    folder, labels = Path(path).parent, listing.get("labels", {})
+    located = [{**row, "image": str(folder / row["image"])} for row in rows]
+    return ImageSet(
+        images=load_images(located, len(listing["modality"]), int(listing["spatial_dims"])),
+        patients=[patient_of(row) if "subject_id" in row else None for row in rows],
+        names=[row["image"] for row in rows],
+        subject_ids=[row.get("subject_id") for row in rows],
+        class_names=[ALL if row.get("label") is None else labels[str(row["label"])] for row in rows],
+        path=str(path),
+        facts=image_facts(listing, path) if set(IMAGE_FACTS) <= set(listing) else None,
+    )
+
+
+def require_made_alike(synthetic: ImageSet, real: ImageSet) -> bool:
+    """Refuse two sets whose images are made otherwise: every figure of them would measure that.
+
+    Args:
+        synthetic: images to compare.
+        real: images to compare them with.
+
+    Returns:
+        Whether both say of what they are made; of a folder, or a list that does not say it, only shapes are compared.
+
+    Raises:
+        ValueError: naming the first difference.
+    """
+    if synthetic.images.shape[1:] != real.images.shape[1:]:
+        raise ValueError(
+            f"{synthetic.path} must have images of the shape of {real.path} {tuple(real.images.shape[1:])},"
+            f" got {tuple(synthetic.images.shape[1:])}; make both with one patch_size and the same modalities"
+        )
+    if synthetic.facts is None or real.facts is None:
+        return False
+    require_like_real(real.facts, synthetic.facts, synthetic.path, real.path)
+    return True
 
 
 def choose_parts(splits_path: str, parts: Sequence[str] | None) -> list[str]:
@@ -127,15 +188,18 @@ def set_provenance(path: str, fold: int, cohort: str) -> Mapping[str, Any]:
     """Read the provenance of a synthetic set that is compared with a part of a fold.
 
     Raises:
-        ValueError: if it has none (a folder cannot), or it is of another cohort or fold.
+        ValueError: if it has none (a folder cannot), it is of another cohort or fold, or it does not say of what its
+            images are made.
     """
     if not path.endswith(".json"):
         raise ValueError(
             f"synthetic_path must be a synthetic.json with its provenance where splits_path chooses the real images,"
             f" got {path}; leave splits_path null to compare any two sets"
         )
-    provenance: Mapping[str, Any] = read_json(path).get("provenance") or {}
+    listing = read_json(path)
+    provenance: Mapping[str, Any] = listing.get("provenance") or {}
     seen_subjects(provenance, path)
+    image_facts(listing, path)
     found = (provenance.get("cohort"), provenance.get("fold"))
     if found[0] != cohort or found[1] not in (fold, None):
         raise ValueError(
@@ -156,36 +220,6 @@ def refuse_seen(provenance: Mapping[str, Any], path: str, real: ImageSet, parts:
         refuse_leakage(seen_subjects(provenance, path), subjects, path, f"{' and '.join(parts)} of fold {fold}")
 
 
-def refuse_other_shape(synthetic: ImageSet, real: ImageSet) -> None:
-    """Stop where two sets have images of different shape.
-
-    Raises:
-        ValueError: naming both.
-    """
-    if synthetic.images.shape[1:] != real.images.shape[1:]:
-        raise ValueError(
-            f"{synthetic.path} must have images of the shape of {real.path} {tuple(real.images.shape[1:])},"
-            f" got {tuple(synthetic.images.shape[1:])}; make both with one patch_size and the same modalities"
-        )
-
-
-def _load(
-    path: str,
-    entries: Sequence[Mapping[str, Any]],
-    labels: Mapping[str, str],
-    num_channels: int,
-    spatial_dims: int,
-) -> ImageSet:
-    if not entries:
-        raise ValueError(f"{path} must list at least one image, got none; run the stage that makes it again")
-    images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in entries]
-    refuse_other_shapes([entry["image"] for entry in entries], images, "put images of one size into a set")
-    names = [ALL if entry.get("label") is None else labels[str(entry["label"])] for entry in entries]
-    subjects = [entry.get("subject_id") for entry in entries]
-    patients = [patient_of(entry) if "subject_id" in entry else None for entry in entries]
-    return ImageSet(path, torch.stack(images), names, subjects, patients)
-
-
 def _images_in(path: str) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
@@ -203,3 +237,9 @@ def _refuse_other_channels(path: str, listing: Mapping[str, Any], modalities: Se
             f"{path} must have the channels {list(modalities)} in this order, got {found};"
             " set modalities to the order of both sets, or make the set again"
         )
+
+
+def _not_empty(images: ImageSet) -> ImageSet:
+    if not len(images):
+        raise ValueError(f"{images.path} must list at least one image, got none; run the stage that makes it again")
+    return images

@@ -1,28 +1,83 @@
-"""Patches of one part of a fold, decoded once into one tensor."""
+"""Images of a list, read, checked and decoded once into one tensor."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from monai.data import NibabelReader
-from monai.transforms import LoadImage
+from monai.transforms import Compose, LoadImage
+from monai.utils import convert_to_tensor
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from scripts.provenance.image_form import image_facts
-from scripts.running.files import read_json
+from scripts.running.errors import root_cause
+from scripts.running.files import read_json, require_file, sha256_file
 from scripts.splits.parts import load_part
 
+Items = Sequence[Mapping[str, Any]]
 
-class PatchTensorDataset(Dataset):
-    """All patches of a part in memory, or on the device, so that an epoch decodes nothing.
 
-    335 patches of 4 x 96 x 96 are 50 MB. An index may be a list: a batch is then one indexing. Items hold "image" and,
-    where every patch has a grade, "label".
+class LabeledImages(Dataset):
+    """Images and labels decoded once into two tensors, on the device if it has room (335 patches are 50 MB).
+
+    Real and synthetic files go through the same reader and checks. An index may be a list: a batch is then one
+    indexing, and random transforms, if there are any, are applied image by image. Items hold "image" and, where every
+    image has a grade, "label".
+
+    Args:
+        items: see `load_images`; `label` of each is an integer, or None without a grade.
+        num_channels: channels that the images must have.
+        spatial_dims: 2 or 3.
+        device: where the tensors lie.
+        transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
+
+    Raises:
+        ValueError: as `load_images`.
+    """
+
+    def __init__(
+        self,
+        items: Items,
+        num_channels: int,
+        spatial_dims: int = 2,
+        device: torch.device | str = "cpu",
+        transform: Compose | None = None,
+    ) -> None:
+        self.items = list(items)
+        self.images = load_images(self.items, num_channels, spatial_dims).to(device)
+        labels = [item["label"] for item in self.items]
+        self.labels = None if None in labels else torch.tensor(labels, dtype=torch.long, device=device)
+        self.transform = transform
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
+        place = index if isinstance(index, int) else _indices(index, self.images.device)
+        images = self.images[place]
+        if self.transform is not None and self.transform.transforms:
+            one = isinstance(index, int)
+            images = self._transformed(images) if one else torch.stack([self._transformed(image) for image in images])
+        return {"image": images} if self.labels is None else {"image": images, "label": self.labels[place]}
+
+    @property
+    def subject_ids(self) -> list[str]:
+        """Subjects of the images, each once, sorted."""
+        return sorted({item["subject_id"] for item in self.items})
+
+    def _transformed(self, image: Tensor) -> Tensor:
+        transform: Callable[[dict[str, Tensor]], Any] | None = self.transform
+        assert transform is not None
+        return convert_to_tensor(transform({"image": image.clone()})["image"], track_meta=False).to(image)
+
+
+class PatchTensorDataset(LabeledImages):
+    """All patches of a part of a fold in memory, or on the device, so that an epoch decodes nothing.
 
     Args:
         patches_path: `patches.json`.
@@ -36,8 +91,8 @@ class PatchTensorDataset(Dataset):
         require_labels: refuse subjects without a grade, as a network conditioned on the class must.
 
     Raises:
-        ValueError: if there is no image, an image's shape or range is not what it must be, or `patches.json` does not
-            say of what the patches are made.
+        ValueError: as `load_images` and `scripts.splits.parts.load_part`, or if `patches.json` does not say of what the
+            patches are made.
     """
 
     def __init__(
@@ -54,24 +109,36 @@ class PatchTensorDataset(Dataset):
     ) -> None:
         classes = None if class_name is None else [class_name]
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
-        self.entries: list[dict[str, Any]] = load_part(patches_path, splits_path, fold, part, classes, require_labels)
-        images = [load_patch(entry["image"], num_channels, spatial_dims) for entry in self.entries]
-        refuse_other_shapes([entry["image"] for entry in self.entries], images, "run patches again")
-        self.images = torch.stack(images).to(device)
-        labels = [entry["label"] for entry in self.entries]
-        self.labels = None if None in labels else torch.tensor(labels, device=device)
+        items = load_part(patches_path, splits_path, fold, part, classes, require_labels)
+        super().__init__(items, num_channels, spatial_dims, device)
 
-    def __len__(self) -> int:
-        return len(self.images)
 
-    def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
-        batch = {"image": self.images[index]}
-        return batch if self.labels is None else {**batch, "label": self.labels[index]}
+def load_images(items: Items, num_channels: int, spatial_dims: int = 2) -> Tensor:
+    """Read the images of a list, all of one shape.
 
-    @property
-    def subject_ids(self) -> list[str]:
-        """Subjects of the patches, each once, sorted."""
-        return sorted({entry["subject_id"] for entry in self.entries})
+    Args:
+        items: `image` (path) of each and, where the list records it, `image_sha256`, the hash of the file.
+        num_channels: channels that the images must have.
+        spatial_dims: 2 or 3.
+
+    Returns:
+        (N, C, *spatial) float32 in [-1, 1]; (0,) without items.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if an image has another shape or range than it must have, or is not the file that was listed.
+    """
+    images: list[Tensor] = []
+    for item in items:
+        _refuse_other_file(item)
+        image = load_patch(item["image"], num_channels, spatial_dims)
+        if images and image.shape != images[0].shape:
+            raise ValueError(
+                f"{item['image']} must have the shape of {items[0]['image']} {tuple(images[0].shape)}, got"
+                f" {tuple(image.shape)}; make all images of a set, real and synthetic, with one patch_size"
+            )
+        images.append(image)
+    return torch.stack(images) if images else torch.empty(0)
 
 
 def load_patch(path: str, num_channels: int, spatial_dims: int = 2) -> Tensor:
@@ -86,9 +153,18 @@ def load_patch(path: str, num_channels: int, spatial_dims: int = 2) -> Tensor:
         Intensities in [-1, 1], shape (C, *spatial), float32.
 
     Raises:
-        ValueError: if the shape does not fit, or a value is outside [-1, 1] or not a number.
+        FileNotFoundError: if there is no such file.
+        ValueError: if it cannot be read, the shape does not fit, or a value is outside [-1, 1] or not a number.
     """
-    image = LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)(path).as_tensor().float()
+    require_file(path)
+    try:
+        image = LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)(path).as_tensor().float()
+    except Exception as error:  # whatever zlib, nibabel or MONAI raise of a damaged file
+        reason = str(root_cause(error)).strip().splitlines()
+        raise ValueError(
+            f"{path} must be a readable NIfTI image, got {type(error).__name__} ({reason[-1] if reason else ''});"
+            " run the stage that writes it again"
+        ) from error
     if spatial_dims == 2 and image.shape[-1] == 1:
         image = image.squeeze(-1)
     if image.ndim != spatial_dims + 1 or len(image) != num_channels:
@@ -136,20 +212,16 @@ def patches_header(patches_path: str) -> Mapping[str, Any]:
     return {key: value for key, value in read_json(patches_path).items() if key != "training"}
 
 
-def refuse_other_shapes(paths: Sequence[str], images: Sequence[Tensor], way_out: str) -> None:
-    """Stop where an image has another shape than the first.
+def _refuse_other_file(item: Mapping[str, Any]) -> None:
+    recorded = item.get("image_sha256")
+    if recorded is not None and sha256_file(item["image"]) != recorded:
+        raise ValueError(
+            f"{item['image']} must be the file that its list records (image_sha256 {recorded[:12]}...), got another;"
+            " run the stage that made the list again, or take image_sha256 out of its row if the change is meant"
+        )
 
-    Args:
-        paths: file of each image.
-        images: at least one.
-        way_out: what the user can do, for the message.
 
-    Raises:
-        ValueError: naming both files and shapes.
-    """
-    expected = tuple(images[0].shape)
-    for path, image in zip(paths, images, strict=True):
-        if tuple(image.shape) != expected:
-            raise ValueError(
-                f"{path} must have the shape of {paths[0]} {expected}, got {tuple(image.shape)}; {way_out}"
-            )
+def _indices(numbers: Sequence[int], device: torch.device) -> Tensor:
+    # From pinned memory: a list, or a copy from other memory, would make the process wait for the GPU at every batch.
+    indices = torch.as_tensor(numbers, dtype=torch.long)
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices

@@ -136,6 +136,26 @@ def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict
     return dict(images)
 
 
+def require_like_real(
+    real: Mapping[str, Any], synthetic: Mapping[str, Any], where: str | Path, origin: str | Path
+) -> None:
+    """Refuse synthetic images that are not made as the real ones that they are to be used with.
+
+    Patches of `crop: lesion_box` have no common spacing; synthetic images are written with the nominal one.
+
+    Args:
+        real: from `image_facts`.
+        synthetic: likewise.
+        where: list of the synthetic images, for the message.
+        origin: list of the real ones, for the message.
+
+    Raises:
+        ValueError: as `require_same_images`.
+    """
+    keys = [key for key in IMAGE_FACTS if key != "spacing_mm" or real[key] is not None]
+    require_same_images(real, synthetic, where, origin, keys)
+
+
 def require_same_images(
     expected: Mapping[str, Any],
     got: Mapping[str, Any],

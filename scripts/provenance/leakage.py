@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,22 @@ def seen_subjects(provenance: Mapping[str, Any] | None, origin: str, with_select
         )
     selected = record.get("selection_subjects", ()) if with_selection else ()
     return {*record["subjects"], *selected}
+
+
+def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Pick the patches of the subjects that stand, hashed, in a generator's provenance.
+
+    Raises:
+        ValueError: if a subject of the provenance is not in the list: the two do not belong together.
+    """
+    hashed = {hash_subject(entry["subject_id"]) for entry in entries}
+    missing = set(provenance["subjects"]) - hashed
+    if missing:
+        raise ValueError(
+            f"patches must hold all {len(provenance['subjects'])} subjects behind the generator,"
+            f" got a list without {len(missing)} of them; give the patches.json it was trained on"
+        )
+    return [dict(entry) for entry in entries if hash_subject(entry["subject_id"]) in set(provenance["subjects"])]
 
 
 def refuse_leakage(seen: Iterable[str], held_out: Iterable[str], origin: str, use: str) -> None:

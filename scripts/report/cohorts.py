@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evaluation.shortcuts import find_shortcuts
+from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import mosaic, png_data_uri
-from scripts.patches.real_images import load_images
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
 
@@ -125,7 +125,7 @@ def _first_with(sets: Sequence[tuple[Path, Any]], method: str, label: int) -> tu
 def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, count: int) -> dict[str, Any]:
     # The first of the list, never a choice: a picked sample shows the person who picked.
     entries = [entry for entry in content["training"] if entry["label"] == label][:count]
-    images = load_images(path, content, entries).numpy()
+    images = read_rows(path, content, entries).images.numpy()
     return {
         "method": method,
         "images": [png_data_uri(mosaic(image)) for image in images],

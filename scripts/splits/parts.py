@@ -90,7 +90,7 @@ def load_part(
 
     Returns:
         `{"image": absolute path, "label": int or None, "subject_id", "site", "lesion_volume_ml"}` for each patch, in
-        the order of the file.
+        the order of the file, with `patient_id` and `image_sha256` where the list has them.
 
     Raises:
         ValueError: if patches and splits are not of the same subjects, a needed grade is missing, a class is unknown,
@@ -123,6 +123,7 @@ def load_part(
             "subject_id": entry["subject_id"],
             "site": entry.get("site"),
             "lesion_volume_ml": entry.get("lesion_volume_ml"),
+            **{key: entry[key] for key in ("patient_id", "image_sha256") if key in entry},
         }
         for entry in entries
     ]

@@ -6,14 +6,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from monai.transforms import Compose, RandFlipd
 
 from scripts.classifier.datasets import (
     ClassifierData,
-    LabeledImages,
     choose_synthetic,
     even_batches,
     held_out_subjects,
@@ -21,11 +18,12 @@ from scripts.classifier.datasets import (
     synthetic_limits,
     training_batches,
 )
+from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.running.files import read_json, write_json
-from tests.ring_or_blob import GRADES, image_header, write_image, write_patches, write_splits, write_synthetic
+from tests.ring_or_blob import GRADES, image_header, write_patches, write_splits, write_synthetic
 
 
 @pytest.fixture
@@ -177,37 +175,6 @@ def test_too_few_synthetic_images_and_unlabeled_ones_are_refused() -> None:
         choose_synthetic(few, GRADES, {"LGG": (2, 2), "HGG": (1, 1)})
     with pytest.raises(ValueError, match="got None for c"):
         choose_synthetic([{"training": [{"image": "c", "label": None}]}], GRADES, {"LGG": (0, 1)})
-
-
-@pytest.mark.parametrize("size", [(12, 10), (8, 10, 12)], ids=["2d", "3d"])
-@pytest.mark.parametrize("num_channels", [1, 4])
-def test_images_arrive_channel_first_and_unchanged(tmp_path: Path, size: tuple[int, ...], num_channels: int) -> None:
-    image = np.random.RandomState(0).uniform(-1, 1, (num_channels, *size)).astype(np.float32)
-    write_image(tmp_path / "image.nii.gz", image)
-    dataset = LabeledImages([{"image": str(tmp_path / "image.nii.gz"), "label": 1}], num_channels, len(size))
-    assert np.array_equal(dataset[0]["image"].numpy(), image)
-    assert dataset[[0]]["image"].shape == (1, num_channels, *size)
-    assert dataset[[0]]["label"].tolist() == [1]
-
-
-def test_images_of_two_sizes_are_refused_by_file(tmp_path: Path) -> None:
-    for name, size in (("a", (8, 8)), ("b", (8, 10))):
-        write_image(tmp_path / f"{name}.nii.gz", np.zeros((1, *size), dtype=np.float32))
-    items = [{"image": str(tmp_path / f"{name}.nii.gz"), "label": 0} for name in "ab"]
-    with pytest.raises(ValueError, match=r"b\.nii\.gz must have the shape of .*a\.nii\.gz"):
-        LabeledImages(items, 1)
-
-
-def test_random_transforms_change_copies_and_follow_their_seed(paths: dict[str, Any]) -> None:
-    transform = Compose([RandFlipd("image", prob=0.5, spatial_axis=0)])
-    dataset = LabeledImages(data(paths).training, 2, transform=transform)
-    before = dataset.images.clone()
-    transform.set_random_state(seed=3)
-    first = dataset[[0, 1, 2, 3]]["image"]
-    transform.set_random_state(seed=3)
-    assert torch.equal(first, dataset[[0, 1, 2, 3]]["image"])
-    assert not torch.equal(first, before[:4])
-    assert torch.equal(before, dataset.images)
 
 
 def test_an_epoch_has_as_many_full_batches_with_a_larger_pool(paths: dict[str, Any]) -> None:

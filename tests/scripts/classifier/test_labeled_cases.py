@@ -11,7 +11,6 @@ from monai.bundle import ConfigParser
 
 from bundle.flatten import flatten
 from bundle.label_app.viewer_mask import write_viewer_mask
-from scripts.classifier.datasets import LabeledImages
 from scripts.classifier.labeled_cases import (
     COHORT,
     FoldData,
@@ -21,6 +20,7 @@ from scripts.classifier.labeled_cases import (
     label_of,
 )
 from scripts.classifier.networks import FoldEnsemble
+from scripts.patches.tensors import LabeledImages
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.configs import Invocation
 from scripts.running.stages import run_invocation

@@ -108,7 +108,7 @@ def test_the_ensemble_answers_as_fold_ensemble_does(data: dict[str, Any], evalua
     items = [{**item, "image": str(folder / item["image"])} for item in items]
 
     expected = Predictor(num_channels=2)(network.members, items)
-    from scripts.classifier.datasets import LabeledImages
+    from scripts.patches.tensors import LabeledImages
 
     with torch.no_grad():
         logits = network(LabeledImages(items, 2).images)

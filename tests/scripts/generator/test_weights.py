@@ -14,7 +14,6 @@ from monai.bundle import ConfigParser
 from scripts.classifier.datasets import synthetic_limits
 from scripts.generator.synthetic_set import default_num_images
 from scripts.generator.weights import WarmEMA, checked_provenance, load_generator, place_network
-from scripts.patches.tensors import PatchTensorDataset, batches, class_counts, load_patch
 from scripts.provenance.record import hash_subject, hash_subjects, read_provenance, write_provenance
 from tests.helpers import config_files
 from tests.patches import write_tiny_patches
@@ -89,39 +88,6 @@ def test_weights_of_another_architecture_are_refused_by_name(tmp_path):
         load_generator(torch.nn.Sequential(torch.nn.Linear(2, 3)), str(tmp_path / "model.pt"))
     with pytest.raises(FileNotFoundError, match="configs/train_generator.yaml"):
         load_generator(torch.nn.Linear(4, 3), str(tmp_path / "none.pt"))
-
-
-def test_the_dataset_holds_one_class_of_one_part(patches):
-    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", num_channels=4)
-    assert len(dataset) == len(dataset.subject_ids)
-    assert all(name.startswith("HGG") for name in dataset.subject_ids)
-    everyone = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
-    assert len(everyone) == sum(class_counts(**patches, fold=0).values())
-
-
-def test_every_batch_is_full_and_every_image_is_drawn_before_any_is_drawn_again(patches):
-    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
-    dataset.images = torch.arange(5.0).reshape(5, 1, 1, 1)
-    dataset.labels = None
-    drawn = [batch["image"].flatten() for batch in batches(dataset, batch_size=4, epoch_images=9)]
-    assert [len(batch) for batch in drawn] == [4, 4, 4]
-    order = torch.cat(drawn)
-    assert order[:5].sort().values.tolist() == [0, 1, 2, 3, 4]
-    assert order[5:10].sort().values.tolist() == [0, 1, 2, 3, 4]
-
-
-@pytest.mark.parametrize(("num_channels", "shape"), [(3, (4, 5, 1, 4)), (4, (4, 5, 6, 4)), (4, (4, 5))])
-def test_patches_of_another_shape_are_refused(tmp_path, num_channels, shape):
-    path = write_image(tmp_path / "patch.nii.gz", np.zeros(shape))
-    with pytest.raises(ValueError, match=f"must be an image of {num_channels} channels and 2 dimensions"):
-        load_patch(path, num_channels, spatial_dims=2)
-
-
-@pytest.mark.parametrize("value", [3.0, np.nan], ids=["z_scores", "nan"])
-def test_patches_outside_the_range_are_refused(tmp_path, value):
-    path = write_image(tmp_path / "patch.nii.gz", np.full((4, 5, 1, 2), value))
-    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\]"):
-        load_patch(path, 2)
 
 
 def test_provenance_ties_hashed_subjects_to_weights(tmp_path):

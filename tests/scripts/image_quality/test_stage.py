@@ -81,6 +81,7 @@ def test_a_set_is_compared_with_the_held_out_images_of_its_class_in_the_classifi
     result = measure(**settings, **splits(made), **classifier(made))
     assert (result["cohort"], result["method"], result["fold"]) == ("tiny", "ddpm", 0)
     assert result["real_parts"] == ["validation"]
+    assert result["made_alike"] is True
     assert list(result["classes"]) == ["LGG"]
     found = result["classes"]["LGG"]
     validation = read_json(splits(made)["splits_path"])["folds"][0]["validation"]
@@ -185,6 +186,21 @@ def test_another_order_of_channels_is_refused(made, settings, tmp_path):
     assert "must have the channels ['t1n', 't1c', 't2w', 't2f'] in this order, got ['t1c', 't1n'" in refusal(
         **{**settings, "synthetic_path": path}
     )
+
+
+def test_sets_made_otherwise_are_refused(made, settings, tmp_path):
+    zscored = {"intensity_mode": "zscore", "intensity_percentiles": None, "zscore_limit": 4.0}
+    path = rewritten(made, tmp_path, lambda c: {**c, **zscored})
+    assert "must have intensity_mode 'percentile', as" in refusal(**{**settings, "synthetic_path": path})
+
+
+def test_a_set_that_does_not_say_how_it_was_made_is_compared_with_any_other_and_the_file_says_so(
+    made, settings, tmp_path
+):
+    path = rewritten(made, tmp_path, lambda c: {key: value for key, value in c.items() if key != "zscore_limit"})
+    assert measure(**{**settings, "synthetic_path": path})["made_alike"] is False
+    other = {**settings, "synthetic_path": path, "output_dir": str(tmp_path / "other")}
+    assert "must say of what its images are made, got no zscore_limit" in refusal(**other, **splits(made))
 
 
 def write_folder(folder: Path, shape, value=0.0):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import NUM_COPIES, count_named, plant, real_images, untrained_noise
 from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE
-from scripts.patches.real_images import RealImages
+from scripts.patches.image_sets import ImageSet
 
 # 24 x 24 pixels of 4 mm: small, and a shift of 4 pixels is a sixth of the field of view. No seed of the benches.
 SMALL = {"patch_size": 24, "matrix_size": (60, 60, 16)}
@@ -77,7 +78,7 @@ def test_where_little_could_be_seen_no_sign_is_not_claimed(patients, images, tra
 
 
 def test_without_held_out_images_copies_are_found_and_nothing_else_is_claimed(patients, real):
-    nobody = RealImages(patients[1][:0], [])
+    nobody = ImageSet(patients[1][:0], [])
     fresh = AUDIT(patients[2][:40], real[0], nobody)
     assert fresh["verdict"] == TOO_FEW
     assert fresh["measures"]["pearson"]["train_minus_held_out"] is None
@@ -86,7 +87,19 @@ def test_without_held_out_images_copies_are_found_and_nothing_else_is_claimed(pa
 
 
 def test_further_images_of_the_copied_subject_do_not_hide_the_copy(patients, real):
-    twice = RealImages(patients[0][:20].repeat(2, 1, 1, 1) * 0.99, [f"t{index % 20}" for index in range(40)])
+    twice = ImageSet(patients[0][:20].repeat(2, 1, 1, 1) * 0.99, [f"t{index % 20}" for index in range(40)])
     result = AUDIT(plant(patients[0][:20], patients[2][:40], "flip", seed=0), twice, real[1])
     assert count_named(result) == (NUM_COPIES, 0)
     assert result["num_training_subjects"] == 20
+
+
+def test_too_few_exchanges_for_the_threshold_are_refused():
+    with pytest.raises(ValueError, match="audit_num_permutations must be at least 99 for a gap to reach"):
+        MemorizationAudit(num_permutations=98)
+
+
+@pytest.mark.parametrize("max_shift", [-1, 2])
+def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
+    images = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(ValueError, match="max_shift must be 0 to a quarter"):
+        MemorizationAudit(max_shift=max_shift)(images, ImageSet(images, "abc"), ImageSet(images[:0], []))

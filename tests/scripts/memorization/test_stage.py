@@ -9,10 +9,7 @@ import torch
 
 from scripts.image_quality.feature_networks import ClassifierFeatures, classifier_network
 from scripts.memorization.audit import MemorizationAudit
-from scripts.memorization.nearest_images import Alignment
-from scripts.memorization.stage import audit_images, require_same_form
-from scripts.memorization.suspicious_pairs import SuspiciousPair, caption, difference
-from scripts.patches.real_images import RealImages, real_images, seen_by_generator
+from scripts.memorization.stage import audit_images
 from scripts.patches.tensors import load_patch
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subject, hash_subjects
@@ -24,11 +21,6 @@ from tests.scripts.image_quality.test_feature_networks import save_classifier
 
 def draw(count, shape, seed):
     return torch.randn(count, *shape, generator=torch.Generator().manual_seed(seed))
-
-
-def test_patches_that_lack_a_subject_of_the_generator_are_refused():
-    with pytest.raises(ValueError, match="without 1 of them"):
-        seen_by_generator({"subjects": [hash_subject("A"), hash_subject("B")]}, [{"subject_id": "A"}])
 
 
 def test_the_stage_compares_with_exactly_the_subjects_behind_the_generator(study):
@@ -71,14 +63,29 @@ def test_a_set_without_provenance_is_refused(study):
 
 @pytest.mark.parametrize(
     "changes",
-    [{"modality": {"0": "b", "1": "a", "2": "c", "3": "d"}}, {"patch_size": [5, 6]}, {"spatial_dims": 3}],
-    ids=["order", "size", "dimensions"],
+    [
+        {"modality": {"0": "b", "1": "a", "2": "c", "3": "d"}},
+        {"patch_size": [5, 6]},
+        {"spacing_mm": 3.0},
+        {"intensity_mode": "zscore", "intensity_percentiles": None, "zscore_limit": 4.0},
+    ],
+    ids=["order", "size", "spacing", "intensities"],
 )
-def test_sets_of_other_form_are_refused_by_name(study, changes):
-    patches = read_json(study["patches_path"])
-    (key,) = changes
-    with pytest.raises(ValueError, match=f"{key} of the synthetic set must be that of the patches"):
-        require_same_form({**patches, **changes}, patches)
+def test_sets_made_otherwise_are_refused_by_name(study, changes):
+    change(study["synthetic_path"], **changes)
+    with pytest.raises(RuntimeError) as caught:
+        run_stage("audit", **study)
+    message = messages(caught.value)
+    assert f"synthetic.json must have {next(iter(changes))} " in message
+    assert "make both with one" in message
+
+
+def test_a_set_that_does_not_say_how_it_was_made_is_refused(study):
+    content = read_json(study["synthetic_path"])
+    write_json(study["synthetic_path"], {key: value for key, value in content.items() if key != "intensity_mode"})
+    with pytest.raises(RuntimeError) as caught:
+        run_stage("audit", **study)
+    assert "must say of what its images are made, got no intensity_mode" in messages(caught.value)
 
 
 def test_the_features_of_another_cohorts_classifier_are_one_similarity_more(study, tmp_path):
@@ -99,43 +106,6 @@ def test_a_classifier_that_was_trained_on_the_compared_subjects_is_refused(study
     with pytest.raises((RuntimeError, ValueError)) as caught:
         run_stage("audit", **study, **names, audit_features_path=path)
     assert "must be trained on none of the subjects that are compared" in messages(caught.value)
-
-
-def test_scans_of_one_patient_are_one_subject(tmp_path):
-    entries = [
-        {"image": f"{name}.nii.gz", "subject_id": name, "patient_id": name[:1], "label": 0}
-        for name in ("A0", "A1", "B0")
-    ]
-    for entry in entries:
-        image = nibabel.Nifti1Image(np.zeros((4, 4, 1, 2), np.float32), np.eye(4))
-        nibabel.save(image, tmp_path / entry["image"])
-    listing = {"modality": {"0": "a", "1": "b"}, "spatial_dims": 2}
-    real = real_images(tmp_path / "patches.json", listing, entries, label=0)
-    assert (list(real.subject_ids), real.subjects) == (["A", "A", "B"], ["A", "B"])
-
-
-def test_too_few_exchanges_for_the_threshold_are_refused():
-    with pytest.raises(ValueError, match="audit_num_permutations must be at least 99 for a gap to reach"):
-        MemorizationAudit(num_permutations=98)
-
-
-@pytest.mark.parametrize("max_shift", [-1, 2])
-def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
-    images = draw(3, (1, 6, 5), 0)
-    with pytest.raises(ValueError, match="max_shift must be 0 to a quarter"):
-        MemorizationAudit(max_shift=max_shift)(images, RealImages(images, "abc"), RealImages(images[:0], []))
-
-
-def test_the_difference_of_a_brighter_copy_is_nothing():
-    reference = draw(1, (2, 8, 8), 1)[0].tanh()
-    same = Alignment((False, False), (0, 0))
-    assert difference(0.5 * reference + 0.1, reference, same).abs().max() < 1e-5
-
-
-def test_a_caption_says_who_and_how():
-    pair = SuspiciousPair(torch.zeros(1, 4, 4), torch.zeros(1, 4, 4), "LGG_0007.nii.gz", "S1", 0.123, 0.98, True)
-    said = caption(pair, Alignment((True, False), (2, -1)))
-    assert said == "COPY: LGG_0007 and S1\nd1/d2 0.12, similarity 0.98, flipped along x, moved by +2, -1 pixels"
 
 
 def change(path, **values):
@@ -200,6 +170,10 @@ def study(tmp_path):
         "labels": labels,
         "spatial_dims": 2,
         "patch_size": [6, 5],
+        "spacing_mm": 1.0,
+        "intensity_mode": "percentile",
+        "intensity_percentiles": [0.5, 99.5],
+        "zscore_limit": None,
     }
     write_json(tmp_path / "patches.json", {"name": "A", **common, "training": entries})
     fold = {"train": ["S0", "S1", "S2", "S3"], "inner": [], "validation": ["S4", "S5", "S7"]}

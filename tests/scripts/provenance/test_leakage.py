@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from scripts.provenance.leakage import LeakageError, load_synthetic_set, refuse_leakage, seen_subjects
+from scripts.provenance.leakage import (
+    LeakageError,
+    load_synthetic_set,
+    refuse_leakage,
+    seen_by_generator,
+    seen_subjects,
+)
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, write_json
 from tests.ring_or_blob import write_synthetic
@@ -53,3 +59,8 @@ def test_many_leaked_subjects_are_counted_and_the_first_named() -> None:
     subjects = [f"s{index}" for index in range(9)]
     with pytest.raises(LeakageError, match=r"got 9 of them behind it: s0, s1, s2, s3, s4, \.\.\."):
         refuse_leakage(map(hash_subject, subjects), subjects, "model.pt", "the test part")
+
+
+def test_patches_that_lack_a_subject_of_the_generator_are_refused():
+    with pytest.raises(ValueError, match="without 1 of them"):
+        seen_by_generator({"subjects": [hash_subject("A"), hash_subject("B")]}, [{"subject_id": "A"}])

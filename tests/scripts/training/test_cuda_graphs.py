@@ -17,9 +17,10 @@ from monai.engines import SupervisedTrainer
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
-from scripts.classifier.datasets import LabeledImages, training_batches
+from scripts.classifier.datasets import training_batches
 from scripts.classifier.losses import ClassFocalLoss
 from scripts.classifier.networks import FoldEnsemble
+from scripts.patches.tensors import LabeledImages
 from scripts.training.cuda_graphs import GraphInferer, training_inferer
 from scripts.training.resume import StopOnNonFinite
 from tests.ring_or_blob import draw, write_image
