@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from scripts.memorization.audit import JUDGED
+from scripts.memorization.statistics import pool_gaps
 from scripts.memorization.verdict import VERDICTS
 from scripts.patches.pictures import data_uri
 from scripts.report.study_files import StudyFiles
@@ -32,18 +32,21 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
     """
     found = [(path, read_json(path)) for path in files.named("audit.json")]
     pooled: dict[tuple[str, str, str], list[Result]] = {}
+    parts: dict[tuple[str, str, str], set[str | None]] = {}
     evidence = {}
     for path, content in found:
         for name, result in content["classes"].items():
-            pooled.setdefault((content["cohort"], name, content["method"]), []).append(result)
+            key = (content["cohort"], name, content["method"])
+            pooled.setdefault(key, []).append(result)
+            parts.setdefault(key, set()).add(content.get("held_out_part"))
             title = files.title(path) + (f", {name}" if len(content["classes"]) > 1 else "")
             evidence[title] = {"verdict": result["verdict"], "sentences": result["evidence"]}
     copies = {path.parent: sum(r["copies"]["number"] for r in c["classes"].values()) for path, c in found}
     pictures = sorted(files.named("suspicious_pairs.png"), key=lambda path: -copies.get(path.parent, 0))
     return {
         "rows": [
-            {"cohort": cohort, "class": name, "method": method, **pool(results)}
-            for (cohort, name, method), results in sorted(pooled.items())
+            {**dict(zip(("cohort", "class", "method"), key, strict=True)), **pool(results, parts[key] == {"test"})}
+            for key, results in sorted(pooled.items())
         ],
         "evidence": evidence,
         "pictures": [
@@ -53,14 +56,15 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
     }
 
 
-def pool(results: Sequence[Result]) -> dict[str, Any]:
+def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, Any]:
     """Put the audits of the folds of one cohort, class and method together.
 
-    The gap is the mean over folds, its limits by square-and-add of theirs (Newcombe 1998, as for balanced accuracy).
-    The verdict is the gravest; a fold that memorizes is not outvoted.
+    The gap is the mean over folds, with limits by `pool_gaps`. The verdict is the gravest; a fold that memorizes is not
+    outvoted.
 
     Args:
         results: item of `classes` of each `audit.json`.
+        same_held_out: whether all folds are compared with the same held-out images: they are then counted once.
 
     Returns:
         `synthetic`, `held_out` (mean, sd, n, max of max-Pearson), `gap` (mean, low, high), `copies`, `num_synthetic`,
@@ -72,8 +76,8 @@ def pool(results: Sequence[Result]) -> dict[str, Any]:
     verdicts = Counter(result["verdict"] for result in results)
     return {
         "synthetic": _spread(measure["synthetic_to_training"] for measure in pearson),
-        "held_out": _spread(measure["held_out_to_training"] for measure in pearson),
-        "gap": _mean_gap(_present(measure["train_minus_held_out"] for measure in judged)),
+        "held_out": _spread((measure["held_out_to_training"] for measure in pearson), same_held_out),
+        "gap": pool_gaps(_present(measure["train_minus_held_out"] for measure in judged), same_held_out),
         "copies": sum(result["copies"]["number"] for result in results),
         "num_synthetic": sum(result["num_synthetic"] for result in results),
         "auth_pct": mean_of_known(measure["auth_pct"] for measure in l2),
@@ -84,22 +88,14 @@ def pool(results: Sequence[Result]) -> dict[str, Any]:
     }
 
 
-def _spread(summaries: Iterable[Mapping[str, Any] | None]) -> dict[str, Any] | None:
-    values = [value for summary in _present(summaries) for value in summary["values"]]
+def _spread(summaries: Iterable[Mapping[str, Any] | None], same_images: bool = False) -> dict[str, Any] | None:
+    present = _present(summaries)
+    values = [value for summary in present for value in summary["values"]]
     if not values:
         return None
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return {"n": len(values), "mean": float(np.mean(values)), "sd": sd, "max": float(np.max(values))}
-
-
-def _mean_gap(gaps: Sequence[Mapping[str, float]]) -> dict[str, float] | None:
-    if not gaps:
-        return None
-    mean = float(np.mean([gap["mean"] for gap in gaps]))
-    below, above = (
-        math.sqrt(sum((gap["mean"] - gap[side]) ** 2 for gap in gaps)) / len(gaps) for side in ("low", "high")
-    )
-    return {"mean": mean, "low": mean - below, "high": mean + above}
+    count = max(len(summary["values"]) for summary in present) if same_images else len(values)
+    return {"n": count, "mean": float(np.mean(values)), "sd": sd, "max": float(np.max(values))}
 
 
 def _present(values: Iterable[Any]) -> list[Any]:

@@ -13,6 +13,7 @@ from scripts.memorization.statistics import (
     expected_maximum,
     k_means_cells,
     maximum_weights,
+    pool_gaps,
     training_gap,
 )
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE, Thresholds, judge
@@ -66,6 +67,28 @@ def test_the_interval_of_a_shifted_gap_holds_the_shift():
         gap = training_gap(similarities - 2.0, 10, num_permutations=199, seed=seed)
         held += gap.low <= 2.0 <= gap.high
     assert held >= 25  # 28 of 30 meant; four steps towards the limits give about 27
+
+
+@pytest.mark.parametrize("correlation", [0.2, 0.8])
+def test_the_pooled_gap_of_folds_that_err_together_holds_nothing_memorized(correlation):
+    random = np.random.default_rng(4)
+    held = {True: 0, False: 0}
+    for _ in range(400):
+        shared = random.normal() * correlation**0.5
+        means = shared + random.normal(size=5) * (1 - correlation) ** 0.5
+        gaps = [{"mean": mean, "low": mean - 1.96, "high": mean + 1.96} for mean in means]
+        for same in held:
+            pooled = pool_gaps(gaps, same_held_out=same)
+            held[same] += pooled["low"] <= 0 <= pooled["high"]
+    assert held[True] / 400 >= 0.95
+    assert held[False] / 400 < 0.92  # what the folds would be if they did not err together
+
+
+def test_the_pooled_gap_of_folds_apart_is_as_sure_as_it_says():
+    means = np.random.default_rng(5).normal(size=(1000, 5))
+    pooled = [pool_gaps([{"mean": m, "low": m - 1.96, "high": m + 1.96} for m in row], False) for row in means]
+    assert np.mean([gap["low"] <= 0 <= gap["high"] for gap in pooled]) == pytest.approx(0.95, abs=0.02)
+    assert pool_gaps([], False) is None
 
 
 def test_copy_ratios_are_those_of_euclidean_distances_of_standardized_images():

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW
@@ -32,6 +34,27 @@ def test_folds_are_pooled_and_the_gravest_verdict_stands():
     assert pooled["c_t"] == (-4.0, -1.0)
     assert pooled["gap"]["mean"] == pytest.approx(0.5 / 3)
     assert pooled["gap"]["high"] - pooled["gap"]["mean"] == pytest.approx(0.1 * 3**0.5 / 3)
+
+
+def test_folds_that_are_compared_with_the_same_subjects_count_them_once_and_get_wide_limits():
+    pooled = pool([result(), result(gap=(0.3, 0.2, 0.5))], same_held_out=True)
+    assert pooled["gap"] == pytest.approx({"mean": 0.2, "low": 0.1, "high": 0.35})
+    assert (pooled["held_out"]["n"], pooled["synthetic"]["n"]) == (2, 4)
+
+
+def test_whether_the_folds_hold_out_the_same_subjects_is_read_from_the_audits(tmp_path):
+    stages = write_fake_study(tmp_path, num_subjects=24)
+    one, two = (f"site_a/fold{fold}/audit_LGG_ddpm" for fold in range(2))
+    shutil.copytree(tmp_path / one, tmp_path / two)
+    widths = {}
+    for part in ("validation", "test"):
+        for name in (one, two):
+            path = tmp_path / name / "audit.json"
+            write_json(path, {**read_json(path), "held_out_part": part})
+        rows = audit_section(StudyFiles(str(tmp_path), [*stages, two]))["rows"]
+        (row,) = (row for row in rows if row["num_synthetic"] == 16)
+        widths[part] = row["gap"]["high"] - row["gap"]["low"]
+    assert widths["test"] == pytest.approx(2**0.5 * widths["validation"])
 
 
 def test_without_held_out_images_the_baselines_are_left_open():
