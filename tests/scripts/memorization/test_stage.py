@@ -174,6 +174,7 @@ def study(tmp_path):
         "intensity_mode": "percentile",
         "intensity_percentiles": [0.5, 99.5],
         "zscore_limit": None,
+        "preprocessing": {"ChooseCenterd.slice": "largest"},
     }
     write_json(tmp_path / "patches.json", {"name": "A", **common, "training": entries})
     fold = {"train": ["S0", "S1", "S2", "S3"], "inner": [], "validation": ["S4", "S5", "S7"]}
