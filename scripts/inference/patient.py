@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from monai.data.utils import list_data_collate
@@ -16,7 +17,7 @@ from scripts.inference.requests import (
 )
 from scripts.patches.crop import CROP_FACTS
 from scripts.patches.subject_volumes import ReadVolumesd
-from scripts.volumes.mask_codes import decide_mask_codes
+from scripts.volumes.mask_codes import decide_mask_codes, source_of_masks
 from scripts.volumes.mask_marks import read_mask_source
 from scripts.volumes.reading import mask_codes_in
 
@@ -66,7 +67,8 @@ class ReadPatientd(ReadVolumesd):
         mask = read["mask_volume"]
         if mask is None:
             return {}
-        codes, reason = decide_mask_codes({str(mask.path): mask_codes_in(mask)}, "table", read.get("mask_codes"))
+        source = source_of_masks("table", Path(mask.path).name)
+        codes, reason = decide_mask_codes({mask.path: mask_codes_in(mask)}, source, read.get("mask_codes"))
         return {"mask_codes": codes, "mask_codes_reason": reason, "mask_source": read_mask_source(read["mask"])}
 
 

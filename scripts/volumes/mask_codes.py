@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,15 +17,20 @@ CONVENTIONS: dict[str, MaskCodes] = {
     "brats_2024_post_treatment": {"necrotic": 1, "edema": 2, "enhancing": 3, "cavity": 4},
     "decathlon": {"edema": 1, "necrotic": 2, "enhancing": 3},
     "brats_2013": {"necrotic": 1, "edema": 2, "non_enhancing": 3, "enhancing": 4},  # 2013 to 2015
+    # Children, Kazerooni et al. 2024 (arXiv:2404.15009); the cystic component, part of the core, stands as necrotic.
+    "brats_2024_pediatric": {"enhancing": 1, "non_enhancing": 2, "necrotic": 3, "edema": 4},
 }
 # A hyphenated name does not say more than "2023 or later", and people rename older cases: hence three candidates.
 # Two conventions that only a declaration can mean (3 and 4 in one mask) are no candidates for a table.
-CANDIDATES = {
+CANDIDATES: dict[str, tuple[str, ...]] = {
     "brats_2018": ("brats_2017",),
     "brats_2023": ("brats_2023", "brats_2024_post_treatment", "brats_2017"),
+    "brats_pediatric": ("brats_2023", "brats_2024_pediatric"),
     "decathlon": ("decathlon",),
     "table": ("brats_2017", "brats_2023", "decathlon"),
+    "unknown": (),
 }
+PEDIATRIC = re.compile(r"BraTS-PEDs?-\d", re.IGNORECASE)  # task in a name, which says more than the layout
 
 
 def parse_mask_codes(declared: str | Mapping[str, Any]) -> MaskCodes:
@@ -37,22 +43,42 @@ def parse_mask_codes(declared: str | Mapping[str, Any]) -> MaskCodes:
         Tissue -> code, each code a positive integer of its own.
 
     Raises:
+        TypeError: if it is neither.
         ValueError: if there is no such convention or tissue, or two tissues share a code.
     """
     if isinstance(declared, str):
-        if declared not in CONVENTIONS:
+        by_name = {_plain(name): codes for name, codes in CONVENTIONS.items()}
+        if _plain(declared) not in by_name:
             raise ValueError(
                 f"mask_codes must be {describe_conventions()}, got {declared!r}; or a mapping tissue: code"
             )
-        return dict(CONVENTIONS[declared])
+        return dict(by_name[_plain(declared)])
+    if not isinstance(declared, Mapping):
+        raise TypeError(
+            f"mask_codes must be the name of a convention or a mapping tissue: code, got {declared!r}; write it as"
+            f" {{necrotic: 1, edema: 2, enhancing: 4}}, or name one of {', '.join(CONVENTIONS)}"
+        )
     codes = list(declared.values())
+    if any(isinstance(code, bool) or not isinstance(code, int) or code < 1 for code in codes):
+        raise ValueError(f"mask_codes must be integers of at least 1 (0 is background), got {declared!r}")
     if not declared or set(declared) - set(TISSUES) or len(set(codes)) < len(codes):
         raise ValueError(
             f"mask_codes must give each of some of {', '.join(TISSUES)} a code of its own, got {declared!r}"
         )
-    if any(not isinstance(code, int) or code < 1 for code in codes):
-        raise ValueError(f"mask_codes must be integers of at least 1 (0 is background), got {declared!r}")
     return {str(tissue): int(code) for tissue, code in declared.items()}
+
+
+def source_of_masks(layout: str, name: str) -> str:
+    """Say where a mask is from, as far as its name tells more than the layout of its cohort.
+
+    Args:
+        layout: one of `CANDIDATES`.
+        name: of the subject or of the file.
+
+    Returns:
+        One of `CANDIDATES`.
+    """
+    return "brats_pediatric" if PEDIATRIC.search(name) else layout
 
 
 def describe_conventions() -> str:
@@ -86,6 +112,11 @@ def decide_mask_codes(
         name = declared if isinstance(declared, str) else "a mapping"
         return chosen, f"declared as {name}; the masks hold the codes {_listed(present)}"
     names = CANDIDATES[layout]
+    if not names:
+        raise ValueError(
+            f"mask_codes must be declared where nothing says what the codes {_listed(present)} mean: one of"
+            f" {describe_conventions()}, or a mapping tissue: code"
+        )
     fitting = [name for name in names if set(present) <= set(CONVENTIONS[name].values())]
     if not fitting:
         _refuse_unknown(found, [CONVENTIONS[name] for name in names], f"conventions of layout {layout}")
@@ -118,3 +149,7 @@ def _refuse_unknown(found: Mapping[str, Collection[int]], candidates: Sequence[M
 
 def _listed(codes: Sequence[int]) -> str:
     return ", ".join(map(str, codes)) or "none"
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_.-]", "", name).lower()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 
 ALIASES = {
@@ -13,8 +14,13 @@ ALIASES = {
 }
 
 
+SEPARATORS = re.compile(r"[\s\u2010-\u2015_.,:/()\[\]-]")  # \u2010 to \u2015 are hyphens and dashes
+
+
 def parse_modality(name: str, modalities: Sequence[str]) -> str | None:
-    """Find the modality that a word stands for, whatever its case, hyphens, underscores and blanks.
+    """Find the modality that a word stands for, whatever its case, hyphens, underscores, blanks and brackets.
+
+    Any other sign counts: T2* is another contrast than T2.
 
     Args:
         name: the word, such as `T1Gd` or `t2_flair`.
@@ -23,8 +29,8 @@ def parse_modality(name: str, modalities: Sequence[str]) -> str | None:
     Returns:
         The name as in `modalities` or `ALIASES`; None if the word is not understood.
     """
-    word = re.sub(r"[^a-z0-9+]", "", name.lower())
-    own = {re.sub(r"[^a-z0-9+]", "", modality.lower()): modality for modality in modalities}
+    word = _plain(name)
+    own = {_plain(modality): modality for modality in modalities}
     known = {alias: modality for modality, aliases in ALIASES.items() for alias in aliases}
     return own.get(word) or known.get(word)
 
@@ -32,3 +38,7 @@ def parse_modality(name: str, modalities: Sequence[str]) -> str | None:
 def describe_aliases(modalities: Sequence[str]) -> str:
     """List the words that are understood, for an error message."""
     return "; ".join(f"{modality}: {', '.join(ALIASES.get(modality, (modality,)))}" for modality in modalities)
+
+
+def _plain(name: str) -> str:
+    return SEPARATORS.sub("", unicodedata.normalize("NFKC", name)).lower()

@@ -18,6 +18,8 @@ MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
         ("t2", "t2w"),
         ("T2_FLAIR", "t2f"),
         ("FLAIR", "t2f"),
+        ("T1 (Gd)", "t1c"),
+        ("T1\u2013CE", "t1c"),
     ],
 )
 def test_aliases_are_understood_whatever_their_spelling(word, modality):
@@ -32,6 +34,11 @@ def test_no_alias_means_two_modalities():
 def test_unknown_words_are_not_guessed():
     assert parse_modality("dwi", MODALITIES) is None
     assert parse_modality("t1x", MODALITIES) is None
+
+
+@pytest.mark.parametrize("word", ["T2*", "t2*", "T2 *", "T2*w", "T1?", "T1#", "T1+", "T1/T2", ""])
+def test_a_sign_that_is_no_separator_makes_another_word(word):
+    assert parse_modality(word, MODALITIES) is None
 
 
 def test_a_modality_of_ones_own_is_understood_as_it_is():
