@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
+from scripts.cohorts.words import is_unknown, plain
+
 # Grade 1 is left out on purpose: a 1 in somebody's table may as well be the label of the high-grade class.
 WORDS = {
     "LGG": ("lgg", "low grade", "low grade glioma", "2", "ii"),
     "HGG": ("hgg", "high grade", "high grade glioma", "3", "iii", "4", "iv", "gbm", "glioblastoma"),
 }
-UNKNOWN = ("", "na", "n a", "nan", "none", "null", "unknown", "not stated")
+NUMBER = re.compile(r"g?(\d|[iv]+)")
+
+GradeMap = Mapping[str, str | None]
 
 
-def parse_grade(
-    value: object, classes: Collection[str], grade_map: Mapping[str, str | None] | None = None
-) -> str | None:
+def parse_grade(value: object, classes: Collection[str], grade_map: GradeMap | None = None) -> str | None:
     """Find the class that a word for a grade means.
 
     Args:
@@ -27,15 +29,16 @@ def parse_grade(
         Name of the class, or None if the grade is empty or said to be unknown.
 
     Raises:
+        TypeError: if `grade_map` is no mapping.
         ValueError: if the word is not understood, or means a class that is not among `classes`.
     """
-    word = _plain(value)
-    own = {_plain(key): name for key, name in (grade_map or {}).items()}
+    word = plain(value)
+    own = {plain(key): name for key, name in _checked(grade_map).items()}
     if word in own:
         return _known(own[word], value, classes)
-    if word in UNKNOWN:
+    if is_unknown(value):
         return None
-    by_name = {_plain(name): name for name in classes}
+    by_name = {plain(name): name for name in classes}
     if word in by_name:
         return by_name[word]
     number = re.sub(r"^(who )?(grade |g)?(?=(\d|[iv]+$))", "", word)
@@ -45,19 +48,44 @@ def parse_grade(
     raise ValueError(f"grade must be {accepted_words(classes)}, got {value!r}; or say what it means with grade_map")
 
 
+def grade_of_folder(name: str, classes: Collection[str], grade_map: GradeMap | None = None) -> str | None:
+    """Find the class that the name of a folder means, such as HGG, hgg or Low Grade.
+
+    Args:
+        name: of the folder.
+        classes: as in `parse_grade`.
+        grade_map: as in `parse_grade`.
+
+    Returns:
+        Name of the class; None for other names. A number alone may be that of a patient, and is none.
+    """
+    word = plain(name)
+    if word in map(plain, _checked(grade_map)):
+        return parse_grade(name, classes, grade_map)
+    if NUMBER.fullmatch(word):
+        return None
+    try:
+        return parse_grade(name, classes)
+    except ValueError:
+        return None
+
+
 def accepted_words(classes: Collection[str]) -> str:
     """List the words that are understood for each class, for an error message."""
     listed = "; ".join(f"{name} ({', '.join(WORDS[name])})" if name in WORDS else name for name in classes)
     return f"{listed}, or empty where it is unknown"
 
 
+def _checked(grade_map: GradeMap | None) -> GradeMap:
+    if grade_map is not None and not isinstance(grade_map, Mapping):
+        raise TypeError(
+            f"grade_map must be a mapping from a word to a class or null, got {grade_map!r}; write it as"
+            " {astro II: LGG, borderline: null}"
+        )
+    return grade_map or {}
+
+
 def _known(name: str | None, value: object, classes: Collection[str]) -> str | None:
     if name is not None and name not in classes:
         raise ValueError(f"grade_map must give one of {', '.join(classes)} or null, got {name!r} for {value!r}")
     return name
-
-
-def _plain(value: object) -> str:
-    """Lower case, one blank between words, 2.0 as 2 (a table with gaps in its column of integers holds floats)."""
-    text = "" if value is None else str(value)
-    return re.sub(r"[\s_/-]+", " ", re.sub(r"\.0+$", "", text.strip())).strip().lower()

@@ -1,41 +1,34 @@
-"""A cohort as a table of the user's own: CSV or JSON, one row a scan."""
+"""A cohort as a table of the user's own: CSV or JSON, one row per scan."""
 
 from __future__ import annotations
 
-import csv
+import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.cohorts.grades import parse_grade
-from scripts.cohorts.layouts import SUFFIXES, Found, Subject
+from scripts.cohorts.columns import Columns, read_columns, require_subject_id
+from scripts.cohorts.csv_rows import read_csv_rows
+from scripts.cohorts.grades import GradeMap, parse_grade
+from scripts.cohorts.subjects import Source, Subject
+from scripts.cohorts.words import is_unknown, name_of
 from scripts.running.files import read_json
+from scripts.volumes.file_names import as_named, is_nifti
+from scripts.volumes.mask_codes import parse_mask_codes
 from scripts.volumes.modality_names import describe_aliases, parse_modality
 
-COLUMNS = (
-    "subject_id",
-    "patient_id",
-    "grade",
-    "site",
-    "image",
-    "channel_order",
-    "mask",
-    "mask_source",
-    "mask_codes",
-    "brain_mask",
-)
 MASK_SOURCES = ("expert", "model", "simulated")
+STRUCTURED = ("images", "mask_codes", "channel_order")  # columns of JSON that may hold more than one word
+TABLES = (".csv", ".tsv", ".txt", ".json")
 
 Row = dict[str, Any]
 
 
 def find_table(
-    path: Path,
-    modalities: Sequence[str],
-    classes: Collection[str],
-    grade_map: Mapping[str, str | None] | None = None,
-) -> Found:
+    path: Path, modalities: Sequence[str], classes: Collection[str], grade_map: GradeMap | None = None
+) -> Source:
     """Read the subjects that a table lists.
 
     Args:
@@ -51,135 +44,145 @@ def find_table(
     Raises:
         ValueError: if the table cannot be read at all.
     """
-    found = Found("table")
-    rows = _read_rows(path)
-    ignored = set()
+    source = Source("table")
+    names, rows = _read_rows(path, source)
+    columns = read_columns(names, modalities)
+    require_subject_id(columns, str(path))
+    for fault in columns.faults:
+        source.add_problem("", f"{path}: {fault}")
     for where, row in rows:
-        subject_id = _text(row.get("subject_id"))
-        if not subject_id:
-            found.add_problem("", f"{where} must have a subject_id, got none; give every row one")
+        known = {column: row[name] for name, column in columns.known.items() if name in row}
+        subject = _read_subject(where, known, source)
+        if subject is None:
             continue
-        subject = Subject(
-            subject_id, where, patient_id=_text(row.get("patient_id")), site=_text(row.get("site")) or None
-        )
-        ignored |= _read_images(subject, row, path.parent, modalities, found)
-        _read_mask(subject, row, path.parent, found)
+        _read_images(subject, row, known, columns, path.parent, modalities, source)
+        _read_mask(subject, known, path.parent, source)
         try:
-            subject.grade = parse_grade(row.get("grade"), classes, grade_map)
+            subject.grade = parse_grade(known.get("grade"), classes, grade_map)
         except ValueError as error:
-            found.add_problem(subject_id, f"{where}, subject {subject_id}: {error}")
-        found.subjects.append(subject)
-    if ignored:
-        found.notes["ignored_columns"] = sorted(ignored)
-    return found
+            source.add_problem(subject.subject_id, f"{where}, subject {subject.subject_id}: {error}")
+        source.subjects.append(subject)
+    if columns.ignored:
+        source.notes["ignored_columns"] = sorted(columns.ignored)
+    return source
 
 
-def _read_rows(path: Path) -> list[tuple[str, Row]]:
-    """(where, row) of each line; the keys in lower case, the mapping `images` spread out."""
-    if path.suffix.lower() == ".json":
-        content = read_json(path)
-        entries = content["subjects"] if isinstance(content, dict) and "subjects" in content else content
-        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-            raise ValueError(f"{path} must be a list of subjects, or a mapping with such a list as `subjects`")
-        return [
-            (
-                f"{path} entry {number}",
-                {**_lower({k: v for k, v in row.items() if k != "images"}), **row.get("images", {})},
-            )
-            for number, row in enumerate(entries, start=1)
-        ]
-    if path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+def _read_rows(path: Path, source: Source) -> tuple[Iterable[str], list[tuple[str, Row]]]:
+    """Names of the columns, and (where, row) of each row."""
+    if path.suffix.lower() not in TABLES:
         raise ValueError(f"source_path must be a folder, a .csv or a .json, got {path}")
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        header = stream.readline()
-        stream.seek(0)
-        delimiter = max(",;\t", key=header.count)
-        reader = csv.DictReader(stream, delimiter=delimiter)
-        rows = [(f"{path} row {reader.line_num}", row) for row in reader]
-    names = [name.strip().lower() for name in reader.fieldnames or []]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice or "subject_id" not in names:
-        raise ValueError(
-            f"{path} must have a column subject_id and no column twice, got {', '.join(names) or 'no columns'};"
-            " see docs/reference/data.md"
-        )
-    for where, row in rows:
-        if None in row or None in row.values():
-            raise ValueError(f"{where} must have {len(names)} fields as the first line, got another number; correct it")
-    return [(where, _lower(row)) for where, row in rows]
+    if path.suffix.lower() != ".json":
+        names, lines = read_csv_rows(path)
+        return names, [(where, dict(row)) for where, row in lines]
+    content = read_json(path)
+    if isinstance(content, dict) and content.get("simulated"):
+        source.notes["simulated"] = True  # patients of the phantom stay what they are
+    entries = content["subjects"] if isinstance(content, dict) and "subjects" in content else content
+    if not isinstance(entries, list) or not entries or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} must be a list of subjects, or a mapping with such a list as `subjects`")
+    rows = [(f"{path} entry {number}", entry) for number, entry in enumerate(entries, start=1)]
+    return dict.fromkeys(name for entry in entries for name in entry), rows
 
 
-def _lower(row: Mapping[str, Any]) -> Row:
-    return {key.strip().lower(): value for key, value in row.items()}
+def _read_subject(where: str, known: Row, source: Source) -> Subject | None:
+    """Who the row is about; None, and the row is told, if it does not say so."""
+    for column in known:
+        value = known[column]
+        if column not in STRUCTURED and not isinstance(value, str | int | float | None):
+            source.add_problem("", f"{where}: {column} must be text or a number, got {value!r}; correct it")
+            known[column] = None
+    subject_id, patient_id, site = (name_of(known.get(column)) for column in ("subject_id", "patient_id", "site"))
+    if not subject_id:
+        source.add_problem("", f"{where} must have a subject_id, got {known.get('subject_id')!r}; name it")
+        return None
+    return Subject(subject_id, where, patient_id=patient_id, site=site or None)
 
 
 def _text(value: Any) -> str:
-    text = "" if value is None else str(value).strip()
-    return "" if text.lower() in ("na", "n/a", "nan", "none", "null") else text
+    return "" if is_unknown(value) else str(value).strip()
 
 
-def _read_images(subject: Subject, row: Row, folder: Path, modalities: Sequence[str], found: Found) -> set[str]:
-    """Put the image files of a row into the subject; return the columns that are none of its business."""
-    ignored = set()
-    for column, value in row.items():
-        text = _text(value)
-        if column in COLUMNS:
-            continue
-        modality = parse_modality(column, modalities)
-        if modality is None and not text.endswith(SUFFIXES):
-            ignored.add(column)
-        elif modality is None:
-            found.add_problem(
+def _read_images(
+    subject: Subject,
+    row: Row,
+    known: Row,
+    columns: Columns,
+    folder: Path,
+    modalities: Sequence[str],
+    source: Source,
+) -> None:
+    """Put the image files of a row into the subject."""
+    images = known.get("images") or {}
+    if not isinstance(images, Mapping):
+        source.add_problem(
+            subject.subject_id,
+            f"{subject.where}: images must be a mapping from modality to path, got {images!r}; correct it",
+        )
+        images = {}
+    named = [(name, _text(row.get(name))) for name in (*columns.modalities, *columns.ignored)]
+    for name, text in [*named, *((str(name), _text(path)) for name, path in images.items())]:
+        modality = parse_modality(name, modalities)
+        if modality is None and text and (is_nifti(text) or name in images):
+            source.add_problem(
                 subject.subject_id,
-                f"{subject.where} must have columns for {describe_aliases(modalities)}, got {column!r} ({text});"
+                f"{subject.where} must have columns for {describe_aliases(modalities)}, got {name!r} ({text});"
                 " rename or remove this column",
             )
-        elif text and modality in subject.images:
-            found.add_problem(
+        elif modality in subject.images and text:
+            source.add_problem(
                 subject.subject_id,
                 f"{subject.where} must have one file for {modality}, got {subject.images[modality]} and {text};"
                 " remove one",
             )
-        elif text:
+        elif modality and text:
             subject.images[modality] = _path(folder, text)
-    if _text(row.get("image")):
-        _read_channels(subject, row, folder, modalities, found)
-    return ignored
+    if _text(known.get("image")):
+        _read_channels(subject, known, folder, modalities, source)
 
 
-def _read_channels(subject: Subject, row: Row, folder: Path, modalities: Sequence[str], found: Found) -> None:
-    subject.image = _path(folder, _text(row["image"]))
-    order = row.get("channel_order") or ""
+def _read_channels(subject: Subject, known: Row, folder: Path, modalities: Sequence[str], source: Source) -> None:
+    subject.image = _path(folder, _text(known["image"]))
+    order = known.get("channel_order") or ""
     words = order if isinstance(order, list) else re.split(r"[\s,;|/]+", _text(order))
     subject.channel_order = [parse_modality(str(word), modalities) or str(word) for word in words if word]
     if subject.images:
-        found.add_problem(
+        source.add_problem(
             subject.subject_id,
-            f"{subject.where} must have either `image` (4D) or one file a modality, got both; remove one",
+            f"{subject.where} must have either `image` (4D) or one file per modality, got both; remove one",
         )
-    if sorted(set(subject.channel_order)) != sorted(subject.channel_order) or not set(modalities) <= set(
-        subject.channel_order
-    ):
-        found.add_problem(
+    once = len(set(subject.channel_order)) == len(subject.channel_order)
+    if not once or not set(modalities) <= set(subject.channel_order):
+        source.add_problem(
             subject.subject_id,
             f"{subject.where} must have a channel_order that names each of {', '.join(modalities)} once, got {order!r}",
         )
 
 
-def _read_mask(subject: Subject, row: Row, folder: Path, found: Found) -> None:
-    mask, source = _text(row.get("mask")), _text(row.get("mask_source")).lower()
+def _read_mask(subject: Subject, known: Row, folder: Path, source: Source) -> None:
+    mask, brain_mask = _text(known.get("mask")), _text(known.get("brain_mask"))
     subject.mask = _path(folder, mask) if mask else None
-    brain_mask = _text(row.get("brain_mask"))
     subject.brain_mask = _path(folder, brain_mask) if brain_mask else None
-    subject.mask_source = source or None
-    if source and source not in MASK_SOURCES:
-        found.add_problem(
+    mask_source = _text(known.get("mask_source")).lower()
+    subject.mask_source = mask_source or None
+    if mask_source and mask_source not in MASK_SOURCES:
+        source.add_problem(
             subject.subject_id,
-            f"{subject.where}: mask_source must be one of {', '.join(MASK_SOURCES)} or empty, got {source!r}",
+            f"{subject.where}: mask_source must be one of {', '.join(MASK_SOURCES)} or empty, got {mask_source!r}",
         )
-    codes = row.get("mask_codes")
-    subject.mask_codes = codes if isinstance(codes, Mapping) else _text(codes) or None
+    codes = known.get("mask_codes")
+    subject.mask_codes = _text(codes) or None if isinstance(codes, str | None) else codes
+    if subject.mask_codes is not None:
+        try:
+            parse_mask_codes(subject.mask_codes)
+        except (TypeError, ValueError) as error:
+            source.add_problem(subject.subject_id, f"{subject.where}, subject {subject.subject_id}: {error}")
 
 
 def _path(folder: Path, text: str) -> Path:
-    return (folder / Path(text).expanduser()).resolve()
+    """The path that a cell names; a name with umlauts is found in either form, as macOS writes them apart."""
+    paths = [as_named(folder / Path(form).expanduser()) for form in (text, *_forms(text))]
+    return next((path for path in paths if os.path.lexists(path)), paths[0])
+
+
+def _forms(text: str) -> list[str]:
+    return [form for kind in ("NFC", "NFD") if (form := unicodedata.normalize(kind, text)) != text]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.cohorts.grades import parse_grade
+from scripts.cohorts.grades import grade_of_folder, parse_grade
 
 CLASSES = ("LGG", "HGG")
 
@@ -46,3 +46,25 @@ def test_other_classes_are_understood_by_name_alone():
     assert parse_grade("meningioma", ["Glioma", "Meningioma"]) == "Meningioma"
     with pytest.raises(ValueError, match="grade must be Glioma; Meningioma, or empty"):
         parse_grade("GBM", ["Glioma", "Meningioma"])
+
+
+@pytest.mark.parametrize("name", ["LGG", "lgg", "Low Grade", "low-grade_glioma", "Grade II", "WHO_2", "grade-2"])
+def test_a_folder_may_be_named_as_a_grade(name):
+    assert grade_of_folder(name, CLASSES) == "LGG"
+
+
+@pytest.mark.parametrize("name", ["2", "IV", "G3", "g iv", "train", "unknown", "LGG_HGG", "Brats18_2013_10_1", ""])
+def test_a_number_or_another_name_of_a_folder_is_no_grade(name):
+    assert grade_of_folder(name, CLASSES) is None
+
+
+def test_a_folder_may_be_named_in_the_users_own_words():
+    assert grade_of_folder("2", CLASSES, {"2": "HGG"}) == "HGG"
+    with pytest.raises(ValueError, match="grade_map must give one of LGG, HGG"):
+        grade_of_folder("astro", CLASSES, {"astro": "MID"})
+
+
+@pytest.mark.parametrize("grade_map", ["LGG", ["LGG"], 2])
+def test_a_grade_map_of_another_type_is_refused_with_its_key(grade_map):
+    with pytest.raises(TypeError, match="grade_map must be a mapping from a word to a class or null, got"):
+        parse_grade("II", CLASSES, grade_map)

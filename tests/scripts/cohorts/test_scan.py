@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
 from scripts.cohorts.scan import CohortError, list_source, scan_cohort
+from scripts.splits.draw import make_splits
+from scripts.splits.patients import patient_of
 from tests.cohort_files import SHAPE, image, mask, save, table_row, write_brats, write_decathlon, write_table
 from tests.helpers import run_stage
 
@@ -47,7 +50,7 @@ def test_grade_folders_and_names_of_2018_give_grade_and_site(brats_2018, tmp_pat
     assert cohort["layout"] == "brats_2018"
     assert cohort["name"] == "MICCAI_BraTS_2018"
     assert {s["subject_id"]: (s["grade"], s["site"]) for s in cohort["subjects"]} == {
-        "Brats18_2013_10_1": ("HGG", "2013"),
+        "Brats18_2013_10_1": ("HGG", None),  # of several hospitals
         "Brats18_CBICA_AAB_1": ("HGG", "CBICA"),
         "Brats18_TCIA09_141_1": ("LGG", "TCIA09"),
     }
@@ -346,7 +349,10 @@ def test_a_mask_source_and_a_name_that_are_not_understood_are_refused(tmp_path):
     row = table_row(tmp_path, "P1", mask_source="student")
     message = faults(write_table(tmp_path / "mine.csv", [row, {**row, "subject_id": "a/b"}]), tmp_path)
     assert "mask_source must be one of expert, model, simulated or empty, got 'student'" in message
-    assert "subject_id must be usable as a file name (letters, digits, _ - + .), got 'a/b'" in message
+    assert (
+        "subject_id must be usable as a file name (letters, digits, _ - + . and no . at its beginning), got 'a/b'"
+        in message
+    )
 
 
 def test_a_table_that_is_none_is_refused(tmp_path):
@@ -382,6 +388,128 @@ def test_many_faults_are_counted_and_the_first_are_shown(tmp_path):
     assert "must be without faults, got 25:" in message
     assert message.count("\n- ") == 21
     assert message.endswith("and 5 more")
+
+
+@pytest.mark.parametrize("name", [".x", "..a", "a/b", "a b", "../a"])
+def test_a_name_that_no_file_can_have_is_refused(tmp_path, name):
+    table = write_table(tmp_path / "mine.csv", [{**table_row(tmp_path, "P1"), "subject_id": name}])
+    assert f"and no . at its beginning), got {name!r}" in faults(table, tmp_path)
+    table = write_table(tmp_path / "mine.csv", [{**table_row(tmp_path, "P1"), "subject_id": ".."}])
+    assert "mine.csv row 2 must have a subject_id, got '..'" in faults(table, tmp_path)
+
+
+@pytest.mark.parametrize("column", ["site", "patient_id"])
+def test_one_name_in_two_spellings_is_refused(tmp_path, column):
+    names = ("Bonn", "bonn", "1", "01", "1.0", "Köln")
+    rows = [table_row(tmp_path, f"P{i}", **{column: name}) for i, name in enumerate(names)]
+    message = faults(write_table(tmp_path / "mine.csv", rows), tmp_path)
+    assert f"{column} must be spelled one way in" in message
+    assert "got 'Bonn' (subject P0), 'bonn' (subject P1);" in message
+    assert "got '01' (subject P3), '1' (subject P2), '1.0' (subject P4);" in message
+    assert "Köln" not in message
+
+
+def test_one_file_by_two_links_is_refused(tmp_path):
+    rows = [table_row(tmp_path, name) for name in ("P1", "P2")]
+    (tmp_path / "P2" / "t2.nii.gz").unlink()
+    (tmp_path / "P2" / "t2.nii.gz").symlink_to("../P1/t2.nii.gz")
+    message = faults(write_table(tmp_path / "mine.csv", rows), tmp_path)
+    assert "P1/t2.nii.gz must be one file of one subject, got it as t2w of P1, t2w of P2" in message
+
+
+def test_a_link_that_leads_nowhere_is_named_and_can_be_left_out(brats_2018, tmp_path):
+    path = brats_2018 / "HGG/Brats18_2013_10_1/Brats18_2013_10_1_t2.nii.gz"
+    path.unlink()
+    path.symlink_to("../.git/annex/objects/x.nii.gz")
+    before = Path(list_source(brats_2018, tmp_path)).read_text()
+    assert f"{path}\tnot there\n" in before
+    assert "_t2.nii.gz" in faults(brats_2018, tmp_path)
+    assert len(scan(brats_2018, tmp_path, leave_out="Brats18_2013_10_1")["subjects"]) == 2
+    (brats_2018 / "HGG/.git/annex/objects").mkdir(parents=True)
+    save(brats_2018 / "HGG/.git/annex/objects/x.nii.gz", image("fetched"))
+    assert Path(list_source(brats_2018, tmp_path)).read_text() != before
+
+
+def test_a_source_that_is_neither_folder_nor_file_is_refused_as_what_it_is(tmp_path):
+    with pytest.raises(FileNotFoundError, match="got /dev/null, which is a device, a pipe or a socket"):
+        scan("/dev/null", tmp_path)
+
+
+def test_masks_of_the_pediatric_task_have_its_codes_and_others_beside_them_theirs(tmp_path):
+    folder = write_brats(tmp_path / "src", "brats_2023", ["BraTS-PED-00001-000"], codes=[1, 2, 3, 4])
+    write_brats(folder, "brats_2023", BRATS_2023, codes=[1, 2, 3])
+    cohort = scan(folder, tmp_path)
+    assert cohort["mask_codes"]["enhancing"] == 3
+    assert by_id(cohort)["BraTS-PED-00001-000"]["mask_codes"]["enhancing"] == 1
+    assert "brats_2024_pediatric (1 masks)" in cohort["mask_codes_reason"]
+
+
+def test_masks_whose_labels_are_not_understood_must_be_declared(tmp_path):
+    folder = write_decathlon(tmp_path / "Task01", ["A"], labels=["background", "a", "b", "c"])
+    with pytest.raises(ValueError, match="must be declared where nothing says .* labels of dataset.json are not under"):
+        scan(folder, tmp_path)
+    assert scan(folder, tmp_path, mask_codes="decathlon")["mask_codes"]["edema"] == 1
+
+
+@pytest.mark.parametrize(
+    ("leave_out", "left"), [("P1", ["P1"]), (7, ["7"]), ([7, "P1"], ["7", "P1"]), ({7: "moved"}, ["7"]), (None, [])]
+)
+def test_one_name_may_be_left_out_without_a_list_and_numbers_are_names(tmp_path, leave_out, left):
+    rows = [table_row(tmp_path, name) for name in ("P1", "7", "P2")]
+    cohort = scan(write_table(tmp_path / "mine.csv", rows), tmp_path, leave_out=leave_out)
+    assert [entry["subject_id"] for entry in cohort["left_out"]] == left
+    assert "P2" in by_id(cohort)
+
+
+def test_a_name_to_leave_out_that_is_nearly_right_is_asked_about(brats_2018, tmp_path):
+    with pytest.raises(ValueError, match="got brats18_2013_10_1; did you mean Brats18_2013_10_1"):
+        scan(brats_2018, tmp_path, leave_out="brats18_2013_10_1")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("mask_codes", [1, 2, 4], "mask_codes must be the name of a convention or a mapping"),
+        ("grade_map", "LGG", "grade_map must be a mapping from a word to a class"),
+    ],
+)
+def test_a_setting_of_another_type_is_refused_with_its_key(brats_2018, tmp_path, key, value, message):
+    with pytest.raises(TypeError, match=message):
+        scan(brats_2018, tmp_path, **{key: value})
+
+
+def test_what_is_passed_over_is_said_aloud(tmp_path, caplog):
+    rows = [
+        table_row(tmp_path, "P1_1", grade="2", site="A", age=40),
+        table_row(tmp_path, "P1_2", grade="", site="", age=41),
+        table_row(tmp_path, "P2_1", grade="4", site="A", age=42),
+    ]
+    scan(write_table(tmp_path / "mine.csv", rows), tmp_path)
+    said = [record.getMessage().removeprefix(f"{tmp_path / 'mine.csv'}: ") for record in caplog.records]
+    assert said == [
+        "columns that are not read: age",
+        "not every subject has a grade; without: P1_2",
+        "not every subject has a site; without: P1_2",
+        "P1_1, P1_2 are taken for as many patients; if they are scans of one, give a patient_id in a table",
+    ]
+
+
+def test_nothing_is_said_of_a_cohort_of_which_all_is_known(tmp_path, caplog):
+    rows = [table_row(tmp_path, f"P1_{i}", grade="2", patient_id="P1") for i in range(2)]
+    scan(write_table(tmp_path / "mine.csv", rows), tmp_path)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "names", [("UPENN-GBM-{:05d}_11", "UPENN-GBM-{:05d}_21"), ("sub-{:02d}_ses-1", "sub-{:02d}_ses-2")]
+)
+def test_scans_of_one_patient_in_public_names_are_in_one_part(tmp_path, names):
+    rows = [table_row(tmp_path, name.format(i), grade="24"[i % 2]) for i in range(12) for name in names]
+    cohort = scan(write_table(tmp_path / "mine.csv", rows), tmp_path)
+    splits = make_splits(cohort, num_folds=2)
+    parts = [part for fold in splits["folds"] for part in fold.values()] + [splits["test"]]
+    for part in parts:
+        assert len(part) == 2 * len({patient_of({"subject_id": name}) for name in part})
 
 
 # The stage
