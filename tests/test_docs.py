@@ -130,3 +130,11 @@ def test_the_page_of_the_architecture_draws_and_lists_the_rooms_that_there_are()
     (drawing,) = re.findall(r"(?ms)^```text\n(.*?)^```", page)
     drawn = re.findall(rf"(?<![\w.])(?:{'|'.join(sentences)})(?![\w.])", drawing)
     assert drawn == [room for room, _ in listed]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_file_of_the_code_that_a_page_names_is_there(path):
+    names = re.findall(
+        r"`((?:scripts|configs|bundle|benchmarks|tests|docs)/[\w./]+)`", path.read_text(encoding="utf-8")
+    )
+    assert [name for name in names if not (ROOT / name).exists()] == []

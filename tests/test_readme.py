@@ -13,7 +13,8 @@ from scripts.running.configs import Invocation, refuse_unknown_keys
 from tests.helpers import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MADE_BY_READER = {"my_study.yaml"}
+# A file that the reader is told to write: a block of YAML that begins with its name.
+WRITTEN = re.compile(r"(?ms)^```yaml\n# (\w+\.yaml)\n(.*?)^```")
 
 
 def commands(page: Path) -> list[str]:
@@ -26,22 +27,35 @@ ALL = [(page.relative_to(ROOT).as_posix(), command) for page in PAGES for comman
 
 
 @pytest.mark.parametrize(("page", "command"), ALL, ids=[f"{page}:{number}" for number, (page, _) in enumerate(ALL)])
-def test_a_command_names_only_what_exists(page, command, monkeypatch):
+def test_a_command_names_only_what_exists(page, command, monkeypatch, tmp_path):
     monkeypatch.chdir(ROOT)
-    words = shlex.split(command)
+    words = [with_files_of_the_reader(word, tmp_path) for word in shlex.split(command)]
     if words[0] == "make":
         targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
         assert {word for word in words[1:] if "=" not in word} <= set(targets)
     elif words[2] == "monai.bundle":
         invocation = Invocation.from_command_line(["monai/bundle/__main__.py", *words[3:]])
         assert invocation is not None
-        files = [path for path in invocation.config_files if path not in MADE_BY_READER]
-        refuse_unknown_keys(Invocation(tuple(files), with_stages(invocation).overrides))
+        refuse_unknown_keys(with_stages(invocation))
     elif words[2] == "bundle":
         assert bundle.__main__.command_line().parse_args(words[3:])
     else:
         assert words[:2] == ["python", "-m"]
         assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file() or (ROOT / words[2] / "__main__.py").is_file()
+
+
+def with_files_of_the_reader(word: str, folder: Path) -> str:
+    """Write the files that README tells the reader to write, and name them where a word of a command does."""
+    for name, text in WRITTEN.findall((ROOT / "README.md").read_text(encoding="utf-8")):
+        (folder / name).write_text(text, encoding="utf-8")
+        word = re.sub(rf"(?<![\w/]){re.escape(name)}", (folder / name).as_posix(), word)
+    return word
+
+
+def test_every_page_tells_the_reader_to_write_the_same_files():
+    told = {match for page in PAGES for match in WRITTEN.findall(page.read_text(encoding="utf-8"))}
+    assert {name for name, _ in told} == {"my_study.yaml"}
+    assert len(told) == 1
 
 
 def with_stages(invocation: Invocation) -> Invocation:
@@ -51,7 +65,6 @@ def with_stages(invocation: Invocation) -> Invocation:
     return Invocation(invocation.config_files, {"study_dir": invocation.overrides.get("study_dir")})
 
 
-def test_the_readme_shows_its_two_commands_first():
+def test_the_readme_shows_its_command_first():
     first_screen = (ROOT / "README.md").read_text(encoding="utf-8")[:2000]
     assert "make demo" in first_screen
-    assert "make test" in first_screen
