@@ -3,14 +3,34 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from ignite.engine import Engine, Events
+from torch import Tensor
 from tqdm import tqdm
 
 Item = TypeVar("Item")
 UNITS = (("h", 3600), ("min", 60), ("s", 1))
+# Seconds of a stage of `make study` (docs/results), by its config: how the kinds compare where none was measured yet.
+USUAL_SECONDS = {
+    "phantom": 16.0,
+    "cohort": 10.0,
+    "segment": 60.0,
+    "patches": 2.0,
+    "splits": 0.2,
+    "train_generator": 640.0,
+    "generate": 6.4,
+    "train_classifier": 16.0,
+    "audit": 4.3,
+    "measure_images": 1.1,
+    "evaluate": 2.0,
+    "explain": 155.0,
+    "report": 10.0,
+}
 
 
 def progress(iterable: Iterable[Item], total: int | None = None, description: str = "") -> Iterator[Item]:
@@ -24,9 +44,96 @@ def progress(iterable: Iterable[Item], total: int | None = None, description: st
     Yields:
         The items, unchanged.
     """
-    # In a log file a bar that redraws ten times a second is noise: one line every ten seconds is enough.
-    interval = 0.1 if sys.stderr.isatty() else 10.0
-    yield from tqdm(iterable, total=total, desc=description, mininterval=interval, dynamic_ncols=True, leave=False)
+    yield from tqdm(iterable, total=total, desc=description, mininterval=_interval(), dynamic_ncols=True, leave=False)
+
+
+@dataclass
+class Durations:
+    """How long stages take, by kind: as measured, or else as usual, in the proportion that measured kinds have."""
+
+    measured: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    def add(self, kind: str, seconds: float) -> None:
+        """Take note of a stage."""
+        self.measured[kind].append(seconds)
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether any stage was measured."""
+        return any(self.measured.values())
+
+    def expected(self, kind: str) -> float:
+        """Return the seconds that a stage of a kind should take, > 0."""
+        if self.measured.get(kind):
+            return max(sum(self.measured[kind]) / len(self.measured[kind]), 1e-3)
+        usual = sum(USUAL_SECONDS.get(name, 1.0) * len(seconds) for name, seconds in self.measured.items())
+        scale = sum(map(sum, self.measured.values())) / usual if usual else 1.0
+        return max(USUAL_SECONDS.get(kind, 1.0) * scale, 1e-3)
+
+
+class StudyProgress:
+    """One bar over a study: the stages at work, how many are finished, and about how long the others take.
+
+    Stages differ a hundredfold, so they count by the time that those of their kind take, and not alike.
+
+    Args:
+        kinds: name of each stage -> its kind, in the order of the plan.
+        finished: names of the stages that are finished already.
+        durations: what is known of them; stages that finish are added.
+        num_workers: stages at work at a time.
+    """
+
+    def __init__(
+        self, kinds: Mapping[str, str], finished: Iterable[str], durations: Durations, num_workers: int = 1
+    ) -> None:
+        self.kinds = dict(kinds)
+        self.finished = set(finished)
+        self.durations = durations
+        self.num_workers = num_workers
+        self._at_work: list[str] = []
+        self._drawn = float("-inf")
+        self._bar = tqdm(total=1.0, desc="study", bar_format="{desc}", dynamic_ncols=True, leave=False)
+
+    def __enter__(self) -> StudyProgress:
+        self._draw()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def begin(self, names: Sequence[str]) -> None:
+        """Show which stages are at work."""
+        self._at_work = list(names)
+        self._draw()
+
+    def finish(self, name: str, seconds: float | None = None) -> None:
+        """Count a stage as finished.
+
+        Args:
+            name: of the stage.
+            seconds: that it took; None if it was finished before.
+        """
+        if name not in self.finished and seconds is not None:
+            self.durations.add(self.kinds[name], seconds)
+        self.finished.add(name)
+        self._draw()
+
+    def text(self) -> str:
+        """Return what the bar says."""
+        unfinished = [name for name in self.kinds if name not in self.finished]
+        left, done = (
+            sum(self.durations.expected(self.kinds[name]) for name in names) for names in (unfinished, self.finished)
+        )
+        share = done / (done + left) if done + left else 1.0
+        number = f"study {share:4.0%} | {len(self.finished)}/{len(self.kinds)} stages"
+        time_left = f"about {format_seconds(left / self.num_workers)} left" if self.durations.is_measured else ""
+        at_work = ", ".join(self._at_work[:2]) + (" ..." if len(self._at_work) > 2 else "")
+        return " | ".join(part for part in (number, time_left, at_work) if part)
+
+    def _draw(self) -> None:
+        if time.monotonic() - self._drawn >= _interval():
+            self._drawn = time.monotonic()
+            self._bar.set_description_str(self.text())
 
 
 class TrainingProgress:
@@ -48,20 +155,24 @@ class TrainingProgress:
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._fail)
 
     def _open(self, engine: Engine) -> None:
-        interval = 0.1 if sys.stderr.isatty() else 10.0
         self._bar = tqdm(
             total=engine.state.max_epochs,
             initial=engine.state.epoch,
             desc=self.description,
             unit="epoch",
-            mininterval=interval,
+            mininterval=_interval(),
             dynamic_ncols=True,
             leave=False,
         )
 
     def _advance(self, engine: Engine) -> None:
-        if self._bar is not None:
-            self._bar.update(engine.state.epoch - self._bar.n)
+        if self._bar is None:
+            return
+        # Reading a loss waits for the GPU, once an epoch at most, and not at all where nobody looks.
+        loss = None if self._bar.disable else _last_loss(engine.state.output)
+        if loss is not None:
+            self._bar.set_postfix_str(f"loss {loss:.4g}", refresh=False)
+        self._bar.update(engine.state.epoch - self._bar.n)
 
     def _close(self, engine: Engine) -> None:
         if self._bar is not None:
@@ -87,3 +198,16 @@ def format_seconds(seconds: float) -> str:
             words.append(f"{left // size} {unit}")
             left %= size
     return " ".join(words[:2])
+
+
+def _interval() -> float:
+    # In a log file a bar that redraws ten times a second is noise: one line every ten seconds is enough.
+    return 0.1 if sys.stderr.isatty() else 10.0
+
+
+def _last_loss(output: Any) -> float | None:
+    """Return the loss of the last batch, of what a MONAI trainer puts out: a dictionary, or one per image."""
+    if isinstance(output, (list, tuple)) and output:
+        output = output[-1]
+    loss = output.get("loss") if isinstance(output, Mapping) else None
+    return None if loss is None else float(loss.detach() if isinstance(loss, Tensor) else loss)

@@ -206,6 +206,11 @@ class Stage:
         overwrite: bool = False,
         keep_old_code: bool = False,
     ) -> None:
+        if not isinstance(output_dir, str) or not output_dir:
+            raise ValueError(
+                f"output_dir must be the path of a folder, got {output_dir!r}; pass --output_dir PATH (digits in"
+                " quotes: --output_dir \"'2020'\")"
+            )
         self.output_dir = Path(output_dir)
         self.inputs = list(inputs)
         self.seed = seed

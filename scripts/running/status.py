@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from monai.bundle import ConfigParser
@@ -12,25 +12,8 @@ from monai.bundle import ConfigParser
 from scripts.running.configs import Invocation
 from scripts.running.errors import some_names
 from scripts.running.files import RECORD
-from scripts.running.progress import format_seconds
+from scripts.running.progress import Durations, format_seconds
 from scripts.running.stages import Comparison, Stage, invoked
-
-# Seconds of a stage of `make study` (docs/results), by its config: how the kinds compare where none was measured yet.
-USUAL_SECONDS = {
-    "phantom": 16.0,
-    "cohort": 10.0,
-    "segment": 60.0,
-    "patches": 2.0,
-    "splits": 0.2,
-    "train_generator": 640.0,
-    "generate": 6.4,
-    "train_classifier": 16.0,
-    "audit": 4.3,
-    "measure_images": 1.1,
-    "evaluate": 2.0,
-    "explain": 155.0,
-    "report": 10.0,
-}
 
 
 @dataclass(frozen=True)
@@ -48,30 +31,6 @@ class PlannedInvocation:
     kind: str
     invocation: Invocation
     needs: Sequence[str] = ()
-
-
-@dataclass
-class Durations:
-    """How long stages take, by kind: as measured, or else as usual, in the proportion that measured kinds have."""
-
-    measured: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
-
-    def add(self, kind: str, seconds: float) -> None:
-        """Take note of a stage."""
-        self.measured[kind].append(seconds)
-
-    @property
-    def is_measured(self) -> bool:
-        """Whether any stage was measured."""
-        return any(self.measured.values())
-
-    def expected(self, kind: str) -> float:
-        """Return the seconds that a stage of a kind should take, > 0."""
-        if self.measured.get(kind):
-            return max(sum(self.measured[kind]) / len(self.measured[kind]), 1e-3)
-        usual = sum(USUAL_SECONDS.get(name, 1.0) * len(seconds) for name, seconds in self.measured.items())
-        scale = sum(map(sum, self.measured.values())) / usual if usual else 1.0
-        return max(USUAL_SECONDS.get(kind, 1.0) * scale, 1e-3)
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,10 @@ from monai.bundle import ConfigParser
 
 from scripts.evaluation.ensembles import check_ensemble
 from scripts.running.configs import Invocation, refuse_unknown_keys
+from scripts.running.folders import read_record
 from scripts.running.logs import consoles_silenced, logged_to
-from scripts.running.progress import progress
-from scripts.running.stages import AlreadyFinished, current_invocation, run_invocation
+from scripts.running.progress import StudyProgress
+from scripts.running.stages import AlreadyFinished, current_invocation, invoked, run_invocation
 from scripts.running.status import PlannedInvocation, StudyStatus, compare
 from scripts.running.turns import StoppedError, Turn, take_turns, training_steps
 from scripts.running.workers import run_on_workers
@@ -241,16 +242,42 @@ class Study:
             print(self.status().table(self.num_workers))
             return
         try:
-            if self.num_workers > 1 or self.scheduler_address is not None:
-                run_on_workers(self, current_invocation(), self.num_workers, self.scheduler_address)
-            else:
-                tasks = self.tasks()
-                for task in progress(tasks, total=len(tasks), description="study"):
-                    self.run_task(task)
+            with self._progress() as bar:
+                if self.num_workers > 1 or self.scheduler_address is not None:
+                    self._run_on_workers(bar)
+                else:
+                    self._run_here(bar)
         except KeyboardInterrupt:
             logger.warning("stopped; the same command continues")
             raise SystemExit(130) from None
         print((self.study_dir / "report" / "summary.txt").read_text(encoding="utf-8"))
+
+    def _progress(self) -> StudyProgress:
+        status = self.status()
+        kinds = {stage.planned.name: stage.planned.kind for stage in status.stages}
+        finished = [stage.planned.name for stage in status.stages if stage.is_finished]
+        return StudyProgress(kinds, finished, status.durations, self.num_workers)
+
+    def _run_here(self, bar: StudyProgress) -> None:
+        for task in self.tasks():
+            bar.begin([planned.name for planned in task])
+            self.run_task(task)
+            self._finish(bar, task)
+
+    def _run_on_workers(self, bar: StudyProgress) -> None:
+        tasks, prefix = self.tasks(), f"{self.study_dir.resolve()}/"
+        work = functools.partial(run_task_of, self, current_invocation())
+        with contextlib.closing(
+            run_on_workers(tasks, work, self.num_workers, self.scheduler_address, prefix)
+        ) as moments:
+            for moment in moments:
+                for number in moment.finished:
+                    self._finish(bar, tasks[number])
+                bar.begin([planned.name for number in moment.at_work for planned in tasks[number]])
+
+    def _finish(self, bar: StudyProgress, task: Sequence[PlannedStage]) -> None:
+        for planned in task:
+            bar.finish(planned.name, read_record(self.study_dir / planned.name).get("seconds"))
 
     def tasks(self) -> list[tuple[PlannedStage, ...]]:
         """List what one worker runs at a time: a stage, or classifiers that train together."""
@@ -478,6 +505,12 @@ class Study:
 
     def _path(self, name: str, file: str) -> str:
         return str(self.study_dir / name / file)
+
+
+def run_task_of(study: Study, invocation: Invocation | None, task: Sequence[PlannedStage]) -> None:
+    """Run one task of a study in a worker, which cannot see the command line that `invocation` is made of."""
+    with contextlib.nullcontext() if invocation is None else invoked(invocation):
+        study.run_task(task)
 
 
 def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedStage, ...]]:

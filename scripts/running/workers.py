@@ -4,20 +4,50 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+import signal
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
-from typing import TYPE_CHECKING
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import dask
 import torch
-from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, as_completed
+from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, wait
+from distributed import TimeoutError as NoneFinishedError
 
-from scripts.running.configs import Invocation
-from scripts.running.progress import progress
-from scripts.running.stages import invoked
+from scripts.running.folders import waiting_for_locks
 
-if TYPE_CHECKING:
-    from scripts.running.study import PlannedStage, Study
+logger = logging.getLogger(__name__)
+
+POLL_SECONDS = 2.0  # between two looks at the workers
+PATIENCE_SECONDS = 60.0  # without a worker until the study is given up; one that is restarted needs about ten
+
+
+class NeedsStages(Protocol):
+    """What is run: it has a name, and knows the names of those before it."""
+
+    @property
+    def name(self) -> str:
+        """Name of the stage."""
+
+    @property
+    def needs(self) -> Sequence[str]:
+        """Names of the stages whose outputs it reads."""
+
+
+Planned = TypeVar("Planned", bound=NeedsStages)
+
+
+class Moment(NamedTuple):
+    """What has changed since the moment before.
+
+    Args:
+        finished: numbers of the tasks that are finished since.
+        at_work: numbers of those that workers are at work on.
+    """
+
+    finished: list[int]
+    at_work: list[int]
 
 
 class OneDevice(WorkerPlugin):
@@ -33,28 +63,101 @@ class OneDevice(WorkerPlugin):
             os.environ["CUDA_VISIBLE_DEVICES"] = devices[int(worker.name) % len(devices)]
 
 
-def run_on_workers(
-    study: Study, invocation: Invocation | None, num_workers: int, scheduler_address: str | None = None
-) -> None:
-    """Run the tasks of a study on worker processes, each as soon as those it needs are done.
+class DeafToInterrupts(WorkerPlugin):
+    """Leave Ctrl-C, which a terminal sends to every process, to the one that started the workers and ends them."""
 
-    A task is a stage, or classifiers that train together (`Study.tasks`). One task at a time in a worker: threads would
-    share torch's random state. What a stage computes depends on its config, `num_threads` among it, and not on how many
-    workers there are. A stage whose worker dies is run again by another one, and goes on from its last checkpoint.
+    name = "deaf_to_interrupts"
+
+    def setup(self, worker: Worker) -> None:
+        """Ignore the signal in this process, which would print its tracebacks over the last line of the study."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+class WorkerWatch:
+    """Notice that workers are gone for good, for which dask waits without a word and without end.
+
+    A worker that dies while it is being started is not replaced by dask.
 
     Args:
-        study: what to run.
-        invocation: files and overrides of the study, which the workers cannot see on their command lines.
+        client: of the workers.
+        num_workers: how many this machine started; of a scheduler elsewhere 0, as a batch system may add some after
+            hours.
+        patience: seconds without them until something is said.
+    """
+
+    def __init__(self, client: Client, num_workers: int, patience: float = PATIENCE_SECONDS) -> None:
+        self.client = client
+        self.num_workers = num_workers
+        self.patience = patience
+        self._complete = time.monotonic()
+        self._told: set[str] = set()
+
+    def look(self) -> None:
+        """Count the workers.
+
+        Raises:
+            RuntimeError: if all workers of this machine have been gone for `patience` seconds.
+        """
+        names = {str(worker["name"]) for worker in self.client.scheduler_info(n_workers=-1)["workers"].values()}
+        missing = {str(number) for number in range(self.num_workers)} - names
+        if names and not missing:
+            self._complete, self._told = time.monotonic(), set()
+        elif time.monotonic() - self._complete >= self.patience:
+            self._tell(names, missing)
+
+    def _tell(self, names: set[str], missing: set[str]) -> None:
+        if not self.num_workers:
+            self._once("no worker of scheduler_address is there; waiting until one joins")
+        elif not names:
+            raise RuntimeError(
+                f"num_workers must be workers that stay alive, got none of {self.num_workers} for {self.patience:.0f}"
+                " s: each died while it started, of too little memory perhaps; the same command continues, with a"
+                " smaller --num_workers if memory was short"
+            )
+        else:
+            self._once(
+                f"worker {', '.join(sorted(missing))} of {self.num_workers} died while it started and is not replaced;"
+                f" the study goes on with {len(names)}"
+            )
+
+    def _once(self, message: str) -> None:
+        if message not in self._told:
+            self._told.add(message)
+            logger.warning("%s", message)
+
+
+def run_on_workers(
+    tasks: Sequence[Sequence[Planned]],
+    run_task: Callable[[Sequence[Planned]], Any],
+    num_workers: int,
+    scheduler_address: str | None = None,
+    prefix: str = "",
+    patience: float = PATIENCE_SECONDS,
+) -> Generator[Moment, None, None]:
+    """Run tasks on worker processes, each as soon as those it needs are done.
+
+    A task is a stage, or classifiers that train together. One task at a time in a worker: threads would share torch's
+    random state. What a stage computes depends on its config, `num_threads` among it, and not on how many workers there
+    are. A task whose worker dies is run again by another one, and goes on from its last checkpoint.
+
+    Args:
+        tasks: stages that one worker runs at a time, after those they need.
+        run_task: does the work of one; workers get a copy of it.
         num_workers: processes on this machine, >= 1; they share its GPUs, so that there is one each if there are as
             many.
         scheduler_address: of a running dask scheduler, such as "tcp://host:8786", whose workers of one thread each see
             the same files; None starts processes here.
+        prefix: of the names that the scheduler knows the tasks by; one scheduler may serve several studies.
+        patience: seconds without workers until something is said.
+
+    Yields:
+        Now and then, what has changed.
 
     Raises:
         ValueError: if a worker of the scheduler runs more than one stage at a time.
-        Exception: the error of the first stage that failed; the stages that do not need it may have run.
+        RuntimeError: if all workers are gone for good.
+        Exception: the error of the first task that failed; the tasks that do not need it may have run.
     """
-    tasks = study.tasks()
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with ExitStack() as stack:
         # Daemonic processes cannot start the workers of a data loader.
@@ -62,42 +165,69 @@ def run_on_workers(
         client = stack.enter_context(Client(scheduler_address or stack.enter_context(_local_cluster(num_workers))))
         if scheduler_address is None:
             client.register_plugin(OneDevice())
+            client.register_plugin(DeafToInterrupts())
         _refuse_threads(client)
-        futures: list[Future] = []
-        future_of_stage: dict[str, Future] = {}
-        for priority, task in enumerate(tasks):
-            needed = dict.fromkeys(name for planned in task for name in planned.needs)
-            future = client.submit(
-                run_task,
-                study,
-                task,
-                invocation,
-                [future_of_stage[name] for name in needed],
-                key=str((study.study_dir / task[0].name).resolve()),  # one scheduler may serve several studies
-                priority=-priority,
-                pure=False,
-            )
-            futures.append(future)
-            future_of_stage.update({planned.name: future for planned in task})
-        for future in progress(as_completed(futures), total=len(futures), description="study"):
-            future.result()
+        futures = _submit(client, tasks, run_task, prefix)
+        watch = WorkerWatch(client, num_workers if scheduler_address is None else 0, patience)
+        try:
+            yield from _moments(client, futures, watch)
+        except (KeyboardInterrupt, GeneratorExit):
+            # What dask says of the tasks that are lost with it is known already.
+            logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
+            raise
 
 
-def run_task(study: Study, task: Sequence[PlannedStage], invocation: Invocation | None, needed: list[None]) -> None:
+def _submit(
+    client: Client, tasks: Sequence[Sequence[Planned]], run_task: Callable[[Sequence[Planned]], Any], prefix: str
+) -> list[Future]:
+    futures: list[Future] = []
+    future_of_stage: dict[str, Future] = {}
+    for priority, task in enumerate(tasks):
+        needed = dict.fromkeys(name for planned in task for name in planned.needs)
+        future = client.submit(
+            _run_in_worker,
+            run_task,
+            task,
+            [future_of_stage[name] for name in needed],
+            key=f"{prefix}{task[0].name}",
+            priority=-priority,
+            pure=False,
+        )
+        futures.append(future)
+        future_of_stage.update({planned.name: future for planned in task})
+    return futures
+
+
+def _moments(client: Client, futures: Sequence[Future], watch: WorkerWatch) -> Iterator[Moment]:
+    numbers = {future.key: number for number, future in enumerate(futures)}
+    waiting = set(futures)
+    while waiting:
+        try:
+            done, waiting = wait(waiting, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+        except NoneFinishedError:
+            done = set()
+        finished = sorted(numbers[future.key] for future in done)
+        for number in finished:
+            futures[number].result()
+        watch.look()
+        # Of the tasks sent to a worker, the first is at work.
+        first = [keys[0] for keys in client.processing().values() if keys]
+        yield Moment(finished, sorted(numbers[key] for key in first if key in numbers))
+
+
+def _run_in_worker(run_task: Callable[[Sequence[Planned]], Any], task: Sequence[Planned], needed: list[None]) -> None:
     """Run one task in a worker; `needed` holds the results of the tasks before it and is not read."""
-    if invocation is None:
-        return study.run_task(task)
-    with invoked(invocation):
-        return study.run_task(task)
+    with waiting_for_locks():
+        run_task(task)
 
 
 def _refuse_threads(client: Client) -> None:
     workers = client.scheduler_info(n_workers=-1)["workers"]
-    found = {address: worker["nthreads"] for address, worker in workers.items() if worker["nthreads"] != 1}
-    if found:
-        address, threads = next(iter(found.items()))
+    threads = {address: worker["nthreads"] for address, worker in workers.items() if worker["nthreads"] != 1}
+    if threads:
+        address, number = next(iter(threads.items()))
         raise ValueError(
-            f"scheduler_address must have workers of one thread, got {threads} threads at {address}: stages would share"
+            f"scheduler_address must have workers of one thread, got {number} threads at {address}: stages would share"
             " torch's random state; start them with `dask worker --nthreads 1 --nworkers N`"
         )
 
@@ -107,7 +237,9 @@ def _local_cluster(num_workers: int) -> LocalCluster:
         n_workers=num_workers,
         threads_per_worker=1,
         memory_limit=0,
-        dashboard_address=None,
+        # No page in a browser; without a port of its own the scheduler would take 8787 and warn where that is in use.
+        dashboard_address=":0",
+        scheduler_kwargs={"dashboard": False},
         silence_logs=logging.CRITICAL,
         env={"TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
     )

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from scripts.running.errors import explain_last, root_cause
+import subprocess
+import sys
+
+import pytest
+
+from scripts.running.errors import explain_errors, explain_last, root_cause
+from tests.helpers import ROOT
 
 
 def failing():
@@ -36,3 +42,29 @@ def test_an_error_that_names_the_file_is_not_followed_to_the_one_that_does_not()
     )
     inner.__cause__, outer.__cause__ = ours, inner
     assert root_cause(outer) is ours
+
+
+@pytest.mark.slow
+def test_an_error_while_items_are_built_ends_in_its_cause_on_the_command_line(tmp_path):
+    """The listing of the source is built before the stage begins; MONAI wraps what goes wrong there."""
+    command = [
+        sys.executable,
+        "-m",
+        "monai.bundle",
+        "run",
+        "--config_file",
+        "['configs/common.yaml','configs/cohort.yaml']",
+    ]
+    overrides = ["--source_path", str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "out")]
+    run = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "Failed to instantiate" in run.stderr
+    last = run.stderr.strip().splitlines()[-1]
+    assert last.startswith("FileNotFoundError: source_path must be a folder or a table, got ")
+    assert last.endswith("/nowhere, which does not exist")
+
+
+def test_the_hook_of_another_program_is_left_alone(monkeypatch):
+    hook = sys.excepthook
+    explain_errors()
+    assert sys.excepthook is hook

@@ -216,6 +216,17 @@ def test_a_missing_input_is_named_with_its_key(config):
             stage.begin()
 
 
+@pytest.mark.parametrize("output_dir", [None, 2020, ""])
+def test_an_output_dir_that_is_no_path_is_named(output_dir):
+    with pytest.raises(ValueError, match="output_dir must be the path of a folder, got .*; pass --output_dir PATH"):
+        Stage(output_dir)
+
+
+def test_a_misspelt_key_is_refused_before_any_item_is_built(config):
+    with invoked(Invocation((str(config),), {"lrr": 2})), pytest.raises(ValueError, match="did you mean lr"):
+        stages.check_command_line()
+
+
 def test_settings_that_differ_are_named_once():
     before, after = ({"settings": {"seed": seed, "lr": 1}, "seed": seed, "num_threads": 1} for seed in (0, 1))
     assert stages.differing_settings(before, after) == ["seed"]

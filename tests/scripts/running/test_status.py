@@ -9,9 +9,9 @@ import pytest
 from scripts.running import stages
 from scripts.running.configs import Invocation
 from scripts.running.files import read_json, write_json, write_text
+from scripts.running.progress import USUAL_SECONDS
 from scripts.running.stages import Stage, invoked
-from scripts.running.status import USUAL_SECONDS, Durations, PlannedInvocation, StudyStatus
-from tests.helpers import ROOT
+from scripts.running.status import PlannedInvocation, StudyStatus
 
 CONFIG = """
 rate: 0.1
@@ -150,18 +150,6 @@ def test_the_device_here_does_not_count_where_workers_elsewhere_decide(tmp_path,
     assert verdicts(look(tmp_path, plan, ignore_device=True))["patches"] == "finished"
 
 
-def test_stages_take_as_long_as_those_of_their_kind_or_in_proportion():
-    durations = Durations()
-    assert not durations.is_measured
-    durations.add("train_classifier", 30.0)
-    durations.add("train_classifier", 34.0)
-    assert durations.expected("train_classifier") == 32.0
-    ratio = 32.0 / USUAL_SECONDS["train_classifier"]
-    assert durations.expected("train_generator") == pytest.approx(ratio * USUAL_SECONDS["train_generator"])
-    durations.add("train_generator", 5.0)
-    assert durations.expected("train_generator") == 5.0
-
-
 def test_the_time_left_weighs_kinds_and_is_shared_by_the_workers(tmp_path, plan):
     run(plan[0], seconds=1.0)
     status = look(tmp_path, plan)
@@ -170,8 +158,3 @@ def test_the_time_left_weighs_kinds_and_is_shared_by_the_workers(tmp_path, plan)
     assert status.seconds_left() == pytest.approx(expected)
     assert status.seconds_left(2) == pytest.approx(expected / 2)
     assert "about 5 min 33 s" in status.describe()
-
-
-def test_every_config_that_a_plan_can_name_has_a_usual_time():
-    stems = {path.stem for path in (ROOT / "configs").glob("*.yaml") if "\nrun:" in path.read_text(encoding="utf-8")}
-    assert stems - {"study", "inference"} == set(USUAL_SECONDS)

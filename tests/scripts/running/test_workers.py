@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -12,12 +15,13 @@ import pytest
 import torch
 from distributed import Client, LocalCluster
 
+from scripts.running import workers
 from scripts.running.configs import Invocation
 from scripts.running.errors import root_cause
 from scripts.running.stages import run_invocation
 from scripts.running.study import Study
-from scripts.running.workers import OneDevice, run_on_workers
-from tests.helpers import TINY, config_files
+from scripts.running.workers import OneDevice, WorkerWatch, run_on_workers
+from tests.helpers import ROOT, TINY, config_files
 
 
 def predict(folder, **overrides):
@@ -41,30 +45,129 @@ def test_two_workers_and_one_process_predict_the_same_bytes(tmp_path, expected):
 ORDER: list[list[str]] = []
 
 
-class Rehearsal(Study):
-    """A study whose tasks only say that they were run."""
+def rehearse(task):
+    """Only say what would be run."""
+    ORDER.append([planned.name for planned in task])
 
-    def run_task(self, task):
-        ORDER.append([planned.name for planned in task])
+
+def local_cluster(num_workers, threads=1):
+    """Workers that are threads of this process, which start at once."""
+    options = {"threads_per_worker": threads, "processes": False, "memory_limit": 0}
+    return LocalCluster(n_workers=num_workers, dashboard_address=None, **options)
 
 
 def test_a_stage_waits_for_the_task_of_a_fold_that_it_needs(tmp_path):
-    study = Rehearsal(
+    study = Study(
         study_dir=str(tmp_path),
         cohorts={"a": {"config": "phantom"}},
-        setups={"real": {}},
+        setups={"real": None},
         methods={},
         classes=["LGG", "HGG"],
         num_folds=3,
         folds_together=2,
     )
-    with LocalCluster(
-        n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, memory_limit=0
-    ) as cluster:
-        run_on_workers(study, None, 1, cluster.scheduler_address)
+    ORDER.clear()
+    with local_cluster(2) as cluster:
+        moments = list(run_on_workers(study.tasks(), rehearse, 1, cluster.scheduler_address))
     folds = [f"a/fold{fold}/classifier_real" for fold in range(3)]
     assert sorted(ORDER[3:5]) == [folds[:2], folds[2:]]
     assert ORDER[5:] == [["a/evaluation_real"], ["report"]]
+    assert sorted(number for moment in moments for number in moment.finished) == list(range(len(study.tasks())))
+
+
+class Scheduler:
+    """Stands for dask's client: it knows which workers are there."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def scheduler_info(self, n_workers):
+        return {"workers": {f"tcp://{name}": {"name": name} for name in self.names}}
+
+
+def test_all_workers_gone_for_good_end_the_study_in_words(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    scheduler = Scheduler(0, 1)
+    watch = WorkerWatch(scheduler, num_workers=2, patience=60)
+    scheduler.names = ()
+    for now[0] in (1.0, 30.0):
+        watch.look()
+    scheduler.names = (0, 1)  # both were replaced in time
+    watch.look()
+    scheduler.names = ()
+    now[0] = 89.0
+    watch.look()
+    now[0] = 91.0
+    with pytest.raises(RuntimeError, match="got none of 2 for 60 s.*the same command continues, with a smaller"):
+        watch.look()
+
+
+def test_a_worker_that_is_not_replaced_is_named_once(monkeypatch, caplog):
+    now = [0.0]
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    watch = WorkerWatch(Scheduler(0, 2), num_workers=3, patience=60)
+    for now[0] in (59.0, 61.0, 63.0):
+        watch.look()
+    assert [record.message.split(" died")[0] for record in caplog.records] == ["worker 1 of 3"]
+    assert "the study goes on with 2" in caplog.text
+
+
+def test_a_cluster_that_has_no_worker_yet_is_waited_for(monkeypatch, caplog):
+    """A batch system may give the first one after hours."""
+    now = [0.0]
+    monkeypatch.setattr(workers.time, "monotonic", lambda: now[0])
+    watch = WorkerWatch(Scheduler(), num_workers=0, patience=60)
+    for now[0] in (61.0, 3600.0):
+        watch.look()
+    assert caplog.text.count("no worker of scheduler_address is there; waiting until one joins") == 1
+
+
+def test_a_study_without_workers_ends(monkeypatch):
+    """As after the deaths of all of them while they start, for which dask waits for ever."""
+    monkeypatch.setattr(workers, "POLL_SECONDS", 0.05)
+    monkeypatch.setattr(workers, "_local_cluster", lambda num_workers: local_cluster(0))
+    tasks = [[SimpleNamespace(name="a", needs=())]]
+    with pytest.raises(RuntimeError, match="got none of 2"):
+        list(run_on_workers(tasks, rehearse, 2, patience=0.2))
+
+
+def test_a_second_study_warns_of_no_port():
+    with local_cluster(1), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with workers._local_cluster(0):
+            pass
+
+
+INTERRUPTED = """
+import time
+from types import SimpleNamespace
+from scripts.running.workers import run_on_workers
+
+def work(task):
+    time.sleep(0.2)
+
+if __name__ == "__main__":
+    tasks = [[SimpleNamespace(name=str(number), needs=())] for number in range(500)]
+    try:
+        for moment in run_on_workers(tasks, work, 2):
+            if moment.at_work:
+                print("at work", flush=True)
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+"""
+
+
+@pytest.mark.slow
+def test_an_interrupt_from_the_terminal_ends_without_tracebacks_of_workers(tmp_path):
+    (tmp_path / "study.py").write_text(INTERRUPTED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen([sys.executable, str(tmp_path / "study.py")], env=environment, **options) as run:
+        assert run.stdout.readline() == "at work\n"
+        os.killpg(run.pid, signal.SIGINT)
+        _, errors = run.communicate(timeout=60)
+    assert (run.returncode, errors) == (130, "")
 
 
 def kill_a_worker_at(client, stage):
@@ -92,12 +195,7 @@ def test_a_study_whose_worker_dies_over_folds_that_train_together_ends_as_if_it_
 
 
 def test_workers_of_several_threads_are_refused(tmp_path):
-    with (
-        LocalCluster(
-            n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None, memory_limit=0
-        ) as cluster,
-        pytest.raises(RuntimeError) as error,
-    ):
+    with local_cluster(1, threads=2) as cluster, pytest.raises(RuntimeError) as error:
         predict(tmp_path, scheduler_address=cluster.scheduler_address)
     assert "must have workers of one thread, got 2 threads" in str(root_cause(error.value))
 
