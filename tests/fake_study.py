@@ -267,11 +267,39 @@ def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, in
 
 
 def _write_record(folder: Path) -> None:
-    identity = {"settings": {}, "inputs": [], "num_threads": 1, "seed": 0, "code": ""}
+    identity = {"settings": _settings(folder), "inputs": [], "num_threads": 1, "seed": 0, "code": {}}
     versions = {"python": "3.11.0", "torch": "2.13.0", "monai": "1.6.1"}
     write_json(folder / "stage.json", {"key": "", "finished": True, "identity": identity, "versions": versions})
     config = {"seed": 0, "num_threads": 1, "output_dir": "somewhere", "patch_size": [13, 11], "device": "$cpu"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    """What a stage of this name reads of its config, some of it."""
+    kind, *names = folder.name.split("_")
+    common = {"seed": 0, "num_threads": 1, "patch_size": [13, 11], "modalities": list(MODALITIES)}
+    fold = {"fold": int(folder.parent.name.removeprefix("fold"))} if folder.parent.name.startswith("fold") else {}
+    if kind == "cohort":
+        return {**common, "phantom_site": folder.parent.name[-1].upper()}
+    if kind == "generator":
+        method = "_".join(names[1:])
+        own = {"mi_weight": 0.1, "mi_num_bins": 23} if method == "ddpm_mi" else {}
+        loss = {"_target_": "scripts.mutual_information.loss.MIRegularizedNoiseLoss", "mi_weight": "@mi_weight"}
+        train = {"loss_function": loss if own else "@denoising_loss"}
+        named = {"generator_class": names[0], "method": method, "generator_max_epochs": 8}
+        return {
+            **common,
+            **fold,
+            **named,
+            **own,
+            "denoising_loss": {"_target_": "torch.nn.SmoothL1Loss"},
+            "train": train,
+        }
+    if kind == "classifier":
+        setup = "_".join(names)
+        method = setup if setup in METHODS else None
+        return {**common, **fold, "setup": setup, "synthetic_method": method, "classifier_backbone": "resnet10"}
+    return {**common, **fold}
 
 
 def _listing(cohort: str, size: tuple[int, int]) -> dict[str, Any]:

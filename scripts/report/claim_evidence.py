@@ -81,16 +81,16 @@ class RunEvidence:
         """Whether every cohort is simulated."""
         return bool(self.cohorts) and all(cohort["simulated"] for cohort in self.cohorts)
 
-    def settings(self, kind: str, *keys: str) -> dict[str, Any]:
-        """Pick settings of a kind of stage; those that its config does not hold are left out."""
-        found = self.methods["settings"].get(kind, {})
-        return {key: found[key] for key in keys if key in found}
+    def settings(self, kind: str, *keys: str) -> dict[str, str]:
+        """Pick settings of a kind of stage in words; those that it did not read are left out."""
+        compared = self.methods["settings"].get(kind)
+        return {key: value for key in keys if compared and (value := compared.value(key))}
 
     def configs(self, kind: str) -> list[dict[str, Any]]:
         """Read the merged configs of all stages of a kind that say how their networks start."""
-        paths = [path for path in self.files.named("config.yaml") if path.parent.name.startswith(kind)]
-        found = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
-        return [config for config in found if "classifier_pretrained_path" in config]
+        paths = [path for path in self.files.named("config.yaml") if self.files.kind_of(path) == kind]
+        merged = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
+        return [config for config in merged if "classifier_pretrained_path" in config]
 
     def roles(self, *roles: str) -> dict[str, int]:
         """Count the subjects predicted in each of some roles that there are."""
@@ -190,7 +190,8 @@ def _model(run: RunEvidence) -> Evidence:
 
 def _software(run: RunEvidence) -> Evidence:
     versions = run.methods["versions"]
-    return (RUN, ", ".join(f"{name} {version}" for name, version in versions.items()) + ".") if versions else None
+    words = [f"{name} {' and '.join(found)}" for name, found in versions.items()]
+    return (RUN, f"{', '.join(words)}.") if versions else None
 
 
 def _initialization(run: RunEvidence) -> Evidence:
@@ -313,7 +314,7 @@ def _details(run: RunEvidence) -> Evidence:
 
 
 def _listed(status: str, settings: Mapping[str, Any]) -> Evidence:
-    words = "; ".join(f"{key.replace('_', ' ')} {_in_words(value)}" for key, value in settings.items())
+    words = "; ".join(f"{key.replace('_', ' ')} {value}" for key, value in settings.items())
     return (status, f"{words}.") if words else None
 
 

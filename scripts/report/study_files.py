@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,40 @@ RESULT_FILES = (
     "predictions.csv",
     "explanations.json",
 )
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """What a stage recorded of its run.
+
+    Args:
+        name: its folder below the study's, such as "site_a/fold0/generator_LGG_ddpm".
+        content: of its `stage.json`.
+    """
+
+    name: str
+    content: Mapping[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What the stage makes, such as "generator"."""
+        return self.name.rsplit("/", 1)[-1].split("_", 1)[0]
+
+    @property
+    def cohort(self) -> str | None:
+        """Cohort of the study that the stage is about; None of a stage that stands alone."""
+        return self.name.split("/", 1)[0] if "/" in self.name else None
+
+    @property
+    def fold(self) -> int | None:
+        """Number of the fold; None of a stage that is of no fold."""
+        fold = self.settings.get("fold")
+        return None if fold is None else int(fold)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the config said, as far as the stage read it."""
+        return dict(self.content["identity"]["settings"])
 
 
 @dataclass(frozen=True)
@@ -51,14 +85,20 @@ class StudyFiles:
         """List the files of this name, in the order of the stages."""
         return [folder / name for folder in self.folders if (folder / name).is_file()]
 
-    def identities(self, name: str = "") -> dict[str, dict[str, Any]]:
-        """Map the stages, or those that left a file of this name, to the identity in their `stage.json`."""
-        records = {folder: folder / "stage.json" for folder in self.folders if (folder / name).exists()}
+    @cached_property
+    def records(self) -> dict[Path, StageRecord]:
+        """Map the folders of the stages to their records, where they have one."""
+        paths = [folder / "stage.json" for folder in self.folders]
         return {
-            folder.relative_to(self.study_dir).as_posix(): read_json(path)["identity"]
-            for folder, path in records.items()
+            path.parent: StageRecord(path.parent.relative_to(self.study_dir).as_posix(), read_json(path))
+            for path in paths
             if path.is_file()
         }
+
+    def identities(self, name: str = "") -> dict[str, dict[str, Any]]:
+        """Map the stages, or those that left a file of this name, to the identity in their `stage.json`."""
+        records = {record.name: record for folder, record in self.records.items() if (folder / name).exists()}
+        return {name: record.content["identity"] for name, record in records.items()}
 
     def inputs(self) -> list[str]:
         """List every file that the report reads, for the record of the stage."""
@@ -70,8 +110,13 @@ class StudyFiles:
         return ", ".join(part.replace("fold", "fold ").replace("_", " ") if i else part for i, part in enumerate(parts))
 
     def trainings(self, kind: str) -> list[Path]:
-        """List the training curves of the stages whose folder begins with `kind`, "generator" or "classifier"."""
-        return [path for path in self.named("metrics.json") if path.parent.name.startswith(kind)]
+        """List the training curves of the stages of a kind, "generator" or "classifier"."""
+        return [path for path in self.named("metrics.json") if self.kind_of(path) == kind]
+
+    def kind_of(self, path: Path) -> str | None:
+        """Return the kind of the stage that wrote a file; None of one without a record."""
+        record = self.records.get(path.parent)
+        return record.kind if record else None
 
 
 @dataclass(frozen=True)

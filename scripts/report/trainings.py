@@ -21,11 +21,14 @@ def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
     Returns:
         `figures`: kind -> SVGs; `left_out`: number of trainings that were not drawn.
     """
-    found = {f"{kind}s": sorted(files.trainings(kind), key=_not_first_fold) for kind in ("generator", "classifier")}
-    chosen = {kind: paths[:num_curves] for kind, paths in found.items() if paths}
+    trainings = {
+        f"{kind}s": sorted(files.trainings(kind), key=lambda path: files.records[path.parent].fold or 0)
+        for kind in ("generator", "classifier")
+    }
+    drawn = {kind: paths[:num_curves] for kind, paths in trainings.items() if paths}
     return {
-        "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in chosen.items()},
-        "left_out": sum(map(len, found.values())) - sum(map(len, chosen.values())),
+        "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in drawn.items()},
+        "left_out": sum(map(len, trainings.values())) - sum(map(len, drawn.values())),
     }
 
 
@@ -52,20 +55,20 @@ def regularizer_section(files: StudyFiles) -> dict[str, Any]:
         `levels`: (from, to) of each band in timesteps over T; `rows`: `method`, number of `trainings` and `cells`, one
         a band with `mutual_information` and `gradient_ratio`, null where no image fell; both empty without such a term.
     """
-    found: dict[str, list[list[dict[str, Any]]]] = {}
+    levels_of_method: dict[str, list[list[dict[str, Any]]]] = {}
     for path in files.trainings("generator"):
         levels = read_json(path)[-1].get("noise_levels")
         if levels:
-            found.setdefault(read_json(path.parent / "provenance.json")["method"], []).append(levels)
+            levels_of_method.setdefault(read_json(path.parent / "provenance.json")["method"], []).append(levels)
     rows = [
         {
             "method": method,
             "trainings": len(trainings),
             "cells": [_average_levels(band) for band in zip(*trainings, strict=True)],
         }
-        for method, trainings in sorted(found.items())
+        for method, trainings in sorted(levels_of_method.items())
     ]
-    first = next(iter(found.values()))[0] if found else []
+    first = next(iter(levels_of_method.values()))[0] if levels_of_method else []
     return {"levels": [(level["from"], level["to"]) for level in first], "rows": rows}
 
 
@@ -92,10 +95,6 @@ def _draw_training(files: StudyFiles, path: Path) -> str:
     repeated = {"learning_rate"} | ({"noise_loss"} if series.get("noise_loss") == series.get("loss") else set())
     shown = {name.replace("_", " "): points for name, points in series.items() if name not in repeated}
     return draw_curve(files.title(path), shown)
-
-
-def _not_first_fold(path: Path) -> bool:
-    return path.parent.parent.name != "fold0"
 
 
 def _average_levels(levels: Sequence[dict[str, Any]]) -> dict[str, float | None]:

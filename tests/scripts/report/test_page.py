@@ -85,6 +85,23 @@ def test_the_report_tells_what_the_mutual_information_does_at_each_noise_level(r
     assert re.findall(r">([^<]+)</td>", row[1]) == [".400", "1.75", "–", "–"]
 
 
+def test_the_methods_state_the_weight_of_the_regularizer_and_both_cohorts(report):
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert "<tr><th>mi_weight</th><td>–</td><td>0.1</td></tr>" in html
+    assert "<tr><th>phantom_site</th><td>A</td><td>B</td></tr>" in html
+
+
+def test_a_study_resumed_with_another_version_names_both(study, tmp_path):
+    folder, _ = study
+    names = [f"site_a/evaluation_{setup}" for setup in ("real", "ddpm")]
+    for name in names:
+        shutil.copytree(folder / name, tmp_path / name)
+    path = tmp_path / names[1] / "stage.json"
+    write_json(path, {**read_json(path), "versions": {"python": "3.11.0", "torch": "2.9.0", "monai": "1.6.1"}})
+    html = (write((tmp_path, names)) / "report.html").read_text(encoding="utf-8")
+    assert html.count("torch 2.13.0 and 2.9.0") == 2  # methods, and item 23 of the checklist
+
+
 def test_the_same_study_gives_the_same_bytes_whatever_the_order_of_its_evaluations(study, report):
     folder, stages = study
     again = write((folder, stages), "again")
