@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
 
 from bundle.label_app.errors import RequestError
-from scripts.volumes.volume import GEOMETRY_TOLERANCE
+from scripts.volumes.headers import Header, VolumeError, read_header
+from scripts.volumes.nifti import write_nifti
+from scripts.volumes.reading import read_volume
+from scripts.volumes.volume import GEOMETRY_TOLERANCE, Volume
 
 
 def segment_names(label_info: Any) -> list[str] | None:
@@ -46,14 +47,13 @@ def check_label(path: Path, image_path: str, classes: Mapping[str, int], segment
     Raises:
         RequestError: if it lies on another voxel grid than the image, or is not of one class.
     """
-    mask, image = _open(path), _open(Path(image_path))
-    shape = image.shape[:3]
-    if mask.shape != shape or not np.allclose(mask.affine, image.affine, atol=GEOMETRY_TOLERANCE):
+    mask, image = _read(path), _header(Path(image_path))
+    shape, values = image.shape[:3], mask.data
+    if values.shape != shape or not np.allclose(mask.affine, image.affine, atol=GEOMETRY_TOLERANCE):
         raise RequestError(
-            f"{path.name} must have the voxel grid of the image, shape {shape}, got {mask.shape} with the affine"
+            f"{path.name} must have the voxel grid of the image, shape {shape}, got {values.shape} with the affine"
             f" {mask.affine.tolist()}; save it on the image's grid"
         )
-    values = _values(mask, path)
     labels = {value: _label(value, classes, segments) for value in np.unique(values[values != 0]).tolist()}
     if len(labels) != 1 or None in labels.values():
         raise RequestError(
@@ -61,23 +61,26 @@ def check_label(path: Path, image_path: str, classes: Mapping[str, int], segment
             f" [{', '.join(f'{value:g}' for value in sorted(labels))}]; empty the segments of other classes"
         )
     label = next(iter(labels.values())) or 0
-    written = nib.Nifti1Image(np.where(values != 0, label, 0).astype(np.uint8), mask.affine)
-    data = written.to_bytes()
-    path.write_bytes(gzip.compress(data, mtime=0) if path.name.endswith(".gz") else data)
+    write_nifti(path, np.where(values != 0, label, 0).astype(np.uint8), mask.affine)
 
 
-def _open(path: Path) -> Any:
+def _read(path: Path) -> Volume:
+    with _asked(path):
+        return read_volume(path)
+
+
+def _header(path: Path) -> Header:
+    with _asked(path):
+        return read_header(path)
+
+
+@contextmanager
+def _asked(path: Path) -> Iterator[None]:
+    """Tell the client what is wrong with a file, by its name without the server's folders."""
     try:
-        return nib.load(path)
-    except (ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, ValueError) as error:
-        raise RequestError(f"{path.name} must be a NIfTI file, got another ({error})") from error
-
-
-def _values(mask: Any, path: Path) -> np.ndarray:
-    try:
-        return np.asarray(mask.dataobj)
-    except (OSError, EOFError, ValueError) as error:
-        raise RequestError(f"{path.name} must hold all its voxels, got fewer ({error}); send it again") from error
+        yield
+    except (VolumeError, FileNotFoundError) as error:
+        raise RequestError(str(error).replace(str(path), path.name)) from error
 
 
 def _label(value: float, classes: Mapping[str, int], segments: Sequence[str] | None) -> int | None:

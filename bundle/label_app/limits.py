@@ -10,7 +10,7 @@ from isal import igzip
 
 from bundle.label_app.errors import NotFoundError, RequestError, TooLargeError
 from scripts.volumes.file_names import is_nifti
-from scripts.volumes.reading import GZIP_MAGIC
+from scripts.volumes.headers import GZIP_MAGIC
 
 MOST_VOLUME_BYTES = 2 << 30  # of one file, decompressed
 MOST_FILES = 16

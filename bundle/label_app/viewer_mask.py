@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import gzip
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
+
+from scripts.volumes.headers import read_header
+from scripts.volumes.nifti import write_nifti
 
 EDGE = 1e-6  # cells; a voxel's center on the border between two cells belongs to the upper one
 
@@ -55,7 +55,5 @@ def write_viewer_mask(
         patch_affine: its cell indices -> mm, (4, 4).
         value: of the marked voxels.
     """
-    image: Any = nib.load(image_path)
-    mask = nib.Nifti1Image(mark_patch(image.shape[:3], image.affine, patch_shape, patch_affine, value), image.affine)
-    mask.header.set_xyzt_units("mm")
-    path.write_bytes(gzip.compress(mask.to_bytes(), compresslevel=6, mtime=0))
+    header = read_header(image_path)
+    write_nifti(path, mark_patch(header.shape[:3], header.affine, patch_shape, patch_affine, value), header.affine)

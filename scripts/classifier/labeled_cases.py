@@ -31,7 +31,7 @@ from scripts.running.files import atomic_path
 from scripts.running.stages import Stage
 from scripts.volumes.file_names import stem_of
 from scripts.volumes.nifti import write_image
-from scripts.volumes.reading import mask_codes_in, read_volume
+from scripts.volumes.reading import mask_codes_in, read_mask
 
 COHORT = "labeled in MONAI Label"
 Cases = Sequence[Mapping[str, str]]
@@ -237,7 +237,7 @@ def label_of(mask_path: str, num_classes: int) -> int:
     Raises:
         ValueError: if it holds no value, several, or one that is no class.
     """
-    codes = mask_codes_in(read_volume(mask_path))
+    codes = mask_codes_in(read_mask(mask_path))
     if len(codes) != 1 or not 1 <= codes[0] <= num_classes:
         raise ValueError(
             f"{mask_path} must hold one value from 1 to {num_classes}, class index + 1, where the lesion is, got"

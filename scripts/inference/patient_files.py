@@ -6,11 +6,9 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-import nibabel as nib
 
 from scripts.volumes.file_names import as_named, is_nifti, stem_of
+from scripts.volumes.headers import VolumeError, read_header
 from scripts.volumes.modality_names import parse_modality
 
 SEPARATORS = "_. -"
@@ -100,11 +98,10 @@ def _files_beside(path: Path, modalities: Sequence[str]) -> dict[str, list[str]]
 
 
 def num_channels(path: Path) -> int:
-    """Return the size of a NIfTI file's fourth dimension, 1 if it has none; 0 if the file cannot be read as NIfTI."""
+    """Return the number of a NIfTI file's channels, 1 for a 3D image; 0 if the file cannot be read as NIfTI."""
     try:
-        image: Any = nib.load(path)
-        shape = image.shape
-    except Exception:
+        shape = read_header(path).shape
+    except (VolumeError, FileNotFoundError):
         return 0  # whoever reads it will say why
     return shape[3] if len(shape) == 4 else 1
 

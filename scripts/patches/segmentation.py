@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import os
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,10 +15,11 @@ from scripts.patches.network_grid import NetworkGrid
 from scripts.patches.segmentation_bundle import SegmentationBundle
 from scripts.patches.stage import locate_subjects
 from scripts.patches.subject_records import SubjectRecords
-from scripts.running.files import atomic_path, read_json, sha256_file, write_json
+from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
 from scripts.volumes.mask_marks import model_mark
+from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_channels, read_volume
 from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
 from scripts.volumes.volume import Volume, require_one_geometry
@@ -140,15 +140,10 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
         return name
 
 
-def _write_volume(path: Path, volume: Volume, described: bytes) -> None:
+def _write_volume(path: Path, volume: Volume, description: bytes) -> None:
     # NIfTI readers differ in what they do with 64 bits.
     kept = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
-    image = nib.Nifti1Image(np.asarray(volume.data, kept), volume.affine)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = described
-    with atomic_path(path) as temporary:
-        # Without a time stamp, so that equal images are equal files.
-        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+    write_nifti(path, np.asarray(volume.data, kept), volume.affine, description, level=1)
 
 
 def _read(subject: Mapping[str, Any]) -> dict[str, Volume]:

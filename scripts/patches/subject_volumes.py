@@ -13,7 +13,7 @@ from typing import Any
 from monai.transforms import Transform
 
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
-from scripts.volumes.reading import read_channels, read_volume
+from scripts.volumes.reading import read_channels, read_mask, read_volume
 from scripts.volumes.volume import Volume, geometry_difference, require_one_geometry
 
 Subject = dict[Hashable, Any]
@@ -47,7 +47,7 @@ class ReadVolumesd(Transform):
         found = {modality: available[modality] for modality in self.modalities}
         volumes = {key: item if isinstance(item, Volume) else read_volume(item) for key, item in found.items()}
         mask = data.get("mask")
-        return {**data, "volumes": volumes, "mask_volume": read_volume(mask) if mask else None}
+        return {**data, "volumes": volumes, "mask_volume": read_mask(mask) if mask else None}
 
     @staticmethod
     def pixel_settings() -> dict[str, Any]:

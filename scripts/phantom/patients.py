@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gzip
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 import yaml
 from numpy.typing import ArrayLike, NDArray
@@ -28,8 +26,9 @@ from scripts.phantom.signal_equations import (
 )
 from scripts.phantom.smooth_fields import Field, SmoothField
 from scripts.phantom.tissue_maps import TissueMaps, make_tissue_maps
-from scripts.running.files import PathLike, atomic_path, read_json, write_json
+from scripts.running.files import PathLike, read_json, write_json
 from scripts.running.progress import progress
+from scripts.volumes.nifti import write_nifti
 
 FIELD_OF_VIEW_MM = (240.0, 240.0, 155.0)
 MAX_MATRIX_SIZE = (240, 240, 155)
@@ -368,16 +367,8 @@ def _subject_paths(subject_id: str, modalities: Sequence[str]) -> dict[str, str]
 
 def _write_subject(folder: Path, paths: Mapping[str, str], subject: SimulatedSubject) -> None:
     for name, path in paths.items():
-        _write_nifti(folder / path, subject.mask if name == "seg" else subject.images[name], subject.affine)
-
-
-def _write_nifti(path: Path, array: NDArray[np.int16], affine: NDArray[np.floating]) -> None:
-    image = nib.Nifti1Image(array, affine)
-    image.header.set_xyzt_units("mm")
-    image.header["descrip"] = b"simulated, not a patient"
-    with atomic_path(path) as temporary:
-        # Without a time stamp, so that equal images are equal files.
-        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=1, mtime=0))
+        voxels = subject.mask if name == "seg" else subject.images[name]
+        write_nifti(folder / path, voxels, subject.affine, b"simulated, not a patient", level=1)
 
 
 def _entry(subject_id: str, site: str, grade: str, paths: Mapping[str, str]) -> dict[str, Any]:

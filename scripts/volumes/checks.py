@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
 
-from scripts.volumes.reading import mask_codes_in, read_channels, read_volume
+from scripts.volumes.headers import VolumeError, read_header
+from scripts.volumes.reading import mask_codes_in, read_channels, read_mask, read_volume
 from scripts.volumes.volume import Volume, geometry_difference
 
 
@@ -64,7 +63,7 @@ def find_mask_codes(path: Path) -> list[int]:
     Raises:
         ValueError: if the file is cut short, holds fractions or negative numbers, or is empty.
     """
-    codes = mask_codes_in(read_volume(path))
+    codes = mask_codes_in(read_mask(path))
     if not codes:
         raise ValueError(
             f"{path} must hold a tumor, got an empty mask; correct it, or leave the subject out (leave_out)"
@@ -74,20 +73,17 @@ def find_mask_codes(path: Path) -> list[int]:
 
 def _empty_volume(path: Path, num_channels: int | None) -> Volume:
     """A volume with the geometry of a file and no voxels in memory."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; correct its path, or leave the subject out (leave_out)")
-    try:
-        image: Any = nibabel.load(path)
-    except (nibabel.filebasedimages.ImageFileError, OSError, EOFError, ValueError) as error:
-        raise ValueError(f"{path} must be a whole NIfTI file, got {error}; copy it again") from error
-    shape = image.shape
-    if num_channels is not None and (len(shape) != 4 or shape[3] != num_channels):
-        raise ValueError(f"{path} must be 4D with the {num_channels} channels of its channel_order, got shape {shape}")
-    if num_channels is None and len(shape) != 3 and not (len(shape) == 4 and shape[3] == 1):
-        raise ValueError(
-            f"{path} must be one 3D volume, got shape {shape}; a 4D file is an `image` with a channel_order"
+    header = read_header(path)
+    channels = header.shape[3] if len(header.shape) == 4 else 1
+    if num_channels is not None and channels != num_channels:
+        raise VolumeError(
+            f"{path} must be 4D with the {num_channels} channels of its channel_order, got shape {header.shape}"
         )
-    return Volume(str(path), np.broadcast_to(np.uint8(0), shape[:3]), np.asarray(image.affine, np.float64))
+    if num_channels is None and channels != 1:
+        raise VolumeError(
+            f"{path} must be one 3D volume, got shape {header.shape}; a 4D file is an `image` with a channel_order"
+        )
+    return Volume(str(path), np.broadcast_to(np.uint8(0), header.shape[:3]), header.affine)
 
 
 def _hash_of_varied(volume: Volume) -> str:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-from typing import Any
 
-import nibabel as nib
+from scripts.volumes.headers import read_header
 
 MODEL_OUTPUT = "model output"
 DESCRIP_BYTES = 79  # of the field of a NIfTI-1 header, with a zero at its end
@@ -26,6 +25,4 @@ def read_mask_source(path: str | os.PathLike[str]) -> str | None:
     Args:
         path: NIfTI file that can be read.
     """
-    header: Any = nib.load(path).header
-    marked = bytes(header["descrip"].item()).startswith(MODEL_OUTPUT.encode())
-    return "model" if marked else None
+    return "model" if read_header(path).description.startswith(MODEL_OUTPUT.encode()) else None

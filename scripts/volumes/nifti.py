@@ -1,4 +1,4 @@
-"""Patches and synthetic images as NIfTI files that stock MONAI reads."""
+"""The one writer of NIfTI: equal images give equal bytes, and a file is there whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,8 +11,28 @@ import numpy as np
 from scripts.running.files import atomic_path
 
 
+def write_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray, description: bytes = b"", level: int = 6) -> None:
+    """Write an array as NIfTI-1 in mm, gzipped where the name ends in `.gz`.
+
+    Args:
+        path: file to write, `.nii` or `.nii.gz`.
+        voxels: three to five dimensions, of a type that NIfTI holds.
+        affine: voxel indices -> mm, (4, 4).
+        description: `descrip` of the header, at most 79 bytes.
+        level: of compression, 1 (fast) to 9 (small).
+    """
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units("mm")
+    image.header["descrip"] = description
+    content = image.to_bytes()
+    # nibabel would store the time and the temporary name in the gzip header.
+    packed = gzip.compress(content, compresslevel=level, mtime=0) if path.name.endswith(".gz") else content
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(packed)
+
+
 def write_image(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
-    """Write an image as gzipped NIfTI with the modalities along the fourth dimension; equal images give equal bytes.
+    """Write a patch or a synthetic image with the modalities along the fourth dimension, as stock MONAI reads it.
 
     Args:
         path: file to write, `.nii.gz`.
@@ -20,9 +40,4 @@ def write_image(path: Path, image: np.ndarray, affine: np.ndarray) -> None:
         affine: cell indices -> mm, (4, 4).
     """
     channels_last = np.moveaxis(image, 0, -1)
-    volume = channels_last if channels_last.ndim == 4 else channels_last[:, :, None]
-    nifti = nib.Nifti1Image(volume, affine)
-    nifti.header.set_xyzt_units("mm")
-    with atomic_path(path) as temporary:
-        # nibabel would store the temporary name in the gzip header.
-        temporary.write_bytes(gzip.compress(nifti.to_bytes(), compresslevel=6, mtime=0))
+    write_nifti(path, channels_last if channels_last.ndim == 4 else channels_last[:, :, None], affine)

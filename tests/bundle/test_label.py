@@ -236,7 +236,7 @@ def test_a_label_gets_the_value_of_its_class(tmp_path, value, segments, kept):
         ((make_mask() > 0) * 0.5, None, r"got the values \[0\.5\]"),
         ((make_mask() > 0) * 1, ["edema"], r"a segment called LGG or HGG, got the values \[1\]"),
         ((make_mask() > 0)[1:] * 1, None, "voxel grid of the image"),
-        ((make_mask() > 0)[::-1] * np.nan, None, "got the values"),
+        ((make_mask() > 0)[::-1] * np.nan, None, r"^mask\.nii\.gz must hold finite values"),
     ],
     ids=["empty", "several", "fraction", "other segment", "other grid", "not a number"],
 )

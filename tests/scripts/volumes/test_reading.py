@@ -8,8 +8,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.volumes.reading import read_channels, read_volume
-from tests.tiny_subjects import AFFINE, SHAPE, make_images, write_volume
+from scripts.volumes.reading import mask_codes_in, read_channels, read_mask, read_volume
+from tests.tiny_subjects import AFFINE, SHAPE, make_images, make_mask, write_volume
 
 DTYPES = ["uint8", "int16", "uint16", "int32", "float32", "float64", ">i2", ">f4"]
 
@@ -126,3 +126,34 @@ def test_a_value_that_is_not_finite_is_refused(tmp_path, value):
     array[3, 4, 5] = value
     with pytest.raises(ValueError, match=r"a\.nii\.gz must hold finite values"):
         read_volume(write_volume(tmp_path / "a.nii.gz", array))
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6, 1, 2), (4, 5, 6, 2, 1)])
+def test_channels_in_a_fifth_dimension_as_itk_writes_them_are_read(tmp_path, shape):
+    array = np.arange(240, dtype=np.int16).reshape(4, 5, 6, 2)
+    path = write_volume(tmp_path / "a.nii.gz", array.reshape(shape))
+    volumes = read_channels(path, ["t1n", "t1c"])
+    np.testing.assert_array_equal(volumes["t1c"].data, array[..., 1])
+
+
+def test_one_modality_in_a_file_of_channels_is_read(tmp_path):
+    path = write_volume(tmp_path / "a.nii.gz", make_images()["t1n"])
+    np.testing.assert_array_equal(read_channels(path, ["t1n"])["t1n"].data, make_images()["t1n"])
+
+
+def test_codes_stored_with_a_scale_factor_are_whole(tmp_path):
+    image = nib.Nifti1Image((make_mask() * 60).astype(np.uint8), AFFINE)
+    image.header.set_slope_inter(np.float32(1 / 60), 0)
+    nib.save(image, tmp_path / "a.nii.gz")
+    assert not np.isin(read_volume(tmp_path / "a.nii.gz").data, [0, 1, 2, 4]).all()
+    mask = read_mask(tmp_path / "a.nii.gz")
+    assert mask_codes_in(mask) == [1, 2, 4]
+    np.testing.assert_array_equal(mask.data, make_mask())
+
+
+@pytest.mark.parametrize(("value", "told"), [(1.5, r"1\.5"), (0.99, r"0\.99"), (-1, "-1"), (1e20, r"1e\+20")])
+def test_what_is_no_code_is_told_as_it_is(tmp_path, value, told):
+    array = make_mask().astype(np.float64)
+    array[3, 4, 5] = value
+    with pytest.raises(ValueError, match=rf"a\.nii\.gz must hold whole codes of at least 0, got {told};"):
+        read_mask(write_volume(tmp_path / "a.nii.gz", array))
