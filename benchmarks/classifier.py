@@ -23,15 +23,16 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import CacheDataset, DataLoader, Dataset, NibabelReader
 from monai.engines import SupervisedTrainer
+from monai.inferers import SimpleInferer
 from monai.transforms import Compose, EnsureTyped, LoadImaged, SqueezeDimd
 
 from scripts.classifier.datasets import training_batches
 from scripts.classifier.losses import ClassFocalLoss
 from scripts.classifier.networks import FoldEnsemble
-from scripts.generator.weights import place_network
 from scripts.patches.tensors import LabeledImages
 from scripts.running.turns import Turn, paused, take_turns
-from scripts.training.cuda_graphs import training_inferer
+from scripts.training.cuda_graphs import GraphInferer
+from scripts.training.placing import place_network
 
 Loader = Callable[[], Iterable[Any]]
 
@@ -164,7 +165,7 @@ def create_trainer(
         network=network,
         optimizer=torch.optim.AdamW(network.parameters(), lr=1e-4),
         loss_function=ClassFocalLoss(),
-        inferer=training_inferer(graph, compile, amp, arguments.device),
+        inferer=GraphInferer(amp) if graph else SimpleInferer(),
         optim_set_to_none=graph,
         decollate=decollate,
         amp=amp and not graph,

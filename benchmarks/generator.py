@@ -30,7 +30,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, sampling_scheduler
-from scripts.generator.weights import place_network
+from scripts.training.placing import place_network
 
 ALL_STEPS = 1000
 REPEATS = 3

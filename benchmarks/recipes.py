@@ -48,6 +48,20 @@ class Arm:
     overlays: tuple[str, ...] = ()
 
 
+ONE_CYCLE = {
+    "_target_": "torch.optim.lr_scheduler.OneCycleLR",
+    "optimizer": "@optimizer",
+    "max_lr": "@classifier_learning_rate",
+    "total_steps": "$@train#trainer#max_epochs * len(@train#dataloader) + 1",
+}
+SGD = {
+    "_target_": "torch.optim.SGD",
+    "params": "$@network.parameters()",
+    "lr": "@classifier_learning_rate",
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 0.01,
+}
 COHORTS = {"A": Cohort("A", 335, 76), "B": Cohort("B", 224, 37)}
 ARMS = {
     REFERENCE: Arm(START),
@@ -56,8 +70,8 @@ ARMS = {
     "long": Arm({**START, "classifier_max_epochs": 200, "classifier_patience": 40}),  # the bundle's own length
     "rate_001": Arm({"classifier_learning_rate": 0.001}),
     "rate_003": Arm({"classifier_learning_rate": 0.003}),
-    "one_cycle_001": Arm({"classifier_learning_rate": 0.001, "classifier_schedule": "one_cycle"}),
-    "sgd": Arm({"classifier_optimizer": "sgd", "classifier_learning_rate": 0.01}),
+    "one_cycle_001": Arm({"classifier_learning_rate": 0.001, "classifier_schedule": ONE_CYCLE}),
+    "sgd": Arm({"classifier_optimizer": SGD, "classifier_learning_rate": 0.01}),
     "alpha_constant": Arm({**START, "classifier_focal_alpha_mode": "constant"}),
     "balanced_draws": Arm({**START, "classifier_focal_alpha_mode": "constant", "classifier_sampling": "balanced"}),
     "ema": Arm({**START, "classifier_ema_decay": 0.99}),

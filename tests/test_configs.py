@@ -34,6 +34,8 @@ STAGES = {
     "measure_images": ("measure_images",),
     "train_classifier": ("train_classifier",),
     "train_classifier+augmentation": ("train_classifier", "options/augmentation"),
+    "train_classifier+warmup": ("train_classifier", "options/warmup"),
+    "train_classifier+cuda_graph": ("train_classifier", "options/cuda_graph"),
     "evaluate": ("evaluate",),
     "explain": ("explain",),
     "report": ("report",),
@@ -126,6 +128,10 @@ def test_a_recipe_changes_numbers_and_names_only(recipe):
     known = {key: value for names in STAGES.values() for key, value in merged(names).items()}
     for key, value in changes.items():
         assert key in known, f"{key} of {path} is no key of any stage"
+        if isinstance(value, dict):
+            assert "_target_" in value, f"{key} must name a part with its numbers, as that of the stage does"
+            assert "_target_" in known[key], f"{key} must name a part with its numbers, as that of the stage does"
+            continue
         assert isinstance(value, (int, float, str, list)), f"{key} must be a number, a name or a list of them"
         assert not any(
             str(item).startswith(("$", "@", "%")) for item in (value if isinstance(value, list) else [value])

@@ -32,7 +32,7 @@ class SyntheticSet:
     Args:
         network: trained generator.
         scheduler: from `scripts.generator.samplers.sampling_scheduler`.
-        provenance: record of the generator, from `scripts.generator.weights.checked_provenance`.
+        provenance: record of the generator, from `scripts.generator.record.checked_provenance`.
         generator_path: weights that the record is about, for messages.
         output_dir: folder for the images and `synthetic.json`.
         class_name: class to generate: that of the generator, or one of a generator conditioned on the class; None for

@@ -194,10 +194,8 @@ class ClassifierFeatures:
             )
 
 
-def classifier_features(path: str | None, **settings: Any) -> ClassifierFeatures | None:
-    """Load a classifier for the audit; the arguments are those of `classifier_network`, and None gives None."""
-    if path is None:
-        return None
+def classifier_features(path: str, **settings: Any) -> ClassifierFeatures:
+    """Load a classifier for the audit; the arguments are those of `classifier_network`."""
     return ClassifierFeatures(classifier_network(path, **settings), settings.get("device", "cpu"))
 
 

@@ -49,7 +49,6 @@ class CopyFilter:
 
 
 def copy_filter(
-    reject_copies: bool,
     provenance: Mapping[str, Any],
     label: int | None,
     patches_path: str | None,
@@ -57,11 +56,10 @@ def copy_filter(
     copy_ratio: float,
     max_shift: int,
     device: torch.device | str = "cpu",
-) -> CopyFilter | None:
-    """Load the training images of a generator to compare with; None where copies are kept.
+) -> CopyFilter:
+    """Load the training images of a generator to compare with.
 
     Args:
-        reject_copies: whether copies are to be rejected.
         provenance: record of the generator, which names its subjects.
         label: class that is drawn; None for all.
         patches_path: `patches.json` that it was trained on.
@@ -72,8 +70,6 @@ def copy_filter(
     Raises:
         ValueError: if the two files are not given, or do not hold the generator's subjects.
     """
-    if not reject_copies:
-        return None
     for name, path in (("patches_path", patches_path), ("splits_path", splits_path)):
         if path is None:
             raise ValueError(

@@ -25,7 +25,6 @@ from scripts.running.stages import AlreadyFinished, current_invocation, invoked,
 from scripts.running.status import PlannedInvocation, StudyStatus, compare
 from scripts.running.turns import StoppedError, Turn, take_turns, training_steps
 from scripts.running.workers import run_on_workers
-from scripts.training.cuda_graphs import refuse_impossible_graph, refuse_random_network
 
 logger = logging.getLogger(__name__)
 
@@ -380,18 +379,11 @@ class Study:
         # One is enough: all have the same settings.
         for cohort, setup in itertools.product(list(self.cohorts)[:1], list(self.setups)[:1]):
             settings = ConfigParser(self.invocation_of(self._classifier_stage(cohort, 0, setup)).merged())
-            graph, compiled = (settings.get_parsed_content(f"classifier_{key}") for key in ("cuda_graph", "compile"))
-            if compiled and self.folds_together > 1:
+            if settings.get_parsed_content("classifier_compile") and self.folds_together > 1:
                 raise ValueError(
                     f"folds_together must be 1 with classifier_compile, got {self.folds_together}: compiled networks"
-                    " share CUDA graphs, which are made for one stream; set classifier_cuda_graph instead"
+                    " share CUDA graphs, which are made for one stream; lay options/cuda_graph over the setups instead"
                 )
-            if graph:
-                # Elsewhere there may be GPUs where here is none.
-                device = "cuda" if self.scheduler_address else settings.get_parsed_content("device")
-                refuse_impossible_graph(compiled, device)
-                shape = [len(settings.get_parsed_content("modalities")), *settings.get_parsed_content("patch_size")]
-                refuse_random_network(settings.get_parsed_content("network_def"), shape)
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]

@@ -1,4 +1,8 @@
-"""Training steps of a classifier as CUDA graphs: its kernels are launched at once instead of one by one."""
+"""Training steps of a classifier as CUDA graphs: its kernels are launched at once instead of one by one.
+
+No GPU has measured this module: its tests on a CPU replace the capture, those on a GPU were never run. It is reached by
+`configs/options/cuda_graph.yaml` alone.
+"""
 
 from __future__ import annotations
 
@@ -11,40 +15,37 @@ from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 RANDOM_NETWORK = (
-    "classifier_cuda_graph must be False for a network that draws random numbers (dropout, stochastic depth), got True;"
-    " set it to False or choose another classifier_backbone"
+    "classifier_backbone must draw no random numbers (dropout, stochastic depth) with options/cuda_graph, got one that"
+    " does; choose another, or leave that overlay out"
 )
 
 
-def training_inferer(cuda_graph: bool, compile_network: bool, amp: bool, device: torch.device | str) -> SimpleInferer:
-    """Choose how a trainer and its evaluator call the network.
+def graph_inferer(amp: bool, device: torch.device | str, compile_network: bool) -> GraphInferer:
+    """Make the inferer of `configs/options/cuda_graph.yaml`, the one place that switches graphs on.
 
     Args:
-        cuda_graph: capture the training step; `scripts.training.cuda_graphs.GraphInferer`.
-        compile_network: whether the trainer compiles the network.
-        amp: train in bf16 under autocast; with a graph the trainer's own `amp` must be off.
+        amp: train in bf16 under autocast; the trainer's own `amp` must be off.
         device: where the network trains.
+        compile_network: whether the trainer compiles the network.
 
     Raises:
-        ValueError: if there is a graph and the network is compiled, too, or does not train on CUDA.
+        ValueError: if the network is compiled, too, or does not train on CUDA.
     """
-    if not cuda_graph:
-        return SimpleInferer()
-    refuse_impossible_graph(compile_network, device)
+    refuse_impossible_graph(device, compile_network)
     return GraphInferer(amp)
 
 
-def refuse_impossible_graph(compile_network: bool, device: torch.device | str) -> None:
-    """Refuse a graph of a compiled network, or of one that does not train on CUDA; see `training_inferer`."""
+def refuse_impossible_graph(device: torch.device | str, compile_network: bool) -> None:
+    """Refuse graphs of a compiled network, or of one that does not train on CUDA; see `graph_inferer`."""
     if compile_network:
         raise ValueError(
-            "classifier_cuda_graph must be False with classifier_compile, got True: compiling captures graphs itself;"
-            " set one of them to False"
+            "classifier_compile must be False with options/cuda_graph, got True: compiling captures graphs itself;"
+            " leave one of them out"
         )
     if torch.device(device).type != "cuda":
         raise ValueError(
-            f"classifier_cuda_graph must be False on a device without CUDA, got True on {device};"
-            " set classifier_cuda_graph to False, or train on a GPU"
+            f"device must be a CUDA device with options/cuda_graph, got {device}; leave that overlay out, or train on a"
+            " GPU"
         )
 
 

@@ -33,7 +33,8 @@ def test_arms_differ_in_their_recipe_alone_and_are_judged_on_validation_folds(tm
         arm: yaml.safe_load((tmp_path / "A" / arm / "fold0" / "config.yaml").read_text(encoding="utf-8"))
         for arm in CHOSEN
     }
-    assert [configs[arm]["classifier_schedule"] for arm in CHOSEN] == ["cosine", "one_cycle", "cosine"]
+    schedules = [configs[arm]["classifier_schedule"]["_target_"].split(".")[-1] for arm in CHOSEN]
+    assert schedules == ["CosineAnnealingLR", "OneCycleLR", "CosineAnnealingLR"]
     assert [len(configs[arm]["train"]["random_transforms"]) > 0 for arm in CHOSEN] == [False, False, True]
     assert len({str((item["patch_size"], item["classifier_backbone"])) for item in configs.values()}) == 1
     gains = read_json(tmp_path / "recipes.json")

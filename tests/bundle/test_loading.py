@@ -159,7 +159,11 @@ def sites(elsewhere: Path, tmp_path: Path) -> list[tuple[MonaiAlgo, int]]:
             "device": "cpu",
             "synthetic_method": "$None",
             "classifier_batch_size": 2,
-            "classifier_schedule": "constant",
+            "classifier_schedule": {
+                "_target_": "torch.optim.lr_scheduler.ConstantLR",
+                "optimizer": "@optimizer",
+                "factor": 1.0,
+            },
         }
         algo = MonaiAlgo(
             bundle_root=str(elsewhere),

@@ -66,11 +66,17 @@ def test_a_training_learns_to_tell_a_ring_from_a_blob(tmp_path: Path) -> None:
     assert curve[-1]["selection_accuracy"] == 1
 
 
+SGD = {
+    "_target_": "torch.optim.SGD",
+    "params": "$@network.parameters()",
+    "lr": "@classifier_learning_rate",
+    "momentum": 0.9,
+    "nesterov": True,
+}
 OTHER_RECIPE = {
     "classifier_ema_decay": 0.9,
-    "classifier_optimizer": "sgd",
+    "classifier_optimizer": SGD,
     "classifier_sampling": "balanced",
-    "classifier_warmup_epochs": 1,
     "classifier_focal_alpha_mode": "inverse_frequency",
 }
 

@@ -15,7 +15,8 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 
-from scripts.classifier.datasets import ClassifierData
+from scripts.classifier.datasets import ClassifierData, synthetic_limits
+from scripts.generator.synthetic_set import default_num_images
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subject
@@ -406,3 +407,26 @@ def test_an_inner_part_without_the_class_is_refused(tmp_path, patches):
 def test_validation_that_never_ran_is_named(tmp_path, patches):
     message = refusal_of(train, tmp_path, "model", generator_val_interval=5, **patches)
     assert "generator_val_interval must be at most" in message
+
+
+@pytest.mark.parametrize(
+    ("class_name", "ratio", "balance", "expected"),
+    [("LGG", 1, True, 270), ("HGG", 1, True, 160), ("LGG", 1, False, 50), ("HGG", 0.5, True, 80), (None, 2, True, 420)],
+)
+def test_the_smaller_class_gets_as_many_images_as_the_largest(class_name, ratio, balance, expected):
+    assert default_num_images({"LGG": 50, "HGG": 160}, class_name, ratio, balance) == expected
+
+
+@pytest.mark.parametrize("ratio", [0.5, 1.0, 2.0])
+@pytest.mark.parametrize("balance", [True, False])
+def test_as_many_images_are_generated_as_a_classifier_takes_whatever_has_no_grade(ratio, balance):
+    real = {"LGG": 50, "HGG": 160}
+    taken = synthetic_limits(real, ratio, balance)
+    for name in real:
+        assert default_num_images({**real, "": 300}, name, ratio, balance) == taken[name][1]
+
+
+@pytest.mark.parametrize("class_name", ["GBM", ""])
+def test_images_of_a_class_that_is_not_there_are_refused_by_name(class_name):
+    with pytest.raises(ValueError, match=f"generator_class must be one of LGG, HGG, got '{class_name}'"):
+        default_num_images({"LGG": 50, "HGG": 160, "": 3}, class_name, 1.0, True)

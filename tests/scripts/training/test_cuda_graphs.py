@@ -21,8 +21,10 @@ from scripts.classifier.datasets import training_batches
 from scripts.classifier.losses import ClassFocalLoss
 from scripts.classifier.networks import FoldEnsemble
 from scripts.patches.tensors import LabeledImages
-from scripts.training.cuda_graphs import GraphInferer, training_inferer
+from scripts.running.configs import Invocation
+from scripts.training.cuda_graphs import GraphInferer, graph_inferer, refuse_random_network
 from scripts.training.resume import StopOnNonFinite
+from tests.helpers import config_files
 from tests.ring_or_blob import draw, write_image
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
@@ -149,7 +151,7 @@ def test_under_autocast_the_passes_are_bf16_and_the_answer_float32(
 
 def test_a_network_that_draws_random_numbers_is_refused(captures: Captures) -> None:
     network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.Linear(2 * 16 * 12, 2)).train()
-    with pytest.raises(ValueError, match="classifier_cuda_graph must be False for a network that draws random numbers"):
+    with pytest.raises(ValueError, match="classifier_backbone must draw no random numbers .* with options/cuda_graph"):
         GraphInferer()(batch(), network)
 
 
@@ -160,18 +162,33 @@ def test_parameters_without_use_are_no_obstacle(captures: Captures) -> None:
     assert network[1].unused.grad is None
 
 
-def test_without_the_option_the_inferer_is_monais() -> None:
-    assert type(training_inferer(False, True, True, "cpu")) is SimpleInferer
-    assert type(training_inferer(True, False, True, "cuda:1")) is GraphInferer
+def test_one_overlay_is_the_switch() -> None:
+    plain, graphed = (
+        Invocation(tuple(config_files("train_classifier", *overlays))).merged()["train"]
+        for overlays in ((), ("options/cuda_graph",))
+    )
+    assert plain["inferer"] == {"_target_": "SimpleInferer"}
+    assert graphed["inferer"]["_target_"] == "scripts.training.cuda_graphs.graph_inferer"
+    assert {key for key in plain["trainer"] if graphed["trainer"][key] != plain["trainer"][key]} == {"amp"}
+    assert type(graph_inferer(True, "cuda:1", False)) is GraphInferer
 
 
 @pytest.mark.parametrize(
     ("compiled", "device", "message"),
-    [(False, "cpu", "on a device without CUDA, got True on cpu"), (True, "cuda", "with classifier_compile, got True")],
+    [
+        (False, "cpu", "device must be a CUDA device with options/cuda_graph, got cpu"),
+        (True, "cuda", "classifier_compile must be False with options/cuda_graph, got True"),
+    ],
 )
 def test_an_impossible_graph_is_refused_by_name(compiled: bool, device: str, message: str) -> None:
-    with pytest.raises(ValueError, match=f"classifier_cuda_graph must be False {message}"):
-        training_inferer(True, compiled, False, device)
+    with pytest.raises(ValueError, match=message):
+        graph_inferer(False, device, compiled)
+
+
+def test_a_backbone_that_draws_random_numbers_is_refused_before_it_is_on_a_gpu() -> None:
+    refuse_random_network(FoldEnsemble("resnet10", in_channels=2), (2, 16, 12))
+    with pytest.raises(ValueError, match="classifier_backbone must draw no random numbers"):
+        refuse_random_network(FoldEnsemble("efficientnet-b0", in_channels=2), (2, 32, 32))
 
 
 @pytest.mark.gpu

@@ -1,0 +1,32 @@
+"""What the configs of the generators say."""
+
+from __future__ import annotations
+
+import torch
+from monai.bundle import ConfigParser
+
+from tests.helpers import config_files
+
+
+def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
+    plain, regularized = (ConfigParser() for _ in range(2))
+    plain.read_config(config_files("train_generator"))
+    regularized.read_config(config_files("train_generator", "options/mutual_information"))
+    changed = {key for key in regularized.get() if plain.get().get(key) != regularized.get()[key]}
+    options = {key for key in changed if key.startswith("mi_")}
+    assert changed - options == {"method", "denoise_weight", "train"}
+    before, after = plain.get()["train"], regularized.get()["train"]
+    assert {key for key in after if before[key] != after[key]} == {"inferer", "loss_function"}
+
+
+def test_the_full_size_network_is_the_one_of_the_paper():
+    parser = ConfigParser()
+    parser.read_config(config_files("train_generator"))
+    network = parser.get_parsed_content("network_def")
+    # 35.4 million: the network whose speed stands in the benchmark.
+    assert sum(weights.numel() for weights in network.parameters()) == 35_354_884
+    assert parser.get_parsed_content("optimizer").param_groups[0]["lr"] == 2e-4
+    assert parser.get_parsed_content("generator_max_epochs") == 100
+    scheduler = parser.get_parsed_content("scheduler")
+    assert scheduler.num_train_timesteps == 1000
+    torch.testing.assert_close(scheduler.betas[[0, -1]], torch.tensor([1e-4, 0.02]))
