@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
+from monai.bundle import ConfigParser
 
 from bundle.trained import Trained, run_config
 
@@ -32,7 +33,7 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         metadata: its completed metadata.
     """
     inference, generator = configs["inference.json"], configs["train_generator.json"]
-    loss = str(generator["train"]["loss_function"]["_target_"]).rsplit(".", 1)[-1]
+    loss = _name_of_part(generator, "train#loss_function")
     names = ("modalities", "region_chain", "intensity_mode", "slice", "patch_size", "patch_spacing_mm")
     return _template().render(
         name=metadata["name"],
@@ -50,8 +51,17 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         train=configs["train.json"],
         generator=generator,
         generator_loss=loss,
+        optimizers=[_name_of_part(config, "optimizer") for config in (configs["train.json"], generator)],
         **{name: inference[name] for name in names},
     )
+
+
+def _name_of_part(config: Mapping[str, Any], name: str) -> str:
+    parser = ConfigParser(dict(config))
+    part = parser[name]
+    while isinstance(part, str):
+        part = parser[part.removeprefix("@")]
+    return str(part["_target_"]).rsplit(".", 1)[-1]
 
 
 def _template() -> jinja2.Template:
