@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from scripts.provenance.record import hash_subjects
-from scripts.running.files import write_json
+from scripts.running.files import sha256_text, write_json
 
 GRADES = {"LGG": 0, "HGG": 1}
 MODALITIES = ("t1c", "t2f", "t1n", "t2w")
@@ -43,6 +43,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
 def image_header(num_channels: int = 2, size: Sequence[int] = (32, 32), classes: Mapping[str, int] = GRADES) -> dict:
     """Return what a list of images says about how they are made."""
     return {
+        "simulated": True,
         "modality": {str(index): name for index, name in enumerate(MODALITIES[:num_channels])},
         "labels": {str(label): name for name, label in classes.items()},
         "spatial_dims": len(size),
@@ -123,7 +124,7 @@ def write_synthetic(
         "cohort": "phantom_A",
         "method": method,
         "fold": 0,
-        "weights_sha256": f"weights of {label}",
+        "weights_sha256": sha256_text(f"weights of {label}"),
         "subjects": hash_subjects(subjects),
         "selection_subjects": hash_subjects(selection_subjects),
         "simulated": True,

@@ -16,7 +16,7 @@ from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_subjects
 from scripts.provenance.record import hash_subjects, write_provenance
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 from scripts.splits.parts import load_part, load_splits, part_subjects
 
 Items = list[dict[str, Any]]
@@ -72,7 +72,7 @@ class ClassifierData:
         only_select = selecting_subjects(splits_path, fold)
         self.synthetic_sets = [load_synthetic_set(path, held_out, use, only_select) for path in synthetic_paths]
         self._refuse_other_method(synthetic_paths, synthetic_method)
-        self.images = image_facts(read_json(patches_path), patches_path)
+        self.images = image_facts(read_list(patches_path, "patches"), patches_path)
         self._refuse_other_images(synthetic_paths)
         self.real: Items = load_part(patches_path, splits_path, fold, "train", self.classes, require_labels=True)
         self.selection: Items = load_part(patches_path, splits_path, fold, "inner", self.classes, require_labels=True)
@@ -109,7 +109,7 @@ class ClassifierData:
             weights_path: `model.pt` of this training.
             setup: name of the setup.
         """
-        patches = read_json(self.patches_path)
+        patches = read_list(self.patches_path, "patches")
         records = [item["provenance"] for item in self.synthetic_sets]
         write_provenance(
             weights_path,
@@ -121,7 +121,7 @@ class ClassifierData:
                     *(record.get("selection_subjects", ()) for record in records)
                 )
             ),
-            simulated=bool(patches["simulated"]),
+            simulated=patches["simulated"],
             fold=self.fold,
             synthetic=[record["weights_sha256"] for record in records],
             setup=setup,

@@ -12,7 +12,7 @@ from scripts.evaluation.members import Member
 from scripts.evaluation.predictor import Items
 from scripts.provenance.identities import refuse_shared_subjects, refuse_two_names
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 from scripts.splits.parts import load_part, load_splits, part_subjects
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class HeldOutTests:
 
     def __post_init__(self) -> None:
         self.splits = load_splits(self.splits_path)
-        self.direction = str(read_json(self.patches_path)["name"])
+        self.direction = str(read_list(self.patches_path, "patches")["name"])
         self.left_out: dict[str, list[str]] = {}
 
     def all(self) -> list[HeldOut]:
@@ -87,7 +87,7 @@ class HeldOutTests:
         """Every graded subject of each other cohort, for the ensemble."""
         tests = []
         for path in self.external_patches_paths:
-            cohort = str(read_json(path)["name"])
+            cohort = str(read_list(path, "patches")["name"])
             items = self._graded(cohort, load_part(path, None, None, "all"))
             self._refuse_seen(self.members, items, f"the external cohort {cohort}")
             if items:

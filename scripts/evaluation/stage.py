@@ -20,7 +20,8 @@ from scripts.evaluation.metrics import summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
-from scripts.running.files import read_json, write_csv, write_json
+from scripts.running.files import write_csv, write_json
+from scripts.splits.lists import read_list
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of
 
 
@@ -72,7 +73,7 @@ class Evaluation:
             self.members, network.members, patches_path, splits_path, list(external_patches_paths), self.classes
         )
         check_ensemble(ensemble, temperature_scaling, self.tests.splits.get("selection", "inner"))
-        self.patches = read_json(patches_path)
+        self.patches = read_list(patches_path, "patches")
         refuse_other_members(self.members, setup, self.direction, patches_path)
         self.images = image_facts(self.patches, patches_path)
         self._refuse_other_images()
@@ -193,7 +194,9 @@ class Evaluation:
             trained_on = recorded_images(member.provenance, member.path)
             require_same_images(self.images, trained_on, member.path, self.tests.patches_path)
         for path in self.tests.external_patches_paths:
-            require_same_images(self.images, image_facts(read_json(path), path), path, self.tests.patches_path)
+            require_same_images(
+                self.images, image_facts(read_list(path, "patches"), path), path, self.tests.patches_path
+            )
 
 
 def _subject_columns(item: Mapping[str, Any], fold: int) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from scripts.provenance.image_form import image_facts, recorded_images, require_
 from scripts.provenance.record import read_provenance
 from scripts.running.files import read_csv, read_json, write_json
 from scripts.running.progress import progress
+from scripts.splits.lists import read_list
 from scripts.splits.parts import load_part
 
 TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
@@ -71,7 +72,7 @@ class Explanations:
         self.role, rows = rows_of_role(read_csv(predictions_path), roles)
         self.direction, self.setup = rows[0]["direction"], rows[0]["setup"]
         self.cases = choose_cases(rows, classes, num_cases)
-        listings = {path: read_json(path) for path in patches_paths}
+        listings = {path: read_list(path, "patches") for path in patches_paths}
         self.patches = {str(listing["name"]): path for path, listing in listings.items()}
         self.network, self.attributor = network, attributor
         self.modalities, self.names = list(modalities), sorted(classes, key=classes.__getitem__)
@@ -167,7 +168,7 @@ class Explanations:
         own = [item for item in items if item["subject_id"] == case.subject_id]
         if not own:
             raise ValueError(f"{self.patches[case.cohort]} must hold subject {case.subject_id}, got no patch of it")
-        dims = int(read_json(self.patches[case.cohort])["spatial_dims"])
+        dims = int(read_list(self.patches[case.cohort], "patches")["spatial_dims"])
         images = load_images(own, len(self.modalities), dims).to(self.device)
         with torch.no_grad():
             probabilities = network(images).double().softmax(dim=1).cpu()

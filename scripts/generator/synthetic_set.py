@@ -18,7 +18,7 @@ from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name
 from scripts.memorization.copy_rejection import CopyFilter
 from scripts.provenance.image_form import IMAGE_FACTS, recorded_images, require_same_images
-from scripts.running.files import read_json, write_json
+from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.volumes.nifti import write_image
 
@@ -180,7 +180,14 @@ class SyntheticSet:
             "provenance": self._set_provenance(),
             **self._about_rejected(),
             "training": [
-                {"image": self.path_of(k).name, "label": label, "k": k, "seed": self.seed} for k in self._accepted()
+                {
+                    "image": self.path_of(k).name,
+                    "label": label,
+                    "k": k,
+                    "seed": self.seed,
+                    "image_sha256": sha256_file(self.path_of(k)),
+                }
+                for k in self._accepted()
             ],
         }
 

@@ -26,6 +26,7 @@ from scripts.patches.image_sets import (
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
+from scripts.splits.lists import read_list
 
 FILE_NAME = "measures.json"
 
@@ -170,7 +171,7 @@ class ImageMeasurement:
             read_parts(self.real_path, self.splits_path, self.fold, chosen, self.modalities, self.spatial_dims)
             for chosen in (parts, ["train"])
         )
-        provenance = set_provenance(self.synthetic_path, self.fold, str(read_json(self.real_path)["name"]))
+        provenance = set_provenance(self.synthetic_path, self.fold, str(read_list(self.real_path, "patches")["name"]))
         refuse_seen(provenance, self.synthetic_path, real, parts, self.fold)
         source = {name: provenance.get(name) for name in ("cohort", "method")}
         digest = sha256_file(self.synthetic_path)

@@ -12,7 +12,7 @@ from scripts.memorization.nearest_images import nearest_by_subject, require_smal
 from scripts.memorization.statistics import copy_ratios
 from scripts.patches.image_sets import ImageSet, read_rows
 from scripts.provenance.leakage import seen_by_generator
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 
 
 class CopyFilter:
@@ -76,7 +76,7 @@ def copy_filter(
                 f"{name} must be given where reject_copies is true, got None; pass the file that the generator was"
                 " trained with, or --reject_copies False"
             )
-    patches = read_json(str(patches_path))
+    patches = read_list(str(patches_path), "patches")
     behind = seen_by_generator(provenance, patches["training"])
     of_class = [row for row in behind if label is None or row["label"] == label]
     return CopyFilter(read_rows(str(patches_path), patches, of_class).to(device), copy_ratio, max_shift)

@@ -15,8 +15,9 @@ from scripts.patches.image_sets import ImageSet, read_rows
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import seen_by_generator, seen_subjects
 from scripts.provenance.record import hash_subject
-from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.files import sha256_file, write_json
 from scripts.running.progress import progress
+from scripts.splits.lists import read_list
 from scripts.splits.parts import default_held_out_part, load_splits, part_subjects
 
 
@@ -53,7 +54,7 @@ def audit_images(
         ValueError: if the sets are made otherwise or do not say how, the generator has seen a subject of the held-out
             part, or patches and generator do not fit.
     """
-    synthetic, patches = read_json(synthetic_path), read_json(patches_path)
+    synthetic, patches = read_list(synthetic_path, "synthetic"), read_list(patches_path, "patches")
     seen_subjects(synthetic.get("provenance"), str(synthetic_path))
     of_patches, of_synthetic = image_facts(patches, patches_path), image_facts(synthetic, synthetic_path)
     require_like_real(of_patches, of_synthetic, synthetic_path, patches_path)

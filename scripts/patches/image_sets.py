@@ -13,7 +13,7 @@ from torch import Tensor
 from scripts.patches.tensors import load_images
 from scripts.provenance.image_form import IMAGE_FACTS, image_facts, require_like_real
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 from scripts.splits.parts import default_held_out_part, load_part, load_splits
 from scripts.splits.patients import patient_of
 from scripts.volumes.file_names import is_nifti
@@ -97,7 +97,7 @@ def read_set(path: str, modalities: Sequence[str], spatial_dims: int) -> ImageSe
         rows = [{"image": str(Path(name).absolute())} for name in _images_in(path)]
         nothing = {"modality": dict(enumerate(modalities)), "spatial_dims": spatial_dims}
         return read_rows(path, nothing, rows)
-    listing = read_json(path)
+    listing = read_list(path, "images")
     _refuse_other_channels(path, listing, modalities)
     return _not_empty(read_rows(path, {"spatial_dims": spatial_dims, **listing}, listing["training"]))
 
@@ -123,7 +123,7 @@ def read_parts(
             f"real_path must be the patches.json that splits_path divides, got the folder {path};"
             " leave splits_path null to compare with all images of a folder"
         )
-    listing = read_json(path)
+    listing = read_list(path, "patches")
     _refuse_other_channels(path, listing, modalities)
     rows = [row for part in dict.fromkeys(parts) for row in load_part(path, splits_path, fold, part)]
     unique = list({row["image"]: row for row in rows}.values())
@@ -196,7 +196,7 @@ def set_provenance(path: str, fold: int, cohort: str) -> Mapping[str, Any]:
             f"synthetic_path must be a synthetic.json with its provenance where splits_path chooses the real images,"
             f" got {path}; leave splits_path null to compare any two sets"
         )
-    listing = read_json(path)
+    listing = read_list(path, "synthetic")
     provenance: Mapping[str, Any] = listing.get("provenance") or {}
     seen_subjects(provenance, path)
     image_facts(listing, path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,10 @@ import numpy as np
 from scripts.patches.network_grid import NetworkGrid
 from scripts.patches.segmentation_bundle import SegmentationBundle
 from scripts.patches.stage import locate_subjects
-from scripts.patches.subject_records import SubjectRecords
-from scripts.running.files import read_json, sha256_file, write_json
+from scripts.patches.subject_records import SubjectRecords, missing_modalities, require_usable
+from scripts.running.files import sha256_file, write_json
 from scripts.running.progress import progress
-from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
+from scripts.splits.lists import read_list
 from scripts.volumes.mask_marks import model_mark
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_channels, read_volume
@@ -55,10 +55,11 @@ def write_masks(
         ValueError: before any work, if a subject lacks a modality that the network sees; at the end, if subjects could
             not be segmented: all of them, with file and reason. What was finished is kept.
     """
-    cohort = read_json(cohort_path)
+    cohort = read_list(cohort_path, "cohort")
     source, folder = Path(cohort_path).parent, Path(output_dir)
     located = locate_subjects(cohort, source)
-    _require_usable(located, segmenter.modalities, cohort_path)
+    must = f"{cohort_path} must give {', '.join(segmenter.modalities)} of each subject without a mask"
+    require_usable(located, lambda subject: _problems(subject, segmenter.modalities), must)
     segment = _Segmentation(folder, segmenter, spacing_mm, max_brain_ml, min_background)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
@@ -188,18 +189,6 @@ def _facts(cohort: Mapping[str, Any], segmenter: SegmentationBundle, num_masks: 
     }
 
 
-def _require_usable(subjects: Sequence[Mapping[str, Any]], modalities: Sequence[str], cohort_path: str) -> None:
-    names = [subject["subject_id"] for subject in subjects]
-    problems = [f"- {name}: listed twice; keep one of them" for name in sorted(set(names)) if names.count(name) > 1]
-    for subject in subjects:
-        given = subject.get("images") or subject.get("channel_order") or []
-        missing = [modality for modality in modalities if modality not in given]
-        if missing and not subject.get("mask"):
-            problems.append(f"- {subject['subject_id']}: no {', '.join(missing)} among {list(given)}; add the files")
-        if not is_subject_id(subject["subject_id"]):
-            problems.append(f"- {subject['subject_id']}: subject_id must be {SUBJECT_ID_RULE}; rename it")
-    if problems:
-        raise ValueError(
-            f"{cohort_path} must give {', '.join(modalities)} of each subject without a mask, got\n"
-            + "\n".join(problems)
-        )
+def _problems(subject: Mapping[str, Any], modalities: Sequence[str]) -> Iterator[str]:
+    if not subject.get("mask"):
+        yield from missing_modalities(subject, modalities)

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from scripts.patches.crop import CROP_FACTS
-from scripts.patches.subject_records import SubjectRecords, subject_files
-from scripts.running.files import read_json, sha256_file, why_no_file, write_json
+from scripts.patches.subject_records import SubjectRecords, missing_modalities, require_usable, subject_files
+from scripts.running.files import sha256_file, why_no_file, write_json
 from scripts.running.progress import progress
-from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
+from scripts.splits.lists import read_list
 from scripts.volumes.nifti import write_image
 
 Preprocessing = Callable[[dict[str, Any]], Any]
@@ -47,9 +47,10 @@ def write_patches(
         ValueError: before any work, if a subject lacks a mask, a modality, or has a grade that is no class; at the end,
             if subjects could not be read: all of them, with file and reason. What was finished is kept.
     """
-    cohort = read_json(cohort_path)
+    cohort = read_list(cohort_path, "cohort")
     subjects = locate_subjects(cohort, Path(cohort_path).parent)
-    _require_usable(subjects, modalities, classes, cohort_path)
+    must = f"{cohort_path} must list subjects that patches can be made of"
+    require_usable(subjects, lambda subject: _problems(subject, modalities, classes), must)
     folder = Path(output_dir)
     extract = _Extraction(folder, preprocessing, classes)
     walk = progress(_walk(extract, subjects, num_workers), len(subjects), f"patches of {cohort['name']}")
@@ -60,7 +61,7 @@ def write_patches(
         folder / "patches.json",
         {
             "name": cohort["name"],
-            "simulated": bool(cohort.get("simulated", False)),
+            "simulated": cohort["simulated"],
             **images,
             "modality": {str(index): name for index, name in enumerate(modalities)},
             "labels": {str(label): name for name, label in classes.items()},
@@ -148,31 +149,12 @@ def _located(subject: Mapping[str, Any], cohort: Mapping[str, Any], folder: Path
     return located | {key: str(folder / subject[key]) for key in ("image", "mask", "brain_mask") if subject.get(key)}
 
 
-def _require_usable(
-    subjects: Sequence[Mapping[str, Any]], modalities: Sequence[str], classes: Mapping[str, int], cohort_path: str
-) -> None:
-    if not subjects:
-        raise ValueError(f"{cohort_path} must list subjects, got none; scan the cohort again")
-    names = [subject["subject_id"] for subject in subjects]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    problems = [f"- {name}: listed twice; keep one of them" for name in twice]
-    for subject in subjects:
-        problems += [f"- {subject['subject_id']}: {problem}" for problem in _problems(subject, modalities, classes)]
-    if problems:
-        raise ValueError(f"{cohort_path} must list subjects that patches can be made of, got\n" + "\n".join(problems))
-
-
 def _problems(subject: Mapping[str, Any], modalities: Sequence[str], classes: Mapping[str, int]) -> Iterator[str]:
-    given = subject.get("images") or subject.get("channel_order") or []
-    missing = [modality for modality in modalities if modality not in given]
-    if missing:
-        yield f"no {', '.join(missing)} among {list(given)}; add the files, or set modalities to those you have"
+    yield from missing_modalities(subject, modalities)
     if not subject.get("mask") and subject.get("center") is None:
         yield "no mask; segment it first, or give a center in voxels"
     if subject.get("mask") and not subject.get("mask_codes"):
         yield "no mask_codes; declare them when the cohort is scanned"
     if subject.get("grade") is not None and subject["grade"] not in classes:
         yield f"grade {subject['grade']!r} is none of the classes {list(classes)}"
-    if not is_subject_id(subject["subject_id"]):
-        yield f"subject_id must be {SUBJECT_ID_RULE}; rename it in cohort.json"
     yield from (f"{path} {why}; check the path" for path in subject_files(subject) if (why := why_no_file(path)))

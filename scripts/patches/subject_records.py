@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -63,6 +63,34 @@ class SubjectRecords(ABC, Generic[Made]):
         outputs = [(self.folder / path, digest) for path, digest in self.outputs(made)]
         intact = all(path.is_file() and sha256_file(path) == digest for path, digest in outputs)
         return made if intact and found["made_from"] == made_from else None
+
+
+def require_usable(
+    subjects: Sequence[Mapping[str, Any]], problems_of: Callable[[Mapping[str, Any]], Iterable[str]], must: str
+) -> None:
+    """Refuse subjects before any work, all that is wrong with them in one message.
+
+    Args:
+        subjects: of `cohort.json`.
+        problems_of: says what is wrong with one, a sentence each.
+        must: what the cohort must be, for the message.
+
+    Raises:
+        ValueError: if there is no subject, one is listed twice, or there is a problem.
+    """
+    names = [subject["subject_id"] for subject in subjects]
+    problems = [f"- {name}: listed twice; keep one of them" for name in sorted(set(names)) if names.count(name) > 1]
+    problems += [f"- {subject['subject_id']}: {problem}" for subject in subjects for problem in problems_of(subject)]
+    if problems or not subjects:
+        raise ValueError(f"{must}, got " + ("\n" + "\n".join(problems) if subjects else "none; scan the cohort again"))
+
+
+def missing_modalities(subject: Mapping[str, Any], modalities: Sequence[str]) -> Iterator[str]:
+    """Name the modalities that a subject has no file or channel of."""
+    present = subject.get("images") or subject.get("channel_order") or []
+    missing = [modality for modality in modalities if modality not in present]
+    if missing:
+        yield f"no {', '.join(missing)} among {list(present)}; add the files, or set modalities to those you have"
 
 
 def subject_files(subject: Mapping[str, Any], sources: Sequence[str] = SOURCES) -> list[str]:

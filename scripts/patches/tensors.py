@@ -16,7 +16,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from scripts.provenance.image_form import image_facts
 from scripts.running.errors import root_cause
-from scripts.running.files import read_json, require_file, sha256_file
+from scripts.running.files import require_file, sha256_file
+from scripts.splits.lists import read_list
 from scripts.splits.parts import load_part
 
 Items = Sequence[Mapping[str, Any]]
@@ -209,7 +210,7 @@ def class_counts(patches_path: str, splits_path: str, fold: int) -> dict[str, in
 
 def patches_header(patches_path: str) -> Mapping[str, Any]:
     """Return `patches.json` without its list of images."""
-    return {key: value for key, value in read_json(patches_path).items() if key != "training"}
+    return {key: value for key, value in read_list(patches_path, "patches").items() if key != "training"}
 
 
 def _refuse_other_file(item: Mapping[str, Any]) -> None:

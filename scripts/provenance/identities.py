@@ -14,7 +14,7 @@ import numpy as np
 
 from scripts.provenance.leakage import LeakageError
 from scripts.running.errors import some_names
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 from scripts.splits.parts import load_splits, part_subjects
 from scripts.splits.patients import patient_of
 
@@ -38,7 +38,7 @@ def refuse_two_names(patches_path: str | Path, splits_path: str | Path, fold: in
     """
     splits = load_splits(splits_path)
     parts = {subject: part for part in PARTS for subject in part_subjects(splits, fold, part)}
-    rows = [row for row in read_json(patches_path)["training"] if row["subject_id"] in parts]
+    rows = [row for row in read_list(patches_path, "patches")["training"] if row["subject_id"] in parts]
     patient = _first_in_two_parts(rows, [patient_of(row) for row in rows], parts)
     if patient:
         raise LeakageError(
@@ -110,7 +110,7 @@ def _first_in_two_parts(rows: Sequence[Row], marks: Sequence[str], parts: Mappin
 def _marks_of(path: str | Path) -> dict[tuple[str, str], str]:
     """What tells the people of a `patches.json`: (what, value) -> subject id."""
     marks: dict[tuple[str, str], str] = {}
-    for row in read_json(path)["training"]:
+    for row in read_list(path, "patches")["training"]:
         subject, digest = row["subject_id"], image_digest(Path(path).parent / row["image"])
         marks |= dict.fromkeys(zip(MARKS, (digest, patient_of(row), subject), strict=True), subject)
     return marks

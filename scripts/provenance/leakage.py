@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.provenance.record import hash_subject
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 
 
 class LeakageError(ValueError):
@@ -91,7 +91,7 @@ def load_synthetic_set(
     Raises:
         LeakageError: naming the first image file and the subjects, or the file without provenance.
     """
-    content = read_json(path)
+    content = read_list(path, "synthetic")
     folder = Path(path).resolve().parent
     images = [{**entry, "image": str(folder / entry["image"])} for entry in content["training"]]
     origin = f"{images[0]['image']} (of {path})" if images else str(path)

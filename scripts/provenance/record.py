@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.running.files import read_json, sha256_file, sha256_text, write_json
+from scripts.running.files import sha256_file, sha256_text, write_json
+from scripts.splits.lists import read_list
 
 FILE_NAME = "provenance.json"
 
@@ -74,7 +75,7 @@ def read_provenance(weights_path: str | Path) -> Mapping[str, Any]:
     """
     path = Path(weights_path).parent / FILE_NAME
     actual = sha256_file(weights_path)
-    record = read_json(path)
+    record = read_list(path, "provenance")
     if record.get("weights_sha256") != actual:
         raise ValueError(
             f"{path} must be about {Path(weights_path).name} (sha256 {actual}),"

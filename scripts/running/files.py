@@ -222,17 +222,22 @@ def read_json(path: PathLike) -> Any:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: if the content is not JSON, naming the file and the line.
+        ValueError: if the content is not JSON, which has neither NaN nor Infinity, naming the file.
     """
     text = read_text(path)
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_refuse_constant)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path} must be JSON, got {error.msg!r} in line {error.lineno}; write it again") from error
     except RecursionError as error:
         raise ValueError(f"{path} must be JSON, got lists nested too deeply; write it again") from error
     except ValueError as error:
-        raise ValueError(f"{path} must be JSON, got a number that is too long ({error}); write it again") from error
+        raise ValueError(f"{path} must be JSON, got a number that it cannot hold ({error}); write it again") from error
+
+
+def _refuse_constant(name: str) -> None:
+    # Python writes NaN and Infinity, which no other program reads and every comparison misses.
+    raise ValueError(name)
 
 
 def write_csv(path: PathLike, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from scripts.running.configs import Invocation, reachable, refuse_unknown_keys
 from scripts.running.errors import explain_errors, some_names
 from scripts.running.files import (
     RECORD,
+    read_json,
     require_file,
     sha256_file,
     sha256_text,
@@ -440,9 +441,21 @@ def _as_text(value: Any) -> str:
 
 
 def input_hash(path: str) -> str:
-    """Hash an input file and, where a stage wrote it, all of its outputs: a list stands for the images it names."""
-    hashes = output_hashes(Path(path).parent)
+    """Hash an input file and what it stands for.
+
+    Of a file that a stage wrote these are all outputs of the stage; of a list of images made by hand, the images.
+    """
+    hashes = output_hashes(Path(path).parent) or _listed_images(Path(path))
     return sha256_text(sha256_file(path) + "".join(f"{name}:{digest}" for name, digest in hashes.items()))
+
+
+def _listed_images(path: Path) -> dict[str, str | None]:
+    """Hash the images of a decathlon list; None for one that is not there. Other files list none."""
+    content = read_json(path) if path.suffix == ".json" else None
+    rows = content.get("training") if isinstance(content, Mapping) else None
+    names = [row.get("image") for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+    files = {str(name): path.parent / str(name) for name in names}
+    return {name: sha256_file(file) if file.is_file() else None for name, file in files.items()}
 
 
 def differing_settings(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -13,7 +13,8 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from scripts.running.errors import some_names
-from scripts.running.files import read_json, write_json
+from scripts.running.files import write_json
+from scripts.splits.lists import read_list
 from scripts.splits.patients import patient_of
 from scripts.splits.sites import (
     draw_sites,
@@ -127,7 +128,7 @@ def write_splits(cohort_path: str | Path, output_dir: str | Path, **options: Any
         raise ValueError(f"cohort_path must be a cohort.json, got {cohort_path!r}; pass --cohort_path")
     path = Path(output_dir) / "splits.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, make_splits(read_json(cohort_path), **options))
+    write_json(path, make_splits(read_list(cohort_path, "cohort"), **options))
     return path
 
 

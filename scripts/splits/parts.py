@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
-from scripts.running.files import read_json
+from scripts.splits.lists import read_list
 
 PARTS = ("train", "inner", "validation", "test", "all")
 
@@ -24,7 +24,7 @@ def load_splits(splits_path: str | Path) -> dict[str, Any]:
     Raises:
         ValueError: if a subject trains and validates, trains and selects, or is in the test part and in a fold.
     """
-    splits = read_json(splits_path)
+    splits = read_list(splits_path, "splits")
     test = set(splits["test"])
     for number, fold in enumerate(splits["folds"]):
         train, inner, validation = (set(fold[part]) for part in ("train", "inner", "validation"))
@@ -96,7 +96,7 @@ def load_part(
         ValueError: if patches and splits are not of the same subjects, a needed grade is missing, a class is unknown,
             or the part has no patch.
     """
-    patches = read_json(patches_path)
+    patches = read_list(patches_path, "patches")
     entries = patches["training"]
     if splits_path is not None:
         splits = load_splits(splits_path)

@@ -364,7 +364,14 @@ def test_one_generator_for_all_serves_a_cohort_without_grades(tmp_path):
     patches = write_tiny_patches(tmp_path / "patches", graded=False)
     model = train(tmp_path, "model", generator_class=None, generator_max_epochs=1, **patches)
     entries = read_json(generate(tmp_path, "set", model, generator_class=None) / "synthetic.json")["training"]
-    assert entries[0] == {"image": "synthetic_0000.nii.gz", "label": None, "k": 0, "seed": 0}
+    digest = sha256_file(tmp_path / "set" / "synthetic_0000.nii.gz")
+    assert entries[0] == {
+        "image": "synthetic_0000.nii.gz",
+        "label": None,
+        "k": 0,
+        "seed": 0,
+        "image_sha256": digest,
+    }
 
 
 def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path, patches):

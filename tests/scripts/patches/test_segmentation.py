@@ -239,7 +239,7 @@ def test_an_empty_segmentation_is_no_mask(cohort, tmp_path):
     [
         (lambda subjects: subjects[0]["images"].pop("t2w"), "S1: no t2w among"),
         (lambda subjects: subjects.append(subjects[0]), "S1: listed twice"),
-        (lambda subjects: subjects[2].update(subject_id="../S3"), "subject_id must be usable as a file name"),
+        (lambda subjects: subjects[2].update(subject_id="../S3"), "subject_id must be a name usable as a file name"),
     ],
 )
 def test_a_subject_that_cannot_work_is_refused_before_any_work(cohort, bundle, tmp_path, edit, message):

@@ -172,8 +172,8 @@ def test_all_unusable_files_are_told_at_once_and_the_rest_is_kept(cohort, tmp_pa
         (lambda subjects: subjects[1].update(grade="IV"), "S2: grade 'IV' is none of the classes"),
         (lambda subjects: subjects.append(subjects[0]), "S1: listed twice"),
         (lambda subjects: subjects[2].update(mask="S3/gone.nii.gz"), r"S3: .*gone\.nii\.gz does not exist"),
-        (lambda subjects: subjects[2].update(subject_id="../S3"), "subject_id must be usable as a file name"),
-        (lambda subjects: subjects.clear(), "must list subjects, got none"),
+        (lambda subjects: subjects[2].update(subject_id="../S3"), "subject_id must be a name usable as a file name"),
+        (lambda subjects: subjects.clear(), "must list subjects that patches can be made of, got none"),
     ],
 )
 def test_a_subject_that_cannot_work_is_refused_before_any_work(cohort, tmp_path, edit, message):
@@ -222,7 +222,7 @@ def test_real_cases_give_patches_and_fall_back_where_nothing_enhances(tmp_path, 
         images = {key: str(next(folder.glob(f"*{end}.nii.gz"))) for key, end in suffixes.items()}
         mask = str(next(folder.glob("*seg.nii.gz")))
         subjects.append({"subject_id": folder.name, "site": None, "grade": None, "images": images, "mask": mask})
-    write_json(tmp_path / "cohort.json", {"name": style, "mask_codes": codes, "subjects": subjects})
+    write_json(tmp_path / "cohort.json", {"name": style, "simulated": False, "mask_codes": codes, "subjects": subjects})
     run_stage("patches", cohort_path=str(tmp_path / "cohort.json"), output_dir=str(tmp_path / "out"))
     rows = json.loads((tmp_path / "out" / "patches.json").read_text())["training"]
     assert [row["region"] for row in rows] == regions

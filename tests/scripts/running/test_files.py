@@ -179,7 +179,7 @@ def test_text_in_an_encoding_that_can_only_be_guessed_is_refused_by_line(tmp_pat
 @pytest.mark.parametrize("text", ["[" * 100_000, "[" + "9" * 5_000 + "]"], ids=["nested", "long number"])
 def test_json_that_the_parser_gives_up_on_is_refused_by_name(tmp_path, text):
     (tmp_path / "a.json").write_text(text)
-    with pytest.raises(ValueError, match=r"a\.json must be JSON, got .* too (deeply|long)"):
+    with pytest.raises(ValueError, match=r"a\.json must be JSON, got .*(too deeply|cannot hold)"):
         read_json(tmp_path / "a.json")
 
 

@@ -84,6 +84,25 @@ def edit(path, text):
     os.utime(path, ns=(then, then))
 
 
+def test_the_images_of_a_list_made_by_hand_are_watched(tmp_path):
+    write_json(tmp_path / "list.json", {"training": [{"image": "a.nii.gz"}, {"image": "b.nii.gz"}]})
+    write_text(tmp_path / "a.nii.gz", "one")
+    hashes = [input_hash(str(tmp_path / "list.json"))]
+    for content in ("two", "one"):
+        write_text(tmp_path / "a.nii.gz", content)
+        hashes.append(input_hash(str(tmp_path / "list.json")))
+    write_text(tmp_path / "b.nii.gz", "there now")
+    hashes.append(input_hash(str(tmp_path / "list.json")))
+    assert hashes[0] == hashes[2]
+    assert len(set(hashes)) == 3
+
+
+@pytest.mark.parametrize("content", [[], {"training": 3}, {"training": [None, {"image": 3}]}, {"subjects": []}])
+def test_a_json_file_of_another_kind_lists_no_image(tmp_path, content):
+    write_json(tmp_path / "list.json", content)
+    assert len(input_hash(str(tmp_path / "list.json"))) == 64
+
+
 def test_overwrite_deletes_the_outputs_of_other_settings(config):
     folder = make(config)
     with invoked(Invocation((str(config),))):

@@ -13,7 +13,7 @@ def cohort_of(counts: dict[tuple[str | None, str | None], int], name: str = "tin
     """A cohort with so many subjects of each (grade, site)."""
     pairs = [pair for pair, count in counts.items() for _ in range(count)]
     subjects = [{"subject_id": f"S{i:03d}", "grade": grade, "site": site} for i, (grade, site) in enumerate(pairs)]
-    return {"name": name, "subjects": subjects}
+    return {"name": name, "simulated": True, "subjects": subjects}
 
 
 BALANCED = {("LGG", "A"): 9, ("LGG", "B"): 11, ("HGG", "A"): 25, ("HGG", "B"): 15, ("HGG", "C"): 2}

@@ -24,7 +24,8 @@ def write_patches(folder, cohort: dict, num_patches: int = 1) -> str:
         for i in range(num_patches)
     ]
     path = folder / "patches.json"
-    path.write_text(json.dumps({"name": cohort["name"], "labels": {"0": "LGG", "1": "HGG"}, "training": entries}))
+    facts = {"name": cohort["name"], "simulated": True, "modality": {"0": "t1n"}, "spatial_dims": 2}
+    path.write_text(json.dumps({**facts, "labels": {"0": "LGG", "1": "HGG"}, "training": entries}))
     return str(path)
 
 

@@ -1,0 +1,213 @@
+"""The JSON lists that one stage hands to the next, and that people edit or write by hand: each read with its schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from scripts.running.files import read_json
+from scripts.splits.patients import SUBJECT_ID, SUBJECT_ID_RULE
+
+Schema = dict[str, Any]
+
+TEXT: Schema = {"type": "string", "minLength": 1, "description": "a text that is not empty"}
+TEXT_OR_NOTHING: Schema = {"type": ["string", "null"], "description": "a text or null"}
+FLAG: Schema = {"type": "boolean", "description": "true or false"}
+FILE: Schema = {"type": "string", "minLength": 1, "description": "the path of a file"}
+HASH: Schema = {"type": "string", "pattern": "^[0-9a-f]{64}$", "description": "a sha256 of 64 hexadecimal digits"}
+VOLUME: Schema = {"type": ["number", "null"], "minimum": 0, "description": "a number from 0 or null"}
+FOLD: Schema = {"type": ["integer", "null"], "minimum": 0, "description": "a whole number from 0 or null"}
+SUBJECT: Schema = {"type": "string", "pattern": f"^{SUBJECT_ID.pattern}$", "description": f"a name {SUBJECT_ID_RULE}"}
+LABEL: Schema = {
+    "type": ["integer", "null"],
+    "minimum": 0,
+    "description": "the whole number of a class in `labels`, or null without a grade",
+}
+NAMES: Schema = {
+    "type": "object",
+    "patternProperties": {"^[0-9]+$": TEXT},
+    "additionalProperties": False,
+    "description": 'names by numbers, such as {"0": "LGG"}',
+}
+
+
+def _object(description: str, required: Iterable[str] = (), **properties: Schema) -> Schema:
+    return {"type": "object", "properties": properties, "required": list(required), "description": description}
+
+
+def _list(items: Schema, description: str, least: int = 0) -> Schema:
+    return {"type": "array", "items": items, "minItems": least, "description": description}
+
+
+SUBJECTS = _list(SUBJECT, "a list of subject ids")
+HASHES = _list(HASH, "a list of hashes")
+SCAN = _object(
+    "a subject",
+    ["subject_id"],
+    subject_id=SUBJECT,
+    patient_id=TEXT_OR_NOTHING,
+    grade=TEXT_OR_NOTHING,
+    site=TEXT_OR_NOTHING,
+    images={"type": ["object", "null"], "additionalProperties": FILE, "description": "paths by modality, or null"},
+    image=TEXT_OR_NOTHING,
+    mask=TEXT_OR_NOTHING,
+    brain_mask=TEXT_OR_NOTHING,
+)
+IMAGE = _object("an image", ["image"], image=FILE, label=LABEL, image_sha256=HASH)
+PATCH = _object(
+    "a patch",
+    ["image", "label", "subject_id"],
+    image=FILE,
+    label=LABEL,
+    subject_id=SUBJECT,
+    patient_id=TEXT_OR_NOTHING,
+    site=TEXT_OR_NOTHING,
+    lesion_volume_ml=VOLUME,
+    image_sha256=HASH,
+)
+FACTS = {
+    "simulated": FLAG,
+    "modality": NAMES,
+    "labels": NAMES,
+    "spatial_dims": {"enum": [2, 3], "description": "2 or 3"},
+}
+SET_PROVENANCE: Schema = {
+    **_object("the provenance of the set", subjects=HASHES, selection_subjects=HASHES, fold=FOLD, weights_sha256=HASH),
+    "type": ["object", "null"],
+}
+FOLD_PARTS = _object(
+    "a fold", ["train", "inner", "validation"], **dict.fromkeys(("train", "inner", "validation"), SUBJECTS)
+)
+SCHEMAS = {
+    "cohort": _object(
+        "a cohort",
+        ["name", "simulated", "subjects"],
+        name=TEXT,
+        simulated=FLAG,
+        subjects=_list(SCAN, "a list of subjects"),
+    ),
+    "patches": _object(
+        "a list of patches",
+        ["name", *FACTS, "training"],
+        name=TEXT,
+        **FACTS,
+        training=_list(PATCH, "a list of patches"),
+    ),
+    "synthetic": _object(
+        "a list of synthetic images",
+        [*FACTS, "training"],
+        **FACTS,
+        provenance=SET_PROVENANCE,
+        training=_list({**IMAGE, "required": ["image", "label"]}, "a list of images"),
+    ),
+    "images": _object("a list of images", ["modality", "training"], **FACTS, training=_list(IMAGE, "a list of images")),
+    "splits": _object(
+        "splits",
+        ["test", "folds"],
+        test=SUBJECTS,
+        folds=_list(FOLD_PARTS, "a list of at least one fold", least=1),
+        ungraded=SUBJECTS,
+        selection={"enum": ["inner", "validation"], "description": "inner or validation"},
+    ),
+    "provenance": _object(
+        "the provenance of weights",
+        ["cohorts", "subjects", "simulated", "weights_sha256"],
+        cohorts=_list(TEXT, "a list of names"),
+        subjects=HASHES,
+        selection_subjects=HASHES,
+        synthetic=HASHES,
+        simulated=FLAG,
+        fold=FOLD,
+        weights_sha256=HASH,
+    ),
+}
+# Stage that makes a list of this kind again.
+MADE_BY = {
+    "cohort": "configs/cohort.yaml",
+    "patches": "configs/patches.yaml",
+    "synthetic": "configs/generate.yaml",
+    "images": "its stage",
+    "splits": "configs/splits.yaml",
+    "provenance": "its training",
+}
+
+_checked: set[tuple[str, int, int, str]] = set()
+
+
+def read_list(path: str | Path, kind: str) -> dict[str, Any]:
+    """Read one of the lists that stages hand on, and check it by its schema.
+
+    Args:
+        path: the file.
+        kind: key of `SCHEMAS`.
+
+    Returns:
+        Its content.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming file, key, constraint, value and the way out; other faults are counted.
+    """
+    content = read_json(path)
+    state = os.stat(path)
+    key = (os.path.abspath(path), state.st_size, state.st_mtime_ns, kind)
+    if key not in _checked:
+        require_schema(content, kind, path)
+        _checked.add(key)
+    read: dict[str, Any] = content
+    return read
+
+
+def require_schema(content: Any, kind: str, where: str | Path) -> None:
+    """Check the content of a list by its schema.
+
+    Args:
+        content: of the file.
+        kind: key of `SCHEMAS`.
+        where: the file, for the message.
+
+    Raises:
+        ValueError: as `read_list`.
+    """
+    faults = [*_faults(content, kind)] or [*_unnamed_labels(content)]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ValueError(f"{where}: {faults[0]}{more}; correct it, or make the file again with {MADE_BY[kind]}")
+
+
+def _faults(content: Any, kind: str) -> Iterable[str]:
+    from jsonschema import Draft7Validator  # a quarter of a second, for those who read a list
+
+    for error in Draft7Validator(SCHEMAS[kind]).iter_errors(content):
+        place = [*error.absolute_path]
+        if error.validator == "required":
+            missing = next(name for name in error.validator_value if name not in error.instance)
+            description = error.schema["properties"][missing]["description"]
+            yield f"{_name_of([*place, missing])} must be {description}, got none"
+        elif error.validator == "additionalProperties":
+            names = [name for name in error.instance if not name.isdigit()]
+            yield f"{_name_of(place)} must be {error.schema['description']}, got {_short(names)}"
+        else:
+            yield f"{_name_of(place)} must be {error.schema['description']}, got {_short(error.instance)}"
+
+
+def _unnamed_labels(content: Mapping[str, Any]) -> Iterable[str]:
+    names = content.get("labels", {})
+    known = ", ".join(f"{number} is {name}" for number, name in names.items()) or "which names none"
+    for index, row in enumerate(content.get("training", ())):
+        label = row.get("label")
+        if label is not None and str(label) not in names:
+            yield f"training[{index}].label must be {LABEL['description']} ({known}), got {label!r}"
+
+
+def _name_of(place: Iterable[str | int]) -> str:
+    """Spell the way to a value: training[3].label; the file's content itself is called so."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    return text.removeprefix(".") or "the content"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
