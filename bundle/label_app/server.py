@@ -178,7 +178,7 @@ def _app() -> GradeApp:
 def _parse(params: str) -> dict[str, Any]:
     try:
         parsed = json.loads(params or "{}")
-    except (json.JSONDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError of its own
         raise RequestError(f"params must be a JSON object, got {params[:80]!r} ({error})") from error
     if not isinstance(parsed, dict):
         raise RequestError(f"params must be a JSON object, got {params[:80]!r}")

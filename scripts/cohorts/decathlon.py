@@ -13,7 +13,7 @@ from scripts.running.errors import some_names
 from scripts.running.files import read_json
 from scripts.volumes.file_names import as_named, stem_of
 from scripts.volumes.mask_codes import MaskCodes
-from scripts.volumes.modality_names import describe_aliases, parse_modality
+from scripts.volumes.modality_names import channel_names, describe_aliases, parse_modality, require_numbered
 
 DESCRIPTION = "dataset.json"
 NEEDED = ("modality", "training")
@@ -53,8 +53,7 @@ def find_decathlon(folder: Path, modalities: Sequence[str]) -> Source:
     """
     path = folder / DESCRIPTION
     description = _checked(path, read_json(path))
-    names = [description["modality"][key] for key in sorted(description["modality"], key=int)]
-    order = [parse_modality(name, modalities) or name for name in names]
+    order = [parse_modality(name, modalities) or name for name in channel_names(path, description)]
     source = Source("decathlon")
     _check_channels(path, order, modalities, source)
     labels = {code: words for code, words in description.get("labels", {}).items() if int(code) != 0}
@@ -84,12 +83,7 @@ def _checked(path: Path, description: Any) -> Mapping[str, Any]:
             f"{path} must be that of the Medical Decathlon, with the keys {' and '.join(NEEDED)}, got"
             f" {some_names(keys)}; list the files in a table instead (docs/reference/data.md)"
         )
-    for key in ("modality", "labels"):
-        names = description.get(key, {})
-        if not isinstance(names, Mapping) or not all(
-            str(number).isdecimal() and isinstance(name, str) for number, name in names.items()
-        ):
-            raise ValueError(f"{path}: {key} must be a mapping from number to name, got {names!r}; correct it")
+    require_numbered(path, "labels", description.get("labels", {}))
     entries = description["training"]
     if not isinstance(entries, list):
         raise ValueError(f"{path}: training must be a list, got {entries!r}; correct it")

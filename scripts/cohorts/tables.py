@@ -180,9 +180,6 @@ def _read_mask(subject: Subject, known: Row, folder: Path, source: Source) -> No
 
 def _path(folder: Path, text: str) -> Path:
     """The path that a cell names; a name with umlauts is found in either form, as macOS writes them apart."""
-    paths = [as_named(folder / Path(form).expanduser()) for form in (text, *_forms(text))]
+    forms = (text, *(unicodedata.normalize(form, text) for form in ("NFC", "NFD") if not text.isascii()))
+    paths = [as_named(os.path.join(folder, os.path.expanduser(form))) for form in forms]
     return next((path for path in paths if os.path.lexists(path)), paths[0])
-
-
-def _forms(text: str) -> list[str]:
-    return [form for kind in ("NFC", "NFD") if (form := unicodedata.normalize(kind, text)) != text]

@@ -10,7 +10,7 @@ from typing import Any
 from scripts.inference.patient_files import files_of, link_steps
 from scripts.running.files import read_json
 from scripts.volumes.file_names import is_nifti
-from scripts.volumes.modality_names import describe_aliases, parse_modality
+from scripts.volumes.modality_names import channel_names, describe_aliases, parse_modality
 
 
 def parse_request(data: Mapping[Hashable, Any], modalities: Sequence[str]) -> dict[Hashable, Any]:
@@ -130,10 +130,10 @@ def stored_channel_order(image: str) -> list[str] | None:
     """Find the channel order of a 4D file in a `dataset.json` (Medical Decathlon) in its folder or the one above.
 
     Returns:
-        Names of the channels; None if there is no such file.
+        Names of the channels; None if there is no such file, or it is another program's.
     """
     for folder in (parent for step in link_steps(Path(image)) for parent in step.parents[:2]):
         if (folder / "dataset.json").is_file():
-            names = read_json(folder / "dataset.json").get("modality", {})
-            return [names[key] for key in sorted(names, key=int)] or None
+            path = folder / "dataset.json"
+            return channel_names(path, read_json(path)) or None
     return None

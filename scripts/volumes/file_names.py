@@ -35,5 +35,7 @@ def as_named(path: str | os.PathLike[str]) -> Path:
     A store of files (the cache of a hub, git-annex) keeps them under names without meaning or ending and leaves links.
     Links on the way are followed, the last one is not: its name says what the file is.
     """
-    named = Path(path).expanduser()
-    return named.resolve() if named.name in ("", "..") else named.parent.resolve() / named.name
+    folder, name = os.path.split(os.path.expanduser(path))
+    if name in ("", ".", ".."):
+        return Path(os.path.realpath(os.path.join(folder, name)))
+    return Path(os.path.realpath(folder), name)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 ALIASES = {
     "t1n": ("t1n", "t1", "t1w", "t1native", "t1pre"),
@@ -38,6 +39,33 @@ def parse_modality(name: str, modalities: Sequence[str]) -> str | None:
 def describe_aliases(modalities: Sequence[str]) -> str:
     """List the words that are understood, for an error message."""
     return "; ".join(f"{modality}: {', '.join(ALIASES.get(modality, (modality,)))}" for modality in modalities)
+
+
+def channel_names(path: str | Path, description: object) -> list[str]:
+    """List the names of the channels that a `dataset.json` of the Medical Decathlon gives.
+
+    Args:
+        path: of the file, for the message.
+        description: its content; that of another program gives none.
+
+    Raises:
+        ValueError: if `modality` is not as the Decathlon writes it.
+    """
+    names = description.get("modality", {}) if isinstance(description, Mapping) else {}
+    require_numbered(path, "modality", names)
+    return [names[number] for number in sorted(names, key=int)]
+
+
+def require_numbered(path: str | Path, key: str, names: object) -> None:
+    """Refuse a part of `dataset.json` that is no mapping from number to name.
+
+    Raises:
+        ValueError: naming file and key.
+    """
+    if not isinstance(names, Mapping) or not all(
+        str(number).isdecimal() and isinstance(name, str) for number, name in names.items()
+    ):
+        raise ValueError(f"{path}: {key} must be a mapping from number to name, got {names!r}; correct it")
 
 
 def _plain(name: str) -> str:

@@ -140,8 +140,9 @@ def test_bad_input_is_refused_with_the_reason(ours, query, params, status, reaso
 def test_unknown_models_and_broken_files_are_refused_with_the_reason(ours, world):
     unknown = ours.infer("nothing", "image=case001", files=sent(click=CLICK))
     assert (unknown.status_code, "grade, grade_viewer, generate" in unknown.json()["detail"]) == (404, True)
-    no_json = ours.infer("grade", "image=case001", files={"params": (None, "{")})
-    assert (no_json.status_code, "must be a JSON object" in no_json.json()["detail"]) == (422, True)
+    for params in ("{", "[" * 100_000, "9" * 5_000):
+        no_json = ours.infer("grade", "image=case001", files={"params": (None, params)})
+        assert (no_json.status_code, "must be a JSON object" in no_json.json()["detail"]) == (422, True)
     broken = ours.infer("grade", files={"file": ("a.nii.gz", b"\x1f\x8bnothing"), **sent(click=CLICK)})
     assert broken.status_code == 422
     text = ours.infer("grade", files={"file": ("a.txt", b"hello"), **sent(click=CLICK)})

@@ -45,6 +45,12 @@ def test_mask_codes_that_conventions_read_differently_must_be_declared(patient, 
     assert answer["mask_codes"].startswith("declared as brats_2023")
 
 
+def test_a_mask_named_as_of_the_pediatric_task_has_its_codes(patient, weights, tmp_path):
+    path = write_volume(tmp_path / "BraTS-PED-00001-000-seg.nii.gz", make_mask(), AFFINE)
+    answer = ask(tmp_path / "out", weights, images=patient["images"], mask=path)
+    assert "brats_2024_pediatric" in answer["mask_codes"]
+
+
 def test_a_mask_of_fractions_is_refused_and_not_rounded(patient, weights, tmp_path):
     mask = make_mask().astype(np.float32)
     mask[tuple(np.argwhere(mask)[0])] = 0.5

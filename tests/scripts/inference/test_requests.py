@@ -26,6 +26,15 @@ def test_a_channel_order_stored_beside_a_4d_file_is_read(tmp_path):
         assert parse_channels(order, "x", MODALITIES) == ["t2f", "t1n", "t1c", "t2w"]
 
 
+def test_a_dataset_json_of_another_program_stores_no_order(tmp_path):
+    for content in ({"channel_names": {"0": "FLAIR"}}, [1, 2]):
+        write_json(tmp_path / "dataset.json", content)
+        assert stored_channel_order(str(tmp_path / "a.nii.gz")) is None
+    write_json(tmp_path / "dataset.json", {"modality": ["FLAIR"]})
+    with pytest.raises(ValueError, match="dataset.json: modality must be a mapping from number to name"):
+        stored_channel_order(str(tmp_path / "a.nii.gz"))
+
+
 def test_a_request_of_monai_label_is_understood(patient):
     given = {"image": "case.nii.gz", "label": patient["mask"], "foreground": [[1, 2, 3], [4, 5, 6]], "mask_codes": ""}
     assert parse_request({**given, "channel_order": "t2f, t1n t1c,t2w", "device": "cpu"}, MODALITIES) == {

@@ -43,6 +43,10 @@ def test_the_files_of_a_list_are_the_list_and_those_of_a_folder_its_images(patch
     path = Path(patches["patches_path"])
     assert files_of(str(path)) == [str(path)]
     assert len(files_of(str(path.parent))) == 12
+    first = path.parent / sorted(image.name for image in path.parent.glob("*.nii.gz"))[0]
+    first.rename(first.with_name("CAPITALS.NII.GZ"))
+    (path.parent / f"._{first.name}").write_bytes(b"what macOS leaves")
+    assert len(files_of(str(path.parent))) == 12
     assert files_of(None) == [None]
 
 
