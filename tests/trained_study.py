@@ -63,7 +63,12 @@ def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:
             torch.nn.init.normal_(parameter, std=0.1)
     torch.save(network.state_dict(), folder / "model.pt")
     subjects = [f"subject_{index}" for index in range(5)]
-    record = {"cohorts": ["phantom_A"], "subjects": subjects, "selection_subjects": ["subject_5"], **details}
+    record = {
+        "cohorts": ["phantom_A"],
+        "subjects": subjects,
+        "selection_subjects": hash_subjects(["subject_5"]),
+        **details,
+    }
     write_provenance(folder / "model.pt", simulated=simulated, **record)
 
 

@@ -98,7 +98,7 @@ def test_a_classifiers_features_are_what_its_last_layer_reads(tmp_path, backbone
 
 
 def test_a_classifier_of_synthetic_images_is_refused(tmp_path):
-    path, _ = save_classifier(tmp_path, synthetic=["hash of a generator"])
+    path, _ = save_classifier(tmp_path, synthetic=["0" * 64])
     with pytest.raises(ValueError, match="must be trained on real images only, got setup 'ddpm'"):
         classifier_network(path, "resnet10", 2, 4, 2, 2)
 
