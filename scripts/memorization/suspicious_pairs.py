@@ -14,6 +14,7 @@ from torch import Tensor
 
 from scripts.memorization.nearest_images import Alignment, align, alignments, best_alignment, brain_mask
 from scripts.patches.pictures import STYLE, mosaic, save_picture
+from scripts.volumes.file_names import stem_of
 
 TITLES = ("synthetic", "nearest training image, aligned", "difference")
 PAIRS_PER_ROW = 2
@@ -72,7 +73,7 @@ def caption(pair: SuspiciousPair, alignment: Alignment) -> str:
     flipped = " and ".join(axis for axis, flip in zip("xyz", alignment.flips, strict=False) if flip)
     moved = ", ".join(f"{step:+d}" for step in alignment.shifts) if any(alignment.shifts) else ""
     how = [f"flipped along {flipped}" if flipped else "", f"moved by {moved} pixels" if moved else ""]
-    return f"{'COPY: ' if pair.is_copy else ''}{pair.name.removesuffix('.nii.gz')} and {pair.subject_id}\n" + ", ".join(
+    return f"{'COPY: ' if pair.is_copy else ''}{stem_of(pair.name)} and {pair.subject_id}\n" + ", ".join(
         [f"d1/d2 {pair.ratio:.2f}", f"similarity {pair.similarity:.2f}", *filter(None, how)]
     )
 
