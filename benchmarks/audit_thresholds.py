@@ -65,15 +65,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--draws", type=int, default=4, help="draws of patients for every size, grade and site")
     parser.add_argument("--images", type=int, default=100, help="synthetic images a draw")
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
     seed = FIRST_SEED
     for num_training, num_held_out in SIZES:
         rows = []
         for grade in ("LGG", "HGG"):
             for site in ("A", "B"):
-                for _ in range(chosen.draws):
-                    rows.append(measure(num_training, num_held_out, chosen.images, seed, grade, site))
+                for _ in range(options.draws):
+                    rows.append(measure(num_training, num_held_out, options.images, seed, grade, site))
                     seed += 1
         print(f"{num_training} training, {num_held_out} held-out patients, {len(rows)} draws: lowest, median, highest")
         for name in rows[0]:

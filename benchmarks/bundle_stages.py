@@ -18,6 +18,6 @@ def run_once(config_files: Sequence[str], overrides: Mapping[str, Any]) -> None:
         config_files: in the order of a command line, from the bundle root.
         overrides: ids and values, as on the command line; paths may be `Path`.
     """
-    given = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
+    values = {key: str(value) if isinstance(value, Path) else value for key, value in overrides.items()}
     with contextlib.suppress(AlreadyFinished):
-        run_invocation(Invocation(tuple(config_files), given))
+        run_invocation(Invocation(tuple(config_files), values))

@@ -167,11 +167,11 @@ def _mcnemar(only_own: int, only_reference: int) -> float:
 def print_coverage(rows: Sequence[dict[str, Any]]) -> None:
     """Print a Markdown table: a line an interval, a column a size."""
     columns = list(dict.fromkeys(tuple(row["n_by_class"]) for row in rows))
-    found = {(row["measure"], tuple(row["n_by_class"])): row for row in rows}
+    by_size = {(row["measure"], tuple(row["n_by_class"])): row for row in rows}
     print("| interval of | " + " | ".join(f"{low} + {high}" for low, high in columns) + " |")
     print("|---" * (1 + len(columns)) + "|")
     for name in dict.fromkeys(row["measure"] for row in rows):
-        cells = [found[name, column] for column in columns]
+        cells = [by_size[name, column] for column in columns]
         shown = " | ".join(f"{cell['coverage']:.3f} ({cell['width']:.2f})".replace("0.", ".") for cell in cells)
         print(f"| {name.replace('_', ' ')} | {shown} |")
 

@@ -142,14 +142,14 @@ class RandomPatches(Dataset):
 def seconds_of(work: Callable[[], Any], device: torch.device) -> float:
     """Run `work` to warm up, then REPEATS times; return the fewest seconds, since other processes only add to them."""
     work()
-    found = []
+    durations = []
     for _ in range(REPEATS):
         _wait(device)
         start = time.perf_counter()
         work()
         _wait(device)
-        found.append(time.perf_counter() - start)
-    return min(found)
+        durations.append(time.perf_counter() - start)
+    return min(durations)
 
 
 def configured(overlays: Sequence[str], num_images: int, **overrides: Any) -> ConfigParser:
@@ -352,28 +352,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=None, help="torch threads")
     parser.add_argument("--cudnn-benchmark", action="store_true", help="let cuDNN try its algorithms first")
     parser.add_argument("--no-startup", action="store_true", help="start no processes")
-    given = parser.parse_args(arguments)
-    if given.threads:
-        torch.set_num_threads(given.threads)
-    torch.backends.cudnn.benchmark = given.cudnn_benchmark
-    device = torch.device(given.device)
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    torch.backends.cudnn.benchmark = options.cudnn_benchmark
+    device = torch.device(options.device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    sizes = {**SIZES[given.size], "generator_batch_size": given.batch_size}
+    sizes = {**SIZES[options.size], "generator_batch_size": options.batch_size}
     config = configured((), 1, device=str(device), generator_flash_attention=False, **sizes)
     shape = (len(config.get_parsed_content("modalities")), *config.get_parsed_content("patch_size"))
     millions = [sum(p.numel() for p in n.parameters()) / 1e6 for n in (new_network(config), DiffusersUNet(config))]
     print(
-        f"size {given.size} on {name}, torch {torch.__version__}, batches of {given.batch_size} and"
-        f" {given.sampling_batch}; {millions[0]:.3g} M parameters, diffusers {millions[1]:.3g} M"
+        f"size {options.size} on {name}, torch {torch.__version__}, batches of {options.batch_size} and"
+        f" {options.sampling_batch}; {millions[0]:.3g} M parameters, diffusers {millions[1]:.3g} M"
     )
-    rows = list(training_rows(config, sizes, shape, given.steps, device))
-    fast = (given.sampler, given.sampler_steps)
+    rows = list(training_rows(config, sizes, shape, options.steps, device))
+    fast = (options.sampler, options.sampler_steps)
     networks = sampling_networks(config, sizes, device)
-    rows += sampling_rows(config, networks, shape, given.timed_steps, fast, given.sampling_batch, device)
-    rows += [] if given.no_startup else startup_rows(sizes)
+    rows += sampling_rows(config, networks, shape, options.timed_steps, fast, options.sampling_batch, device)
+    rows += [] if options.no_startup else startup_rows(sizes)
     print(table(rows))
     print(
-        f"{ALL_STEPS} steps: {given.timed_steps} were timed; images/s are theirs x {given.timed_steps} / {ALL_STEPS}."
+        f"{ALL_STEPS} steps: {options.timed_steps} were timed;"
+        f" images/s are theirs x {options.timed_steps} / {ALL_STEPS}."
     )
 
 

@@ -131,10 +131,10 @@ def patients(part: str, size: int) -> Patients:
 def cached(path: Path, make: Callable[[], Any]) -> Any:
     """Return what a file of tensors holds; make and write it where it is missing."""
     if not path.is_file():
-        made = make()
+        content = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".partial-{path.name}")
-        torch.save(made, temporary)
+        torch.save(content, temporary)
         temporary.replace(path)
     return torch.load(path, weights_only=True)
 
@@ -153,12 +153,12 @@ def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: 
     while (share := (time.process_time() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * (min(1, share / 0.03) * (1 - share) if recipe.decay else 1)
-        chosen = torch.randint(len(images), (8,))
-        batch = images[chosen]
+        indices = torch.randint(len(images), (8,))
+        batch = images[indices]
         if recipe.flip:
             mirrored = torch.rand(len(batch)) < 0.5
             batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
-        inputs, target, _, arguments = prepare({"image": batch, "label": labels[chosen]})
+        inputs, target, _, arguments = prepare({"image": batch, "label": labels[indices]})
         noisy = prepare.scheduler.add_noise(inputs, arguments["noise"], arguments["timesteps"])
         output = network(noisy, arguments["timesteps"], arguments.get("condition"))
         loss = recipe.loss(output, target)
@@ -273,8 +273,8 @@ class Judge:
 
     @staticmethod
     def _patients(part: str, size: int, folder: Path) -> Patients:
-        made = cached(folder / f"{part}_{size}.pt", lambda: dataclasses.asdict(patients(part, size)))
-        return Patients(**made)
+        tensors = cached(folder / f"{part}_{size}.pt", lambda: dataclasses.asdict(patients(part, size)))
+        return Patients(**tensors)
 
 
 def fit_classifier(
@@ -287,10 +287,10 @@ def fit_classifier(
     weight = len(labels) / labels.bincount().float() / len(labels.unique())
     network.train()
     for _ in range(num_steps):
-        chosen = torch.randint(len(images), (16,))
+        indices = torch.randint(len(images), (16,))
         mirrored = torch.rand(16) < 0.5
-        batch = torch.where(mirrored[:, None, None, None], images[chosen].flip(2), images[chosen])
-        loss = torch.nn.functional.cross_entropy(network(batch), labels[chosen], weight=weight)
+        batch = torch.where(mirrored[:, None, None, None], images[indices].flip(2), images[indices])
+        loss = torch.nn.functional.cross_entropy(network(batch), labels[indices], weight=weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -350,13 +350,13 @@ def run(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> di
         generator = torch.Generator().manual_seed(seed)
         drawn = [CONTROLS[name](training.of(label), arguments.images, generator) for label in (0, 1)]
         labels = torch.arange(2).repeat_interleave(arguments.images)
-        made: dict[str, Any] = {"images": snap_background(torch.cat(drawn)), "labels": labels, "steps": []}
+        content: dict[str, Any] = {"images": snap_background(torch.cat(drawn)), "labels": labels, "steps": []}
     else:
         seconds = arguments.seconds
-        made = make_set(RECIPES[name], training, arguments.size, seconds, seed, arguments.images)
-    images, labels = made.pop("images"), made.pop("labels")
+        content = make_set(RECIPES[name], training, arguments.size, seconds, seed, arguments.images)
+    images, labels = content.pop("images"), content.pop("labels")
     torch.save({"images": images, "labels": labels}, arguments.folder / f"{name}_{seed}_set.pt")
-    return {"recipe": name, "seed": seed, **made, **judge.measures(images, labels)}
+    return {"recipe": name, "seed": seed, **content, **judge.measures(images, labels)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:

@@ -117,8 +117,8 @@ class Ours:
 
     def patch(self, images: Mapping[str, str], click: Sequence[int]) -> np.ndarray:
         """Make the patch around a click."""
-        made: Mapping[str, MetaTensor] = self.read({"subject_id": "p", "images": dict(images), "click": list(click)})
-        return np.asarray(made["image"])
+        patch: Mapping[str, MetaTensor] = self.read({"subject_id": "p", "images": dict(images), "click": list(click)})
+        return np.asarray(patch["image"])
 
     def __call__(self, images: Mapping[str, str], click: Sequence[int]) -> np.ndarray:
         """Grade a patient: mean probabilities."""
@@ -191,8 +191,8 @@ def main() -> None:
         arguments.images = dict(zip(MODALITIES, arguments.images, strict=True))
     torch.set_num_threads(arguments.threads)
     with tempfile.TemporaryDirectory() as folder:
-        found = compare(Path(folder), arguments)
-    stock, ours = found.values()
+        timings = compare(Path(folder), arguments)
+    stock, ours = timings.values()
     print(f"{arguments.members} x {arguments.backbone}, {arguments.threads} thread(s), imports not counted")
     for phase in ("building", "first answer", "cold", "warm"):
         ratio = stock[phase] / ours[phase]

@@ -44,14 +44,14 @@ def run_study(invocation: Invocation, kill_at_write: int | None, num_writes: Any
 
 
 def _count_writes(kill_at_write: int | None, num_writes: Any) -> None:
-    rename, chosen = os.replace, kill_at_write or 0
+    rename, fatal_write = os.replace, kill_at_write or 0
 
     def counted(source: Any, target: Any) -> None:
         num_writes.value += 1
-        if num_writes.value == chosen and chosen % 2:
+        if num_writes.value == fatal_write and fatal_write % 2:
             os.kill(os.getpid(), signal.SIGKILL)
         rename(source, target)
-        if num_writes.value == chosen:
+        if num_writes.value == fatal_write:
             os.kill(os.getpid(), signal.SIGKILL)
 
     os.replace = counted  # type: ignore[assignment]

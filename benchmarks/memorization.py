@@ -141,8 +141,8 @@ class Experiment:
         real: dict[str, Any] = {"real_path": data["patches_path"], "measure_real_parts": ["test"], "fold": 0}
         classifier = self.folder(seed) / "classifier" / "model.pt"
         self.stage("measure_images", seed, output_dir=measures, classifier_path=classifier, **real, **listing)
-        found = [read_json(path) for path in (audit / "audit.json", measures / "measures.json")]
-        return collect(found[0], found[1], self.class_name)
+        contents = [read_json(path) for path in (audit / "audit.json", measures / "measures.json")]
+        return collect(contents[0], contents[1], self.class_name)
 
     def folder(self, seed: int) -> Path:
         """Folder of a seed."""
@@ -242,18 +242,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--recipe", default="configs/recipes/quick.yaml")
     parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
     parser.add_argument("--figure", default=None, help="PNG that gets a dot a seed")
-    given = parser.parse_args(arguments)
-    experiment = Experiment(given.output, given.subjects, given.epochs, given.images, recipe=given.recipe)
-    if given.workers == 1:
-        found = [experiment.run(seed) for seed in given.seeds]
+    options = parser.parse_args(arguments)
+    experiment = Experiment(options.output, options.subjects, options.epochs, options.images, recipe=options.recipe)
+    if options.workers == 1:
+        outcomes = [experiment.run(seed) for seed in options.seeds]
     else:
-        with ProcessPoolExecutor(given.workers, multiprocessing.get_context("spawn")) as pool:
-            found = list(pool.map(experiment.run, given.seeds))
-    results = dict(zip(given.seeds, found, strict=True))
+        with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+            outcomes = list(pool.map(experiment.run, options.seeds))
+    results = dict(zip(options.seeds, outcomes, strict=True))
     print(json.dumps(results, indent=1))
     print(table(results))
-    if given.figure is not None:
-        draw(results, given.figure)
+    if options.figure is not None:
+        draw(results, options.figure)
 
 
 if __name__ == "__main__":

@@ -216,13 +216,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--ratio", type=float, default=1.0, help="synthetic images a class, relative to its real ones")
     parser.add_argument("--no-balance", action="store_true", help="no more images for the smaller class")
-    given = parser.parse_args(arguments)
-    if given.measure:
-        sizes = given.batch_size, given.threads, given.size, given.backbone
-        write_json(Path(given.measure), measure(torch.device(given.device), *sizes))
-    rates = read_json(Path(given.measure or given.rates))
+    options = parser.parse_args(arguments)
+    if options.measure:
+        sizes = options.batch_size, options.threads, options.size, options.backbone
+        write_json(Path(options.measure), measure(torch.device(options.device), *sizes))
+    rates = read_json(Path(options.measure or options.rates))
     print(f"{rates['device']}: {rates['source']}")
-    print(derivation(paper_work(given.ratio, not given.no_balance), rates))
+    print(derivation(paper_work(options.ratio, not options.no_balance), rates))
 
 
 if __name__ == "__main__":

@@ -105,10 +105,10 @@ def stock_patch(subject: Mapping[str, Any], modalities: Sequence[str], codes: Se
             BorderPadd(keys, PATCH_SIZE // 2, mode="constant", value=-1),
         ]
     )
-    found = before({**subject["images"], "mask": subject["mask"]})
-    center = (found["center"] + PATCH_SIZE // 2).tolist()
+    volumes = before({**subject["images"], "mask": subject["mask"]})
+    center = (volumes["center"] + PATCH_SIZE // 2).tolist()
     after = Compose([SpatialCropd(keys, center, [PATCH_SIZE] * 2), ConcatItemsd(keys, "image", dim=0)])
-    return np.asarray(after(found)["image"])
+    return np.asarray(after(volumes)["image"])
 
 
 def preprocessing() -> Compose:
@@ -140,9 +140,9 @@ def seconds(function: Callable[[], Any], repeats: int) -> float:
 
 def compare(subject: Mapping[str, Any], chain: Compose, modalities: Sequence[str], repeats: int) -> dict[str, float]:
     """Time one subject in every way, after checking that both patches hold the same numbers within 1e-5."""
-    made = chain(dict(subject))
-    codes = region_codes(subject["mask_codes"], made["region"])
-    np.testing.assert_allclose(np.asarray(made["image"]), stock_patch(subject, modalities, codes), atol=1e-5)
+    patch = chain(dict(subject))
+    codes = region_codes(subject["mask_codes"], patch["region"])
+    np.testing.assert_allclose(np.asarray(patch["image"]), stock_patch(subject, modalities, codes), atol=1e-5)
     return {
         "configs/patches.yaml": seconds(lambda: chain(dict(subject)), repeats),
         "stock MONAI chain": seconds(lambda: stock_patch(subject, modalities, codes), repeats),

@@ -38,8 +38,8 @@ def plant(training: Tensor, fresh: Tensor, alteration: str, seed: int) -> Tensor
 
 def count_named(result: dict[str, Any]) -> tuple[int, int]:
     """Return how many planted copies were named, and how many other images."""
-    named = [row["copy"] for row in result["images"]]
-    return sum(named[:NUM_COPIES]), sum(named[NUM_COPIES:])
+    flags = [row["copy"] for row in result["images"]]
+    return sum(flags[:NUM_COPIES]), sum(flags[NUM_COPIES:])
 
 
 def untrained_noise(shape: Sequence[int], seed: int) -> Tensor:
@@ -57,32 +57,33 @@ def main() -> None:
     parser.add_argument("--fresh-seeds", type=int, default=20, help="fresh draws without any copy")
     parser.add_argument("--patch-size", type=int, default=32, help="pixels of a side, over 96 mm")
     parser.add_argument("--grade", default="HGG", choices=("LGG", "HGG"))
-    chosen = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(1)
 
     def draw(count: int, seed: int) -> Tensor:
-        matrix = (chosen.patch_size * 5 // 2, chosen.patch_size * 5 // 2, 16)
-        return phantom_patches(count, seed, chosen.patch_size, matrix, grade=chosen.grade)
+        matrix = (options.patch_size * 5 // 2, options.patch_size * 5 // 2, 16)
+        return phantom_patches(count, seed, options.patch_size, matrix, grade=options.grade)
 
-    total = chosen.training + chosen.held_out
-    real, fresh = draw(total, chosen.seed), draw(chosen.images, chosen.seed + 1)
-    training = real_images(real[: chosen.training], "training")
-    held_out = real_images(real[chosen.training :], "held out")
+    total = options.training + options.held_out
+    real, fresh = draw(total, options.seed), draw(options.images, options.seed + 1)
+    training = real_images(real[: options.training], "training")
+    held_out = real_images(real[options.training :], "held out")
     audit = MemorizationAudit()
     print(
-        f"{chosen.images} images, {NUM_COPIES} of them copies; {chosen.training} training, {chosen.held_out} held out"
+        f"{options.images} images, {NUM_COPIES} of them copies;"
+        f" {options.training} training, {options.held_out} held out"
     )
     print(f"{'alteration':16s} {'named':>6s} {'false':>6s}  verdict")
     for name in ALTERATIONS:
-        result = audit(plant(training.images, fresh, name, chosen.seed), training, held_out)
-        named, false = count_named(result)
-        print(f"{name:16s} {named:3d}/{NUM_COPIES} {false:6d}  {result['verdict']}", flush=True)
-    noise = audit(untrained_noise(fresh.shape, chosen.seed), training, held_out)
+        result = audit(plant(training.images, fresh, name, options.seed), training, held_out)
+        num_named, false = count_named(result)
+        print(f"{name:16s} {num_named:3d}/{NUM_COPIES} {false:6d}  {result['verdict']}", flush=True)
+    noise = audit(untrained_noise(fresh.shape, options.seed), training, held_out)
     print(f"{'untrained noise':16s} {'':6s} {noise['copies']['number']:6d}  {noise['verdict']}", flush=True)
     verdicts = []
-    for index in range(chosen.fresh_seeds):
-        patients = draw(total + 60, chosen.seed + 2 + index)
-        parts = patients.split([chosen.training, chosen.held_out, 60])
+    for index in range(options.fresh_seeds):
+        patients = draw(total + 60, options.seed + 2 + index)
+        parts = patients.split([options.training, options.held_out, 60])
         verdicts.append(audit(parts[2], real_images(parts[0], "t"), real_images(parts[1], "h"))["verdict"])
     for verdict in dict.fromkeys(verdicts):
         print(f"fresh draws, {len(verdicts)} seeds: {verdicts.count(verdict)} {verdict}")

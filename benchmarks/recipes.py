@@ -235,12 +235,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--subjects", type=float, default=1.0, help="share of the paper's subjects, in (0, 1]")
     parser.add_argument("--pretrained", default=None, help="local torchvision file of the backbone: one more arm")
     parser.add_argument("--workers", type=int, default=1, help="classifiers at once, a process each")
-    given = parser.parse_args(arguments)
-    sizes = given.backbone, given.patch_size, given.epochs, given.patience, given.folds
-    experiment = Experiment(given.output, *sizes, given.arms, given.subjects, given.pretrained)
-    groups = group_answers(run(experiment, given.cohorts, given.workers))
+    options = parser.parse_args(arguments)
+    sizes = options.backbone, options.patch_size, options.epochs, options.patience, options.folds
+    experiment = Experiment(options.output, *sizes, options.arms, options.subjects, options.pretrained)
+    groups = group_answers(run(experiment, options.cohorts, options.workers))
     comparisons, _ = compare_setups(groups, REFERENCE, num_draws=0)
-    write_json(Path(given.output) / "recipes.json", comparisons)
+    write_json(Path(options.output) / "recipes.json", comparisons)
     print(table(groups, comparisons))
 
 

@@ -77,13 +77,13 @@ def run(
     for sampler, steps in [everything, *(setting for setting in settings if setting != everything)]:
         generation.scheduler = sampling_scheduler(noise_scheduler, sampler, steps)
         images, seconds = draw(generation, num_images, f"{sampler}, {steps} steps")
-        found = features(images)
+        own_features = features(images)
         if not rows:
-            baseline = found
+            baseline = own_features
         measures = {
-            "kid": kid(found, real_features),
-            "kid_difference": kid_difference(found, baseline, real_features),
-            "coverage": coverage(found, real_features),
+            "kid": kid(own_features, real_features),
+            "kid_difference": kid_difference(own_features, baseline, real_features),
+            "coverage": coverage(own_features, real_features),
             "max_pearson": mean_max_pearson(images, training),
         }
         rows.append({"sampler": sampler, "steps": steps, "seconds_per_image": seconds / num_images, **measures})
@@ -199,21 +199,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="SAMPLER:STEPS")
     parser.add_argument("--images", type=int, default=ENOUGH, help="images of each setting")
     parser.add_argument("--output-dir", type=Path, required=True)
-    given = parser.parse_args(arguments)
-    overrides = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in given.set)}
-    overrides.update(generator_path=given.generator_path, generator_class=given.class_name, num_images=given.images)
-    config = configured(given.recipe, overrides)
+    options = parser.parse_args(arguments)
+    overrides = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in options.set)}
+    overrides.update(
+        generator_path=options.generator_path, generator_class=options.class_name, num_images=options.images
+    )
+    config = configured(options.recipe, overrides)
     torch.set_num_threads(config.get_parsed_content("num_threads"))
     generation = config.get_parsed_content("generation")
     noise_scheduler = config.get_parsed_content("noise_scheduler")
-    reals, training = real_images(given.patches_path, given.class_name, generation.provenance)
-    settings = [(name, int(steps)) for name, _, steps in (item.partition(":") for item in given.settings)]
+    reals, training = real_images(options.patches_path, options.class_name, generation.provenance)
+    settings = [(name, int(steps)) for name, _, steps in (item.partition(":") for item in options.settings)]
     generation.scheduler = sampling_scheduler(noise_scheduler, "ddim", 2)
-    generation.draw(range(min(generation.batch_size, given.images)))  # to warm up: kernels are chosen, and compiled
-    result = run(generation, noise_scheduler, reals, training, settings, given.images)
-    write_json(given.output_dir / "samplers.json", result)
-    write_text(given.output_dir / "samplers.md", table(result) + "\n")
-    save_picture(figure(result), given.output_dir / "samplers.png", dpi=150)
+    generation.draw(range(min(generation.batch_size, options.images)))  # to warm up: kernels are chosen, and compiled
+    result = run(generation, noise_scheduler, reals, training, settings, options.images)
+    write_json(options.output_dir / "samplers.json", result)
+    write_text(options.output_dir / "samplers.md", table(result) + "\n")
+    save_picture(figure(result), options.output_dir / "samplers.png", dpi=150)
     print(table(result))
 
 

@@ -29,19 +29,19 @@ def name_training(config: dict[str, Any]) -> dict[str, Any]:
     Returns:
         A changed copy.
     """
-    named = copy.deepcopy(config)
-    _name_datasets(named)
-    _write_out_handlers(named)
-    _name_interval(named)
-    evaluator = named["validate"]["evaluator"]
+    renamed = copy.deepcopy(config)
+    _name_datasets(renamed)
+    _write_out_handlers(renamed)
+    _name_interval(renamed)
+    evaluator = renamed["validate"]["evaluator"]
     for argument, name in (("inferer", "inferer"), ("key_val_metric", "key_metric")):
         reference = f"@validate#{name}"
         if argument in evaluator and evaluator[argument] != reference:
-            named["validate"][name] = evaluator[argument]
+            renamed["validate"][name] = evaluator[argument]
             evaluator[argument] = reference
-    if named.get("data", {}).get("_target_") == CLASSIFIER_DATA:
-        _lay_over(named, yaml.safe_load(OVERLAY.read_text(encoding="utf-8")))
-    return named
+    if renamed.get("data", {}).get("_target_") == CLASSIFIER_DATA:
+        _lay_over(renamed, yaml.safe_load(OVERLAY.read_text(encoding="utf-8")))
+    return renamed
 
 
 def begin_in_run(config: dict[str, Any]) -> dict[str, Any]:
@@ -70,12 +70,12 @@ def write_out_network(config: dict[str, Any]) -> dict[str, Any]:
     Returns:
         A changed copy.
     """
-    named = copy.deepcopy(config)
-    reference = named.get("network_def")
+    renamed = copy.deepcopy(config)
+    reference = renamed.get("network_def")
     if isinstance(reference, str) and reference.startswith("@"):
-        named["network_def"] = named.pop(reference.removeprefix("@"))
-        _replace(named, reference, "@network_def")
-    return named
+        renamed["network_def"] = renamed.pop(reference.removeprefix("@"))
+        _replace(renamed, reference, "@network_def")
+    return renamed
 
 
 def _lay_over(config: dict[str, Any], overlay: dict[str, Any]) -> None:
@@ -109,9 +109,9 @@ def _name_datasets(config: dict[str, Any]) -> None:
     for part in ("train", "validate"):
         whole = f"@{part}#dataset"
         definition = config[part].pop("dataset")
-        kept = config[part].get("dataloader", {}).get("dataset")
+        loaded = config[part].get("dataloader", {}).get("dataset")
         _replace(config, whole, f"{whole}#data")
-        if kept == whole:
+        if loaded == whole:
             config[part]["dataloader"]["dataset"] = whole
         config[part]["dataset"] = {"_target_": NAMED_DATASET, "data": definition}
 

@@ -103,8 +103,8 @@ def _heading(metrics: Mapping[str, Any], row: Mapping[str, Any], simulated: bool
 
 def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
     sensitivities = {f"sensitivity_{name}": estimate for name, estimate in row.get("sensitivity", {}).items()}
-    found = {**{name: row[name] for name in MEASURES if name in row}, **sensitivities}
-    return {name: dict(estimate) for name, estimate in found.items()}
+    figures = {**{name: row[name] for name in MEASURES if name in row}, **sensitivities}
+    return {name: dict(estimate) for name, estimate in figures.items()}
 
 
 def _image(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
 
 def _inference(trained: Trained) -> dict[str, Any]:
     config = merge_flat(("common", "patches", "inference"))
-    made = {**run_config(trained.patches_dir), **_network_values(run_config(trained.evaluation_dir))}
-    return reachable({**with_values(config, made), "num_members": trained.num_members}, LOOKED_UP)
+    values = {**run_config(trained.patches_dir), **_network_values(run_config(trained.evaluation_dir))}
+    return reachable({**with_values(config, values), "num_members": trained.num_members}, LOOKED_UP)
 
 
 def _network_values(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -49,8 +49,8 @@ def _network_values(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _generate(trained: Trained) -> dict[str, Any]:
-    made = {**run_config(trained.generator_dir), **run_config(trained.synthetic_dir)}
-    config = with_values(merge_flat(("common", "generate")), made)
+    values = {**run_config(trained.generator_dir), **run_config(trained.synthetic_dir)}
+    config = with_values(merge_flat(("common", "generate")), values)
     first = next(iter(trained.generators))
     name = f'"{ALL_CLASSES}"' if first == ALL_CLASSES else "@generator_class"
     config["generator_path"] = f'$@bundle_root + "/models/generator/" + {name} + "/model.pt"'
@@ -61,8 +61,8 @@ def _training(stems: tuple[str, ...], run: Mapping[str, Any]) -> dict[str, Any]:
     # The run's own merged config, overlays and recipe included; only where things lie is taken from the repository.
     written = ConfigParser.load_config_files([str(ROOT / "configs" / f"{stem}.yaml") for stem in stems])
     own = {key: value for key, value in run.items() if key != "_meta_"}
-    kept = {key: value for key, value in written.items() if PLACE.search(key) or key in NOT_TAKEN_OVER}
-    return name_training(begin_in_run(write_out_network(reachable({**own, **kept}, LOOKED_UP))))
+    unchanged = {key: value for key, value in written.items() if PLACE.search(key) or key in NOT_TAKEN_OVER}
+    return name_training(begin_in_run(write_out_network(reachable({**own, **unchanged}, LOOKED_UP))))
 
 
 def with_values(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, Any]:

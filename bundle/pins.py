@@ -36,10 +36,10 @@ def pinned_versions(python: str = ZOO_PYTHON, root: Path = ROOT) -> dict[str, st
 def runtime_packages(root: Path = ROOT) -> list[str]:
     """List what the runtime needs by name, from `dependencies` in `pyproject.toml`."""
     text = (root / "pyproject.toml").read_text(encoding="utf-8")
-    found = re.search(r"^dependencies = (\[.*?^\])", text, re.DOTALL | re.MULTILINE)
-    if found is None:
+    match = re.search(r"^dependencies = (\[.*?^\])", text, re.DOTALL | re.MULTILINE)
+    if match is None:
         raise ValueError(f"{root / 'pyproject.toml'} must list dependencies, got none; restore the file from git")
-    return sorted(canonicalize_name(Requirement(line).name) for line in ast.literal_eval(found[1]))
+    return sorted(canonicalize_name(Requirement(line).name) for line in ast.literal_eval(match[1]))
 
 
 def metadata_versions(root: Path = ROOT) -> dict[str, object]:

@@ -53,9 +53,9 @@ def files(package: Package) -> Iterator[str]:
 
 def folder_name(package: Package) -> Iterator[str]:
     """The folder has the name of the bundle, from which MONAI Label takes the kind of task."""
-    given, named = package.root.resolve().name, package.metadata.get("name")
-    if given != NAME or named != NAME:
-        yield f"folder and metadata must be named {NAME!r}, got {given!r} and {named!r}; rename them"
+    folder, name = package.root.resolve().name, package.metadata.get("name")
+    if folder != NAME or name != NAME:
+        yield f"folder and metadata must be named {NAME!r}, got {folder!r} and {name!r}; rename them"
 
 
 def models_folder(package: Package) -> Iterator[str]:
@@ -71,9 +71,9 @@ def personal_paths(package: Package) -> Iterator[str]:
     names = re.compile(rf"\b{re.escape(user)}\b") if len(user) > 3 and user not in NOT_A_NAME else None
     for path in package.texts:
         text = path.read_text(encoding="utf-8", errors="replace")
-        found = [PERSONAL.search(text), ABSOLUTE.search(text) if path.suffix == ".json" else None]
-        found.append(names.search(text) if names and path.name != "LICENSE" else None)
-        hit = next((match for match in found if match), None)
+        matches = [PERSONAL.search(text), ABSOLUTE.search(text) if path.suffix == ".json" else None]
+        matches.append(names.search(text) if names and path.name != "LICENSE" else None)
+        hit = next((match for match in matches if match), None)
         if hit:
             line = text.count("\n", 0, hit.start()) + 1
             place = f"{path.relative_to(package.root)}, line {line}"

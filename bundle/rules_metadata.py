@@ -43,8 +43,8 @@ def changelog(package: Package) -> Iterator[str]:
 def versions(package: Package) -> Iterator[str]:
     """Every version is exact and was resolved on the Python of the zoo."""
     pins = pinned_versions()
-    given = {name: package.metadata.get(field) for name, field in OWN_FIELDS.items()}
-    for name, version in {**given, **package.metadata.get("required_packages_version", {})}.items():
+    versions = {name: package.metadata.get(field) for name, field in OWN_FIELDS.items()}
+    for name, version in {**versions, **package.metadata.get("required_packages_version", {})}.items():
         pinned = pins.get(canonicalize_name(name))
         if version != pinned:
             yield (
@@ -68,15 +68,15 @@ def packages(package: Package) -> Iterator[str]:
 
 def formats(package: Package) -> Iterator[str]:
     """Sizes, channels and classes are those of the configs."""
-    made = {
+    formats_of = {
         "network_data_format": (classifier_format, "inference.json"),
         "generator_data_format": (generator_format, "generate.json"),
     }
-    for field, (describe, config) in made.items():
-        given = package.metadata.get(field)
-        if given is None:
+    for field, (describe, config) in formats_of.items():
+        description = package.metadata.get(field)
+        if description is None:
             yield f"metadata must describe {field}, got no such key; {REPACK}"
-        elif given != describe(given, package.configs[config]):
+        elif description != describe(description, package.configs[config]):
             yield f"{field} must have the sizes, channels and classes of configs/{config}, got others; {REPACK}"
 
 
@@ -102,12 +102,12 @@ def _distributions() -> Mapping[str, list[str]]:
 
 
 def _imported(folder: Path) -> dict[str, str]:
-    found: dict[str, str] = {}
+    packages: dict[str, str] = {}
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             if isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names = [node.module]
             for name in names:
-                found.setdefault(name.partition(".")[0], path.relative_to(folder).as_posix())
-    return {name: path for name, path in found.items() if name not in sys.stdlib_module_names and name != "scripts"}
+                packages.setdefault(name.partition(".")[0], path.relative_to(folder).as_posix())
+    return {name: path for name, path in packages.items() if name not in sys.stdlib_module_names and name != "scripts"}

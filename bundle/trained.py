@@ -55,12 +55,14 @@ class Trained:
         if not root.is_dir():
             raise FileNotFoundError(f"{root} does not exist; run `make demo` or `make study`, which write one")
         cohorts = {path.parent.parent.name for path in root.glob(f"*/evaluation_{setup}/metrics.json")}
-        chosen = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation_{setup}")
-        generators = (root / chosen / f"fold{fold}").glob("generator_*/provenance.json")
+        cohort_name = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation_{setup}")
+        generators = (root / cohort_name / f"fold{fold}").glob("generator_*/provenance.json")
         methods = {str(read_json(path)["method"]) for path in generators}
         wanted = method or (setup if setup in methods else None)
-        named = _choose("method", wanted, methods, f"{root / chosen / f'fold{fold}'} with a finished generator")
-        trained = cls(root, chosen, setup, named, fold)
+        method_name = _choose(
+            "method", wanted, methods, f"{root / cohort_name / f'fold{fold}'} with a finished generator"
+        )
+        trained = cls(root, cohort_name, setup, method_name, fold)
         _refuse_other_answers(trained.metrics, trained.evaluation_dir)
         return trained
 

@@ -74,12 +74,12 @@ def report(root: str | Path, allow_placeholder: bool = False) -> bool:
     Returns:
         Whether all rules are kept.
     """
-    kept = True
+    all_kept = True
     with _quiet_monai():
         for name, faults in verify(root, allow_placeholder):
-            kept = kept and not faults
+            all_kept = all_kept and not faults
             print("\n".join(f"FAIL {name}: {fault}" for fault in faults) or f"PASS {name}{_remark(name)}", flush=True)
-    return kept
+    return all_kept
 
 
 @contextlib.contextmanager
@@ -107,6 +107,6 @@ def _faults(rule: Rule, package: Package) -> Iterator[str]:
 def _remark(name: str) -> str:
     if name != "code_style":
         return ""
-    asked = rules_files.installed_checkers()
-    absent = [tool for tool in rules_files.STYLE if tool not in asked]
-    return f": {', '.join(asked)}" + (f" (not installed, not asked: {', '.join(absent)})" if absent else "")
+    checkers = rules_files.installed_checkers()
+    absent = [tool for tool in rules_files.STYLE if tool not in checkers]
+    return f": {', '.join(checkers)}" + (f" (not installed, not asked: {', '.join(absent)})" if absent else "")

@@ -53,12 +53,12 @@ class GradeApp(MONAILabelApp):
         Raises:
             NotFoundError: if there is none of this id.
         """
-        found = self.datastore().get_image_uri(image)
-        if not found:
+        path = self.datastore().get_image_uri(image)
+        if not path:
             raise NotFoundError(
                 f"image must be one of the studies, got {image!r}; GET /datastore/?output=all lists them"
             )
-        return str(found)
+        return str(path)
 
     def task(self, model: str) -> Any:
         """Return a task by its name.

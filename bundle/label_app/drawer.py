@@ -53,8 +53,8 @@ class Drawer:
     def options(self) -> dict[str, Any]:
         """Return what can be asked for, with the values that are taken where nothing is."""
         config = ConfigParser.load_config_file(str(self.path))
-        found = {name: config[key] for name, key in SETTINGS.items() if key in config}
-        return {**found, "class": list(config["classes"]), "number": 1}
+        defaults = {name: config[key] for name, key in SETTINGS.items() if key in config}
+        return {**defaults, "class": list(config["classes"]), "number": 1}
 
     def draw(self, request: Mapping[str, Any], folder: Path) -> tuple[Path, dict[str, Any]]:
         """Draw images; equal requests give equal bytes, and image k of a seed is the same whatever the number.
@@ -69,8 +69,8 @@ class Drawer:
         Raises:
             RequestError: if a value is out of range, or of a kind that the bundle's generators do not have.
         """
-        asked = {name: request[name] for name in SETTINGS if request.get(name) is not None}
-        config = self._config({"number": 1, **asked}, folder)
+        settings = {name: request[name] for name in SETTINGS if request.get(name) is not None}
+        config = self._config({"number": 1, **settings}, folder)
         try:
             with self._computing:
                 generation = ConfigParser(config).get_parsed_content("generation")

@@ -120,8 +120,8 @@ class Grader:
         with self._computing, torch.no_grad():
             logits = loaded.inferer(patch[None], loaded.network)[0]
         probabilities = loaded.postprocessing({"image": patch, "pred": logits})["pred"]
-        chosen = {key: item[key] for key in CHOSEN if key in item}
-        answer = loaded.writer.describe(patch, probabilities, chosen, loaded.weights)
+        place = {key: item[key] for key in CHOSEN if key in item}
+        answer = loaded.writer.describe(patch, probabilities, place, loaded.weights)
         return Grade({**answer, "logits": [float(value) for value in logits]}, patch, loaded)
 
     def explain(self, grade: Grade, method: str, path: Path) -> None:
@@ -142,10 +142,10 @@ class Grader:
 
     def reference_path(self, request: Mapping[str, Any], modality: str = "t1c") -> str:
         """Return the file whose voxel grid a mask for a viewer has: that modality's, or the 4D file."""
-        asked: dict[Hashable, Any] = dict(request.items())
-        given = parse_request(asked, self.modalities)
-        images = given.get("images") or {}
-        return str(images.get(modality) or next(iter(images.values()), given.get("image")))
+        fields: dict[Hashable, Any] = dict(request.items())
+        parsed = parse_request(fields, self.modalities)
+        images = parsed.get("images") or {}
+        return str(images.get(modality) or next(iter(images.values()), parsed.get("image")))
 
     def _load(self, stamp: tuple[int, int, int]) -> Loaded:
         parser = ConfigParser(dict(self.config))
@@ -166,5 +166,5 @@ class Grader:
 def _stamp(path: Path) -> tuple[int, int, int]:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist; put the weights of an evaluation there, with provenance.json")
-    found = path.stat()
-    return found.st_ino, found.st_size, found.st_mtime_ns
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns

@@ -27,16 +27,16 @@ def find_studies(root: Path, modalities: Sequence[str], skip: Path | None = None
     Raises:
         ValueError: if two patients would have one id.
     """
-    found: dict[str, Path] = {}
+    studies: dict[str, Path] = {}
     for folder in [root, *sorted(path for path in root.iterdir() if path.is_dir() and path != skip)]:
         for name, path in _studies_in(folder, modalities):
             if not path.resolve().is_relative_to(root.resolve()):
                 logger.warning("%s is not served: it leads out of %s", path, root)
                 continue
-            if name in found:
-                raise ValueError(f"{path} and {found[name]} must not both be {name!r}; rename the files of one")
-            found[name] = path
-    return found
+            if name in studies:
+                raise ValueError(f"{path} and {studies[name]} must not both be {name!r}; rename the files of one")
+            studies[name] = path
+    return studies
 
 
 def link_studies(studies: dict[str, Path], view: Path) -> None:

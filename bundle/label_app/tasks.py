@@ -86,12 +86,12 @@ class GradeViewerTask(GradeTask):
 
         Those of the segment that is being edited, whose name is in `label`, count before those of others.
         """
-        asked = super().select(given)
-        if asked.get("click") or asked.get("foreground"):
-            return asked
+        selected = super().select(given)
+        if selected.get("click") or selected.get("foreground"):
+            return selected
         names = sorted(self.labels, key=lambda name: name != given.get("label"))
         points = next((given[name] for name in names if given.get(name)), None)
-        return asked if points is None else {**asked, "foreground": points}
+        return selected if points is None else {**selected, "foreground": points}
 
     def __call__(self, request: Mapping[str, Any]) -> Result:
         """Answer a request: (mask, JSON)."""
@@ -127,10 +127,10 @@ class GenerateTask(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> Result:
         """Answer a request: (images, JSON)."""
         with tempfile.TemporaryDirectory() as folder:
-            made, told = self.drawer.draw(request, Path(folder))
-            file = _new_file("".join(made.suffixes))
-            file.write_bytes(made.read_bytes())
-        return str(file), told
+            images, description = self.drawer.draw(request, Path(folder))
+            file = _new_file("".join(images.suffixes))
+            file.write_bytes(images.read_bytes())
+        return str(file), description
 
 
 class GradeTrainer(BundleTrainTask):
@@ -154,20 +154,20 @@ class GradeTrainer(BundleTrainTask):
         Raises:
             RequestError: if a value is out of range.
         """
-        asked = {key: _first(request[key]) for key in cls.params if request.get(key) is not None}
-        epochs, split = asked.get("max_epochs", 1), asked.get("val_split", 0)
+        settings = {key: _first(request[key]) for key in cls.params if request.get(key) is not None}
+        epochs, split = settings.get("max_epochs", 1), settings.get("val_split", 0)
         if not isinstance(epochs, int) or isinstance(epochs, bool) or not 1 <= epochs <= cls.most_epochs:
             raise RequestError(f"max_epochs must be from 1 to {cls.most_epochs}, got {epochs!r}")
         if not isinstance(split, (int, float)) or isinstance(split, bool) or not 0 <= split < 1:
             raise RequestError(f"val_split must be in [0, 1), got {split!r}")
-        if asked.get("device", "cpu") not in ("cpu", "cuda"):
-            raise RequestError(f"device must be cpu or cuda, got {asked['device']!r}")
-        return asked
+        if settings.get("device", "cpu") not in ("cpu", "cuda"):
+            raise RequestError(f"device must be cpu or cuda, got {settings['device']!r}")
+        return settings
 
     def __call__(self, request: Mapping[str, Any], datastore: Any) -> dict[str, Any]:
         """Train; run by MONAI Label in a process of its own."""
-        asked = {**self.check(request), "model": "grade", "pretrained": True, "multi_gpu": False}
-        return super().__call__(asked, datastore)
+        settings = {**self.check(request), "model": "grade", "pretrained": True, "multi_gpu": False}
+        return super().__call__(settings, datastore)
 
 
 def _first(value: Any) -> Any:

@@ -32,9 +32,9 @@ def mark_patch(
     size = np.array([*patch_shape, 1][:3])
     to_cells = np.linalg.inv(patch_affine) @ grid_affine
     corners = np.array([[*corner, 1] for corner in itertools.product(*[(-0.5, side - 0.5) for side in size])])
-    found = (corners @ np.linalg.inv(to_cells).T)[:, :3]
-    low = np.clip(np.floor(found.min(0)).astype(int), 0, grid_shape)
-    high = np.clip(np.ceil(found.max(0)).astype(int) + 1, low, grid_shape)
+    voxels = (corners @ np.linalg.inv(to_cells).T)[:, :3]
+    low = np.clip(np.floor(voxels.min(0)).astype(int), 0, grid_shape)
+    high = np.clip(np.ceil(voxels.max(0)).astype(int) + 1, low, grid_shape)
     indices = np.stack(np.meshgrid(*map(np.arange, low, high), indexing="ij"), axis=-1)
     cells = indices @ to_cells[:3, :3].T + to_cells[:3, 3]
     mask = np.zeros(grid_shape, np.uint8)
