@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
 
 import bundle.__main__
 from scripts.running.configs import Invocation, refuse_unknown_keys
-from tests.helpers import ROOT
+from scripts.running.files import read_json
+from tests.helpers import ROOT, run_stage
+from tests.patches import write_tiny_patches
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # A file that the reader is told to write: a block of YAML that begins with its name.
@@ -68,3 +71,24 @@ def with_stages(invocation: Invocation) -> Invocation:
 def test_the_readme_shows_its_command_first():
     first_screen = (ROOT / "README.md").read_text(encoding="utf-8")[:2000]
     assert "make demo" in first_screen
+
+
+def test_images_of_another_generator_are_audited_as_the_page_says(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    paths = write_tiny_patches(tmp_path / "runs/a/patches", subjects_per_class=12)
+    splits_path = tmp_path / "runs/a/splits/splits.json"
+    splits_path.parent.mkdir()
+    shutil.copy(paths["splits_path"], splits_path)
+    theirs = tmp_path / "runs/theirs"
+    theirs.mkdir()
+    for number, path in enumerate(sorted((tmp_path / "runs/a/patches").glob("HGG_*.nii.gz"))):
+        shutil.copy(path, theirs / f"HGG_{number:04d}.nii.gz")
+
+    page = (ROOT / "docs/how-to/audit-images.md").read_text(encoding="utf-8")
+    (snippet,) = re.findall(r"(?ms)^```python\n(.*?)^```", page)
+    exec(snippet, {})
+
+    settings = {"synthetic_path": str(theirs / "synthetic.json"), "splits_path": str(splits_path), "audit_max_shift": 1}
+    run_stage("audit", output_dir="runs/audit", device="cpu", patches_path=paths["patches_path"], **settings)
+    (result,) = read_json("runs/audit/audit.json")["classes"].values()
+    assert any(image["copy"] for image in result["images"])
