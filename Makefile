@@ -6,6 +6,8 @@ RUN := $(VENV)/bin/python -m monai.bundle run --config_file
 export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
 # Threads that wait give their core away: beside another program, spinning ones slow a two-core machine a hundredfold.
 export OMP_WAIT_POLICY := PASSIVE
+# MONAI warns that configs are code; these are the repository's own.
+export PYTHONWARNINGS := ignore:parsing config_file:UserWarning
 
 .PHONY: help demo study test test-fast test-label label-env lint types flatten docs clean
 .DELETE_ON_ERROR:

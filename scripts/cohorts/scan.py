@@ -125,7 +125,9 @@ def list_source(
     """
     _, paths = find_subjects(resolve_source(source_path), layout, modalities, CLASSES)
     listing = Path(output_dir) / LISTING
-    write_text(listing, "".join(f"{path}\t{_stamp(path)}\n" for path in paths))
+    text = "".join(f"{path}\t{_stamp(path)}\n" for path in paths)
+    if not listing.is_file() or listing.read_text(encoding="utf-8") != text:  # a finished stage may be read-only
+        write_text(listing, text)
     return str(listing)
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fire.parser import DefaultParseValue
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
 
 # Arguments of `monai.bundle run` itself, not of the config.
 RUN_ARGUMENTS = {
@@ -113,6 +113,18 @@ def refuse_unknown_keys(invocation: Invocation) -> None:
             near = get_close_matches(name, known, n=3) or sorted(known)[:10]
             files = ", ".join(Path(path).name for path in invocation.config_files)
             raise ValueError(f"--{key} must name a key of {files}, got {name!r}; did you mean {', '.join(near)}?")
+
+
+def parser_of(config: Mapping[str, Any]) -> ConfigParser:
+    """Return a parser of a merged config that knows MONAI's components, which each new one would collect anew."""
+    parser = ConfigParser(dict(config))
+    parser.locator = _components()
+    return parser
+
+
+@functools.cache
+def _components() -> ComponentLocator:
+    return ComponentLocator()
 
 
 def reachable(config: Mapping[str, Any], roots: Iterable[str]) -> dict[str, Any]:

@@ -62,7 +62,11 @@ PLACE = re.compile(
     r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
     r"|^(device|overwrite|keep_old_code|imports|stage|stage_inputs|num_workers)$"
 )
-PACKAGES = ("torch", "monai", "pytorch-ignite", "numpy", "scipy", "scikit-learn", "scikit-image", "nibabel")
+# What a number can depend on; the others run, draw or read what is asked for and change no number.
+PACKAGES = (
+    *("torch", "monai", "pytorch-ignite", "captum", "nibabel", "numpy", "scipy", "scikit-learn", "scikit-image"),
+    *("einops", "torchmetrics", "SimpleITK", "diffusers", "onnxruntime"),
+)
 
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
 
@@ -481,6 +485,9 @@ def device_type(device: Any) -> str | None:
 
 
 def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a number can depend on."""
-    found = {name: importlib.metadata.version(name) for name in PACKAGES}
-    return {"python": platform.python_version(), **found}
+    """Return the versions of Python and of the packages that a number can depend on, as far as they are installed."""
+    installed = {"python": platform.python_version()}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            installed[name] = importlib.metadata.version(name)
+    return installed

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monai.bundle import ConfigParser
-
-from scripts.running.configs import Invocation
+from scripts.running.configs import Invocation, parser_of
 from scripts.running.errors import some_names
 from scripts.running.files import RECORD
 from scripts.running.progress import Durations, format_seconds
@@ -190,7 +188,7 @@ def compare(invocation: Invocation) -> Comparison:
     if not (folder / RECORD).is_file():
         return Comparison(folder)
     with invoked(invocation):
-        stage: Stage = ConfigParser(invocation.merged()).get_parsed_content("stage")
+        stage: Stage = parser_of(invocation.merged()).get_parsed_content("stage")
         return stage.compare()
 
 

@@ -422,6 +422,8 @@ def test_a_link_that_leads_nowhere_is_named_and_can_be_left_out(brats_2018, tmp_
     path.unlink()
     path.symlink_to("../.git/annex/objects/x.nii.gz")
     before = Path(list_source(brats_2018, tmp_path)).read_text()
+    written = Path(list_source(brats_2018, tmp_path)).stat().st_mtime_ns
+    assert Path(list_source(brats_2018, tmp_path)).stat().st_mtime_ns == written, "nothing new, nothing written"
     assert f"{path}\tnot there\n" in before
     assert "_t2.nii.gz" in faults(brats_2018, tmp_path)
     assert len(scan(brats_2018, tmp_path, leave_out="Brats18_2013_10_1")["subjects"]) == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 from scripts.classifier.networks import FoldEnsemble
+from scripts.running import files
 from scripts.running.files import read_json, write_json
 from tests.inference_requests import ask, make_weights
 from tests.tiny_subjects import MODALITIES, write_subject
@@ -119,3 +121,12 @@ def test_weights_whose_record_does_not_tell_the_images_are_refused(patient, tmp_
     write_json(path.parent / "provenance.json", record)
     with pytest.raises(ValueError, match=r"models/provenance.json must say in `images` .*got None; train again"):
         ask(tmp_path / "out", str(path), images=patient["images"], mask=patient["mask"])
+
+
+def test_weights_are_hashed_once_for_a_patient(patient, weights, tmp_path, monkeypatch):
+    """Five ResNet-152 are 1.2 GB, which the stage, the guard of provenance and the answer each asked for."""
+    os.utime(weights, (1, 1))
+    digest, hashed = files._digest, []
+    monkeypatch.setattr(files, "_digest", lambda path: hashed.append(path.name) or digest(path))
+    ask(tmp_path, weights, images=patient["images"], mask=patient["mask"])
+    assert hashed.count("model.pt") == 1

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
-from scripts.running.configs import Invocation, reachable, references, refuse_unknown_keys
+import pytest
+from monai.bundle import ConfigParser
+
+from scripts.running.configs import Invocation, parser_of, reachable, references, refuse_unknown_keys
 
 
 @pytest.fixture
@@ -87,3 +90,20 @@ def test_references_are_found_in_nested_lists_and_expressions():
         "name",
         "net",
     }
+
+
+def test_files_that_stay_the_same_are_parsed_once(config_file, monkeypatch):
+    load, loaded = ConfigParser.load_config_files, []
+    monkeypatch.setattr(ConfigParser, "load_config_files", lambda files: loaded.append(files) or load(files))
+    invocation = Invocation((config_file,), {"epochs": 3})
+    invocation.merged()["trainer"]["rate"] = "changed by a reader"
+    assert invocation.merged()["trainer"]["rate"] == "@lr"
+    assert Invocation((config_file,)).merged()["epochs"] == 2
+    assert len(loaded) == 1
+    Path(config_file).write_text("epochs: 10\n")
+    assert Invocation((config_file,)).merged()["epochs"] == 10
+
+
+def test_a_parser_of_ours_finds_the_components_of_monai():
+    parser = parser_of({"network": {"_target_": "AffineTransform", "spatial_size": 3}})
+    assert type(parser.get_parsed_content("network")).__module__.startswith("monai.networks")
