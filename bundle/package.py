@@ -22,7 +22,7 @@ WORKFLOWS = {
     "train_generator.json": "train",
     "generate.json": "inference",
 }
-TEXT = {".py", ".json", ".md", ".txt", ".yml", ".yaml", ".conf", ".j2", ".cfg", ".toml", ""}
+TEXT = {".py", ".json", ".md", ".txt", ".yml", ".yaml", ".conf", ".j2", ".cfg", ".toml", ".css", ""}
 
 
 @dataclass(frozen=True)

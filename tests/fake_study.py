@@ -27,6 +27,7 @@ MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 CLASSES = ("LGG", "HGG")
 SETUPS = {"real": 0.9, "augmentation": 1.0, "ddpm": 1.1, "ddpm_mi": 1.4}
 METHODS = ("ddpm", "ddpm_mi")
+SITES = {"site_a": ("A1", "A2"), "site_b": ("B", "B")}
 COLUMNS = (
     "direction",
     "setup",
@@ -63,7 +64,8 @@ def write_fake_study(study_dir: Path, num_subjects: int = 40, size: tuple[int, i
 def _subjects(cohort: str, count: int, random: np.random.Generator) -> list[dict[str, Any]]:
     grades = random.random(count) < 0.7
     return [
-        {"subject_id": f"{cohort}-{index:03d}", "site": cohort[-1].upper(), "grade": CLASSES[int(grade)]}
+        # Site A sends its patients from two hospitals, B from one.
+        {"subject_id": f"{cohort}-{index:03d}", "site": SITES[cohort][index % 2], "grade": CLASSES[int(grade)]}
         for index, grade in enumerate(grades)
     ]
 
@@ -269,7 +271,8 @@ def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, in
 def _write_record(folder: Path) -> None:
     identity = {"settings": _settings(folder), "inputs": [], "num_threads": 1, "seed": 0, "code": {}}
     versions = {"python": "3.11.0", "torch": "2.13.0", "monai": "1.6.1"}
-    write_json(folder / "stage.json", {"key": "", "finished": True, "identity": identity, "versions": versions})
+    common = {"key": "", "finished": True, "seconds": 2.5}
+    write_json(folder / "stage.json", {**common, "identity": identity, "versions": versions})
     config = {"seed": 0, "num_threads": 1, "output_dir": "somewhere", "patch_size": [13, 11], "device": "$cpu"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
 

@@ -119,7 +119,7 @@ def heat_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:
 
 def heat_text_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:
     """Return the text color that can be read on `heat_color`."""
-    return "#ffffff" if value is not None and (value - low) / (high - low) > 0.62 else "#1a1a1a"
+    return "#ffffff" if value is not None and (value - low) / (high - low) > 0.89 else "#1a1a1a"
 
 
 def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> str:

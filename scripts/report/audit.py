@@ -10,13 +10,14 @@ import numpy as np
 
 from scripts.memorization.audit import JUDGED
 from scripts.memorization.statistics import pool_gaps
-from scripts.memorization.verdict import VERDICTS
+from scripts.memorization.verdict import MEMORIZES, UNUSABLE, VERDICTS
 from scripts.patches.pictures import data_uri
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 Result = Mapping[str, Any]
+GRAVE = (MEMORIZES, UNUSABLE)
 
 
 def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
@@ -68,7 +69,8 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
 
     Returns:
         `synthetic`, `held_out` (mean, sd, n, max of max-Pearson), `gap` (mean, low, high), `copies`, `num_synthetic`,
-        `auth_pct` and `held_out_auth_pct` (mean over folds), `c_t` (lowest and highest), `verdict`, `verdicts`.
+        `auth_pct` and `held_out_auth_pct` (mean over folds), `c_t` (lowest and highest), `verdict`, `verdicts`, and
+        `is_grave`: images that must not be used as they are.
     """
     pearson = [result["measures"]["pearson"] for result in results]
     l2, judged = ([result["measures"][name] for result in results] for name in ("l2", JUDGED))
@@ -84,6 +86,7 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
         "held_out_auth_pct": mean_of_known(measure["held_out_auth_pct"] for measure in l2),
         "c_t": (min(scores), max(scores)) if scores else None,
         "verdict": min(verdicts, key=VERDICTS.index),
+        "is_grave": any(name in GRAVE for name in verdicts),
         "verdicts": {name: verdicts[name] for name in VERDICTS if name in verdicts},
     }
 

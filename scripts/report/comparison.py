@@ -118,7 +118,7 @@ def comparison_sections(
         "by_test": _by_test([{**row, "differs": differs(row)} for row in comparisons]),
         "num_tests": {row["role"]: row["num_tests"] for row in comparisons if row["num_tests"]},
         "references": sorted({row["reference"] for row in comparisons}),
-        "sites": _by_direction(numbers["sites"]),
+        "sites": [{**test, "one_site": _only_site(test["rows"])} for test in _by_direction(numbers["sites"])],
         "further": _by_direction(_further(metrics, numbers, names)),
         "forests": [figure for measure in MEASURES[:2] if (figure := _forest(main, measure))],
         "curves": list(_curves(groups)),
@@ -243,6 +243,11 @@ def _by_direction(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for row in rows:
         tests.setdefault(tuple(row[name] for name in TEST), []).append(row)
     return [{**dict(zip(TEST, test, strict=True)), "rows": members} for test, members in tests.items()]
+
+
+def _only_site(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    sites = {row["site"] for row in rows}
+    return str(sites.pop()) if len(sites) == 1 else None
 
 
 def _further(

@@ -189,13 +189,13 @@ def _class_name(target: str) -> str:
 
 def _name_variants(variants: Sequence[Sequence[StageRecord]]) -> list[str]:
     """Name each variant by the names that only its stages have, else by its first stage."""
-    called = [[set(words) for words in zip(*map(_called, records), strict=True)] for records in variants]
+    called = [[dict.fromkeys(words) for words in zip(*map(_called, records), strict=True)] for records in variants]
     telling = [
         words
         for words in zip(*called, strict=True)
         if "" not in set().union(*words) and sum(map(len, words)) == len(set().union(*words))
     ]
-    names = [", ".join(" and ".join(sorted(words[index])) for words in telling) for index in range(len(variants))]
+    names = [", ".join(" and ".join(words[index]) for words in telling) for index in range(len(variants))]
     return [name or records[0].name for name, records in zip(names, variants, strict=True)]
 
 

@@ -28,6 +28,7 @@ from scripts.report.words import (
     format_interval,
     format_number,
     format_p,
+    name_kind,
     name_method,
     name_setup,
     name_test,
@@ -124,5 +125,5 @@ def render_part(name: str, content: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=format_number, p_value=format_p, interval=format_interval, sentence=capitalize_first
     )
-    environment.filters.update(setup=name_setup, method=name_method, test_name=name_test)
+    environment.filters.update(setup=name_setup, method=name_method, test_name=name_test, kind=name_kind)
     return environment.get_template(name).render(content)

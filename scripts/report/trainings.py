@@ -93,7 +93,9 @@ def _draw_training(files: StudyFiles, path: Path) -> str:
     series = read_curves(path)
     # Of a plain DDPM the loss is the noise loss; the learning rate has another unit.
     repeated = {"learning_rate"} | ({"noise_loss"} if series.get("noise_loss") == series.get("loss") else set())
-    shown = {name.replace("_", " "): points for name, points in series.items() if name not in repeated}
+    # The mutual information last: the others keep their colors in the curves of plain DDPM.
+    names = sorted((name for name in series if name not in repeated), key="mutual_information".__eq__)
+    shown = {name.replace("_", " "): series[name] for name in names}
     return draw_curve(files.title(path), shown)
 
 

@@ -19,6 +19,16 @@ SETUP_NAMES = {
     "ratio_5": "+ DDPM with MI, 5 for each real image",
 }
 METHOD_NAMES = {"real": "Real", "ddpm": "DDPM", "ddpm_mi": "DDPM + MI"}
+KIND_NAMES = {
+    "cohort": "cohorts",
+    "generator": "generators",
+    "synthetic": "synthetic sets",
+    "audit": "memorization audits",
+    "measures": "image measures",
+    "classifier": "classifiers",
+    "evaluation": "evaluations",
+    "explain": "explanations",
+}
 MEASURE_NAMES = {
     "balanced_accuracy": "balanced accuracy",
     "auc": "AUC",
@@ -91,6 +101,11 @@ def name_test(test: Mapping[str, str]) -> str:
 def name_method(method: str) -> str:
     """Return the reader's name of a source of images; one that has none keeps its own."""
     return METHOD_NAMES.get(method, method)
+
+
+def name_kind(kind: str) -> str:
+    """Return the reader's name of the stages of a kind; one that has none keeps its own."""
+    return KIND_NAMES.get(kind, kind)
 
 
 def capitalize_first(text: str) -> str:

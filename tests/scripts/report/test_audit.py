@@ -27,7 +27,7 @@ def result(verdict=NO_SIGN, copies=0, gap=(0.1, 0.0, 0.2), c_t=-1.0, held_out=(0
 
 def test_folds_are_pooled_and_the_gravest_verdict_stands():
     pooled = pool([result(), result(MEMORIZES, copies=3, gap=(0.3, 0.2, 0.4), c_t=-4.0), result(TOO_FEW)])
-    assert pooled["verdict"] == MEMORIZES
+    assert (pooled["verdict"], pooled["is_grave"]) == (MEMORIZES, True)
     assert pooled["verdicts"] == {MEMORIZES: 1, TOO_FEW: 1, NO_SIGN: 1}
     assert (pooled["copies"], pooled["num_synthetic"]) == (3, 150)
     assert pooled["synthetic"]["mean"] == pytest.approx(0.5)
@@ -60,7 +60,7 @@ def test_whether_the_folds_hold_out_the_same_subjects_is_read_from_the_audits(tm
 def test_without_held_out_images_the_baselines_are_left_open():
     pooled = pool([result(TOO_FEW, gap=None, c_t=None, held_out=None)])
     assert pooled["held_out"] is pooled["gap"] is pooled["c_t"] is pooled["held_out_auth_pct"] is None
-    assert pooled["verdict"] == TOO_FEW
+    assert (pooled["verdict"], pooled["is_grave"]) == (TOO_FEW, False)
 
 
 def test_the_report_shows_verdicts_evidence_and_pairs(tmp_path):
@@ -75,7 +75,7 @@ def test_the_report_shows_verdicts_evidence_and_pairs(tmp_path):
     assert len(section["rows"]) == 2 * 2 * 2
     run_stage("report", study_dir=str(tmp_path), stage_names=stages, output_dir=str(tmp_path / "report"))
     html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    for words in ("<b>memorizes</b>", "3 of 8 images are copies.", "Real held-out images, the same", "AuthPct"):
+    for words in ('grave">memorizes', "3 of 8 images are copies.", "The same of real held-out images", "AuthPct"):
         assert words in html
     assert html.count('alt="most suspicious pairs') == 4
 

@@ -88,7 +88,7 @@ def test_a_subject_without_volume_is_left_out_of_the_volumes_only(tmp_path):
 
 
 def test_predictions_of_other_subjects_than_the_splits_are_refused(tmp_path):
-    splits = {"cohort": "a", "test": ["s000"], "folds": []}
+    splits = {"cohort": "a", "test": ["s000"], "folds": [{"train": ["s1"], "inner": ["s2"], "validation": ["s3"]}]}
     write_json(tmp_path / "evaluation" / "splits.json", splits)
     with pytest.raises(ValueError, match=r"real \(a -> a, locked_test\) must be of the held-out subjects"):
         numbers(prediction_rows(role="locked_test"), tmp_path)

@@ -59,7 +59,7 @@ def test_the_page_shows_values_and_reasons(tmp_path):
     html = render_part("image_quality.html.j2", section(tmp_path, stages))
     for words in (".123", "Not measured: KD needs at least 2 images", "lower is better", "30 / 20 / 10", "resnet10"):
         assert words in html
-    assert "no synthetic images were made" in render_part("image_quality.html.j2", section(tmp_path, []))
+    assert "there are no synthetic images" in render_part("image_quality.html.j2", section(tmp_path, []))
 
 
 def test_counts_are_written_whole_and_a_p_of_the_finest_permutation_is_no_zero():
