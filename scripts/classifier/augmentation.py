@@ -54,12 +54,12 @@ def add_ghosts(image: Tensor, num_ghosts: int, strength: float, axis: int) -> Te
     if num_ghosts < 2 or not 0 <= strength <= 1:
         raise ValueError(f"num_ghosts must be >= 2 and strength in [0, 1], got {num_ghosts!r} and {strength!r}")
     spatial_dims, size = image.ndim - 1, image.shape[axis + 1]
-    kept = torch.ones(size, device=image.device)
-    kept[size // 2 % num_ghosts :: num_ghosts] = 1 - strength
+    weights = torch.ones(size, device=image.device)
+    weights[size // 2 % num_ghosts :: num_ghosts] = 1 - strength
     reach = max(1, size // 64)
-    kept[size // 2 - reach : size // 2 + reach + 1] = 1
+    weights[size // 2 - reach : size // 2 + reach + 1] = 1
     shape = [size if dimension == axis + 1 else 1 for dimension in range(image.ndim)]
-    spectrum = Fourier.shift_fourier(image, spatial_dims) * kept.reshape(shape)
+    spectrum = Fourier.shift_fourier(image, spatial_dims) * weights.reshape(shape)
     return Fourier.inv_shift_fourier(spectrum, spatial_dims).to(image)
 
 

@@ -264,16 +264,16 @@ def choose_synthetic(
             f"label of a synthetic image must be one of {dict(classes)}, got {unknown[0]['label']!r} for"
             f" {unknown[0]['image']}; train a generator for each class (generator_class)"
         )
-    chosen: Items = []
+    entries: Items = []
     for name, (fewest, most) in limits.items():
-        found = [entry for entry in pool if entry["label"] == classes[name]]
-        if len(found) < fewest:
+        of_class = [entry for entry in pool if entry["label"] == classes[name]]
+        if len(of_class) < fewest:
             raise ValueError(
-                f"synthetic_paths must hold at least {fewest} images of {name}, got {len(found)};"
+                f"synthetic_paths must hold at least {fewest} images of {name}, got {len(of_class)};"
                 " generate more of them (configs/generate.yaml) or lower synthetic_ratio"
             )
-        chosen += found[:most]
-    return chosen
+        entries += of_class[:most]
+    return entries
 
 
 def shuffle_labels(items: Items, seed: int) -> Items:

@@ -36,12 +36,14 @@ def read_csv_rows(path: Path) -> tuple[list[str], list[tuple[str, Row]]]:
     width = max((number for number, name in enumerate(names, start=1) if name), default=0)
     for number, cells in rest:
         _require_width(f"{path} row {number}", cells, names, width)
-    kept = [index for index, name in enumerate(names) if name]
-    twice = sorted({names[index] for index in kept if names.count(names[index]) > 1})
+    filled = [index for index, name in enumerate(names) if name]
+    twice = sorted({names[index] for index in filled if names.count(names[index]) > 1})
     if twice:
         raise ValueError(f"{path} must have no column twice, got {', '.join(twice)}; remove one")
-    rows = [(f"{path} row {number}", {names[index]: cells[index].strip() for index in kept}) for number, cells in rest]
-    return [names[index] for index in kept], rows
+    rows = [
+        (f"{path} row {number}", {names[index]: cells[index].strip() for index in filled}) for number, cells in rest
+    ]
+    return [names[index] for index in filled], rows
 
 
 def _lines(path: Path) -> list[tuple[int, list[str]]]:

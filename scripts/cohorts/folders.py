@@ -22,16 +22,16 @@ def files_below(folder: Path) -> list[Path]:
     Raises:
         PermissionError: if a folder cannot be listed: its subjects must not be missing without a word.
     """
-    found: list[Path] = []
+    files: list[Path] = []
     visited: set[str] = set()
     waiting = [folder]
     while waiting:
         links: list[Path] = []
         for start in waiting:
             if os.path.realpath(start) not in visited:
-                _walk(start, found, visited, links)
+                _walk(start, files, visited, links)
         waiting = sorted(links)
-    return sorted(found)
+    return sorted(files)
 
 
 def _walk(start: Path, found: list[Path], visited: set[str], links: list[Path]) -> None:

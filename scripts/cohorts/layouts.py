@@ -90,14 +90,14 @@ def find_subjects(
     files = files_below(source) if source.is_dir() else []
     layout = detect_layout(source, files) if layout == "auto" else layout
     if layout == "table":
-        found = find_table(source, modalities, classes, grade_map)
+        contents = find_table(source, modalities, classes, grade_map)
     elif layout == "decathlon":
-        found = find_decathlon(source, modalities)
+        contents = find_decathlon(source, modalities)
     else:
-        found = find_brats(source, files, layout, modalities, classes, grade_map)
-    if not found.subjects and not found.problems:
+        contents = find_brats(source, files, layout, modalities, classes, grade_map)
+    if not contents.subjects and not contents.problems:
         raise ValueError(f"{source} must hold subjects in layout {layout}, got none; see docs/reference/data.md")
-    named = {path for subject in found.subjects for path in subject.paths().values()}
+    listed = {path for subject in contents.subjects for path in subject.paths().values()}
     tables = [path for path in files if is_name_mapping(path)] + [source / DESCRIPTION] * (layout == "decathlon")
     own = [source] if layout == "table" else [path for path in files if is_nifti(path)] + tables
-    return found, sorted({*own, *named})
+    return contents, sorted({*own, *listed})

@@ -119,8 +119,8 @@ def _read_images(
             f"{subject.where}: images must be a mapping from modality to path, got {images!r}; correct it",
         )
         images = {}
-    named = [(name, _text(row.get(name))) for name in (*columns.modalities, *columns.ignored)]
-    for name, text in [*named, *((str(name), _text(path)) for name, path in images.items())]:
+    cells = [(name, _text(row.get(name))) for name in (*columns.modalities, *columns.ignored)]
+    for name, text in [*cells, *((str(name), _text(path)) for name, path in images.items())]:
         modality = parse_modality(name, modalities)
         if modality is None and text and (is_nifti(text) or name in images):
             source.add_problem(

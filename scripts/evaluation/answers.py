@@ -142,8 +142,8 @@ def group_answers(rows: Sequence[Mapping[str, str]]) -> list[Answers]:
     groups: dict[tuple[str, ...], list[Mapping[str, str]]] = defaultdict(list)
     for row in rows:
         groups[tuple(row[name] for name in GROUP)].append(row)
-    named = [(dict(zip(GROUP, group, strict=True)), members) for group, members in groups.items()]
-    return [Answers(**names, classes=classes, rows=members) for names, members in named]
+    groups_by_name = [(dict(zip(GROUP, group, strict=True)), members) for group, members in groups.items()]
+    return [Answers(**names, classes=classes, rows=members) for names, members in groups_by_name]
 
 
 def main_role(rows: Iterable[Mapping[str, Any]]) -> str:

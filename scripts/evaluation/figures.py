@@ -32,8 +32,8 @@ def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats]], classes: S
         for axes, label in zip(figure.subplots(1, len(positives), squeeze=False)[0], positives, strict=True):
             for color, (name, (labels, probabilities)) in zip(COLORS * len(curves), curves.items(), strict=False):
                 if 0 < (labels == label).sum() < len(labels):
-                    false_alarms, found, _ = roc_curve(labels == label, probabilities[:, label])
-                    axes.plot(false_alarms, found, color=color, label=name, linewidth=1.3)
+                    false_alarms, sensitivity, _ = roc_curve(labels == label, probabilities[:, label])
+                    axes.plot(false_alarms, sensitivity, color=color, label=name, linewidth=1.3)
             _finish(axes, title, f"1 − specificity for {classes[label]}", f"sensitivity for {classes[label]}")
             axes.legend(fontsize=7, loc="lower right")
     return svg(figure)

@@ -88,11 +88,11 @@ def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
         `subjects_for_paper_gain`; None where no gain is large enough, or a gain of .02 is larger than the share of
         discordant pairs.
     """
-    found: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    tests: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in comparisons:
         if row["measure"] == "accuracy" and row["setup"] not in CONTROLS:
-            found.setdefault(tuple(row[name] for name in TEST), []).append(row)
-    return [{**dict(zip(TEST, test, strict=True)), **_power(rows)} for test, rows in found.items()]
+            tests.setdefault(tuple(row[name] for name in TEST), []).append(row)
+    return [{**dict(zip(TEST, test, strict=True)), **_power(rows)} for test, rows in tests.items()]
 
 
 def _power(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
@@ -134,12 +134,12 @@ def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Ite
     fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": len(own.rows)}
     counts = dict(zip(("only_setup_right", "only_reference_right"), discordant, strict=True))
     area, p = _auc_difference(own, reference, num_draws, seed)
-    found: list[tuple[str, Estimate, str | None, float | None]] = [
+    measures: list[tuple[str, Estimate, str | None, float | None]] = [
         ("accuracy", accuracy_difference(own.right, reference.right), "exact McNemar", mcnemar(*discordant)),
         ("balanced_accuracy", balanced_accuracy_difference(own.labels, own.right, reference.right), None, None),
         ("auc", area, "DeLong" if len(own.classes) == 2 else None, p),
     ]
-    for measure, estimate, test, p_value in found:
+    for measure, estimate, test, p_value in measures:
         coverage = coverage_beside(f"{measure}_difference", own.n_by_class)
         tested = {**counts, "test": test, "p": p_value, "p_holm": None, "num_tests": None}
         yield {**fixed, "measure": measure, **estimate._asdict(), "coverage": coverage, **tested}

@@ -65,14 +65,14 @@ def out_of_sample_auc(values: Sequence[Any], labels: Sequence[int], num_classes:
         AUC in [0, 1]; .5 or less is chance. DeLong's interval takes the pooled predictions as those of one predictor.
         No value where a class has fewer than two subjects, no interval for more than two classes.
     """
-    given, truth = np.asarray(values), np.asarray(labels)
+    marker, truth = np.asarray(values), np.asarray(labels)
     fewest = min(np.bincount(truth, minlength=num_classes)) if len(truth) else 0
     if fewest < 2:
         return Estimate(None)
     probabilities = np.zeros((len(truth), num_classes))
     folds = StratifiedKFold(min(NUM_FOLDS, int(fewest)), shuffle=True, random_state=0)
-    for training, test in folds.split(given, truth):
-        probabilities[test] = predict(given[training], truth[training], given[test], num_classes)
+    for training, test in folds.split(marker, truth):
+        probabilities[test] = predict(marker[training], truth[training], marker[test], num_classes)
     return intervals.auc(labels, probabilities)
 
 
@@ -93,8 +93,8 @@ def share_by_site(training: np.ndarray, labels: np.ndarray, test: np.ndarray, nu
     known = sorted({*training.tolist(), *test.tolist()})
     counts = np.array([[np.sum((training == s) & (labels == k)) + 1.0 for k in range(num_classes)] for s in known])
     shares = counts / counts.sum(axis=0)
-    found = shares[[known.index(site) for site in test.tolist()]]
-    return found / found.sum(axis=1, keepdims=True)
+    likelihoods = shares[[known.index(site) for site in test.tolist()]]
+    return likelihoods / likelihoods.sum(axis=1, keepdims=True)
 
 
 def fit_volume(training: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int) -> np.ndarray:

@@ -216,8 +216,10 @@ def occlusion(attributor: Attributor, network: nn.Module, image: Tensor, label: 
             baselines=_covered(image, groups, attributor.baseline)[None],
             perturbations_per_eval=BATCH,
         )[0]
-    found = values.cpu().numpy().astype(np.float32)
-    return Attribution(found, shares_of(np.abs(found, dtype=np.float64).reshape(len(found), -1).sum(axis=1)))
+    attributions = values.cpu().numpy().astype(np.float32)
+    return Attribution(
+        attributions, shares_of(np.abs(attributions, dtype=np.float64).reshape(len(attributions), -1).sum(axis=1))
+    )
 
 
 def gradcam(attributor: Attributor, network: nn.Module, image: Tensor, label: int) -> Attribution:
@@ -298,8 +300,8 @@ def _coin_tosses(num_features: int, seed: int) -> Callable[..., Iterator[Tensor]
 
 def _cover(columns: Tensor, baseline: Tensor) -> Callable[..., Tensor]:
     def image_of(sample: Tensor, image: Tensor, **kwargs: Any) -> Tensor:
-        kept = torch.cat([sample[0], torch.ones(1)]).bool().to(columns.device)[columns]
-        return torch.where(kept, image, baseline)
+        is_kept = torch.cat([sample[0], torch.ones(1)]).bool().to(columns.device)[columns]
+        return torch.where(is_kept, image, baseline)
 
     return image_of
 
@@ -313,7 +315,7 @@ def _kernel(width: float) -> Callable[..., Tensor]:
     return similarity
 
 
-def _refuse_unknown(name: str, chosen: Sequence[str], known: Sequence[str]) -> None:
-    unknown = [item for item in chosen if item not in known]
-    if unknown or not chosen:
+def _refuse_unknown(name: str, names: Sequence[str], known: Sequence[str]) -> None:
+    unknown = [item for item in names if item not in known]
+    if unknown or not names:
         raise ValueError(f"{name} must be of {', '.join(known)}, got {', '.join(map(repr, unknown)) or 'none'}")

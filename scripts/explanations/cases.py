@@ -82,13 +82,13 @@ def choose_cases(rows: Sequence[Mapping[str, str]], classes: Mapping[str, int], 
     names = sorted(classes, key=classes.__getitem__)
     answers = [_answer(row, names) for row in sorted(rows, key=lambda row: (row["cohort"], row["subject_id"]))]
     sure = sorted(answers, key=lambda case: -max(case.probabilities))
-    chosen = [
+    cases = [
         *_ranked([case for case in sure if case.answer == case.label], "surest", num_cases),
         *_ranked([case for case in sure if case.answer != case.label], "wrong", num_cases),
     ]
-    taken = {(case.cohort, case.subject_id) for case in chosen}
+    taken = {(case.cohort, case.subject_id) for case in cases}
     rest = [case for case in answers if (case.cohort, case.subject_id) not in taken]
-    return [*chosen, *_ranked(sorted(rest, key=_lead), "least_sure", num_cases)]
+    return [*cases, *_ranked(sorted(rest, key=_lead), "least_sure", num_cases)]
 
 
 def _answer(row: Mapping[str, str], names: Sequence[str]) -> Case:

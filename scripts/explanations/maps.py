@@ -89,13 +89,13 @@ def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS)
             maps.append(name)
         elif len(shapes[0]) == image.ndim and not isinstance(network.get_submodule(name), nn.Sequential):
             coarse.append(f"{name}.")
-    found = [name for name in maps if not name.startswith(tuple(coarse))]
-    if not found:
+    layers = [name for name in maps if not name.startswith(tuple(coarse))]
+    if not layers:
         raise ValueError(
             f"explanation must be 'occlusion' for images of {sides}, got 'gradcam':"
             f" no layer of this network has a map of {min_cells} cells a side"
         )
-    return found[-1]
+    return layers[-1]
 
 
 def _shapes_of_outputs(network: nn.Module, image: Tensor) -> list[tuple[str, list[tuple[int, ...]]]]:

@@ -50,10 +50,10 @@ def map_correlation(first: np.ndarray, second: np.ndarray, mask: np.ndarray | No
     >>> map_correlation(np.array([[1.0, 2.0, 3.0]]), np.array([[1.0, 4.0, 9.0]]))
     1.0
     """
-    chosen = [array[:, mask].ravel() if mask is not None else array.ravel() for array in (first, second)]
-    if any(values.size < 2 or np.ptp(values) == 0 for values in chosen):
+    flattened = [array[:, mask].ravel() if mask is not None else array.ravel() for array in (first, second)]
+    if any(values.size < 2 or np.ptp(values) == 0 for values in flattened):
         return None
-    return float(np.clip(spearmanr(*chosen).statistic, -1.0, 1.0))
+    return float(np.clip(spearmanr(*flattened).statistic, -1.0, 1.0))
 
 
 def describe_correlations(signed: Sequence[float | None], absolute: Sequence[float | None]) -> dict[str, float | str]:
@@ -67,14 +67,14 @@ def describe_correlations(signed: Sequence[float | None], absolute: Sequence[flo
         `rank_correlation` and `rank_correlation_absolute` (means; missing if none is defined), `num_compared` and
         `sentence`.
     """
-    found = [(a, b) for a, b in zip(signed, absolute, strict=True) if a is not None and b is not None]
-    if not found:
+    correlations = [(a, b) for a, b in zip(signed, absolute, strict=True) if a is not None and b is not None]
+    if not correlations:
         return {"num_compared": 0, "sentence": "Not known: each pair of maps has a flat one, without any rank."}
-    means = [float(np.mean(values)) for values in zip(*found, strict=True)]
+    means = [float(np.mean(values)) for values in zip(*correlations, strict=True)]
     return {
         "rank_correlation": means[0],
         "rank_correlation_absolute": means[1],
-        "num_compared": len(found),
+        "num_compared": len(correlations),
         "sentence": _sentence(max(map(abs, means))),
     }
 

@@ -52,10 +52,10 @@ def noisy(images: Tensor, count: int, generator: torch.Generator, std: float = 0
 
     Args and returns as for `pca_gaussian`; `std` is in units of [-1, 1]. The background stays -1.
     """
-    chosen = images[torch.randint(len(images), (count,), generator=generator)]
-    noise = std * torch.randn(chosen.shape, generator=generator)
-    background = (chosen <= -1).all(1, keepdim=True)
-    return torch.where(background, chosen, (chosen + noise).clamp(-1, 1))
+    originals = images[torch.randint(len(images), (count,), generator=generator)]
+    noise = std * torch.randn(originals.shape, generator=generator)
+    background = (originals <= -1).all(1, keepdim=True)
+    return torch.where(background, originals, (originals + noise).clamp(-1, 1))
 
 
 def deformed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
@@ -78,9 +78,9 @@ def deformed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
     else:
         elastic = Rand3DElastic(sigma_range=(4, 6), magnitude_range=(20, 60), **options)
     elastic.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))  # type: ignore[attr-defined]
-    chosen = images[torch.randint(len(images), (count,), generator=generator)]
+    originals = images[torch.randint(len(images), (count,), generator=generator)]
     mirrored = torch.rand(count, generator=generator) < 0.5
-    bent = [elastic(image.flip(1) if mirror else image) for image, mirror in zip(chosen, mirrored, strict=True)]
+    bent = [elastic(image.flip(1) if mirror else image) for image, mirror in zip(originals, mirrored, strict=True)]
     return torch.stack([torch.as_tensor(image) for image in bent]).clamp(-1, 1)
 
 

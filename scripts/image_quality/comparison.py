@@ -173,7 +173,7 @@ def feature_measures(
     """
     features = [view.features for view in views]
     frechet, kernel_name = ("FID", "KID") if network.published else ("FD", "KD")
-    found = [
+    measures = [
         _discrepancy(
             kernel_name,
             network.name,
@@ -202,8 +202,8 @@ def feature_measures(
             f"[1, {views[0].logits.shape[1]}]",
             details={"num_is_splits": 1},
         )
-        found.append(score)
-    return found
+        measures.append(score)
+    return measures
 
 
 def pixel_measures(
@@ -243,8 +243,8 @@ def _discrepancy(
 
     def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
         both = np.concatenate([synthetic, real])
-        chosen = torch.from_numpy(both).to(kernel.device)
-        return squared_discrepancy(kernel[chosen][:, chosen], len(synthetic), _of(patients, both))
+        indices = torch.from_numpy(both).to(kernel.device)
+        return squared_discrepancy(kernel[indices][:, indices], len(synthetic), _of(patients, both))
 
     details = {"kernel": kernel_name}
     return Measure(name, network, statistic, LOWER, EQUAL, kernel=kernel, patients=patients, details=details)
@@ -273,9 +273,9 @@ def _manifold(network: str, distances: Sequence[np.ndarray], patients: Sequence[
 
     def statistic_of(name: str) -> Statistic:
         def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
-            chosen = np.concatenate([real, synthetic])
-            tables = [item[np.ix_(chosen, chosen)] for item in distances]
-            of = _of(patients, chosen)
+            indices = np.concatenate([real, synthetic])
+            tables = [item[np.ix_(indices, indices)] for item in distances]
+            of = _of(patients, indices)
             return _mean(manifold_measures(table, len(real), NEAREST, of)[name] for table in tables)
 
         return statistic

@@ -89,8 +89,8 @@ def rbf_kernel(features: Tensor) -> tuple[Tensor, float]:
         ValueError: if all rows are equal.
     """
     rows = features.double()
-    chosen = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MAX_MEDIAN_IMAGES), device=rows.device).long()]
-    width = float(torch.pdist(chosen).median())
+    sample = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MAX_MEDIAN_IMAGES), device=rows.device).long()]
+    width = float(torch.pdist(sample).median())
     if width == 0:
         raise ValueError(
             "features must differ between images, got a median distance of 0; look at the images, or the weights"
@@ -195,10 +195,10 @@ def _exchanged(kernel: Tensor, num_first: int, num_draws: int, random: np.random
     """Discrepancies after random exchanges of the images of both sets."""
     total, (n, m) = len(kernel), (num_first, len(kernel) - num_first)
     bare = kernel - torch.diag(kernel.diagonal())
-    chosen = np.zeros((total, num_draws))
+    in_first = np.zeros((total, num_draws))
     for column in range(num_draws):
-        chosen[random.permutation(total)[:n], column] = 1
-    first = torch.from_numpy(chosen).to(kernel)
+        in_first[random.permutation(total)[:n], column] = 1
+    first = torch.from_numpy(in_first).to(kernel)
     sums = bare @ first
     within_first = (first * sums).sum(dim=0)
     cross = sums.sum(dim=0) - within_first

@@ -32,8 +32,8 @@ class Scales(NamedTuple):
     @property
     def weights(self) -> tuple[float, ...]:
         """Weights of the scales, summing to 1."""
-        chosen = SCALE_WEIGHTS[: self.num_scales]
-        return tuple(weight / sum(chosen) for weight in chosen)
+        weights = SCALE_WEIGHTS[: self.num_scales]
+        return tuple(weight / sum(weights) for weight in weights)
 
 
 # The first that fits: the published five scales with 11 pixels need more than 160.

@@ -42,12 +42,12 @@ class ReadPatientd(ReadVolumesd):
         Raises:
             ValueError: if the request is incomplete or not understood, or a file cannot be used.
         """
-        given = parse_request(data, self.modalities)
-        if not given.get("mask") and "click" not in given:
+        request = parse_request(data, self.modalities)
+        if not request.get("mask") and "click" not in request:
             raise ValueError(
                 'mask or click must say where the tumor is, got neither; give --mask FILE or --click "[i,j,k]" (voxels)'
             )
-        subject: dict[Hashable, Any] = {**given, **self._files(given), "center": given.get("click")}
+        subject: dict[Hashable, Any] = {**request, **self._files(request), "center": request.get("click")}
         read = super().__call__(subject)
         return {**read, **self._codes(read)}
 
@@ -77,6 +77,6 @@ def collate_patients(items: Sequence[Mapping[Hashable, Any]]) -> dict[str, Any]:
 
     Lists of numbers would come out of MONAI's own collation as tensors, transposed.
     """
-    chosen = [{key: item[key] for key in CHOSEN if key in item} for item in items]
+    places = [{key: item[key] for key in CHOSEN if key in item} for item in items]
     batch = list_data_collate([{"image": item["image"]} for item in items])
-    return {"image": batch["image"], "patient": [json.dumps(row) for row in chosen]}
+    return {"image": batch["image"], "patient": [json.dumps(row) for row in places]}

@@ -46,12 +46,12 @@ def find_patients(folder: Path, modalities: Sequence[str]) -> dict[str, dict[str
     Returns:
         Patient -> modality -> paths.
     """
-    found: dict[str, dict[str, list[str]]] = {}
+    files: dict[str, dict[str, list[str]]] = {}
     for path in sorted(folder.iterdir()):
         patient, modality = split_name(path.name, modalities)
         if is_nifti(path) and modality is not None and path.is_file():
-            found.setdefault(patient, {}).setdefault(modality, []).append(str(path))
-    return found
+            files.setdefault(patient, {}).setdefault(modality, []).append(str(path))
+    return files
 
 
 def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
@@ -68,18 +68,18 @@ def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
     Raises:
         ValueError: if the folder holds files of no patient or of several, or two files of one modality.
     """
-    named = Path(path)
-    if named.is_dir():
-        patients = find_patients(named.resolve(), modalities)
+    location = Path(path)
+    if location.is_dir():
+        patients = find_patients(location.resolve(), modalities)
         if len(patients) != 1:
             raise ValueError(
                 f"{path} must hold the files of one patient, named PATIENT_MODALITY.nii.gz, got"
                 f" {', '.join(sorted(patients)) or 'none'}; give each patient a folder"
             )
         return _one_each(next(iter(patients.values())))
-    if not named.is_file() or num_channels(named) > 1:
+    if not location.is_file() or num_channels(location) > 1:
         return None
-    beside = [_files_beside(step, modalities) for step in link_steps(named)]
+    beside = [_files_beside(step, modalities) for step in link_steps(location)]
     return _one_each(max(beside, key=len)) or None
 
 

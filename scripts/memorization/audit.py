@@ -94,13 +94,13 @@ class MemorizationAudit:
             )
         require_small_shift(self.max_shift, synthetic.shape[2:])
         cells = self._cells(synthetic, training, held_out)
-        found = {}
+        nearest = {}
         for name, similarity in similarity_measures(synthetic.ndim - 2, self.max_shift).items():
-            found[name] = _search(similarity, synthetic, training, held_out, self.block_size)
+            nearest[name] = _search(similarity, synthetic, training, held_out, self.block_size)
         if self.features is not None:
             seen, unseen = (self._featured(real) for real in (training, held_out))
-            found["features"] = _search(negative_l2, self.features(synthetic), seen, unseen, self.block_size)
-        judged = found[JUDGED]
+            nearest["features"] = _search(negative_l2, self.features(synthetic), seen, unseen, self.block_size)
+        judged = nearest[JUDGED]
         ratios = copy_ratios(judged.synthetic.similarities[:, : judged.num_training])
         figures: dict[str, Any] = {
             "num_synthetic": len(synthetic),
@@ -108,7 +108,7 @@ class MemorizationAudit:
             "num_training_subjects": len(training.different_patients),
             "num_held_out": len(held_out.images),
             "num_held_out_subjects": len(held_out.different_patients),
-            "measures": {name: self._compare(name, comparison, cells) for name, comparison in found.items()},
+            "measures": {name: self._compare(name, comparison, cells) for name, comparison in nearest.items()},
             "unlike_share": judged.unlike_share(self.thresholds.usable_similarity),
         }
         copies = ratios < self.thresholds.copy_ratio
@@ -128,7 +128,7 @@ class MemorizationAudit:
             "below_a_third": int((ratios < 1 / 3).sum()),
             "held_out": of_held_out,
         }
-        return {**figures, **verdict, "images": _rows(found, ratios, copies)}
+        return {**figures, **verdict, "images": _rows(nearest, ratios, copies)}
 
     def _featured(self, real: ImageSet) -> ImageSet:
         assert self.features is not None

@@ -108,15 +108,17 @@ def brain_pearson(images: Tensor, references: Tensor, candidates: Sequence[Align
         ValueError: if the shapes differ, a shift leaves no overlap, or a reference shows no brain.
     """
     _require_same_shape(images, references)
-    chosen = [Alignment((False,) * (images.ndim - 2), (0,) * (images.ndim - 2))] if candidates is None else candidates
+    alignments = (
+        [Alignment((False,) * (images.ndim - 2), (0,) * (images.ndim - 2))] if candidates is None else candidates
+    )
     masks = brain_mask(references)
     if not bool(masks.flatten(1).any(1).all()):
         raise ValueError("references must show brain, got one that is background everywhere; run patches again")
     best = torch.full((len(images), len(references)), -1.0, device=images.device)
-    for flips in dict.fromkeys(alignment.flips for alignment in chosen):
+    for flips in dict.fromkeys(alignment.flips for alignment in alignments):
         axes = [axis + 2 for axis, flipped in enumerate(flips) if flipped]
         flipped_images = images.float().flip(axes) if axes else images.float()
-        for shifts in (alignment.shifts for alignment in chosen if alignment.flips == flips):
+        for shifts in (alignment.shifts for alignment in alignments if alignment.flips == flips):
             part, other = _overlap(images.shape[2:], shifts)
             ours, theirs = flipped_images[(..., *part)].flatten(2), references.float()[(..., *other)].flatten(2)
             best = torch.maximum(best, _masked_pearson(ours, theirs, masks[(..., *other)].flatten(1).float()))
@@ -130,8 +132,8 @@ def brain_mask(references: Tensor) -> Tensor:
 
 def best_alignment(image: Tensor, reference: Tensor, candidates: Sequence[Alignment]) -> Alignment:
     """Find how to lay one reference (C, *spatial) over one image so that `brain_pearson` is highest."""
-    found = [float(brain_pearson(image[None], reference[None], [candidate])) for candidate in candidates]
-    return candidates[max(range(len(found)), key=found.__getitem__)]
+    similarities = [float(brain_pearson(image[None], reference[None], [candidate])) for candidate in candidates]
+    return candidates[max(range(len(similarities)), key=similarities.__getitem__)]
 
 
 def similarity_measures(spatial_dims: int, max_shift: int) -> dict[str, Similarity]:
@@ -178,8 +180,8 @@ def nearest_by_subject(
         Nearness to each of G subjects, on the CPU, float64.
     """
     owners = torch.as_tensor(list(subjects), device=references.device)
-    found = [_nearest_of_block(similarity(block, references).double(), owners) for block in images.split(block_size)]
-    return Nearness(*(torch.cat(parts).cpu() for parts in zip(*found, strict=True)))
+    blocks = [_nearest_of_block(similarity(block, references).double(), owners) for block in images.split(block_size)]
+    return Nearness(*(torch.cat(parts).cpu() for parts in zip(*blocks, strict=True)))
 
 
 def _nearest_of_block(similarities: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:

@@ -77,8 +77,8 @@ def audit_images(
         pairs += _pairs(result["images"], entries, images.images, training)
         _name_images(result["images"], entries, {"training": training, "held_out": held_out})
         classes[name] = result
-    chosen = sorted(pairs, key=lambda pair: pair.ratio)[:num_pairs]
-    write_pairs(Path(output_dir) / "suspicious_pairs.png", chosen, audit.max_shift)
+    shown = sorted(pairs, key=lambda pair: pair.ratio)[:num_pairs]
+    write_pairs(Path(output_dir) / "suspicious_pairs.png", shown, audit.max_shift)
     content = {
         "cohort": provenance["cohort"],
         "method": provenance["method"],
@@ -121,8 +121,8 @@ def _name_images(
 ) -> None:
     for row, entry in zip(rows, entries, strict=True):
         for nearest in [value for value in row.values() if isinstance(value, dict)]:
-            for part, found in nearest.items():
-                found["image"] = real[part].names[found.pop("index")]
+            for part, match in nearest.items():
+                match["image"] = real[part].names[match.pop("index")]
         row["image"] = entry["image"]
 
 
@@ -133,12 +133,12 @@ def _pairs(
     return [
         SuspiciousPair(
             image.cpu(),
-            training.images[found["index"]].cpu(),
+            training.images[match["index"]].cpu(),
             entry["image"],
-            training.patients[found["index"]],
+            training.patients[match["index"]],
             row["ratio"],
-            found["value"],
+            match["value"],
             row["copy"],
         )
-        for image, row, entry, found in zip(images, rows, entries, nearest, strict=True)
+        for image, row, entry, match in zip(images, rows, entries, nearest, strict=True)
     ]

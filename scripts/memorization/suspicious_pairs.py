@@ -58,9 +58,9 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
         figure = Figure(figsize=(4.5 * PAIRS_PER_ROW, 1.95 * rows), layout="constrained", dpi=DPI)
         panels = figure.subfigures(rows, PAIRS_PER_ROW, squeeze=False).ravel()
         for panel, pair in zip(panels, pairs, strict=False):
-            found = best_alignment(pair.image, pair.reference, candidates)
-            panel.suptitle(caption(pair, found), fontsize=7)
-            pictures = (pair.image, align(pair.reference, found), difference(pair.image, pair.reference, found))
+            alignment = best_alignment(pair.image, pair.reference, candidates)
+            panel.suptitle(caption(pair, alignment), fontsize=7)
+            pictures = (pair.image, align(pair.reference, alignment), difference(pair.image, pair.reference, alignment))
             for axes, picture, title in zip(panel.subplots(1, 3), pictures, TITLES, strict=True):
                 axes.imshow(mosaic(picture.numpy()), cmap="gray", vmin=0, vmax=255)
                 axes.set_title(title, fontsize=6, fontweight="normal", loc="center")

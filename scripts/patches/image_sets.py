@@ -224,10 +224,10 @@ def _images_in(path: str) -> list[str]:
     folder = Path(path)
     if not folder.is_dir():
         raise FileNotFoundError(f"{path} does not exist; give a decathlon list (.json) or a folder of .nii.gz images")
-    found = sorted(str(file) for file in folder.iterdir() if is_nifti(file))
-    if not found:
+    files = sorted(str(file) for file in folder.iterdir() if is_nifti(file))
+    if not files:
         raise ValueError(f"{path} must hold at least one .nii.gz image, got none; give the folder of the images")
-    return found
+    return files
 
 
 def _refuse_other_channels(path: str, listing: Mapping[str, Any], modalities: Sequence[str]) -> None:

@@ -172,18 +172,18 @@ def read_result(pred: np.ndarray, regions: Sequence[str | None], mask_codes: Mas
     Raises:
         ValueError: if it is neither.
     """
-    found = np.unique(pred).tolist()
+    values = np.unique(pred).tolist()
     if len(pred) == 1:
         known = {0, *mask_codes.values()}
-        if not set(found) <= known:
+        if not set(values) <= known:
             raise ValueError(
-                f"the segmentation must hold the codes {sorted(known)}, got {found[:8]}; set segmentation_mask_codes"
+                f"the segmentation must hold the codes {sorted(known)}, got {values[:8]}; set segmentation_mask_codes"
             )
         return pred[0].astype(np.uint8)
-    if set(NESTED) - set(regions) or len(pred) != len(regions) or not set(found) <= {0, 1}:
+    if set(NESTED) - set(regions) or len(pred) != len(regions) or not set(values) <= {0, 1}:
         raise ValueError(
             f"the segmentation must be one channel of codes, or zeros and ones for {', '.join(NESTED)}, got"
-            f" {len(pred)} channels named {list(regions)} with {found[:8]}; {HOW_TO_GET_IT}"
+            f" {len(pred)} channels named {list(regions)} with {values[:8]}; {HOW_TO_GET_IT}"
         )
     codes = np.zeros(pred.shape[1:], np.uint8)
     for region, tissue in NESTED.items():
@@ -194,8 +194,8 @@ def read_result(pred: np.ndarray, regions: Sequence[str | None], mask_codes: Mas
 def _input_modalities(metadata: Mapping[str, Any], path: str, modalities: Sequence[str]) -> list[str]:
     """The modality of each channel, from the metadata: never guessed, exchanged channels give a plausible mask."""
     names = _channels(metadata, "inputs", "image")
-    found = [parse_modality(str(name), modalities) for name in names]
-    order = [modality for modality in found if modality is not None]
+    parsed = [parse_modality(str(name), modalities) for name in names]
+    order = [modality for modality in parsed if modality is not None]
     if not names or len(order) < len(names) or len(set(order)) < len(order):
         raise ValueError(
             f"network_data_format of {path} must name the modality of each input channel once, as in"

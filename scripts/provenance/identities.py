@@ -85,8 +85,8 @@ def image_digest(path: str | Path) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    found = os.stat(path)
-    return _digest(str(path), found.st_size, found.st_mtime_ns)
+    status = os.stat(path)
+    return _digest(str(path), status.st_size, status.st_mtime_ns)
 
 
 @functools.cache

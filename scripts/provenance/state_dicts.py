@@ -57,9 +57,9 @@ def load_state(
         content = content[wrapped_as]
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         items = list(content)[:3] if isinstance(content, (Mapping, list, tuple)) else []
-        named = f" of {', '.join(str(item) for item in items)}" if items else ""
+        contents = f" of {', '.join(str(item) for item in items)}" if items else ""
         raise ValueError(
-            f"{file} must be a bare state dict, name -> tensor, got a {type(content).__name__}{named}; {way_out}"
+            f"{file} must be a bare state dict, name -> tensor, got a {type(content).__name__}{contents}; {way_out}"
         )
     _refuse_unfit_numbers(file, content, way_out)
     return _as_float32(file, content)

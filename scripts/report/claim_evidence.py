@@ -94,11 +94,13 @@ class RunEvidence:
 
     def roles(self, *roles: str) -> dict[str, int]:
         """Count the subjects predicted in each of some roles that there are."""
-        found: dict[str, set[tuple[str, str]]] = {}
+        subjects_by_role: dict[str, set[tuple[str, str]]] = {}
         for row in self.predictions:
             if row["role"] in roles:
-                found.setdefault(row["role"].replace("_", " "), set()).add((row["cohort"], row["subject_id"]))
-        return {role: len(subjects) for role, subjects in found.items()}
+                subjects_by_role.setdefault(row["role"].replace("_", " "), set()).add(
+                    (row["cohort"], row["subject_id"])
+                )
+        return {role: len(subjects) for role, subjects in subjects_by_role.items()}
 
 
 def parts_that_share_subjects(splits: Mapping[str, Any]) -> list[str]:
@@ -323,12 +325,12 @@ def _in_words(value: Any) -> str:
 
 
 def _left_out(run: RunEvidence) -> list[Mapping[str, Any]]:
-    found = {
+    subjects = {
         (content["name"], subject["subject_id"]): subject
         for content in (*run.cohorts, *run.patches)
         for subject in content.get("left_out", [])
     }
-    return list(found.values())
+    return list(subjects.values())
 
 
 def _num_left_out(run: RunEvidence, cohort: str) -> int:

@@ -25,14 +25,14 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
     groups: dict[tuple[str, str, str, str, str], list[Mapping[str, Any]]] = {}
     for content in contents:
-        for name, found in content["classes"].items():
-            for row in found["measures"]:
+        for name, result in content["classes"].items():
+            for row in result["measures"]:
                 key = (content["cohort"], row["network"], row["measure"], name, content["method"])
                 groups.setdefault(key, []).append(row)
     order = {key: index for index, key in enumerate(dict.fromkeys((key[1], key[2]) for key in groups))}
     rows = [
-        {**dict(zip(KEY, key, strict=True)), **average_rows(found)}
-        for key, found in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1:3]], item[0][3:]))
+        {**dict(zip(KEY, key, strict=True)), **average_rows(rows_of_key)}
+        for key, rows_of_key in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1:3]], item[0][3:]))
     ]
     parts = {content["cohort"]: content["real_parts"] for content in contents}
     left_out = {(item["network"], item["reason"]) for content in contents for item in content["left_out"]}

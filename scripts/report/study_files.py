@@ -162,13 +162,13 @@ class SeedStudies:
                 f"other_seed_dirs must be other folders than the study's and than each other, got {twice[-1]} twice;"
                 " give each study once"
             )
-        found: dict[int, str] = {}
+        folders: dict[int, str] = {}
         for one in studies:
             for seed in {identity["seed"] for identity in one.identities("predictions.csv").values()}:
-                if found.setdefault(seed, one.study_dir) != one.study_dir:
+                if folders.setdefault(seed, one.study_dir) != one.study_dir:
                     raise ValueError(
-                        f"other_seed_dirs must be of other seeds, got seed {seed} in {found[seed]} and {one.study_dir};"
-                        " run configs/study.yaml again with another --seed"
+                        f"other_seed_dirs must be of other seeds, got seed {seed} in {folders[seed]} and"
+                        f" {one.study_dir}; run configs/study.yaml again with another --seed"
                     )
         for other in studies[1:]:
             _refuse_other_settings(study, other)
@@ -179,9 +179,9 @@ class SeedStudies:
 
 
 def _refuse_other_settings(study: StudyFiles, other: StudyFiles) -> None:
-    own, found = study.identities(), other.identities()
-    for name in (name for name in own if name in found):
-        before, after = own[name]["settings"], found[name]["settings"]
+    own, others = study.identities(), other.identities()
+    for name in (name for name in own if name in others):
+        before, after = own[name]["settings"], others[name]["settings"]
         keys = [key for key in sorted({*before, *after} - {"seed"}) if before.get(key) != after.get(key)]
         if keys:
             raise ValueError(

@@ -77,10 +77,10 @@ def atomic_path(path: PathLike) -> Iterator[Path]:
         os.replace(temporary, final)
         _sync_folder(final.parent)
     except (OSError, RuntimeError) as error:
-        named = _named(error, final, temporary)
-        if named is None:
+        explained = _named(error, final, temporary)
+        if explained is None:
             raise
-        raise named from error
+        raise explained from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -161,11 +161,11 @@ def _label_indices(patches: Mapping[str, Any], classes: Collection[str], patches
     if isinstance(classes, str):
         raise TypeError(f"classes must be a list of names, got {classes!r}; write [{classes}]")
     known = {name: int(index) for index, name in patches["labels"].items()}
-    asked = dict(classes) if isinstance(classes, Mapping) else {name: known.get(name) for name in classes}
-    wrong = [name for name, index in asked.items() if name not in known or known[name] != index]
+    indices = dict(classes) if isinstance(classes, Mapping) else {name: known.get(name) for name in classes}
+    wrong = [name for name, index in indices.items() if name not in known or known[name] != index]
     if wrong:
         raise ValueError(
-            f"classes must be among those of {patches_path}, {known}, got {asked};"
+            f"classes must be among those of {patches_path}, {known}, got {indices};"
             " use one `classes` for patches and training"
         )
-    return {known[name] for name in asked}
+    return {known[name] for name in indices}

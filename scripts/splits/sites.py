@@ -28,14 +28,14 @@ def refuse_unclear_sites(subjects: Iterable[Mapping[str, Any]]) -> None:
     sites: dict[str, set[Any]] = defaultdict(set)
     for subject in subjects:
         sites[patient_of(subject)].add(subject.get("site"))
-    unknown = [patient for patient, found in sites.items() if None in found]
+    unknown = [patient for patient, sites_of_patient in sites.items() if None in sites_of_patient]
     if unknown:
         raise ValueError(
             f"site must be known for every scan with splits_hold_out sites, got none for {some_names(unknown)}; give"
             " it in the cohort (docs/reference/data.md), leave these scans out (`leave_out` of configs/cohort.yaml), or"
             " set splits_hold_out to patients"
         )
-    several = [patient for patient, found in sites.items() if len(found) > 1]
+    several = [patient for patient, sites_of_patient in sites.items() if len(sites_of_patient) > 1]
     if several:
         raise ValueError(
             f"site must be one for all scans of a patient with splits_hold_out sites, got several for"
@@ -150,12 +150,12 @@ def refuse_missing_grades(
     """
     for number, (training, validation) in enumerate(folds):
         for name in classes:
-            found = sum(patient["grade"] == name for patient in training)
-            if found < least or not validation:
+            trained_on = sum(patient["grade"] == name for patient in training)
+            if trained_on < least or not validation:
                 raise ValueError(
                     f"fold {number} must train on at least {least} patients of {name or 'any grade'} and hold out a"
-                    f" site, got {found} outside of {some_names(site_names(validation)) or 'no site'}; use other folds"
-                    " (num_folds, seed), or splits_hold_out patients"
+                    f" site, got {trained_on} outside of {some_names(site_names(validation)) or 'no site'}; use other"
+                    " folds (num_folds, seed), or splits_hold_out patients"
                 )
 
 

@@ -68,9 +68,9 @@ def average_precision(labels: Labels, probabilities: Floats, weights: Floats) ->
     0.833
     """
     positive, everybody = (_by_score(w, -probabilities[:, 0]) for w in (weights * (labels == 0), weights))
-    found, answered = positive.cumsum(axis=1), everybody.cumsum(axis=1)
-    precision = np.divide(found, answered, out=np.zeros_like(found), where=answered > 0)
-    return _divide((positive * precision).sum(axis=1), found[:, -1])
+    true_positives, answered = positive.cumsum(axis=1), everybody.cumsum(axis=1)
+    precision = np.divide(true_positives, answered, out=np.zeros_like(true_positives), where=answered > 0)
+    return _divide((positive * precision).sum(axis=1), true_positives[:, -1])
 
 
 def auc_one_against_rest(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:

@@ -37,8 +37,8 @@ def mcnemar_power(num_subjects: int, discordant: float, gain: float, alpha: floa
     # The largest count of the rarer side that is still rejected; -1 where none is.
     critical = binom.ppf(alpha / 2, pairs, 0.5)
     critical -= binom.cdf(critical, pairs, 0.5) > alpha / 2
-    found = binom.cdf(critical, pairs, favor) + binom.sf(pairs - critical - 1, pairs, favor)
-    return float((binom.pmf(pairs, num_subjects, discordant) * found).sum())
+    detected = binom.cdf(critical, pairs, favor) + binom.sf(pairs - critical - 1, pairs, favor)
+    return float((binom.pmf(pairs, num_subjects, discordant) * detected).sum())
 
 
 def connor_subjects(discordant: float, gain: float, power: float = POWER, alpha: float = ALPHA) -> int:

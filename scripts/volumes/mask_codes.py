@@ -107,10 +107,10 @@ def decide_mask_codes(
     """
     present = sorted({code for codes in found.values() for code in codes})
     if declared is not None:
-        chosen = parse_mask_codes(declared)
-        _refuse_unknown(found, [chosen], "declared mask_codes")
+        convention = parse_mask_codes(declared)
+        _refuse_unknown(found, [convention], "declared mask_codes")
         name = declared if isinstance(declared, str) else "a mapping"
-        return chosen, f"declared as {name}; the masks hold the codes {_listed(present)}"
+        return convention, f"declared as {name}; the masks hold the codes {_listed(present)}"
     names = CANDIDATES[layout]
     if not names:
         raise ValueError(

@@ -114,9 +114,9 @@ def choose_region(voxels: LabeledVoxels, chain: Sequence[str], min_et_ml: float)
             return region, "; ".join(passed_over) or None
         least = f" (min_et_ml {min_et_ml:g})" if region == "enhancing" else ""
         passed_over.append(f"{region} {volume:.3g} ml{least}")
-    found = np.unique(voxels.codes).tolist()
+    codes = np.unique(voxels.codes).tolist()
     raise ValueError(
-        f"the mask must hold one of the regions {list(chain)}, got the codes {found} alone with mask_codes"
+        f"the mask must hold one of the regions {list(chain)}, got the codes {codes} alone with mask_codes"
         f" {dict(voxels.mask_codes)} and min_et_ml {min_et_ml}; leave the subject out or add a region to the chain"
     )
 
