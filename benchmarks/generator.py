@@ -159,7 +159,8 @@ def configured(overlays: Sequence[str], num_images: int, **overrides: Any) -> Co
     patches = {"num_images": num_images, "num_channels": "$len(@modalities)", "patch_size": "@patch_size"}
     parser["train#dataset"] = {"_target_": "benchmarks.generator.RandomPatches", **patches, "device": "@device"}
     parser["train#handlers"] = ["@ema"]
-    parser.update(overrides)
+    # The stock loop beside it knows no classes; an epoch is the images in memory.
+    parser.update({"generator_condition": None, "generator_epoch_images": None, **overrides})
     return parser
 
 

@@ -40,6 +40,8 @@ class Arm:
     method: str = "ddpm"
 
 
+# What the bounded weighting is made for; with velocity or flow the term is bounded by itself.
+PAPERS_PARAMETRIZATION = {"generator_parametrization": "epsilon", "generator_condition": None}
 ARMS = {
     REFERENCE: Arm(),
     "ddpm_mi": Arm(("options/mutual_information",), method="ddpm_mi"),
@@ -112,7 +114,7 @@ class Experiment:
     def run_arm(self, seed: int, name: str, data: Mapping[str, Any]) -> dict[str, float]:
         """Train the generator of an arm, draw with it, audit and measure the images."""
         folder, arm = self.folder(seed) / name, ARMS[name]
-        own: dict[str, Any] = {"generator_class": self.class_name, "fold": 0, **data}
+        own: dict[str, Any] = {"generator_class": self.class_name, "fold": 0, **PAPERS_PARAMETRIZATION, **data}
         self.stage(
             "train_generator",
             seed,
@@ -132,6 +134,7 @@ class Experiment:
             output_dir=synthetic,
             generator_path=folder / "generator" / "model.pt",
             num_images=self.num_images,
+            sampler="ddim",
             num_inference_steps=50,
             **own,
         )

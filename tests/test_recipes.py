@@ -60,18 +60,13 @@ def synthetic(data):
     recipe, folder, paths = data
     common = {**paths, "fold": 0, "generator_condition": "label"}
     made = {}
-    for method, overlays in {
-        "ddpm": (),
-        "ddpm_mi": ("options/mutual_information", "options/mutual_information_bounded"),
-    }.items():
+    for method, overlays in {"ddpm": (), "ddpm_mi": ("options/mutual_information",)}.items():
         trained = folder / f"generator_{method}"
         settings = {**common, "generator_class": None, "output_dir": str(trained)}
         run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"))
-        # Full size and the paper draw with all steps of DDPM: ten of them here.
-        steps = {
-            "num_train_timesteps": 10,
-            **({} if recipe in ((), ("recipes/paper",)) else {"num_inference_steps": 2}),
-        }
+        # The paper draws with all steps of DDPM: ten of them here.
+        few = {} if recipe == ("recipes/paper",) else {"num_inference_steps": 2}
+        steps = {"num_train_timesteps": 10, **few}
         for name in ("LGG", "HGG"):
             drawn = folder / f"synthetic_{name}_{method}"
             settings = {**common, "generator_class": name, "num_images": 4, "output_dir": str(drawn)}

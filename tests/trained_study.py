@@ -35,6 +35,7 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
         folder = cohort / "fold0" / f"generator_{name}_ddpm"
         _write_config(folder, "train_generator", generator_class=name)
         details = {"class_name": name, "condition": None, "method": "ddpm", "images": images}
+        details["parametrization"] = "v_prediction"  # the default, as the config written beside it has it
         details["selection_subjects"] = hash_subjects(["subject_8"])
         _write_weights(folder, simulated, fold=0, class_counts={"LGG": 2, "HGG": 3}, **details)
         _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", "generate", generator_class=name)

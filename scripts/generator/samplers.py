@@ -98,7 +98,6 @@ def sampling_scheduler(
         Scheduler with its timesteps set.
 
     Raises:
-        ImportError: if the sampler is one of diffusers, which is not installed.
         ValueError: if the sampler is unknown, the number of steps is out of range, or "ddpm" is given fewer than T, or
             a flow, which has no such steps.
     """

@@ -21,7 +21,7 @@ def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
 
 def test_the_full_size_network_is_the_one_of_the_paper():
     parser = ConfigParser()
-    parser.read_config(config_files("train_generator"))
+    parser.read_config(config_files("train_generator", "recipes/paper"))
     network = parser.get_parsed_content("network_def")
     # 35.4 million: the network whose speed stands in the benchmark.
     assert sum(weights.numel() for weights in network.parameters()) == 35_354_884

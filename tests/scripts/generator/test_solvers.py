@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import numpy as np
 import pytest
 import torch
@@ -219,9 +217,3 @@ def test_timesteps_between_integers_are_refused(scheduler):
 
     with pytest.raises(ValueError, match="must be integers.*set even_log_snr"):
         DiffusersScheduler(scheduler, HeunDiscreteScheduler(), 7, even_log_snr=False)
-
-
-def test_without_diffusers_the_command_that_installs_it_is_named(scheduler, monkeypatch):
-    monkeypatch.setitem(sys.modules, "diffusers", None)
-    with pytest.raises(ImportError, match=r"pip install -c constraints.txt '.\[samplers\]'"):
-        sampling_scheduler(scheduler, "dpm_solver", 20)

@@ -29,6 +29,7 @@ from tests.ring_or_blob import messages
 
 TRAINING: dict[str, Any] = {
     **TINY_GENERATOR,
+    "generator_class": "LGG",
     "generator_batch_size": 4,
     "generator_max_epochs": 2,
     "generator_epoch_images": 8,
@@ -385,7 +386,7 @@ def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path
     guided = generate(tmp_path, "guided", model, generator_class="LGG", guidance_scale=4.0, **conditioned)
     assert not torch.equal(images_of(guided), images_of(folders[0]))
     scales = [read_json(folder / "synthetic.json")["provenance"]["guidance_scale"] for folder in (guided, folders[0])]
-    assert scales == [4.0, 1.0]
+    assert scales == [4.0, 3.0]
     always_told = {"generator_def#dropout_prob": 0.0, "guidance_scale": 4.0, "generator_class": "LGG", **conditioned}
     assert re.search(
         r"generator_class must be one of LGG, HGG, the classes that .*model\.pt was trained on, got 'GBM'",
