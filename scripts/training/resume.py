@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +12,6 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
-from torch import Tensor
 
 from scripts.provenance.state_dicts import save_tensors
 from scripts.running.files import sha256_text
@@ -47,54 +45,6 @@ class EpochSeed:
         random.seed(epoch_seed)
         for randomizable in self.randomizables:
             randomizable.set_random_state(seed=epoch_seed)
-
-
-class BestModel:
-    """Evaluator handler: keep the weights with the best metric as a bare state dict.
-
-    Args:
-        path: file to write, whole or not at all.
-        network: network whose `state_dict()` is kept (for EMA, the averaged network).
-        metric_name: key of `engine.state.metrics`.
-        larger_is_better: direction of that metric.
-        trainer: engine whose epoch is remembered as `best_epoch`; None takes the evaluator's own epoch.
-    """
-
-    def __init__(
-        self,
-        path: str,
-        network: torch.nn.Module,
-        metric_name: str,
-        larger_is_better: bool = True,
-        trainer: Engine | None = None,
-    ) -> None:
-        self.path = Path(path)
-        self.network = network
-        self.metric_name = metric_name
-        self.larger_is_better = larger_is_better
-        self.trainer = trainer
-        self.best_metric = -math.inf if larger_is_better else math.inf
-        self.best_epoch = 0
-
-    def attach(self, engine: Engine) -> None:
-        """Register with an evaluator."""
-        engine.add_event_handler(Events.COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Write the weights if the metric improved; the first finite one always counts."""
-        metric = float(engine.state.metrics[self.metric_name])
-        if math.isfinite(metric) and (metric - self.best_metric) * (1 if self.larger_is_better else -1) > 0:
-            save_tensors(self.path, {name: value.cpu() for name, value in self.network.state_dict().items()})
-            self.best_metric = metric
-            self.best_epoch = (self.trainer or engine).state.epoch
-
-    def state_dict(self) -> dict[str, float | int]:
-        """Return the best metric and the epoch that reached it."""
-        return {"best_metric": self.best_metric, "best_epoch": self.best_epoch}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up where `state_dict` left."""
-        self.best_metric, self.best_epoch = float(state["best_metric"]), int(state["best_epoch"])
 
 
 class Resumption:
@@ -165,51 +115,3 @@ class Resumption:
 
     def _files(self) -> list[Path]:
         return sorted(self.save_dir.glob("epoch_*.pt"), key=lambda path: int(path.stem.split("_")[1]), reverse=True)
-
-
-class StopOnNonFinite:
-    """Trainer handler: stop at the end of an epoch that leaves losses or weights not finite, before any is kept.
-
-    Attach it before validation and `Resumption`. The losses are looked at on their device, once an epoch: to read one
-    at every step would make the process wait for the GPU each time.
-
-    Args:
-        network: network that is trained.
-    """
-
-    def __init__(self, network: torch.nn.Module) -> None:
-        self.network = network
-        self._loss: Tensor | None = None  # the first of the epoch that is not finite, else the last
-
-    def attach(self, engine: Engine) -> None:
-        """Register with a trainer."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._forget)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._note)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self)
-
-    def __call__(self, engine: Engine) -> None:
-        """Check the losses of the epoch, and the weights: the last step may have spoilt them after a finite loss.
-
-        Raises:
-            RuntimeError: if one is NaN or infinite.
-        """
-        loss = 0.0 if self._loss is None else float(self._loss)
-        if not math.isfinite(loss):
-            raise RuntimeError(
-                f"loss must be finite, got {loss} in epoch {engine.state.epoch};"
-                " lower the learning rate or look at the images of this epoch"
-            )
-        weights = [weight.isfinite().all() for weight in self.network.parameters()]
-        if not torch.stack(weights).all():
-            raise RuntimeError(
-                f"weights must be finite, got others at the end of epoch {engine.state.epoch}; lower the learning rate"
-            )
-
-    def _forget(self, engine: Engine) -> None:
-        self._loss = None
-
-    def _note(self, engine: Engine) -> None:
-        output = engine.state.output[0] if isinstance(engine.state.output, list) else engine.state.output
-        loss = torch.as_tensor(output["loss"]).detach()
-        before = loss if self._loss is None else self._loss
-        self._loss = torch.where(torch.isfinite(before), loss, before)

@@ -165,6 +165,15 @@ def test_a_ratio_of_a_sweep_takes_its_part_of_the_images(data: dict[str, Any], t
     assert read_provenance(tmp_path / "out" / "model.pt")["num_synthetic_images"] == {"LGG": 2, "HGG": 2}
 
 
+def test_a_training_that_diverges_says_so_where_its_validation_finds_it_first(
+    data: dict[str, Any], tmp_path: Path
+) -> None:
+    with pytest.raises(RuntimeError) as caught:
+        train(data, tmp_path, classifier_optimizer=SGD, classifier_learning_rate=1e3)
+    assert re.search(r"(loss|weights) must be finite, got .*; lower the learning rate", messages(caught.value))
+    assert not (tmp_path / "metrics.json").exists()
+
+
 def test_a_vision_transformer_trains(data: dict[str, Any], tmp_path: Path) -> None:
     weights = train(data, tmp_path, classifier_backbone="vit_tiny", classifier_max_epochs=1)
     assert weights["members.0.vit.patch_embedding.position_embeddings"].shape == (1, 4, 192)

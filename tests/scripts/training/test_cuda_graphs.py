@@ -23,7 +23,7 @@ from scripts.classifier.networks import FoldEnsemble
 from scripts.patches.tensors import LabeledImages
 from scripts.running.configs import Invocation
 from scripts.training.cuda_graphs import GraphInferer, graph_inferer, refuse_random_network
-from scripts.training.resume import StopOnNonFinite
+from scripts.training.divergence import StopOnNonFinite
 from tests.helpers import config_files
 from tests.ring_or_blob import draw, write_image
 
