@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,6 +55,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
         self.num_classes = num_classes
         self.dropout_prob = dropout_prob
         self.unshuffle = unshuffle
+        self.num_levels = len(self.down_blocks)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Predict the noise.
@@ -68,19 +70,26 @@ class ClassConditionalUNet(DiffusionModelUNet):
             Shape of `x`.
 
         Raises:
-            ValueError: if labels are given to an unconditional network, or one is not a class.
+            ValueError: if labels are given to an unconditional network, one is not a class, or a size cannot be halved
+                as often as there are levels after the first.
         """
+        self._refuse_indivisible(x.shape[2:])
         if self.num_classes is None and context is not None:
             raise ValueError("context must be None for a generator without classes; set generator_condition: label")
         labels = {} if self.num_classes is None else {"class_labels": self._labels(x, context)}
         predicted = super().forward(self._fold(x), timesteps, **labels, **kwargs)
         return self._unfold(predicted)
 
-    def _fold(self, x: Tensor) -> Tensor:
-        if any(size % self.unshuffle for size in x.shape[2:]):
+    def _refuse_indivisible(self, spatial_shape: Sequence[int]) -> None:
+        divisor = self.unshuffle * 2 ** (self.num_levels - 1)
+        if any(size % divisor for size in spatial_shape):
             raise ValueError(
-                f"patch_size must be divisible by generator_unshuffle {self.unshuffle}, got {list(x.shape[2:])}"
+                f"patch_size must be divisible by {divisor}, got {list(spatial_shape)}: that is generator_unshuffle"
+                f" {self.unshuffle} x 2^(levels - 1), for the {self.num_levels} levels of generator_channels; choose"
+                " other patches or fewer levels"
             )
+
+    def _fold(self, x: Tensor) -> Tensor:
         image, folded, factors = self._patterns(x)
         return x if self.unshuffle == 1 else rearrange(x, f"{image} -> {folded}", **factors)
 

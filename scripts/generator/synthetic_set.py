@@ -13,6 +13,7 @@ from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
 from scripts.generator.background import snap_background
+from scripts.generator.checks import check_drawing
 from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name
@@ -103,10 +104,7 @@ class SyntheticSet:
         check_guidance(self.guidance_scale, self.provenance["condition"], class_name, label_dropout)
         counts = self.provenance["class_counts"]
         wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
-        numbers = (("num_images", wanted), ("batch_size", batch_size), ("max_draws_per_image", max_draws_per_image))
-        for name, value in numbers:
-            if value < 1:
-                raise ValueError(f"{name} must be >= 1, got {value!r}")
+        check_drawing(wanted, batch_size, max_draws_per_image, snap_tolerance)
         self.num_images = wanted
 
     def run(self) -> Path:

@@ -96,7 +96,9 @@ def test_pixels_are_folded_into_channels_and_back_as_torch_does(spatial_shape):
 
 def test_a_size_that_cannot_be_folded_is_refused():
     network = ClassConditionalUNet(unshuffle=2, **SIZE)
-    with pytest.raises(ValueError, match="patch_size must be divisible by generator_unshuffle 2"):
+    with pytest.raises(
+        ValueError, match=r"patch_size must be divisible by 4, got \[9, 8\]: that is generator_unshuffle 2 x 2"
+    ):
         network(torch.randn(1, 1, 9, 8), torch.tensor([5]))
     with pytest.raises(ValueError, match="generator_unshuffle must be >= 1"):
         ClassConditionalUNet(unshuffle=0, **SIZE)

@@ -1,0 +1,104 @@
+"""What a classifier's settings can be, told before any work and without any file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from scripts.classifier.datasets import SAMPLINGS
+from scripts.classifier.networks import create_backbone
+
+
+def check_network(
+    backbone: str,
+    spatial_dims: int,
+    in_channels: int,
+    num_classes: int,
+    stem_stride: int,
+    image_size: Sequence[int],
+) -> None:
+    """Refuse a network that cannot be built, or that cannot take the patches; see `create_backbone`.
+
+    Args:
+        backbone: `classifier_backbone`.
+        spatial_dims: 2 or 3.
+        in_channels: modalities.
+        num_classes: K.
+        stem_stride: `classifier_stem_stride`.
+        image_size: `patch_size`.
+
+    Raises:
+        ValueError: naming the config keys.
+    """
+    if len(image_size) != spatial_dims:
+        raise ValueError(
+            f"patch_size must be {spatial_dims} numbers with spatial_dims {spatial_dims}, got {image_size!r}"
+        )
+    with torch.device("meta"):  # sizes only: nothing is allocated or computed
+        network = create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size)
+        try:
+            network.train()(torch.zeros(2, in_channels, *image_size))
+        except (RuntimeError, ValueError) as error:
+            raise ValueError(
+                f"patch_size must be one that classifier_backbone {backbone} can take, got {list(image_size)}"
+                f" ({str(error).splitlines()[0]}); choose larger patches or another backbone"
+            ) from error
+
+
+def check_training(
+    max_epochs: int,
+    patience: int,
+    batch_size: int,
+    epoch_images: int | None,
+    sampling: str,
+    learning_rate: float,
+    ema_decay: float,
+) -> None:
+    """Refuse numbers and names by which no classifier can train.
+
+    Args:
+        max_epochs: `classifier_max_epochs`.
+        patience: `classifier_patience`.
+        batch_size: `classifier_batch_size`; a BatchNorm learns from two at least.
+        epoch_images: `classifier_epoch_images`; None is the number of real images.
+        sampling: `classifier_sampling`.
+        learning_rate: `classifier_learning_rate`.
+        ema_decay: `classifier_ema_decay`.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    least = {
+        "classifier_max_epochs": (max_epochs, 1),
+        "classifier_patience": (patience, 1),
+        "classifier_batch_size": (batch_size, 2),
+        "classifier_epoch_images": (epoch_images, 1),
+    }
+    for name, (value, lowest) in least.items():
+        if value is not None and value < lowest:
+            raise ValueError(f"{name} must be >= {lowest}, got {value!r}")
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"classifier_sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+    if not learning_rate > 0:
+        raise ValueError(f"classifier_learning_rate must be > 0, got {learning_rate!r}")
+    if not 0 <= ema_decay < 1:
+        raise ValueError(f"classifier_ema_decay must be in [0, 1), got {ema_decay!r}; 0 averages nothing")
+
+
+def check_optimizer(optimizer: Any) -> None:
+    """Refuse what is no optimizer, such as a name that stood here once.
+
+    Args:
+        optimizer: what `classifier_optimizer` makes.
+
+    Raises:
+        ValueError: with what a user writes instead.
+    """
+    if not isinstance(optimizer, Optimizer):
+        raise ValueError(
+            "classifier_optimizer must be a component such as {_target_: torch.optim.SGD, params:"
+            f" '$@network.parameters()', lr: '@classifier_learning_rate'}}, got {optimizer!r}"
+        )

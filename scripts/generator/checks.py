@@ -1,0 +1,157 @@
+"""What a generator's settings can be, told before any work and without any file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from scripts.generator.conditional_unet import ClassConditionalUNet
+
+
+def check_network(
+    patch_size: Sequence[int],
+    spatial_dims: int,
+    in_channels: int,
+    channels: Sequence[int],
+    attention_levels: Sequence[bool],
+    num_res_blocks: int,
+    num_head_channels: int,
+    norm_num_groups: int,
+    unshuffle: int = 1,
+    dropout_prob: float = 0.1,
+) -> None:
+    """Refuse a network that cannot be built, or that cannot take the patches.
+
+    Args:
+        patch_size: cells of each axis.
+        spatial_dims: 2 or 3.
+        in_channels: modalities.
+        channels: of the U-Net at each resolution.
+        attention_levels: whether a resolution has self-attention.
+        num_res_blocks: at each resolution.
+        num_head_channels: channels of an attention head.
+        norm_num_groups: of group normalization.
+        unshuffle: pixels of each axis folded into the channels.
+        dropout_prob: share of labels dropped, in [0, 1).
+
+    Raises:
+        ValueError: naming the config keys and the way out.
+    """
+    check_patch_size(patch_size, spatial_dims)
+    _check_levels(channels, attention_levels, num_head_channels, norm_num_groups)
+    arguments: dict[str, Any] = {
+        "channels": channels,
+        "attention_levels": attention_levels,
+        "num_res_blocks": num_res_blocks,
+        "num_head_channels": num_head_channels,
+        "norm_num_groups": norm_num_groups,
+    }
+    shape = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": in_channels}
+    with torch.device("meta"):  # sizes only: nothing is allocated or computed
+        try:
+            network = ClassConditionalUNet(None, dropout_prob, unshuffle, **shape, **arguments)
+        except (RuntimeError, TypeError, ValueError) as error:
+            if "generator_" in str(error):
+                raise
+            keys = ", ".join(f"generator_{name} {value}" for name, value in arguments.items())
+            raise ValueError(f"{keys} must make a network, got {error}") from error
+        network(torch.zeros(1, in_channels, *patch_size), torch.zeros(1, dtype=torch.long))
+
+
+def check_patch_size(patch_size: Sequence[int], spatial_dims: int) -> None:
+    """Refuse a size that is not one positive whole number for each axis.
+
+    Raises:
+        ValueError: naming both keys.
+    """
+    if spatial_dims not in (2, 3) or len(patch_size) != spatial_dims or any(size < 1 for size in patch_size):
+        raise ValueError(
+            f"patch_size must be {spatial_dims} numbers above 0 with spatial_dims {spatial_dims} (2 or 3),"
+            f" got {list(patch_size)}"
+        )
+
+
+def _check_levels(
+    channels: Sequence[int], attention_levels: Sequence[bool], num_head_channels: int, norm_num_groups: int
+) -> None:
+    if len(attention_levels) != len(channels):
+        raise ValueError(
+            f"generator_attention_levels must be {len(channels)} switches, one for each of generator_channels"
+            f" {list(channels)}, got {list(attention_levels)}"
+        )
+    odd = [number for number in channels if number % norm_num_groups]
+    if odd:
+        raise ValueError(
+            f"generator_channels must be multiples of generator_norm_num_groups {norm_num_groups}, got {odd[0]};"
+            " change one of them"
+        )
+    attending = [number for number, attends in zip(channels, attention_levels, strict=True) if attends]
+    odd = [number for number in attending if number % num_head_channels]
+    if odd:
+        raise ValueError(
+            "generator_channels with self-attention must be multiples of generator_num_head_channels"
+            f" {num_head_channels}, got {odd[0]}; change one of them"
+        )
+
+
+def check_training(
+    max_epochs: int, val_interval: int, batch_size: int, learning_rate: float, ema_decay: float, num_draws: int
+) -> None:
+    """Refuse a training that could not end with weights.
+
+    Args:
+        max_epochs: `generator_max_epochs`.
+        val_interval: `generator_val_interval`, epochs between two validations, of which one must be.
+        batch_size: `generator_batch_size`.
+        learning_rate: `generator_learning_rate`.
+        ema_decay: `generator_ema_decay`.
+        num_draws: `generator_num_validation_draws`.
+
+    Raises:
+        ValueError: naming the config key and the way out.
+    """
+    at_least_one = {
+        "generator_max_epochs": max_epochs,
+        "generator_val_interval": val_interval,
+        "generator_batch_size": batch_size,
+        "generator_num_validation_draws": num_draws,
+    }
+    for name, value in at_least_one.items():
+        if value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value!r}")
+    if val_interval > max_epochs:
+        raise ValueError(
+            f"generator_val_interval must be at most generator_max_epochs {max_epochs}, got {val_interval}: without a"
+            " validation no weights are kept"
+        )
+    if not learning_rate > 0:
+        raise ValueError(f"generator_learning_rate must be > 0, got {learning_rate!r}")
+    if not 0 < ema_decay < 1:
+        raise ValueError(f"generator_ema_decay must be in (0, 1), got {ema_decay!r}; .999 remembers about 1000 steps")
+
+
+def check_drawing(
+    num_images: int | None, batch_size: int, max_draws_per_image: float, snap_tolerance: float, ratio: float = 1.0
+) -> None:
+    """Refuse numbers by which no set can be drawn.
+
+    Args:
+        num_images: images to draw; None is by `ratio`.
+        batch_size: `generate_batch_size`.
+        max_draws_per_image: draws for each image wanted.
+        snap_tolerance: in units of [-1, 1].
+        ratio: `generated_ratio`, synthetic images for each real one.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    numbers = {"num_images": num_images, "generate_batch_size": batch_size, "max_draws_per_image": max_draws_per_image}
+    for name, value in numbers.items():
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be >= 1, got {value!r}")
+    if not 0 <= snap_tolerance < 1:
+        raise ValueError(f"snap_tolerance must be in [0, 1), got {snap_tolerance!r}; .1 is the default")
+    if not ratio >= 0:
+        raise ValueError(f"generated_ratio must be >= 0, got {ratio!r}; it is synthetic_ratio where it is not set")

@@ -1,0 +1,78 @@
+"""What no classifier can be is told without a file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from scripts.classifier.checks import check_network, check_optimizer, check_training
+from scripts.classifier.networks import BACKBONES
+
+NETWORK: dict[str, Any] = {
+    "backbone": "resnet10",
+    "spatial_dims": 2,
+    "in_channels": 4,
+    "num_classes": 2,
+    "stem_stride": 2,
+    "image_size": [96, 96],
+}
+TRAINING: dict[str, Any] = {
+    "max_epochs": 200,
+    "patience": 40,
+    "batch_size": 32,
+    "epoch_images": None,
+    "sampling": "shuffled",
+    "learning_rate": 1e-3,
+    "ema_decay": 0,
+}
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+def test_every_backbone_takes_the_patches_of_the_defaults(backbone):
+    check_network(**{**NETWORK, "backbone": backbone})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"backbone": "resnet51"}, "backbone must be one of .*got 'resnet51'"),
+        ({"backbone": "densenet121", "stem_stride": 1}, "stem_stride must be 2 for a DenseNet"),
+        ({"backbone": "vit_tiny", "image_size": [40, 40]}, "patch_size must be 2 multiples of 16 for a ViT"),
+        (
+            {"backbone": "densenet121", "image_size": [8, 8]},
+            r"patch_size must be one that .*densenet121 can take, got \[8",
+        ),
+        ({"image_size": [96]}, r"patch_size must be 2 numbers with spatial_dims 2, got \[96\]"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_by_its_keys(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check_network(**{**NETWORK, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"max_epochs": 0}, "classifier_max_epochs must be >= 1, got 0"),
+        ({"patience": 0}, "classifier_patience must be >= 1, got 0"),
+        ({"batch_size": 1}, "classifier_batch_size must be >= 2, got 1"),
+        ({"epoch_images": 0}, "classifier_epoch_images must be >= 1, got 0"),
+        ({"sampling": "foo"}, "classifier_sampling must be one of shuffled, balanced, got 'foo'"),
+        ({"learning_rate": 0}, "classifier_learning_rate must be > 0, got 0"),
+        ({"ema_decay": 1.5}, r"classifier_ema_decay must be in \[0, 1\), got 1.5"),
+    ],
+)
+def test_a_training_that_cannot_be_is_refused_by_its_keys(changes, message):
+    check_training(**TRAINING)
+    with pytest.raises(ValueError, match=message):
+        check_training(**{**TRAINING, **changes})
+
+
+def test_a_name_where_an_optimizer_belongs_is_told_what_to_write():
+    check_optimizer(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1))
+    with pytest.raises(
+        ValueError, match="classifier_optimizer must be a component such as .*torch.optim.SGD.*got 'sgd'"
+    ):
+        check_optimizer("sgd")

@@ -1,0 +1,86 @@
+"""What no generator can be is told without a file."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import pytest
+
+from scripts.generator.checks import check_drawing, check_network, check_training
+from scripts.running.configs import Invocation
+from tests.helpers import config_files
+
+NETWORK: dict[str, Any] = {
+    "patch_size": [96, 96],
+    "spatial_dims": 2,
+    "in_channels": 4,
+    "channels": [96, 192, 384],
+    "attention_levels": [False, False, True],
+    "num_res_blocks": 2,
+    "num_head_channels": 64,
+    "norm_num_groups": 32,
+}
+TRAINING = {
+    "max_epochs": 100,
+    "val_interval": 1,
+    "batch_size": 32,
+    "learning_rate": 2e-4,
+    "ema_decay": 0.999,
+    "num_draws": 16,
+}
+DRAWING = {"num_images": None, "batch_size": 64, "max_draws_per_image": 2.0, "snap_tolerance": 0.1}
+
+
+@pytest.mark.parametrize("recipe", [(), ("recipes/quick",), ("recipes/small",), ("recipes/paper",)])
+def test_the_networks_of_the_recipes_pass_and_take_no_time(recipe):
+    config = Invocation(tuple(config_files("train_generator", *recipe))).merged()
+    settings = {name: config.get(f"generator_{name}", config.get(name)) for name in NETWORK if name != "in_channels"}
+    start = time.monotonic()
+    check_network(in_channels=4, **settings)
+    assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"patch_size": [50, 50]}, r"patch_size must be divisible by 4, got \[50, 50\]: .*x 2\^\(levels - 1\)"),
+        ({"patch_size": [96, 94]}, "patch_size must be divisible by 4"),
+        ({"patch_size": [92, 96], "unshuffle": 2}, "patch_size must be divisible by 8"),
+        ({"patch_size": [96]}, r"patch_size must be 2 numbers above 0 with spatial_dims 2 .*got \[96\]"),
+        ({"patch_size": [96, 0]}, "patch_size must be 2 numbers above 0"),
+        ({"spatial_dims": 4, "patch_size": [8] * 4}, r"spatial_dims 4 \(2 or 3\)"),
+        ({"channels": [10, 20, 40]}, "generator_channels must be multiples of generator_norm_num_groups 32, got 10"),
+        ({"channels": [96, 192]}, r"generator_attention_levels must be 2 switches, .*got \[False, False, True\]"),
+        ({"num_head_channels": 50}, "with self-attention must be multiples of generator_num_head_channels 50, got 384"),
+        ({"unshuffle": 0}, "generator_unshuffle must be >= 1, got 0"),
+        ({"num_res_blocks": [1, 2]}, "generator_num_res_blocks .* must make a network"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_by_its_keys(changes, message):
+    check_network(**NETWORK)
+    with pytest.raises(ValueError, match=message):
+        check_network(**{**NETWORK, **changes})
+
+
+@pytest.mark.parametrize(
+    ("check", "settings", "changes", "message"),
+    [
+        (check_training, TRAINING, {"max_epochs": 0}, "generator_max_epochs must be >= 1, got 0"),
+        (check_training, TRAINING, {"val_interval": 101}, "generator_val_interval must be at most .* 100, got 101"),
+        (check_training, TRAINING, {"batch_size": 0}, "generator_batch_size must be >= 1"),
+        (check_training, TRAINING, {"learning_rate": 0.0}, "generator_learning_rate must be > 0"),
+        (check_training, TRAINING, {"learning_rate": float("nan")}, "generator_learning_rate must be > 0, got nan"),
+        (check_training, TRAINING, {"ema_decay": 1}, r"generator_ema_decay must be in \(0, 1\), got 1"),
+        (check_training, TRAINING, {"num_draws": 0}, "generator_num_validation_draws must be >= 1"),
+        (check_drawing, DRAWING, {"num_images": 0}, "num_images must be >= 1, got 0"),
+        (check_drawing, DRAWING, {"batch_size": 0}, "generate_batch_size must be >= 1"),
+        (check_drawing, DRAWING, {"max_draws_per_image": 0.5}, "max_draws_per_image must be >= 1, got 0.5"),
+        (check_drawing, DRAWING, {"snap_tolerance": 1}, r"snap_tolerance must be in \[0, 1\), got 1"),
+        (check_drawing, DRAWING, {"ratio": -1}, "generated_ratio must be >= 0, got -1"),
+    ],
+)
+def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, changes, message):
+    check(**settings)
+    with pytest.raises(ValueError, match=message):
+        check(**{**settings, **changes})
