@@ -6,17 +6,20 @@ python -m benchmarks.kill --kills 100
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import os
 import random
 import signal
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from scripts.running.configs import Invocation
+
+logger = logging.getLogger(__name__)
 
 # Loaded once: a child forked from a process that imported them starts in a fraction of a second.
 PRELOAD = [
@@ -58,7 +61,12 @@ def _count_writes(kill_at_write: int | None, num_writes: Any) -> None:
 
 
 def kill_and_resume(
-    config_files: Sequence[str], overrides: Mapping[str, Any], folder: Path, num_kills: int, seed: int = 0
+    config_files: Sequence[str],
+    overrides: Mapping[str, Any],
+    folder: Path,
+    num_kills: int,
+    seed: int = 0,
+    tell: Callable[[str], None] = logger.info,
 ) -> dict[str, Any]:
     """Run a study whole, and again with `num_kills` kills, each followed by the same command.
 
@@ -71,6 +79,7 @@ def kill_and_resume(
         folder: gets `whole` and `killed`, the two studies.
         num_kills: number of SIGKILLs.
         seed: of the moments.
+        tell: gets a line per run as it ends.
 
     Returns:
         `{"equal": whether predictions.csv agree byte for byte, "kills": [what was killed, one line each]}`.
@@ -101,6 +110,7 @@ def kill_and_resume(
     run("whole")
     writes = left = num_writes.value
     seconds = time.monotonic() - started
+    tell(f"whole: {writes} writes in {seconds:.0f} s")
     draw = random.Random(seed)
     kills = []
     for number in range(num_kills):
@@ -111,9 +121,11 @@ def kill_and_resume(
             moment = f"after {after:.2f} s"
         else:
             write = draw.randint(1, max(2, round(share)))
+            write += (write + number) % 2  # before and after the name in turns
             killed = run("killed", kill_at_write=write) != 0
             moment = f"{'before' if write % 2 else 'after'} the name of write {write}"
         kills.append(f"{moment}{'' if killed else ' (had ended)'}")
+        tell(f"kill {number + 1}: {kills[-1]}, {num_writes.value} writes in {time.monotonic() - started:.0f} s so far")
         left -= num_writes.value
         if not killed:
             break
@@ -123,7 +135,7 @@ def kill_and_resume(
 
 
 def main() -> None:
-    """Print one line a kill and whether the predictions are equal."""
+    """Print one line per kill and whether the predictions are equal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
@@ -134,8 +146,7 @@ def main() -> None:
         str(root / "tests" / "tiny.yaml"),
     ]
     with tempfile.TemporaryDirectory() as folder:
-        result = kill_and_resume(files, {}, Path(folder), arguments.kills, arguments.seed)
-    print("\n".join(result["kills"]))
+        result = kill_and_resume(files, {}, Path(folder), arguments.kills, arguments.seed, print)
     print(f"{len(result['kills'])} kills, predictions.csv {'equal' if result['equal'] else 'DIFFERENT'}")
 
 

@@ -143,7 +143,7 @@ def test_patches_read_the_cohort_like_any_other_and_carry_the_mark(tmp_path, bun
 def test_a_study_takes_a_segmented_cohort(cohort, bundle, tmp_path):
     segmented = {"config": "segment", "cohort_path": str(cohort), "segmentation_bundle_dir": bundle}
     options = {"methods": {}, "classes": ["LGG", "HGG"], "num_folds": 2, "config_dir": str(ROOT / "configs")}
-    study = Study(str(tmp_path / "study"), {"clinic": segmented}, {"real": None}, **options)
+    study = Study(str(tmp_path / "study"), {"clinic": segmented}, {"real": {}}, **options)
     source, patches, _ = study.plan()[:3]
     study.run_stage(source)
     made = study.invocation_of(patches).overrides["cohort_path"]

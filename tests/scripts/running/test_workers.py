@@ -25,8 +25,9 @@ from tests.helpers import ROOT, TINY, config_files
 
 
 def predict(folder, **overrides):
-    """Run a study of two setups, which is enough for parallel stages that need each other."""
+    """Run a study of a cohort and two setups, which is enough for parallel stages that need each other."""
     overrides |= {"study_dir": str(folder), "setups": {"real": {}, "ddpm": {"method": "ddpm"}}, "explained_setups": []}
+    overrides |= {"cohorts": {"site_a": {"config": "phantom", "phantom_site": "A"}}}
     run_invocation(Invocation((*config_files("study"), TINY), overrides))
     return (folder / "report" / "predictions.csv").read_bytes()
 
@@ -60,7 +61,7 @@ def test_a_stage_waits_for_the_task_of_a_fold_that_it_needs(tmp_path):
     study = Study(
         study_dir=str(tmp_path),
         cohorts={"a": {"config": "phantom"}},
-        setups={"real": None},
+        setups={"real": {}},
         methods={},
         classes=["LGG", "HGG"],
         num_folds=3,
@@ -222,7 +223,7 @@ def test_without_devices_nothing_is_hidden(monkeypatch):
 
 @pytest.mark.slow
 def test_the_error_of_a_stage_reaches_the_user(tmp_path):
-    overrides = {"study_dir": str(tmp_path), "num_workers": 2, "phantom_matrix_size": [1, 2, 3]}
-    with pytest.raises(RuntimeError) as error:
-        run_invocation(Invocation((*config_files("study"), TINY), overrides))
+    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
+    with LocalCluster(**options) as cluster, pytest.raises(RuntimeError) as error:
+        predict(tmp_path, scheduler_address=cluster.scheduler_address, phantom_matrix_size=[1, 2, 3])
     assert "matrix_size must be three sizes" in str(root_cause(error.value))
