@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 import bundle.__main__
-from scripts.running.configs import Invocation, refuse_unknown_keys
+from scripts.running.configs import Invocation
 from scripts.running.files import read_json
+from scripts.running.overrides import check_overrides, known_keys
 from tests.helpers import ROOT, run_stage
 from tests.patches import write_tiny_patches
 
@@ -39,7 +40,8 @@ def test_a_command_names_only_what_exists(page, command, monkeypatch, tmp_path):
     elif words[2] == "monai.bundle":
         invocation = Invocation.from_command_line(["monai/bundle/__main__.py", *words[3:]])
         assert invocation is not None
-        refuse_unknown_keys(with_stages(invocation))
+        is_study = any(path.endswith("study.yaml") for path in invocation.config_files)
+        check_overrides(invocation, known_keys(ROOT / "configs") if is_study else ())
     elif words[2] == "bundle":
         assert bundle.__main__.command_line().parse_args(words[3:])
     else:
@@ -59,13 +61,6 @@ def test_every_page_tells_the_reader_to_write_the_same_files():
     told = {match for page in PAGES for match in WRITTEN.findall(page.read_text(encoding="utf-8"))}
     assert {name for name, _ in told} == {"my_study.yaml"}
     assert len(told) == 1
-
-
-def with_stages(invocation: Invocation) -> Invocation:
-    """Leave out of a study's command the overrides that are keys of its stages."""
-    if not any(path.endswith("study.yaml") for path in invocation.config_files):
-        return invocation
-    return Invocation(invocation.config_files, {"study_dir": invocation.overrides.get("study_dir")})
 
 
 def test_the_readme_shows_its_command_first():

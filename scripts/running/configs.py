@@ -9,7 +9,6 @@ import shlex
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -94,25 +93,6 @@ def _load_merged(states: tuple[tuple[str, int, int], ...]) -> dict[str, Any]:
     """Merge config files, once while they stay the same; a study asks for those of a stage a dozen times."""
     merged: dict[str, Any] = ConfigParser.load_config_files([path for path, *_ in states])
     return merged
-
-
-def refuse_unknown_keys(invocation: Invocation) -> None:
-    """Refuse an override whose top-level key no config file defines; MONAI accepts a misspelt one silently.
-
-    The lower-case words true and false are refused too: a command line passes them on as text, and any text is true.
-
-    Raises:
-        ValueError: naming the key and the nearest known ones.
-    """
-    known = set(invocation.files_merged().get())
-    for key, value in invocation.overrides.items():
-        if value in ("true", "false"):
-            raise ValueError(f"--{key} must be True or False, got {value!r}; write it with a capital letter")
-        name = re.split(r"#|::", key)[0]
-        if name not in known:
-            near = get_close_matches(name, known, n=3) or sorted(known)[:10]
-            files = ", ".join(Path(path).name for path in invocation.config_files)
-            raise ValueError(f"--{key} must name a key of {files}, got {name!r}; did you mean {', '.join(near)}?")
 
 
 def parser_of(config: Mapping[str, Any]) -> ConfigParser:

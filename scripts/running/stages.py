@@ -23,7 +23,7 @@ import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 
-from scripts.running.configs import Invocation, reachable, refuse_unknown_keys
+from scripts.running.configs import Invocation, reachable
 from scripts.running.errors import explain_errors, some_names
 from scripts.running.files import (
     RECORD,
@@ -53,6 +53,7 @@ from scripts.running.folders import (
 )
 from scripts.running.identity import code_identity, target_modules
 from scripts.running.memory import keep_freed_memory
+from scripts.running.overrides import check_overrides
 
 logger = logging.getLogger(__name__)
 
@@ -94,15 +95,15 @@ def run_invocation(invocation: Invocation) -> ConfigWorkflow:
 
 
 def check_command_line() -> None:
-    """Refuse a misspelt key, and let an error end in its cause, before any item is built.
+    """Refuse a misspelt key and a value of another kind, and let an error end in its cause, before any item is built.
 
     Raises:
-        ValueError: naming the key and the nearest known ones.
+        ValueError: naming the key, what it must be, and the way out.
     """
     explain_errors()
     invocation = current_invocation()
     if invocation is not None:
-        refuse_unknown_keys(invocation)
+        check_overrides(invocation)
 
 
 def create_workflow(invocation: Invocation) -> ConfigWorkflow:
@@ -271,7 +272,7 @@ class Stage:
         return self.compare().is_finished
 
     def begin(self) -> None:
-        """Check the command line, lock the folder, record the settings and seed everything.
+        """Lock the folder, record the settings and seed everything.
 
         A finished stage is only read, so that it may lie on a read-only disk.
 
@@ -282,8 +283,6 @@ class Stage:
             RuntimeError: if another process works in this folder.
         """
         invocation = current_invocation()
-        if invocation is not None:
-            refuse_unknown_keys(invocation)
         make_folder(self.output_dir)
         identity = self.identity()
         self._stop_if_finished(self.compare(identity))

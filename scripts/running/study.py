@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from monai.bundle import ConfigParser
 
 from scripts.evaluation.ensembles import check_ensemble
-from scripts.running.configs import Invocation, refuse_unknown_keys
+from scripts.running.configs import Invocation
+from scripts.running.errors import some_names
 from scripts.running.folders import read_record
 from scripts.running.logs import consoles_silenced, logged_to
+from scripts.running.overrides import Source, check_overrides, is_part, known_keys, load_file
 from scripts.running.progress import StudyProgress
 from scripts.running.stages import AlreadyFinished, current_invocation, invoked, run_invocation
 from scripts.running.status import PlannedInvocation, StudyStatus, compare
@@ -175,13 +176,7 @@ class Study:
             raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
         invocation = current_invocation()
         if invocation is not None:
-            stage_files = [path for planned in self.plan() for path in self.invocation_of(planned).config_files]
-            # A recipe may set keys of explanations in a study that explains nothing.
-            stage_files.append(str(self.config_dir / "explain.yaml"))
-            recipes = self._recipes(invocation)
-            known = [path for path in dict.fromkeys([*invocation.config_files, *stage_files]) if path not in recipes]
-            keys = {key: None for path in recipes for key in _own_keys(path)}
-            refuse_unknown_keys(Invocation(_overlays_last(known), {**keys, **invocation.overrides}))
+            self._check_overrides(invocation)
         self._refuse_impossible_ensembles()
         self._refuse_unexplainable()
         self._refuse_impossible_graphs()
@@ -335,11 +330,38 @@ class Study:
         recipes = self._recipes(own)
         names = ("common", planned.config, *planned.overlays)
         files = tuple(str(self.config_dir / f"{name}.yaml") for name in names)
-        known = _top_level_keys(files)
-        general = {key: value for key, value in own.overrides.items() if re.split("#|::", key)[0] in known}
+        known = _merged(files)
+        general = {key: value for key, value in own.overrides.items() if is_part(known, key)}
         general.pop("overwrite", None)
         # What is overwritten was consented to in `begin`, or is only out of date.
         return Invocation((*files, *recipes), {**general, **planned.overrides}, may_overwrite=True)
+
+    def _check_overrides(self, own: Invocation) -> None:
+        """Check the command line and its recipes against the study and a stage of each kind.
+
+        A recipe may set keys of stages that this study has not, generators for one.
+        """
+        for path in self._recipes(own):
+            parts = [key for key in load_file(path) if "#" in key or key.startswith("+")]
+            if parts:
+                raise ValueError(
+                    f"{path} must set whole keys in a study, got {some_names(parts)}; list it as overlay of a method or"
+                    " of a setup, whose stages have that part"
+                )
+        check_overrides(own, known_keys(self.config_dir))
+        for name, cohort in self.cohorts.items():
+            files = self.invocation_of(self._data_stages(name)[0]).config_files
+            overrides = {key: value for key, value in cohort.items() if key != "config"}
+            check_overrides(Invocation(files, overrides), source=Source(f"cohorts.{name}"))
+        kinds = {(planned.config, planned.overlays): planned for planned in self.plan()}
+        invocations = [self.invocation_of(planned) for planned in kinds.values()]
+        for invocation in invocations:
+            check_overrides(invocation)
+        for key, value in own.overrides.items():
+            if "#" in key and not any(key in invocation.overrides for invocation in invocations):
+                top = re.split("#|::", key)[0]
+                within = [invocation for invocation in invocations if top in invocation.files_merged().get()]
+                check_overrides(Invocation(within[0].config_files if within else own.config_files, {key: value}))
 
     def _refuse_impossible_ensembles(self) -> None:
         """Refuse an ensemble that would stop every evaluation after hours of training."""
@@ -529,17 +551,7 @@ def _device(invocation: Invocation) -> torch.device:
     return torch.device(ConfigParser(invocation.merged()).get_parsed_content("device"))
 
 
-def _own_keys(path: str) -> list[str]:
-    # Not merged: an overlay of single nodes ("train#inferer") cannot be read without its base.
-    return [str(key).lstrip("+") for key in yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}]
-
-
 @functools.lru_cache
-def _top_level_keys(files: tuple[str, ...]) -> frozenset[str]:
-    return frozenset(Invocation(files).files_merged().get())
-
-
-def _overlays_last(files: Sequence[str]) -> tuple[str, ...]:
-    # An overlay of single nodes needs its base before it.
-    bases = ("common", "train_generator", "train_classifier")
-    return tuple(sorted(files, key=lambda path: Path(path).stem not in bases))
+def _merged(files: tuple[str, ...]) -> Mapping[str, Any]:
+    merged: Mapping[str, Any] = Invocation(files).files_merged().get()
+    return merged

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from scripts.running.configs import Invocation, parser_of, reachable, references, refuse_unknown_keys
+from scripts.running.configs import Invocation, parser_of, reachable, references
 
 
 @pytest.fixture
@@ -58,18 +58,6 @@ def test_none_is_refused_because_monai_ignores_it(config_file):
 
 def test_another_program_has_no_invocation():
     assert Invocation.from_command_line(["pytest", "run"]) is None
-
-
-def test_a_misspelt_override_is_refused_with_the_right_spelling(config_file):
-    with pytest.raises(ValueError, match="epoch.*did you mean epochs"):
-        refuse_unknown_keys(Invocation((config_file,), {"epoch": 3}))
-    refuse_unknown_keys(Invocation((config_file,), {"epochs": 3, "trainer#rate": 1}))
-
-
-@pytest.mark.parametrize("word", ["true", "false"])
-def test_a_word_that_would_be_true_as_text_is_refused(config_file, word):
-    with pytest.raises(ValueError, match="--lr must be True or False, got"):
-        refuse_unknown_keys(Invocation((config_file,), {"lr": word}))
 
 
 def test_later_files_and_then_overrides_win(config_file, tmp_path):

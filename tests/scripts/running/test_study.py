@@ -120,10 +120,85 @@ def test_a_misspelt_override_is_refused_before_any_work(study):
 
 
 def test_a_misspelt_key_of_an_overlay_is_refused(study, tmp_path):
-    (tmp_path / "mine.yaml").write_text("generator_max_epoch: 20\ntrain#trainer#max_epochs: 3\n")
+    (tmp_path / "mine.yaml").write_text("generator_max_epoch: 20\n")
     files = (*config_files("study"), str(tmp_path / "mine.yaml"))
-    with invoked(Invocation(files)), pytest.raises(ValueError, match="did you mean generator_max_epochs"):
+    message = "generator_max_epoch of mine.yaml must name a key of the configs, .* did you mean generator_max_epochs"
+    with invoked(Invocation(files)), pytest.raises(ValueError, match=message):
         study.begin()
+
+
+def test_a_part_of_some_stages_is_refused_as_recipe_of_a_study(study):
+    files = tuple(config_files("study", "options/stop_memorization"))
+    message = r"stop_memorization.yaml must set whole keys in a study, got \+train#handlers; list it as"
+    with invoked(Invocation(files)), pytest.raises(ValueError, match=message):
+        study.begin()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"train#handlerz": []}, "--train#handlerz must name a part of train, got 'handlerz'; did you mean handlers"),
+        ({"classifier_max_epochs": "ten"}, "--classifier_max_epochs must be a whole number, got the text 'ten'"),
+        ({"folds_together": "two"}, "--folds_together must be a whole number, got the text 'two'"),
+        ({"generator_amp": "no"}, "--generator_amp must be True or False, got the text 'no'; write False"),
+        ({"mi_weight": "1e-1"}, "--mi_weight must be a number, got the text '1e-1'"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_before_any_work(study, overrides, message):
+    invocation = Invocation(tuple(config_files("study", "recipes/quick")), overrides)
+    with invoked(invocation), pytest.raises(ValueError, match=message):
+        study.begin()
+
+
+def test_a_part_goes_to_the_stages_that_have_it(study):
+    overrides = {"train#early_stopping#patience": 3, "train#trainer#max_epochs": 1}
+    with invoked(Invocation(tuple(config_files("study")), overrides)):
+        study.begin()
+        reached = {planned.config: set(study.invocation_of(planned).overrides) for planned in study.plan()}
+    assert overrides.keys() <= reached["train_classifier"]
+    assert overrides.keys() & reached["train_generator"] == {"train#trainer#max_epochs"}
+    assert not overrides.keys() & reached["patches"]
+
+
+@pytest.mark.parametrize(
+    ("cohort", "message"),
+    [
+        ({"config": "cohort", "sourcepath": "x"}, "sourcepath of cohorts.b must name a key of .*mean source_path"),
+        ({"config": "phantom", "phantom_num_subjects": "9"}, "phantom_num_subjects of cohorts.b must be a whole numb"),
+        ({"config": "cohort", "source_path": "da#ta"}, "source_path of cohorts.b must have no #"),
+        ({"config": "cohort", "leave_out": "P7"}, r"leave_out of cohorts.b must be a list .*; write \['P7'\]"),
+    ],
+)
+def test_a_wrong_override_of_a_cohort_is_refused_by_the_cohorts_name(study, cohort, message):
+    study.cohorts["b"] = cohort
+    with invoked(Invocation(tuple(config_files("study")))), pytest.raises(ValueError, match=message):
+        study.begin()
+
+
+PHANTOM, OWN = {"config": "phantom", "phantom_site": "A"}, {"config": "cohort", "source_path": "patients.csv"}
+SEGMENTED = {"config": "segment", "cohort_path": "unsegmented.json"}
+REAL, DDPM = {"real": None}, {"real": {}, "ddpm": {"method": "ddpm"}}
+STUDIES = {
+    "phantoms": {},
+    "own cohorts": {"cohorts": {"a": OWN, "b": {**OWN, "source_path": "/data/b"}}},
+    "segmented cohort": {"cohorts": {"a": PHANTOM, "b": SEGMENTED}},
+    "one cohort": {"cohorts": {"a": OWN}},
+    "one setup": {"setups": {"ddpm": {"method": "ddpm"}}, "explained_setups": []},
+    "no generator": {"setups": REAL},
+    "plain generator alone": {"setups": DDPM},
+}
+
+
+@pytest.mark.parametrize("recipe", ["quick", "small", "paper"])
+@pytest.mark.parametrize("settings", STUDIES.values(), ids=STUDIES.keys())
+def test_every_recipe_fits_every_study(recipe, settings, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    overrides = {**settings, "study_dir": str(tmp_path), "bundle_root": str(ROOT)}
+    invocation = Invocation(tuple(config_files("study", f"recipes/{recipe}")), overrides)
+    with invoked(invocation):
+        study = ConfigParser(invocation.merged()).get_parsed_content("study")
+        study.begin()
+        assert {planned.config for planned in study.plan()} >= {"patches", "splits", "train_classifier", "report"}
 
 
 def test_the_same_patients_twice_are_refused(study):
