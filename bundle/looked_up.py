@@ -10,8 +10,7 @@ import yaml
 
 OVERLAY = Path(__file__).with_name("train_label.yaml")
 CLASSIFIER_DATA = "scripts.classifier.datasets.ClassifierData"
-NAMED_DATASET = "scripts.classifier.named_dataset.NamedDataset"
-GIVEN = "scripts.classifier.named_dataset.given"
+NAMED_DATASET = "scripts.patches.tensors.NamedDataset"
 
 
 def name_training(config: dict[str, Any]) -> dict[str, Any]:
@@ -85,9 +84,12 @@ def _lay_over(config: dict[str, Any], overlay: dict[str, Any]) -> None:
 
 
 def _write_out_handlers(config: dict[str, Any]) -> None:
-    # Not by number: MONAI Label puts a handler of its own before the others.
+    # Components, where MONAI expects them; not by number, as MONAI Label puts a handler of its own before the others.
+    # typing.cast returns its value.
     handlers = config["train"]["handlers"]
-    handlers[:] = [{"_target_": GIVEN, "item": item} if isinstance(item, str) else item for item in handlers]
+    handlers[:] = [
+        {"_target_": "typing.cast", "typ": None, "val": item} if isinstance(item, str) else item for item in handlers
+    ]
 
 
 def _parent(config: dict[str, Any], reference: str) -> tuple[dict[str, Any], str]:

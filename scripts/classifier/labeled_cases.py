@@ -22,8 +22,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from scripts.classifier.datasets import ClassifierData
-from scripts.classifier.named_dataset import NamedDataset
-from scripts.patches.tensors import LabeledImages
+from scripts.patches.tensors import LabeledImages, NamedDataset
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import FILE_NAME, hash_subjects, read_provenance, write_provenance
 from scripts.provenance.state_dicts import load_state

@@ -77,6 +77,25 @@ class LabeledImages(Dataset):
         return convert_to_tensor(transform({"image": image.clone()})["image"], track_meta=False).to(image)
 
 
+class NamedDataset(Dataset):
+    """Hands on a dataset given as `data`, the id that the model zoo and MONAI Label look up in `train#dataset`.
+
+    MONAI's own `Dataset` answers a list of indices with a `Subset`; ours answer it with a batch.
+
+    Args:
+        data: the dataset itself.
+    """
+
+    def __init__(self, data: Dataset) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)  # type: ignore[arg-type]
+
+    def __getitem__(self, index: int | Sequence[int]) -> Any:
+        return self.data[index]
+
+
 class PatchTensorDataset(LabeledImages):
     """All patches of a part of a fold in memory, or on the device, so that an epoch decodes nothing.
 
