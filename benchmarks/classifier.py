@@ -30,11 +30,13 @@ from scripts.classifier.datasets import training_batches
 from scripts.classifier.losses import ClassFocalLoss
 from scripts.classifier.networks import FoldEnsemble
 from scripts.patches.tensors import LabeledImages
+from scripts.provenance.image_form import ImageForm
 from scripts.running.turns import Turn, paused, take_turns
 from scripts.training.cuda_graphs import GraphInferer
 from scripts.training.placing import place_network
 
 Loader = Callable[[], Iterable[Any]]
+FORM = ImageForm(("t1n", "t1c", "t2w", "t2f"), {"LGG": 0, "HGG": 1}, (96, 96))
 
 
 def main() -> None:
@@ -93,7 +95,7 @@ def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tup
         return DataLoader(CacheDataset(items, load, progress=False), batch_size=arguments.batch_size, shuffle=True)
 
     def ours() -> Iterable[Any]:
-        return training_batches(LabeledImages(items, 4, 2, arguments.device), arguments.batch_size, len(items))
+        return training_batches(LabeledImages(items, FORM, arguments.device), arguments.batch_size, len(items))
 
     table: list[tuple[str, Loader, dict[str, Any]]] = [
         ("stock MONAI, fp32", stock, {}),

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigWorkflow
 
+from scripts.provenance.image_form import ImageForm
 from scripts.running.configs import Invocation
 from scripts.running.stages import run_invocation
 
 ROOT = Path(__file__).parents[1]
 TINY = str(ROOT / "tests" / "tiny.yaml")  # recipe of the smallest study that has every part
+
+
+def image_form(num_channels: int = 4, size: Sequence[int] = (96, 96)) -> ImageForm:
+    """Return the form of images of so many modalities, of this size."""
+    return ImageForm(("t1n", "t1c", "t2w", "t2f")[:num_channels], {"LGG": 0, "HGG": 1}, size, spatial_dims=len(size))
 
 
 def config_files(*names: str) -> list[str]:

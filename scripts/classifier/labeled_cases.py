@@ -249,16 +249,15 @@ def _patches(
     cases: Cases, config: ConfigParser, device: torch.device | str, transform: Compose | None
 ) -> LabeledImages:
     preprocessing = config.get_parsed_content("preprocessing")
-    modalities, classes = config.get_parsed_content("modalities"), config.get_parsed_content("classes")
+    form = config.get_parsed_content("image_form")
     with tempfile.TemporaryDirectory() as folder:
         items = []
         for index, case in enumerate(cases):
-            label = label_of(case["label"], len(classes))
+            label = label_of(case["label"], len(form.classes))
             # One value, whatever the class: to the transforms it is a tumor of one tissue.
             asked = {"image": case["image"], "mask": case["label"], "mask_codes": {"enhancing": label + 1}}
             patch = preprocessing({"subject_id": stem_of(case["image"]), **asked})["image"]
             path = Path(folder) / f"{index}.nii.gz"
             write_image(path, np.asarray(patch), np.asarray(patch.affine))
             items.append({"image": str(path), "label": label})
-        spatial_dims = config.get_parsed_content("spatial_dims")
-        return LabeledImages(items, len(modalities), spatial_dims, device, transform)
+        return LabeledImages(items, form, device, transform)

@@ -13,6 +13,7 @@ from monai.transforms import Activationsd, CastToTyped, Compose, MeanEnsembled
 
 from scripts.classifier.datasets import ordered_batches
 from scripts.patches.tensors import LabeledImages
+from scripts.provenance.image_form import ImageForm
 
 Items = list[dict[str, Any]]
 
@@ -21,16 +22,13 @@ class Predictor:
     """Probabilities of the mean softmax of some networks, through MONAI's `EnsembleEvaluator`, in fp32.
 
     Args:
-        num_channels: channels of the images.
-        spatial_dims: 2 or 3.
+        form: of the images.
         batch_size: images at once.
         device: where the networks are.
     """
 
-    def __init__(
-        self, num_channels: int, spatial_dims: int = 2, batch_size: int = 64, device: torch.device | str = "cpu"
-    ) -> None:
-        self.num_channels, self.spatial_dims = num_channels, spatial_dims
+    def __init__(self, form: ImageForm, batch_size: int = 64, device: torch.device | str = "cpu") -> None:
+        self.form = form
         self.batch_size, self.device = batch_size, torch.device(device)
 
     def __call__(self, networks: Sequence[torch.nn.Module], items: Items) -> np.ndarray:
@@ -44,7 +42,7 @@ class Predictor:
             Probabilities, shape (N, K), float64, in the order of the items.
         """
         keys = [f"pred_{index}" for index in range(len(networks))]
-        dataset = LabeledImages(items, self.num_channels, self.spatial_dims, self.device)
+        dataset = LabeledImages(items, self.form, self.device)
         evaluator = EnsembleEvaluator(
             device=self.device,
             val_data_loader=ordered_batches(dataset, self.batch_size),

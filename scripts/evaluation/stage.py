@@ -152,7 +152,7 @@ class Evaluation:
         """The network of the mean weights, its BatchNorm taken again on every image that a member was trained on."""
         named = {item["image"]: item for member in self.members for item in self.tests.items("train", member.fold)}
         predictor = self.predictor
-        images = LabeledImages(list(named.values()), predictor.num_channels, predictor.spatial_dims, predictor.device)
+        images = LabeledImages(list(named.values()), predictor.form, predictor.device)
         batches = (batch["image"] for batch in even_batches(images, predictor.batch_size))
         return average_weights(list(self.network.members), batches)
 

@@ -19,7 +19,7 @@ from scripts.explanations.maps import BACKGROUND, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
 from scripts.patches.pictures import save_picture
 from scripts.patches.tensors import load_images
-from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
+from scripts.provenance.image_form import ImageForm, image_facts, recorded_images, require_same_images
 from scripts.provenance.record import read_provenance
 from scripts.running.files import read_csv, read_json, write_json
 from scripts.running.progress import progress
@@ -40,8 +40,7 @@ class Explanations:
         patches_paths: `patches.json` of every cohort that the predictions name.
         network: those weights in their `FoldEnsemble`, on the device, in evaluation mode.
         attributor: methods and their settings.
-        modalities: name of each channel.
-        classes: class name -> label.
+        form: of the images.
         output_dir: gets `explanations.json` and a PNG a case.
         roles: the first that the predictions hold is explained.
         num_cases: of each kind; see `choose_cases`.
@@ -57,8 +56,7 @@ class Explanations:
         patches_paths: Sequence[str],
         network: FoldEnsemble,
         attributor: Attributor,
-        modalities: Sequence[str],
-        classes: Mapping[str, int],
+        form: ImageForm,
         output_dir: str,
         roles: Sequence[str] = ("external", "out_of_fold"),
         num_cases: int = 1,
@@ -71,11 +69,11 @@ class Explanations:
         self.provenance = read_provenance(weights_path)
         self.role, rows = rows_of_role(read_csv(predictions_path), roles)
         self.direction, self.setup = rows[0]["direction"], rows[0]["setup"]
-        self.cases = choose_cases(rows, classes, num_cases)
+        self.cases = choose_cases(rows, form.classes, num_cases)
         listings = {path: read_list(path, "patches") for path in patches_paths}
         self.patches = {str(listing["name"]): path for path, listing in listings.items()}
         self.network, self.attributor = network, attributor
-        self.modalities, self.names = list(modalities), sorted(classes, key=classes.__getitem__)
+        self.form, self.modalities, self.names = form, list(form.modalities), form.class_names
         self.output_dir = Path(output_dir)
         self.num_randomized, self.seed, self.device = num_randomized, seed, torch.device(device)
         self._refuse_other_setup()
@@ -168,8 +166,7 @@ class Explanations:
         own = [item for item in items if item["subject_id"] == case.subject_id]
         if not own:
             raise ValueError(f"{self.patches[case.cohort]} must hold subject {case.subject_id}, got no patch of it")
-        dims = int(read_list(self.patches[case.cohort], "patches")["spatial_dims"])
-        images = load_images(own, len(self.modalities), dims).to(self.device)
+        images = load_images(own, self.form.num_channels, self.form.spatial_dims).to(self.device)
         with torch.no_grad():
             probabilities = network(images).double().softmax(dim=1).cpu()
         stored = torch.tensor(case.probabilities, dtype=torch.float64)

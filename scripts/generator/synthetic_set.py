@@ -18,7 +18,7 @@ from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name
 from scripts.memorization.copy_rejection import CopyFilter
-from scripts.provenance.image_form import IMAGE_FACTS, recorded_images, require_same_images
+from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, recorded_images, require_same_images
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.volumes.nifti import write_image
@@ -38,10 +38,7 @@ class SyntheticSet:
         output_dir: folder for the images and `synthetic.json`.
         class_name: class to generate: that of the generator, or one of a generator conditioned on the class; None for
             a generator of all classes.
-        classes: class name -> label.
-        modalities: names of the channels.
-        patch_size: spatial shape of the images, pixels.
-        spacing_mm: mm a pixel.
+        form: of the images.
         num_images: images to draw; None means `default_num_images`.
         ratio: synthetic images for each real one, where `num_images` is None.
         balance: make the smaller class as large as the largest, where `num_images` is None.
@@ -66,10 +63,7 @@ class SyntheticSet:
         generator_path: str,
         output_dir: str,
         class_name: str | None,
-        classes: Mapping[str, int],
-        modalities: Sequence[str],
-        patch_size: Sequence[int],
-        spacing_mm: float,
+        form: ImageForm,
         num_images: int | None = None,
         ratio: float = 1.0,
         balance: bool = True,
@@ -85,10 +79,7 @@ class SyntheticSet:
         self.scheduler = scheduler
         self.output_dir = Path(output_dir)
         self.class_name = class_name
-        self.classes = dict(classes)
-        self.modalities = list(modalities)
-        self.patch_size = list(patch_size)
-        self.spacing_mm = float(spacing_mm)
+        self.form = form
         self.batch_size = batch_size
         self.seed = seed
         self.snap_tolerance = snap_tolerance
@@ -130,7 +121,7 @@ class SyntheticSet:
     def draw(self, numbers: Sequence[int]) -> Tensor:
         """Draw images k of the set, shape (B, C, *spatial), in [-1, 1] with background -1, on the CPU."""
         device = next(self.network.parameters()).device
-        noise = ImageNoise(self.seed, numbers, (len(self.modalities), *self.patch_size), device)
+        noise = ImageNoise(self.seed, numbers, (self.form.num_channels, *self.form.patch_size), device)
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
             labels = self._labels(len(numbers))
             images = sample_images(self.network, self.scheduler, noise, labels, self.guidance_scale)
@@ -165,16 +156,14 @@ class SyntheticSet:
 
     def description(self) -> dict[str, Any]:
         """Content of `synthetic.json`: a MONAI decathlon list with the provenance of the set."""
-        label = None if self.class_name is None else self.classes[self.class_name]
+        label = None if self.class_name is None else self.form.classes[self.class_name]
         return {
             "name": f"{self.provenance['cohorts'][0]} {self.class_name or 'all'} {self.provenance['method']}",
             "simulated": self.provenance["simulated"],
-            "modality": {str(index): name for index, name in enumerate(self.modalities)},
-            "labels": {str(index): name for name, index in self.classes.items()},
-            "spatial_dims": len(self.patch_size),
-            "patch_size": self.patch_size,
-            "spacing_mm": self.spacing_mm,
-            **{key: self.image_facts[key] for key in IMAGE_FACTS if key not in self._facts_set_here()},
+            # What the config says of the images; the rest is what the generator learned from.
+            **{key: self.image_facts[key] for key in IMAGE_FACTS},
+            **self.form.facts(),
+            **self.form.names(),
             "provenance": self._set_provenance(),
             **self._about_rejected(),
             "training": [
@@ -215,7 +204,7 @@ class SyntheticSet:
     def _labels(self, count: int) -> Tensor | None:
         if self.provenance["condition"] is None or self.class_name is None:
             return None
-        return torch.full((count,), self.classes[self.class_name])
+        return torch.full((count,), self.form.classes[self.class_name])
 
     @property
     def _rejected_path(self) -> Path:
@@ -236,22 +225,13 @@ class SyntheticSet:
         copies = self.are_copies(images)
         for k, image, is_copy in zip(numbers, images, copies, strict=True):
             if not is_copy:
-                write_image(self.path_of(k), image.numpy(), np.diag([self.spacing_mm] * 3 + [1.0]))
+                write_image(self.path_of(k), image.numpy(), np.diag([self.form.spacing_mm] * 3 + [1.0]))
         rejected = [k for k, is_copy in zip(numbers, copies, strict=True) if is_copy]
         if rejected:
             write_json(self._rejected_path, {"k": sorted({*self.rejected, *rejected})})
 
-    def _facts_set_here(self) -> dict[str, Any]:
-        """What the config of the set says of its images; the rest is what the generator learned from."""
-        return {
-            "modality": self.modalities,
-            "labels": sorted(self.classes, key=self.classes.__getitem__),
-            "patch_size": self.patch_size,
-            "spacing_mm": self.spacing_mm,
-        }
-
     def _refuse_other_images(self, generator_path: str) -> None:
-        set_here = self._facts_set_here()
+        set_here = self.form.facts()
         # Patches of lesion_box have no common spacing.
         keys = [key for key in set_here if self.image_facts[key] is not None]
         require_same_images(self.image_facts, set_here, "the images to generate", generator_path, keys)

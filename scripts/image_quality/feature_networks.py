@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality.channel_encoder import ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
+from scripts.provenance.image_form import ImageForm
 from scripts.provenance.record import hash_subject, read_provenance
 from scripts.provenance.state_dicts import load_state
 from scripts.running.files import sha256_file
@@ -122,23 +123,17 @@ def inception_networks(
 def classifier_network(
     path: str | Path,
     backbone: str,
-    spatial_dims: int,
-    in_channels: int,
-    num_classes: int,
     stem_stride: int,
-    image_size: Sequence[int] | None = None,
+    form: ImageForm,
     device: torch.device | str = "cpu",
 ) -> FeatureNetwork:
     """Take the classifier that a fold trained on its real images: what its last layer reads are the features.
 
     Args:
         path: `model.pt` of one fold, with its `provenance.json` beside it.
-        backbone: as it was trained, and likewise the next five.
-        spatial_dims: 2 or 3.
-        in_channels: modalities.
-        num_classes: K.
+        backbone: as it was trained, and likewise the next two.
         stem_stride: of the first convolution.
-        image_size: cells of each axis; only a ViT is bound to it.
+        form: of the images.
         device: where the network runs.
 
     Raises:
@@ -151,7 +146,15 @@ def classifier_network(
             f"{path} must be trained on real images only, got setup {provenance.get('setup')!r} with images of"
             f" {len(provenance['synthetic'])} generators: it would find them real; give the classifier of setup real"
         )
-    ensemble = FoldEnsemble(backbone, 1, spatial_dims, in_channels, num_classes, stem_stride, image_size=image_size)
+    ensemble = FoldEnsemble(
+        backbone,
+        num_members=1,
+        spatial_dims=form.spatial_dims,
+        in_channels=form.num_channels,
+        num_classes=len(form.classes),
+        stem_stride=stem_stride,
+        image_size=form.patch_size,
+    )
     ensemble.load_state_dict(load_state(path, "write it with configs/train_classifier.yaml"))
     ensemble.to(device).eval().requires_grad_(False)
     name = f"{backbone} trained on the fold's real images"
@@ -206,12 +209,9 @@ class NetworkChoice:
     Args:
         inception_path: Inception-v3 weights; None takes them from torch's usual cache, or leaves the network out.
         classifier_path: `model.pt` of a fold's classifier of setup real; None leaves it out.
-        backbone: of the classifier, and likewise the next four.
-        spatial_dims: 2 or 3.
-        num_classes: K.
-        stem_stride: of the first convolution.
-        image_size: cells of each axis; only a ViT is bound to it.
-        modalities: name of each channel.
+        backbone: of the classifier.
+        stem_stride: of its first convolution.
+        form: of the images.
         with_encoder: look at images through an encoder of the modalities to three colors, too.
         batch_size: images at once.
         device: where the networks run.
@@ -220,11 +220,8 @@ class NetworkChoice:
     inception_path: str | None
     classifier_path: str | None
     backbone: str
-    spatial_dims: int
-    num_classes: int
     stem_stride: int
-    image_size: Sequence[int]
-    modalities: Sequence[str]
+    form: ImageForm
     with_encoder: bool = True
     batch_size: int = 32
     device: torch.device | str = "cpu"
@@ -253,28 +250,18 @@ class NetworkChoice:
         if self.classifier_path is None:
             left_out.append({"network": "a classifier of this cohort", "reason": "no classifier_path was given"})
         else:
-            networks.append(
-                classifier_network(
-                    self.classifier_path,
-                    self.backbone,
-                    self.spatial_dims,
-                    len(self.modalities),
-                    self.num_classes,
-                    self.stem_stride,
-                    self.image_size,
-                    self.device,
-                )
-            )
+            network = classifier_network(self.classifier_path, self.backbone, self.stem_stride, self.form, self.device)
+            networks.append(network)
         return networks, left_out
 
     def _inception(self, training_images: Tensor, networks: list[FeatureNetwork]) -> Iterator[dict[str, str]]:
-        if self.spatial_dims != 2:
+        if self.form.spatial_dims != 2:
             yield {"network": INCEPTION, "reason": "it takes 2D images, these are volumes"}
         elif self.weights_path is None:
             yield {"network": INCEPTION, "reason": f"no weights; {how_to_get_weights()}"}
         else:
             encoder = ChannelEncoder(training_images) if self.with_encoder else None
-            networks += inception_networks(self.weights_path, self.modalities, encoder, self.device)
+            networks += inception_networks(self.weights_path, self.form.modalities, encoder, self.device)
 
 
 class _Grey:

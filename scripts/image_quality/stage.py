@@ -23,6 +23,7 @@ from scripts.patches.image_sets import (
     require_made_alike,
     set_provenance,
 )
+from scripts.provenance.image_form import ImageForm
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
@@ -59,8 +60,7 @@ class ImageMeasurement:
         splits_path: divides the subjects of `real_path`, then a list; None compares with all its images.
         fold: number of the fold, where there are splits.
         real_parts: parts of the fold to compare with; None is the one held out from the generators of the fold.
-        modalities: channels of both sets, in order.
-        spatial_dims: 2 or 3.
+        form: of the images of both sets.
         networks: feature networks.
         effort: numbers of images, draws and pairs.
         output_dir: gets `measures.json`.
@@ -76,8 +76,7 @@ class ImageMeasurement:
         splits_path: str | None,
         fold: int,
         real_parts: Sequence[str] | None,
-        modalities: Sequence[str],
-        spatial_dims: int,
+        form: ImageForm,
         networks: NetworkChoice,
         effort: Effort,
         output_dir: str,
@@ -87,7 +86,7 @@ class ImageMeasurement:
                 raise ValueError(f"measure_{name} must be at least 1, got {value!r}")
         self.synthetic_path, self.real_path, self.splits_path = synthetic_path, real_path, splits_path
         self.fold, self.real_parts = fold, real_parts
-        self.modalities, self.spatial_dims = list(modalities), spatial_dims
+        self.form = form
         self.networks, self.effort = networks, effort
         self.output_dir = Path(output_dir)
 
@@ -110,7 +109,7 @@ class ImageMeasurement:
             ValueError: if the sets do not fit each other, by what their images are made of, range, cohort or fold.
             LeakageError: if the generator has seen subjects of a part that is held out.
         """
-        synthetic = read_set(self.synthetic_path, self.modalities, self.spatial_dims)
+        synthetic = read_set(self.synthetic_path, self.form)
         real, training, source = self._read_real()
         made_alike = require_made_alike(synthetic, real)
         networks, left_out = self.networks.load(training.images)
@@ -164,12 +163,11 @@ class ImageMeasurement:
     def _read_real(self) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
         """Real images to compare with, those to fit an encoder to, and where they are from."""
         if self.splits_path is None:
-            real = read_set(self.real_path, self.modalities, self.spatial_dims)
+            real = read_set(self.real_path, self.form)
             return real, real, {"cohort": None, "method": None, "fold": None, "real_parts": None}
         parts = choose_parts(self.splits_path, self.real_parts)
         real, training = (
-            read_parts(self.real_path, self.splits_path, self.fold, chosen, self.modalities, self.spatial_dims)
-            for chosen in (parts, ["train"])
+            read_parts(self.real_path, self.splits_path, self.fold, chosen, self.form) for chosen in (parts, ["train"])
         )
         provenance = set_provenance(self.synthetic_path, self.fold, str(read_list(self.real_path, "patches")["name"]))
         refuse_seen(provenance, self.synthetic_path, real, parts, self.fold)

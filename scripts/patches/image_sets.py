@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scripts.patches.tensors import load_images
-from scripts.provenance.image_form import IMAGE_FACTS, image_facts, require_like_real
+from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, image_facts, require_like_real
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.splits.lists import read_list
 from scripts.splits.parts import default_held_out_part, load_part, load_splits
@@ -81,13 +81,12 @@ def files_of(path: str | None) -> list[str | None]:
     return list(_images_in(path))
 
 
-def read_set(path: str, modalities: Sequence[str], spatial_dims: int) -> ImageSet:
+def read_set(path: str, form: ImageForm) -> ImageSet:
     """Read all images of a list or a folder.
 
     Args:
         path: decathlon list (JSON), or folder with `.nii.gz` or `.nii`.
-        modalities: channels that the images must have, in this order; of a folder only their number can be checked.
-        spatial_dims: 2 or 3.
+        form: that the images must have; of a folder only the number of channels and dimensions can be checked.
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
@@ -95,16 +94,13 @@ def read_set(path: str, modalities: Sequence[str], spatial_dims: int) -> ImageSe
     """
     if not path.endswith(".json"):
         rows = [{"image": str(Path(name).absolute())} for name in _images_in(path)]
-        nothing = {"modality": dict(enumerate(modalities)), "spatial_dims": spatial_dims}
-        return read_rows(path, nothing, rows)
+        return read_rows(path, {**form.names(), "labels": {}}, rows)
     listing = read_list(path, "images")
-    _refuse_other_channels(path, listing, modalities)
-    return _not_empty(read_rows(path, {"spatial_dims": spatial_dims, **listing}, listing["training"]))
+    _refuse_other_channels(path, listing, form.modalities)
+    return _not_empty(read_rows(path, {"spatial_dims": form.spatial_dims, **listing}, listing["training"]))
 
 
-def read_parts(
-    path: str, splits_path: str, fold: int, parts: Sequence[str], modalities: Sequence[str], spatial_dims: int
-) -> ImageSet:
+def read_parts(path: str, splits_path: str, fold: int, parts: Sequence[str], form: ImageForm) -> ImageSet:
     """Read the patches of some parts of a fold.
 
     Args:
@@ -112,8 +108,7 @@ def read_parts(
         splits_path: `splits.json`.
         fold: number of the fold.
         parts: as in `scripts.splits.parts.PARTS`.
-        modalities: channels that the images must have, in this order.
-        spatial_dims: 2 or 3.
+        form: that the images must have.
 
     Raises:
         ValueError: as `read_set` and `scripts.splits.parts.load_part`.
@@ -124,11 +119,11 @@ def read_parts(
             " leave splits_path null to compare with all images of a folder"
         )
     listing = read_list(path, "patches")
-    _refuse_other_channels(path, listing, modalities)
+    _refuse_other_channels(path, listing, form.modalities)
     rows = [row for part in dict.fromkeys(parts) for row in load_part(path, splits_path, fold, part)]
     unique = list({row["image"]: row for row in rows}.values())
     image_facts(listing, path)
-    return _not_empty(read_rows(path, {"spatial_dims": spatial_dims, **listing}, unique))
+    return _not_empty(read_rows(path, {"spatial_dims": form.spatial_dims, **listing}, unique))
 
 
 def read_rows(path: str | Path, listing: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> ImageSet:

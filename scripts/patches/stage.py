@@ -11,6 +11,7 @@ import numpy as np
 
 from scripts.patches.crop import CROP_FACTS
 from scripts.patches.subject_records import SubjectRecords, missing_modalities, require_usable, subject_files
+from scripts.provenance.image_form import ImageForm
 from scripts.running.files import sha256_file, why_no_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
@@ -24,8 +25,7 @@ def write_patches(
     cohort_path: str,
     output_dir: str,
     preprocessing: Preprocessing,
-    modalities: Sequence[str],
-    classes: Mapping[str, int],
+    form: ImageForm,
     images: Mapping[str, Any],
     num_workers: int = 1,
 ) -> Path:
@@ -35,8 +35,7 @@ def write_patches(
         cohort_path: `cohort.json` of the stage before.
         output_dir: folder of the patches.
         preprocessing: transforms from the files of a subject to its patch, or to a list of patches.
-        modalities: modality of each channel.
-        classes: grade -> label.
+        form: of the patches: their modalities, and the classes that grades are.
         images: what the patches are made of, from `scripts.provenance.image_form.describe_images`.
         num_workers: subjects at a time (threads: decompression leaves Python's lock).
 
@@ -50,9 +49,9 @@ def write_patches(
     cohort = read_list(cohort_path, "cohort")
     subjects = locate_subjects(cohort, Path(cohort_path).parent)
     must = f"{cohort_path} must list subjects that patches can be made of"
-    require_usable(subjects, lambda subject: _problems(subject, modalities, classes), must)
+    require_usable(subjects, lambda subject: _problems(subject, form.modalities, form.classes), must)
     folder = Path(output_dir)
-    extract = _Extraction(folder, preprocessing, classes)
+    extract = _Extraction(folder, preprocessing, form.classes)
     walk = progress(_walk(extract, subjects, num_workers), len(subjects), f"patches of {cohort['name']}")
     rows, failures = _separate(walk)
     if failures:
@@ -63,9 +62,7 @@ def write_patches(
             "name": cohort["name"],
             "simulated": cohort["simulated"],
             **images,
-            "modality": {str(index): name for index, name in enumerate(modalities)},
-            "labels": {str(label): name for name, label in classes.items()},
-            "spatial_dims": len(images["patch_size"]),
+            **form.names(),
             "training": rows,
         },
     )

@@ -14,7 +14,7 @@ from monai.utils import convert_to_tensor
 from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
-from scripts.provenance.image_form import image_facts
+from scripts.provenance.image_form import ImageForm, image_facts
 from scripts.running.errors import root_cause
 from scripts.running.files import require_file, sha256_file
 from scripts.splits.lists import read_list
@@ -32,8 +32,7 @@ class LabeledImages(Dataset):
 
     Args:
         items: see `load_images`; `label` of each is an integer, or None without a grade.
-        num_channels: channels that the images must have.
-        spatial_dims: 2 or 3.
+        form: that the images must have: channels and dimensions.
         device: where the tensors lie.
         transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
 
@@ -44,13 +43,12 @@ class LabeledImages(Dataset):
     def __init__(
         self,
         items: Items,
-        num_channels: int,
-        spatial_dims: int = 2,
+        form: ImageForm,
         device: torch.device | str = "cpu",
         transform: Compose | None = None,
     ) -> None:
         self.items = list(items)
-        self.images = load_images(self.items, num_channels, spatial_dims).to(device)
+        self.images = load_images(self.items, form.num_channels, form.spatial_dims).to(device)
         labels = [item["label"] for item in self.items]
         self.labels = None if None in labels else torch.tensor(labels, dtype=torch.long, device=device)
         self.transform = transform
@@ -105,8 +103,7 @@ class PatchTensorDataset(LabeledImages):
         fold: number of the fold.
         part: "train", "inner" or "validation".
         class_name: keep patches of this class only; None keeps all, ungraded ones too.
-        num_channels: channels that the images must have.
-        spatial_dims: 2 or 3.
+        form: that the images must have: channels and dimensions.
         device: where the tensor lies.
         require_labels: refuse subjects without a grade, as a network conditioned on the class must.
 
@@ -122,15 +119,14 @@ class PatchTensorDataset(LabeledImages):
         fold: int,
         part: str,
         class_name: str | None,
-        num_channels: int,
-        spatial_dims: int = 2,
+        form: ImageForm,
         device: torch.device | str = "cpu",
         require_labels: bool = False,
     ) -> None:
         classes = None if class_name is None else [class_name]
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
         items = load_part(patches_path, splits_path, fold, part, classes, require_labels)
-        super().__init__(items, num_channels, spatial_dims, device)
+        super().__init__(items, form, device)
 
 
 def load_images(items: Items, num_channels: int, spatial_dims: int = 2) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,75 @@ EVERY_SLICE = {"ChooseCenterd.slice": "all"}
 SLICE_SETTINGS = {"ChooseCenterd.slice", "ChooseCenterd.min_tumor_voxels"}
 
 
+@dataclass(frozen=True)
+class ImageForm:
+    """The form of the images of a run: their channels, classes and grid; set once, in configs/common.yaml.
+
+    Args:
+        modalities: modality of each channel, in order.
+        classes: class name -> label, from 0.
+        patch_size: cells of each axis.
+        spacing_mm: length of a cell, mm; nominal where it differs between patches (`crop: lesion_box`).
+        spatial_dims: 2 or 3, the number of axes.
+
+    Raises:
+        ValueError: if a name occurs twice, labels do not count from 0, or the grid is none.
+    """
+
+    modalities: Sequence[str]
+    classes: Mapping[str, int]
+    patch_size: Sequence[int]
+    spacing_mm: float = 1.0
+    spatial_dims: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.modalities or len(set(self.modalities)) < len(self.modalities):
+            raise ValueError(f"modalities must be different names, at least one, got {list(self.modalities)!r}")
+        if sorted(self.classes.values()) != list(range(len(self.classes))):
+            raise ValueError(
+                f"classes must be numbered from 0, got {dict(self.classes)!r}; write them as {{LGG: 0, HGG: 1}}"
+            )
+        if self.spatial_dims not in (2, 3):
+            raise ValueError(f"spatial_dims must be 2 or 3, got {self.spatial_dims!r}")
+        sizes = list(self.patch_size)
+        if len(sizes) != self.spatial_dims or any(not isinstance(size, int) or size < 1 for size in sizes):
+            raise ValueError(
+                f"patch_size must be {self.spatial_dims} whole numbers above 0, as many as spatial_dims, got {sizes!r}"
+            )
+        if not self.spacing_mm > 0:
+            raise ValueError(f"patch_spacing_mm must be above 0, got {self.spacing_mm!r}")
+
+    @property
+    def num_channels(self) -> int:
+        """Number of modalities."""
+        return len(self.modalities)
+
+    @property
+    def class_names(self) -> list[str]:
+        """Names of the classes in the order of their labels."""
+        return sorted(self.classes, key=self.classes.__getitem__)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what it says of images, by keys of `IMAGE_FACTS`."""
+        return {
+            "modality": list(self.modalities),
+            "labels": self.class_names,
+            "patch_size": list(self.patch_size),
+            "spacing_mm": float(self.spacing_mm),
+        }
+
+    def names(self) -> dict[str, Any]:
+        """Return channels and classes as a decathlon list names them, and the number of dimensions."""
+        return {
+            "modality": {str(index): name for index, name in enumerate(self.modalities)},
+            "labels": {str(label): name for label, name in enumerate(self.class_names)},
+            "spatial_dims": self.spatial_dims,
+        }
+
+
 def describe_images(
-    modalities: Sequence[str],
-    classes: Mapping[str, int],
-    patch_size: Sequence[int],
-    spacing_mm: float | None,
+    form: ImageForm,
+    crop: str,
     intensity_mode: str,
     intensity_percentiles: Sequence[float],
     zscore_limit: float,
@@ -38,10 +103,8 @@ def describe_images(
     """Describe the images that a config makes, as `image_facts` reads it from those that were made.
 
     Args:
-        modalities: modality of each channel.
-        classes: class name -> label.
-        patch_size: cells of each axis.
-        spacing_mm: length of a cell, mm; None where it differs between patches.
+        form: of the images.
+        crop: "field_of_view", or "lesion_box", whose patches have no common spacing: it is null in the description.
         intensity_mode: "percentile" or "zscore".
         intensity_percentiles: percentiles that become -1 and 1; null in the description where the mode is another.
         zscore_limit: standard deviations that become -1 and 1; likewise.
@@ -51,10 +114,8 @@ def describe_images(
         Values of the keys `IMAGE_FACTS`; `modality` and `labels` are lists of names, in order.
     """
     return {
-        "modality": list(modalities),
-        "labels": sorted(classes, key=classes.__getitem__),
-        "patch_size": list(patch_size),
-        "spacing_mm": spacing_mm,
+        **form.facts(),
+        **({} if crop == "field_of_view" else {"spacing_mm": None}),
         "intensity_mode": intensity_mode,
         "intensity_percentiles": list(intensity_percentiles) if intensity_mode == "percentile" else None,
         "zscore_limit": zscore_limit if intensity_mode == "zscore" else None,

@@ -23,6 +23,7 @@ from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.running.files import read_json, write_json
+from tests.helpers import image_form
 from tests.ring_or_blob import GRADES, image_header, write_patches, write_splits, write_synthetic
 
 
@@ -178,15 +179,15 @@ def test_too_few_synthetic_images_and_unlabeled_ones_are_refused() -> None:
 
 
 def test_an_epoch_has_as_many_full_batches_with_a_larger_pool(paths: dict[str, Any]) -> None:
-    real = LabeledImages(data(paths).training, 2)
-    larger = LabeledImages(data(paths).training * 3, 2)
+    real = LabeledImages(data(paths).training, image_form(2))
+    larger = LabeledImages(data(paths).training * 3, image_form(2))
     lengths = [[len(batch["label"]) for batch in training_batches(each, 4, len(real))] for each in (real, larger)]
     assert lengths == [[4, 4], [4, 4]]
 
 
 def test_balanced_sampling_draws_every_class_alike_in_full_batches(tmp_path: Path) -> None:
     items = read_json(write_patches(tmp_path, counts=(3, 27)))["training"]
-    dataset = LabeledImages([{**item, "image": str(tmp_path / item["image"])} for item in items], 2)
+    dataset = LabeledImages([{**item, "image": str(tmp_path / item["image"])} for item in items], image_form(2))
     torch.manual_seed(0)
     batches = [batch["label"] for batch in training_batches(dataset, 8, 1000, "balanced")]
     assert {len(batch) for batch in batches} == {8}
@@ -241,14 +242,14 @@ def test_a_training_on_nothing_is_refused(paths: dict[str, Any], tmp_path: Path)
 
 
 def test_no_batch_has_one_image_only(paths: dict[str, Any]) -> None:
-    dataset = LabeledImages(data(paths).training[:5], 2)
+    dataset = LabeledImages(data(paths).training[:5], image_form(2))
     assert [len(batch["label"]) for batch in training_batches(dataset, 4, 5)] == [4, 4]
     with pytest.raises(ValueError, match="at least 2 for BatchNorm"):
         training_batches(dataset, 1, 5)
 
 
 def test_ordered_batches_keep_the_order_and_lose_nothing(paths: dict[str, Any]) -> None:
-    dataset = LabeledImages(data(paths).training, 2)
+    dataset = LabeledImages(data(paths).training, image_form(2))
     images = torch.cat([batch["image"] for batch in ordered_batches(dataset, 4)])
     assert torch.equal(images, dataset.images)
 

@@ -25,7 +25,7 @@ from scripts.provenance.record import hash_subject, read_provenance, write_prove
 from scripts.running.configs import Invocation
 from scripts.running.stages import run_invocation
 from scripts.volumes.file_names import stem_of
-from tests.helpers import ROOT
+from tests.helpers import ROOT, image_form
 from tests.patches import write_tiny_patches
 from tests.tiny_subjects import MODALITIES, make_images, make_mask, write_volume
 
@@ -106,7 +106,7 @@ def test_an_empty_validation_part_takes_the_training_part_and_no_cases_at_all_ar
 def test_images_of_a_fold_are_handed_on(tmp_path):
     paths = write_tiny_patches(tmp_path, (16, 16))
     fold = FoldData(**{key: paths[key] for key in ("patches_path", "splits_path")}, fold=0, classes=CLASSES)
-    data = LabeledImages(fold.training, 4, 2)
+    data = LabeledImages(fold.training, image_form())
     images = TrainingImages(data, fold, "nowhere")
     assert (len(images), images.num_real, images.cases) == (len(data), len(fold.real), None)
     assert images.class_counts == images.labels.bincount(minlength=2).tolist()

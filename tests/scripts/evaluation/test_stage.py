@@ -18,7 +18,7 @@ from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.files import read_csv, read_json, sha256_file, write_json
-from tests.helpers import run_stage
+from tests.helpers import image_form, run_stage
 from tests.ring_or_blob import image_header, messages, write_patches, write_splits
 
 TINY = {"classifier_backbone": "resnet10", "modalities": ["t1c", "t2f"], "num_threads": 1, "device": "cpu"}
@@ -107,11 +107,11 @@ def test_the_ensemble_answers_as_fold_ensemble_does(data: dict[str, Any], evalua
     folder = Path(data["external_patches_paths"][0]).parent
     items = [{**item, "image": str(folder / item["image"])} for item in items]
 
-    expected = Predictor(num_channels=2)(network.members, items)
+    expected = Predictor(image_form(2))(network.members, items)
     from scripts.patches.tensors import LabeledImages
 
     with torch.no_grad():
-        logits = network(LabeledImages(items, 2).images)
+        logits = network(LabeledImages(items, image_form(2)).images)
     assert np.allclose(torch.softmax(logits, dim=1).numpy(), expected, atol=1e-6)
 
     rows = [row for row in read_csv(evaluated / "predictions.csv") if row["role"] == "external"]
@@ -262,7 +262,7 @@ def test_the_averaged_network_is_written_with_its_record(data: dict[str, Any], t
     network = FoldEnsemble("resnet10", in_channels=2).eval()
     network.load_state_dict(torch.load(tmp_path / "weight_average" / "model.pt", weights_only=True))
     found = [str(Path(data["external_patches_paths"][0]).parent / f"{row['subject_id']}.nii.gz") for row in rows]
-    expected = Predictor(num_channels=2)([network], [{"image": path, "label": 0} for path in found])
+    expected = Predictor(image_form(2))([network], [{"image": path, "label": 0} for path in found])
     assert np.allclose([float(row["probability_HGG"]) for row in rows], expected[:, 1], atol=1e-6)
     record = read_provenance(tmp_path / "weight_average" / "model.pt")
     assert record["subjects"] == read_provenance(tmp_path / "model.pt")["subjects"]

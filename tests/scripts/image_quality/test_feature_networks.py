@@ -9,6 +9,7 @@ from scripts.image_quality.channel_encoder import ChannelEncoder
 from scripts.image_quality.feature_networks import NetworkChoice, classifier_network, inception_networks
 from scripts.image_quality.inception import InceptionV3
 from scripts.provenance.record import hash_subject, write_provenance
+from tests.helpers import image_form
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 
@@ -86,7 +87,7 @@ def test_volumes_are_refused_by_inception(weights_path):
 def test_a_classifiers_features_are_what_its_last_layer_reads(tmp_path, backbone, size, length):
     settings = {"spatial_dims": len(size), "in_channels": 4, "num_classes": 2, "stem_stride": 2}
     path, reference = save_classifier(tmp_path, backbone=backbone, **settings)
-    network = classifier_network(path, backbone, **settings)
+    network = classifier_network(path, backbone, 2, image_form(4, size))
     (view,) = network.extract(draw(3, 4, size), batch_size=2)
     last = [module for module in reference.modules() if isinstance(module, torch.nn.Linear)][-1]
     assert view.features.shape == (3, length)
@@ -100,20 +101,18 @@ def test_a_classifiers_features_are_what_its_last_layer_reads(tmp_path, backbone
 def test_a_classifier_of_synthetic_images_is_refused(tmp_path):
     path, _ = save_classifier(tmp_path, synthetic=["0" * 64])
     with pytest.raises(ValueError, match="must be trained on real images only, got setup 'ddpm'"):
-        classifier_network(path, "resnet10", 2, 4, 2, 2)
+        classifier_network(path, "resnet10", 2, image_form())
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path):
     path, _ = save_classifier(tmp_path)
     with pytest.raises(ValueError, match="weights of another backbone"):
-        classifier_network(path, "resnet18", 2, 4, 2, 2)
+        classifier_network(path, "resnet18", 2, image_form())
 
 
 def choice(**changes):
-    settings = {"inception_path": None, "classifier_path": None, "backbone": "resnet10", "spatial_dims": 2}
-    return NetworkChoice(
-        **{**settings, "num_classes": 2, "stem_stride": 2, "image_size": [8, 8], "modalities": MODALITIES, **changes}
-    )
+    settings = {"inception_path": None, "classifier_path": None, "backbone": "resnet10"}
+    return NetworkChoice(**{**settings, "stem_stride": 2, "form": image_form(4, (8, 8)), **changes})
 
 
 def test_without_weights_the_networks_are_left_out_with_the_way_to_get_them(tmp_path, monkeypatch):
@@ -123,7 +122,7 @@ def test_without_weights_the_networks_are_left_out_with_the_way_to_get_them(tmp_
     assert "put pt_inception-2015-12-05-6726825d.pth" in left_out[0]["reason"]
     assert left_out[1]["reason"] == "no classifier_path was given"
     assert choice().inputs() == [None, None]
-    assert "volumes" in choice(spatial_dims=3).load(draw())[1][0]["reason"]
+    assert "volumes" in choice(form=image_form(4, (8, 8, 8))).load(draw())[1][0]["reason"]
 
 
 def test_a_missing_file_that_was_asked_for_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from scripts.patches.tensors import load_patch
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subject, hash_subjects
 from scripts.running.files import read_json, write_json
-from tests.helpers import run_stage
+from tests.helpers import image_form, run_stage
 from tests.ring_or_blob import messages
 from tests.scripts.image_quality.test_feature_networks import save_classifier
 
@@ -93,7 +93,7 @@ def test_the_features_of_another_cohorts_classifier_are_one_similarity_more(stud
     names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2, "audit_num_permutations": 99}
     run_stage("audit", **study, **names, audit_features_path=path)
     lgg = read_json(f"{study['output_dir']}/audit.json")["classes"]["LGG"]
-    features = ClassifierFeatures(classifier_network(path, "resnet10", 2, 4, 2, 2))
+    features = ClassifierFeatures(classifier_network(path, "resnet10", 2, image_form()))
     folder = Path(study["synthetic_path"]).parent
     first, nearest = (load_patch(str(folder / name), 4) for name in ("LGG_0.nii.gz", nearest_of(lgg, "features")[0]))
     expected = -torch.dist(*features(torch.stack([first, nearest])))

@@ -8,9 +8,9 @@ import pytest
 from scripts.patches.image_sets import ALL, ImageSet, files_of, read_parts, read_rows, read_set, require_made_alike
 from scripts.running.files import read_json, write_json
 from scripts.splits.parts import load_splits
+from tests.helpers import image_form
 from tests.patches import write_tiny_patches
 
-MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
 ZSCORED = {"intensity_mode": "zscore", "intensity_percentiles": None, "zscore_limit": 4.0}
 
 
@@ -26,8 +26,8 @@ def change(path: str, **values) -> str:
 
 def test_a_list_and_the_folder_of_its_images_are_one_set(patches):
     path = patches["patches_path"]
-    listed = read_set(path, MODALITIES, 2)
-    found = read_set(str(Path(path).parent), MODALITIES, 2)
+    listed = read_set(path, image_form())
+    found = read_set(str(Path(path).parent), image_form())
     assert sorted(listed.images.sum((1, 2, 3)).tolist()) == sorted(found.images.sum((1, 2, 3)).tolist())
     assert set(listed.class_names) == {"LGG", "HGG"}
     assert (set(found.class_names), set(found.patients), found.facts) == ({ALL}, {None}, None)
@@ -36,7 +36,7 @@ def test_a_list_and_the_folder_of_its_images_are_one_set(patches):
 
 def test_a_folder_is_read_from_wherever_one_stands(patches, monkeypatch):
     monkeypatch.chdir(Path(patches["patches_path"]).parents[1])
-    assert len(read_set("patches", MODALITIES, 2)) == 12
+    assert len(read_set("patches", image_form())) == 12
 
 
 def test_the_files_of_a_list_are_the_list_and_those_of_a_folder_its_images(patches):
@@ -57,7 +57,7 @@ def test_the_patient_of_a_part_is_that_of_the_table_and_not_only_of_the_name(pat
         row["patient_id"] = f"P{index // 3}"
     change(path, training=rows)
     named = {row["subject_id"]: row["patient_id"] for row in rows}
-    training = read_parts(path, patches["splits_path"], 0, ["train"], MODALITIES, 2)
+    training = read_parts(path, patches["splits_path"], 0, ["train"], image_form())
     assert sorted(training.subject_ids) == load_splits(patches["splits_path"])["folds"][0]["train"]
     assert list(training.patients) == [named[name] for name in training.subject_ids]
 
@@ -84,17 +84,17 @@ def test_scans_of_one_patient_are_of_one_patient(patches):
     ],
 )
 def test_sets_that_are_made_otherwise_are_refused(patches, tmp_path, changes, message):
-    real = read_set(patches["patches_path"], MODALITIES, 2)
+    real = read_set(patches["patches_path"], image_form())
     shutil.copytree(tmp_path / "patches", tmp_path / "other")
-    other = read_set(change(str(tmp_path / "other/patches.json"), **changes), MODALITIES, 2)
+    other = read_set(change(str(tmp_path / "other/patches.json"), **changes), image_form())
     with pytest.raises(ValueError, match=f"other/patches.json must have {message}"):
         require_made_alike(other, real)
 
 
 def test_sets_of_a_folder_are_compared_by_shape_alone_and_that_is_told(patches):
-    real = read_set(patches["patches_path"], MODALITIES, 2)
+    real = read_set(patches["patches_path"], image_form())
     assert require_made_alike(real, real)
-    folder = read_set(str(Path(patches["patches_path"]).parent), MODALITIES, 2)
+    folder = read_set(str(Path(patches["patches_path"]).parent), image_form())
     assert not require_made_alike(folder, real)
     with pytest.raises(ValueError, match="must have images of the shape of"):
         require_made_alike(ImageSet(folder.images[..., :4], folder.patients), real)
@@ -102,4 +102,4 @@ def test_sets_of_a_folder_are_compared_by_shape_alone_and_that_is_told(patches):
 
 def test_a_list_of_no_image_is_refused(patches):
     with pytest.raises(ValueError, match="must list at least one image, got none"):
-        read_set(change(patches["patches_path"], training=[]), MODALITIES, 2)
+        read_set(change(patches["patches_path"], training=[]), image_form())

@@ -17,6 +17,7 @@ from scripts.patches.tensors import (
     load_patch,
 )
 from scripts.running.files import read_json, sha256_file, write_json
+from tests.helpers import image_form
 from tests.patches import write_tiny_patches
 
 
@@ -36,7 +37,7 @@ def test_images_arrive_channel_first_and_unchanged(tmp_path, size, num_channels)
     image = np.random.RandomState(0).uniform(-1, 1, (*size, num_channels)).astype(np.float32)
     path = write_image(tmp_path / "image.nii.gz", image if num_channels > 1 else image[..., 0])
     dims = 2 if size[-1] == 1 else 3
-    dataset = LabeledImages([{"image": path, "label": 1}], num_channels, dims)
+    dataset = LabeledImages([{"image": path, "label": 1}], image_form(num_channels, size[:dims]))
     expected = np.moveaxis(image, -1, 0)
     assert np.array_equal(dataset[0]["image"].numpy(), expected[..., 0] if dims == 2 else expected)
     assert dataset[[0]]["image"].shape == (1, num_channels, *size[:dims])
@@ -54,7 +55,7 @@ def test_images_of_two_sizes_are_refused_by_file(tmp_path):
 
 def test_an_image_without_a_grade_leaves_all_without_labels(tmp_path):
     path = write_image(tmp_path / "a.nii.gz", np.zeros((4, 5, 1, 2)))
-    dataset = LabeledImages([{"image": path, "label": 0}, {"image": path, "label": None}], 2)
+    dataset = LabeledImages([{"image": path, "label": 0}, {"image": path, "label": None}], image_form(2))
     assert list(dataset[[0, 1]]) == ["image"]
 
 
@@ -63,7 +64,7 @@ def test_random_transforms_change_copies_and_follow_their_seed(patches):
     folder = Path(patches["patches_path"]).parent
     items = [{**row, "image": str(folder / row["image"])} for row in listing["training"]]
     transform = Compose([RandFlipd("image", prob=0.5, spatial_axis=0)])
-    dataset = LabeledImages(items, 4, transform=transform)
+    dataset = LabeledImages(items, image_form(), transform=transform)
     before = dataset.images.clone()
     transform.set_random_state(seed=3)
     first = dataset[[0, 1, 2, 3]]["image"]
@@ -74,15 +75,15 @@ def test_random_transforms_change_copies_and_follow_their_seed(patches):
 
 
 def test_the_dataset_holds_one_class_of_one_part(patches):
-    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", num_channels=4)
+    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", form=image_form())
     assert len(dataset) == len(dataset.subject_ids)
     assert all(name.startswith("HGG") for name in dataset.subject_ids)
-    everyone = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
+    everyone = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, form=image_form())
     assert len(everyone) == sum(class_counts(**patches, fold=0).values())
 
 
 def test_every_batch_is_full_and_every_image_is_drawn_before_any_is_drawn_again(patches):
-    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, num_channels=4)
+    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name=None, form=image_form())
     dataset.images = torch.arange(5.0).reshape(5, 1, 1, 1)
     dataset.labels = None
     drawn = [batch["image"].flatten() for batch in batches(dataset, batch_size=4, epoch_images=9)]
@@ -122,8 +123,8 @@ def test_an_image_changed_after_it_was_listed_is_refused(patches):
     for row in listing["training"]:
         row["image_sha256"] = sha256_file(path.parent / row["image"])
     write_json(path, listing)
-    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", num_channels=4)
+    dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", form=image_form())
     changed = Path(dataset.items[0]["image"])
     write_image(changed, np.asarray(nib.load(changed).dataobj) * 0.5)
     with pytest.raises(ValueError, match=f"{changed.name} must be the file that its list records"):
-        PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", num_channels=4)
+        PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", form=image_form())

@@ -9,7 +9,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.transforms import ScaleIntensityd
 
-from scripts.provenance.image_form import describe_preprocessing, recorded_images, require_same_images
+from scripts.provenance.image_form import ImageForm, describe_preprocessing, recorded_images, require_same_images
 from tests.helpers import ROOT, config_files
 
 # Settings of configs/patches.yaml that decide pixels -> another value, with what makes them count.
@@ -79,3 +79,34 @@ def test_weights_of_before_a_fact_was_told_are_refused():
     images = {key: value for key, value in facts().items() if key != "preprocessing"}
     with pytest.raises(ValueError, match="models/provenance.json must say in `images` .* got no preprocessing; train"):
         recorded_images({"images": images}, "models/model.pt")
+
+
+def test_the_form_is_what_lists_say_of_their_images():
+    form = ImageForm(["t1n", "t2f"], {"HGG": 1, "LGG": 0}, [8, 9, 10], 2, spatial_dims=3)
+    assert form.names() == {"modality": {"0": "t1n", "1": "t2f"}, "labels": {"0": "LGG", "1": "HGG"}, "spatial_dims": 3}
+    assert form.facts() == {
+        "modality": ["t1n", "t2f"],
+        "labels": ["LGG", "HGG"],
+        "patch_size": [8, 9, 10],
+        "spacing_mm": 2.0,
+    }
+    assert facts(crop="lesion_box")["spacing_mm"] is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modalities": ["t1n", "t1n"]}, "modalities must be different names"),
+        ({"modalities": []}, "modalities must be different names"),
+        ({"classes": {"LGG": 1, "HGG": 2}}, "classes must be numbered from 0"),
+        ({"patch_size": [96]}, "patch_size must be 2 whole numbers above 0, as many as spatial_dims"),
+        ({"patch_size": [96, 0]}, "patch_size must be 2 whole numbers above 0"),
+        ({"patch_size": [96.5, 96]}, "patch_size must be 2 whole numbers above 0"),
+        ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
+        ({"spacing_mm": 0}, "patch_spacing_mm must be above 0, got 0"),
+    ],
+)
+def test_a_form_that_no_image_has_is_refused(changes, message):
+    settings = {"modalities": ["t1n"], "classes": {"LGG": 0, "HGG": 1}, "patch_size": [96, 96]}
+    with pytest.raises(ValueError, match=message):
+        ImageForm(**{**settings, **changes})

@@ -24,7 +24,7 @@ from scripts.patches.tensors import LabeledImages
 from scripts.running.configs import Invocation
 from scripts.training.cuda_graphs import GraphInferer, graph_inferer, refuse_random_network
 from scripts.training.divergence import StopOnNonFinite
-from tests.helpers import config_files
+from tests.helpers import config_files, image_form
 from tests.ring_or_blob import draw, write_image
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
@@ -225,7 +225,7 @@ def test_a_step_on_a_gpu_waits_for_nothing(network: nn.Module, tmp_path: Path) -
     trainer = SupervisedTrainer(
         device="cuda",
         max_epochs=1,
-        train_data_loader=training_batches(LabeledImages(items, 2, 2, "cuda"), 2, 8),
+        train_data_loader=training_batches(LabeledImages(items, image_form(2), "cuda"), 2, 8),
         network=trained,
         optimizer=torch.optim.AdamW(trained.parameters()),
         loss_function=ClassFocalLoss(),
