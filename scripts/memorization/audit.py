@@ -164,7 +164,8 @@ class MemorizationAudit:
     def _cells(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> tuple[Any, Any] | None:
         if self.num_cells == 1 or not len(held_out.images):
             return None
-        first, second = k_means_cells(training.images, (synthetic, held_out.images), self.num_cells, self.seed)
+        real = held_out.images[_first_images(held_out)]
+        first, second = k_means_cells(training.images, (synthetic, real), self.num_cells, self.seed)
         return first, second
 
 
@@ -175,7 +176,8 @@ class Comparison:
     Args:
         synthetic: of each synthetic image, (S, T + H).
         training: similarities of each training image to each subject, (M, T + H); own subject -inf.
-        held_out: the same of each held-out image.
+        held_out: the same of the first image of each held-out subject, (H, T + H): scans of one patient are no
+            independent baselines.
         owners: training subject of each training image.
         num_training: T.
     """
@@ -198,7 +200,7 @@ class Comparison:
         return own.new_full((self.num_training, self.num_training), -torch.inf).scatter_reduce(0, rows, own, "amax")
 
     def held_out_ratios(self) -> Tensor:
-        """d1 / d2 of the held-out images, (number of them,)."""
+        """d1 / d2 of the first image of each held-out subject, (H,)."""
         return copy_ratios(self.held_out[:, : self.num_training]) if len(self.held_out) else torch.empty(0)
 
     def unlike_share(self, factor: float) -> float:
@@ -222,9 +224,14 @@ def _search(
     among = nearest_by_subject(real, real, owners, similarity, block_size).similarities
     among[torch.arange(len(owners)), torch.tensor(owners)] = -torch.inf
     count = len(training.images)
-    return Comparison(
-        nearest, among[:count], among[count:], torch.tensor(owners[:count]), len(training.different_patients)
-    )
+    num_training = len(training.different_patients)
+    first_images = among[count:][_first_images(held_out)]
+    return Comparison(nearest, among[:count], first_images, torch.tensor(owners[:count]), num_training)
+
+
+def _first_images(images: ImageSet) -> list[int]:
+    """Index of the first image of each patient."""
+    return [list(images.patients).index(patient) for patient in images.different_patients]
 
 
 def _rows(found: Mapping[str, Comparison], ratios: Tensor, copies: Tensor) -> list[dict[str, Any]]:

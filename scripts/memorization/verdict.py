@@ -57,8 +57,8 @@ def judge(figures: Mapping[str, Any], thresholds: Thresholds) -> dict[str, Any]:
 
     Args:
         figures: `num_synthetic`, `num_training_subjects`, `num_held_out_subjects`; `copies`, `held_out_copies`: numbers
-            (the latter of `num_held_out` images); `unlike_share`: share of images that resemble no real subject; `gap`:
-            `mean`, `low`, `high`, `p_value`, `relative`, or None without held-out subjects.
+            (the latter of `num_held_out_subjects`); `unlike_share`: share of images that resemble no real subject;
+            `gap`: `mean`, `low`, `high`, `p_value`, `relative`, or None without held-out subjects.
         thresholds: see there.
 
     Returns:
@@ -93,7 +93,7 @@ def _has_copies(figures: Mapping[str, Any], thresholds: Thresholds) -> bool:
     if not baseline:
         return copies > 0
     # Real images that count as copies (a patient with two identifiers, say) take the meaning from a few of them.
-    table = [[copies, figures["num_synthetic"] - copies], [baseline, figures["num_held_out"] - baseline]]
+    table = [[copies, figures["num_synthetic"] - copies], [baseline, figures["num_held_out_subjects"] - baseline]]
     return bool(fisher_exact(table, alternative="greater").pvalue <= thresholds.gap_p_value)
 
 
@@ -125,7 +125,7 @@ def _about_copies(figures: Mapping[str, Any], thresholds: Thresholds) -> str:
         f" {thresholds.copy_ratio:g} times as far from one training subject as from the next, flips and shifts"
         f" undone (95 % of the share: {low:.1f} to {high:.1f} %)"
     )
-    return f"{said}; of {figures['num_held_out']} real held-out images {figures['held_out_copies']}."
+    return f"{said}; of {figures['num_held_out_subjects']} real held-out subjects {figures['held_out_copies']}."
 
 
 def _about_likeness(figures: Mapping[str, Any], thresholds: Thresholds) -> str:

@@ -93,6 +93,22 @@ def test_further_images_of_the_copied_subject_do_not_hide_the_copy(patients, rea
     assert result["num_training_subjects"] == 20
 
 
+def test_second_scans_of_held_out_patients_are_no_baselines_of_their_own(patients, real):
+    training, held_out = patients[0][:20], patients[1]
+    names = [f"h{index % 12}" for index in range(24)]
+    twice = ImageSet(torch.cat([held_out, held_out * 0.99]), names)
+    synthetic = plant(training, patients[2][:40], "flip", seed=0)
+    once, again = (AUDIT(synthetic, real_images(training, "t"), held) for held in (real_images(held_out, "h"), twice))
+    assert (once["num_held_out"], again["num_held_out"]) == (12, 24)
+    assert once["num_held_out_subjects"] == again["num_held_out_subjects"] == 12
+    assert again["copies"] == once["copies"]
+    for name in ("pearson", "aligned"):
+        one, two = (result["measures"][name] for result in (once, again))
+        assert two["held_out_to_training"]["n"] == 12
+        assert two["c_t"] == pytest.approx(one["c_t"], abs=1e-6)
+    assert "of 12 real held-out subjects" in again["evidence"][0]
+
+
 def test_too_few_exchanges_for_the_threshold_are_refused():
     with pytest.raises(ValueError, match="audit_num_permutations must be at least 99 for a gap to reach"):
         MemorizationAudit(num_permutations=98)
