@@ -22,7 +22,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from benchmarks import classifier, generator, patches
-from scripts.classifier.datasets import synthetic_limits
+from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.stage import locate_subjects
 from scripts.phantom.patients import make_cohort
 from scripts.running.files import read_json, write_json

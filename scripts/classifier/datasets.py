@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, WeightedRandomSampler
 
+from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.tensors import LabeledImages, batches
 from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_subjects
 from scripts.provenance.record import hash_subjects, write_provenance
 from scripts.splits.lists import read_list
-from scripts.splits.parts import load_part, load_splits, part_subjects
+from scripts.splits.parts import held_out_subjects, load_part, selecting_subjects
 
 Items = list[dict[str, Any]]
 SAMPLINGS = ("shuffled", "balanced")
@@ -202,46 +203,6 @@ def even_batches(dataset: Dataset, batch_size: int) -> DataLoader:
     num_batches = max(1, min(math.ceil(count / batch_size), count // 2))
     parts = [part.tolist() for part in np.array_split(np.arange(count), num_batches)]
     return DataLoader(dataset, sampler=parts, batch_size=None)
-
-
-def held_out_subjects(splits_path: str, fold: int) -> set[str]:
-    """Return the ids that no network of a fold may know: the test part, and the validation part unless it selects."""
-    splits = load_splits(splits_path)
-    test, validation, inner = (set(part_subjects(splits, fold, part)) for part in ("test", "validation", "inner"))
-    return test | (validation - inner)
-
-
-def selecting_subjects(splits_path: str, fold: int) -> set[str]:
-    """Return the ids that select a fold's networks and validate them too; none unless `selection` is `validation`."""
-    splits = load_splits(splits_path)
-    return set(part_subjects(splits, fold, "validation")) & set(part_subjects(splits, fold, "inner"))
-
-
-def synthetic_limits(
-    num_real: Mapping[str, int], ratio: float = 1.0, balance: bool = True, with_real: bool = True
-) -> dict[str, tuple[int, int]]:
-    """How many synthetic images of each class a training needs and may take.
-
-    Args:
-        num_real: real training images of each class.
-        ratio: wanted synthetic images a class, relative to its real ones, >= 0.
-        balance: let smaller classes take more, until all are as large as the largest with its synthetic images.
-        with_real: the real images train, too, and count for the balance.
-
-    Returns:
-        Class -> (fewest, most).
-
-    >>> synthetic_limits({"LGG": 76, "HGG": 259})
-    {'LGG': (76, 442), 'HGG': (259, 259)}
-    >>> synthetic_limits({"LGG": 76, "HGG": 259}, with_real=False)
-    {'LGG': (76, 259), 'HGG': (259, 259)}
-    """
-    if ratio < 0:
-        raise ValueError(f"synthetic_ratio must be at least 0, got {ratio!r}")
-    wanted = {name: math.ceil(ratio * count) for name, count in num_real.items()}
-    held = {name: count if with_real else 0 for name, count in num_real.items()}
-    largest = max(held[name] + wanted[name] for name in held)
-    return {name: (wanted[name], largest - held[name] if balance else wanted[name]) for name in held}
 
 
 def choose_synthetic(

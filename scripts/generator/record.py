@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.patches.tensors import PatchTensorDataset, class_counts, patches_header
+from scripts.patches.class_balance import class_counts
+from scripts.patches.tensors import PatchTensorDataset, patches_header
 from scripts.provenance.record import hash_subjects, read_provenance, write_provenance
 from scripts.splits.parts import load_part
 

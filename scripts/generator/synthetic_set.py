@@ -18,6 +18,7 @@ from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name
 from scripts.memorization.copy_rejection import CopyFilter
+from scripts.patches.class_balance import synthetic_limits
 from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, recorded_images, require_same_images
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
@@ -260,5 +261,4 @@ def default_num_images(class_counts: Mapping[str, int], class_name: str | None, 
     counts = {name: count for name, count in class_counts.items() if name}
     if class_name not in counts:
         raise ValueError(f"generator_class must be one of {', '.join(counts)}, got {class_name!r}")
-    own = counts[class_name]
-    return math.ceil((1 + ratio) * max(counts.values())) - own if balance else math.ceil(ratio * own)
+    return synthetic_limits(counts, ratio, balance)[class_name][1]  # what a training may take

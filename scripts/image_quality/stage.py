@@ -16,7 +16,7 @@ from scripts.patches.image_sets import (
     ALL,
     ImageSet,
     choose_parts,
-    files_of,
+    input_files,
     read_parts,
     read_set,
     refuse_seen,
@@ -93,8 +93,8 @@ class ImageMeasurement:
     def inputs(self) -> list[str | None]:
         """List every file that the measures depend on, for the record of the stage."""
         return [
-            *files_of(self.synthetic_path),
-            *files_of(self.real_path),
+            *input_files(self.synthetic_path),
+            *input_files(self.real_path),
             self.splits_path,
             *self.networks.inputs(),
         ]

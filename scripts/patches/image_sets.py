@@ -69,7 +69,7 @@ class ImageSet:
         return replace(self, images=self.images.to(device))
 
 
-def files_of(path: str | None) -> list[str | None]:
+def input_files(path: str | None) -> list[str | None]:
     """Return what a stage reads of a set: the list, which stands for its images, or every image of a folder.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -214,13 +213,6 @@ def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None) 
     wanted = len(dataset) if epoch_images is None else epoch_images  # type: ignore[arg-type]
     sampler = RandomSampler(dataset, num_samples=math.ceil(wanted / batch_size) * batch_size)  # type: ignore[arg-type]
     return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=True), batch_size=None)
-
-
-def class_counts(patches_path: str, splits_path: str, fold: int) -> dict[str, int]:
-    """Count the training patches of a fold by class name; "" stands for those without a grade."""
-    names = {int(label): name for label, name in patches_header(patches_path)["labels"].items()}
-    labels = Counter(entry["label"] for entry in load_part(patches_path, splits_path, fold, "train"))
-    return {names.get(label, ""): labels[label] for label in sorted(labels, key=str)}
 
 
 def patches_header(patches_path: str) -> Mapping[str, Any]:

@@ -70,6 +70,19 @@ def default_held_out_part(splits: Mapping[str, Any]) -> str:
     return "test" if splits.get("selection", "inner") == "validation" else "validation"
 
 
+def held_out_subjects(splits_path: str, fold: int) -> set[str]:
+    """Return the ids that no network of a fold may know: the test part, and the validation part unless it selects."""
+    splits = load_splits(splits_path)
+    test, validation, inner = (set(part_subjects(splits, fold, part)) for part in ("test", "validation", "inner"))
+    return test | (validation - inner)
+
+
+def selecting_subjects(splits_path: str, fold: int) -> set[str]:
+    """Return the ids that select a fold's networks and validate them too; none unless `selection` is `validation`."""
+    splits = load_splits(splits_path)
+    return set(part_subjects(splits, fold, "validation")) & set(part_subjects(splits, fold, "inner"))
+
+
 def load_part(
     patches_path: str | Path,
     splits_path: str | Path | None,

@@ -13,16 +13,16 @@ from scripts.classifier.datasets import (
     ClassifierData,
     choose_synthetic,
     even_batches,
-    held_out_subjects,
     ordered_batches,
-    synthetic_limits,
     training_batches,
 )
+from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.running.files import read_json, write_json
+from scripts.splits.parts import held_out_subjects
 from tests.helpers import image_form
 from tests.ring_or_blob import GRADES, image_header, write_patches, write_splits, write_synthetic
 

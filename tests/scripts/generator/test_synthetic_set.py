@@ -15,8 +15,9 @@ import torch
 from ignite.engine import Events
 from monai.bundle import ConfigParser
 
-from scripts.classifier.datasets import ClassifierData, synthetic_limits
+from scripts.classifier.datasets import ClassifierData
 from scripts.generator.synthetic_set import default_num_images
+from scripts.patches.class_balance import synthetic_limits
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subject

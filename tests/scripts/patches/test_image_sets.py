@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.patches.image_sets import ALL, ImageSet, files_of, read_parts, read_rows, read_set, require_made_alike
+from scripts.patches.image_sets import ALL, ImageSet, input_files, read_parts, read_rows, read_set, require_made_alike
 from scripts.running.files import read_json, write_json
 from scripts.splits.parts import load_splits
 from tests.helpers import image_form
@@ -41,13 +41,13 @@ def test_a_folder_is_read_from_wherever_one_stands(patches, monkeypatch):
 
 def test_the_files_of_a_list_are_the_list_and_those_of_a_folder_its_images(patches):
     path = Path(patches["patches_path"])
-    assert files_of(str(path)) == [str(path)]
-    assert len(files_of(str(path.parent))) == 12
+    assert input_files(str(path)) == [str(path)]
+    assert len(input_files(str(path.parent))) == 12
     first = path.parent / sorted(image.name for image in path.parent.glob("*.nii.gz"))[0]
     first.rename(first.with_name("CAPITALS.NII.GZ"))
     (path.parent / f"._{first.name}").write_bytes(b"what macOS leaves")
-    assert len(files_of(str(path.parent))) == 12
-    assert files_of(None) == [None]
+    assert len(input_files(str(path.parent))) == 12
+    assert input_files(None) == [None]
 
 
 def test_the_patient_of_a_part_is_that_of_the_table_and_not_only_of_the_name(patches):

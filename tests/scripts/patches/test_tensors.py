@@ -8,14 +8,8 @@ import pytest
 import torch
 from monai.transforms import Compose, RandFlipd
 
-from scripts.patches.tensors import (
-    LabeledImages,
-    PatchTensorDataset,
-    batches,
-    class_counts,
-    load_images,
-    load_patch,
-)
+from scripts.patches.class_balance import class_counts
+from scripts.patches.tensors import LabeledImages, PatchTensorDataset, batches, load_images, load_patch
 from scripts.running.files import read_json, sha256_file, write_json
 from tests.helpers import image_form
 from tests.patches import write_tiny_patches
