@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from scripts.splits.draw import write_splits
-from scripts.splits.parts import load_part, load_splits
+from scripts.splits.parts import held_out_subjects, load_part, load_splits, selecting_subjects
 from tests.scripts.splits.test_draw import BALANCED, cohort_of
 
 
@@ -119,3 +119,15 @@ def test_a_splits_file_whose_parts_overlap_is_refused(tmp_path):
     (tmp_path / "splits.json").write_text(json.dumps(splits))
     with pytest.raises(ValueError, match=f"fold 2 of .* apart, got {leaked}"):
         load_splits(splits_path)
+
+
+def test_held_out_are_test_and_validation_and_who_selects_is_not(tmp_path):
+    _, splits_path = write_both(tmp_path, cohort_of(BALANCED))
+    splits = load_splits(splits_path)
+    validation = splits["folds"][0]["validation"]
+    assert held_out_subjects(splits_path, 0) == {*splits["test"], *validation}
+    assert selecting_subjects(splits_path, 0) == set()
+    _, splits_path = write_both(tmp_path, cohort_of(BALANCED), selection="validation")
+    splits = load_splits(splits_path)
+    assert held_out_subjects(splits_path, 0) == set(splits["test"])
+    assert selecting_subjects(splits_path, 0) == set(splits["folds"][0]["validation"])
