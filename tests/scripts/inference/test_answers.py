@@ -141,7 +141,8 @@ def test_files_without_the_names_of_their_modalities_are_refused_with_the_key(tm
 
 def test_a_class_of_three_and_a_volume_of_one_channel_are_graded_too(tmp_path):
     """Nothing in the answer fixes four modalities, two classes or two dimensions."""
-    images = {"modalities": ["t1n"], "classes": {"a": 0, "b": 1, "c": 2}, "patch_size": [16, 16, 12]}
+    grid = {"spatial_dims": 3, "patch_size": [16, 16, 12]}
+    images = {"modalities": ["t1n"], "classes": {"a": 0, "b": 1, "c": 2}, **grid}
     path = make_weights(tmp_path / "models", images=images, in_channels=1, num_classes=3, spatial_dims=3, num_members=1)
     image = write_volume(tmp_path / "t1n.nii.gz", make_images()["t1n"])
     answer = ask(
@@ -149,8 +150,7 @@ def test_a_class_of_three_and_a_volume_of_one_channel_are_graded_too(tmp_path):
         path,
         modalities=["t1n"],
         classes={"a": 0, "b": 1, "c": 2},
-        spatial_dims=3,
-        patch_size=[16, 16, 12],
+        **grid,
         num_members=1,
         images={"t1n": image},
         click=[20, 15, 10],
