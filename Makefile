@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LABEL_VENV ?= .venv-label
-RUN := $(VENV)/bin/python -m monai.bundle run --config_file
+RUN := $(VENV)/bin/python -m monai.bundle run --args_file
 export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
 # Threads that wait give their core away: beside another program, spinning ones slow a two-core machine a hundredfold.
 export OMP_WAIT_POLICY := PASSIVE
@@ -26,10 +26,10 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	@touch $@
 
 demo: $(VENV)/.installed  ## the whole method on simulated patients, in minutes on a CPU
-	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/recipes/quick.yaml']" --study_dir runs/demo --overwrite True
+	@$(RUN) configs/runs/study_quick.yaml --overwrite True
 
 study: $(VENV)/.installed  ## the same at the smallest size whose samples a person recognises
-	@$(RUN) "['configs/common.yaml','configs/study.yaml','configs/recipes/small.yaml']" --study_dir runs/small
+	@$(RUN) configs/runs/study_small.yaml
 
 test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder

@@ -8,8 +8,9 @@ from operator import attrgetter
 
 import pytest
 import yaml
+from monai.bundle import ConfigParser
 
-from scripts.running.configs import Invocation, reachable, references
+from scripts.running.configs import Invocation, reachable, references, refuse_unknown_keys
 from scripts.running.identity import DOTTED_NAME, target_modules
 from scripts.running.stages import ENTRY_POINTS
 from scripts.running.study import Setup
@@ -45,6 +46,7 @@ STAGES = {
     "inference": ("patches", "inference"),
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
+RUNS = sorted((ROOT / "configs" / "runs").glob("*.yaml"))
 RECIPES = ("recipes/quick", "recipes/small", "recipes/paper")
 # Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
@@ -117,7 +119,31 @@ def test_every_key_of_common_is_read_by_some_stage():
 
 def test_every_config_file_is_part_of_a_stage_or_a_recipe():
     named = {name for names in STAGES.values() for name in names} | {"common", *RECIPES}
-    assert {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in CONFIGS} == named
+    parts = {path.relative_to(ROOT / "configs").with_suffix("").as_posix() for path in CONFIGS if path not in RUNS}
+    assert parts == named
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_a_run_is_a_command_of_known_keys_and_stands_in_its_own_comment(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    name = path.relative_to(ROOT).as_posix()
+    command = f"python -m monai.bundle run --args_file {name}"
+    assert path.read_text(encoding="utf-8").splitlines()[1] == f"#     {command}"
+    assert len(command) <= 90
+    invocation = Invocation.from_command_line(["monai.bundle", *command.split()[3:]])
+    refuse_unknown_keys(invocation)
+    assert invocation.overrides
+    assert "run" in invocation.merged()
+
+
+def test_a_run_of_one_stage_reads_what_the_runs_before_it_write():
+    runs = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8")) for path in RUNS}
+    written = {run["output_dir"] for run in runs.values() if "output_dir" in run} | {runs["study_quick"]["study_dir"]}
+    for run in runs.values():
+        merged_run = {**ConfigParser.load_config_files(run["config_file"]), **run}
+        for key in ("cohort_path", "patches_path", "splits_path", "generator_path", "synthetic_path", "weights_path"):
+            path = merged_run.get(key)
+            assert path is None or any(str(path).startswith(f"{folder}/") for folder in written), f"{key} {path}"
 
 
 @pytest.mark.parametrize("recipe", [*RECIPES, TINY], ids=[*RECIPES, "tiny"])
