@@ -23,6 +23,7 @@ from scripts.running.errors import some_names
 ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "classifier_focal_alpha": ("list",),
     "generator_class": ("null",),
+    "generator_condition": ("null",),
     "leave_out": ("mapping",),
     "num_threads": ("null",),
     "segmentation_mask_codes": ("mapping",),
