@@ -7,12 +7,11 @@ import functools
 import itertools
 import logging
 import re
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigParser
 
 from scripts.evaluation.ensembles import check_ensemble
@@ -24,7 +23,7 @@ from scripts.running.overrides import Source, check_overrides, is_part, known_ke
 from scripts.running.progress import StudyProgress
 from scripts.running.stages import AlreadyFinished, current_invocation, invoked, run_invocation
 from scripts.running.status import PlannedInvocation, StudyStatus, compare
-from scripts.running.turns import StoppedError, Turn, take_turns, training_steps
+from scripts.running.turns import run_in_turns
 from scripts.running.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
@@ -285,9 +284,7 @@ class Study:
         planned_invocations = [(planned.name, self.invocation_of(planned)) for planned in task]
         waiting = [(name, invocation) for name, invocation in planned_invocations if not _is_finished(invocation)]
         with consoles_silenced():
-            take_turns(
-                [Turn(name, self._stage_steps(name, invocation), _device(invocation)) for name, invocation in waiting]
-            )
+            run_in_turns(waiting, self._logged)
 
     def run_stage(self, planned: PlannedStage) -> bool:
         """Run one stage if it is not finished with these settings.
@@ -303,10 +300,6 @@ class Study:
             run_invocation(invocation)
         return True
 
-    def _stage_steps(self, name: str, invocation: Invocation) -> Generator[None, None, None]:
-        with self._logged(name, invocation), contextlib.suppress(AlreadyFinished):
-            yield from training_steps(invocation)
-
     @contextlib.contextmanager
     def _logged(self, name: str, invocation: Invocation) -> Iterator[None]:
         """Send the log of a stage to its folder; if it fails, say which one and where to look."""
@@ -314,8 +307,6 @@ class Study:
         try:
             with logged_to(log_path, invocation.command()):
                 yield
-        except StoppedError:
-            raise
         except Exception:
             logger.error("stage %s failed; its log and the command that runs it alone are in %s", name, log_path)
             raise
@@ -545,10 +536,6 @@ def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedSt
 
 def _is_finished(invocation: Invocation) -> bool:
     return compare(invocation).is_finished
-
-
-def _device(invocation: Invocation) -> torch.device:
-    return torch.device(ConfigParser(invocation.merged()).get_parsed_content("device"))
 
 
 @functools.lru_cache

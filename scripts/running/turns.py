@@ -1,4 +1,9 @@
-"""Several trainings of one process that take turns, an optimizer step each, as if each were alone."""
+"""Several trainings of one process that take turns, an optimizer step each, as if each were alone.
+
+On a CPU each ends as if it had trained alone, byte for byte (a test), and nothing is gained. No GPU has measured what
+it is made for: networks too small to fill one, on streams of their own. `folds_together` of a study above 1 is the one
+switch that reaches this module.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +18,19 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.bundle import ConfigParser
 from torch import Tensor
 
 from scripts.running.configs import Invocation
-from scripts.running.stages import create_workflow, invoked
+from scripts.running.stages import AlreadyFinished, create_workflow, invoked
 
 logger = logging.getLogger(__name__)
 
 TRAINING = "$@train#trainer.run()"
 
 
-class StoppedError(Exception):
-    """A training was stopped between two steps by something outside it."""
+class Stopped(BaseException):
+    """A training was stopped between two steps by something outside it; no error of its own, as Ctrl-C is none."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +96,8 @@ class Turn:
     def stop(self, reason: str) -> None:
         """End the training where it is, so that its log says why and its locks are free."""
         # Whatever else goes wrong now, the user is to see the error that came first.
-        with contextlib.suppress(Exception):
-            self._inside(self._steps.throw, StoppedError(reason))
+        with contextlib.suppress(Exception, Stopped):
+            self._inside(self._steps.throw, Stopped(reason))
 
     def _inside(self, do: Callable[..., Any], *arguments: Any) -> None:
         self._surroundings.restore()
@@ -101,6 +107,24 @@ class Turn:
                 self._context.run(do, *arguments)
         finally:
             self._surroundings = Surroundings.now(self._device)
+
+
+def run_in_turns(
+    trainings: Sequence[tuple[str, Invocation]],
+    logged: Callable[[str, Invocation], contextlib.AbstractContextManager[None]],
+) -> None:
+    """Do trainings in turns; what `scripts.running.stages.run_invocation` does one after the other.
+
+    Args:
+        trainings: name and invocation of each.
+        logged: sends the log of one of them to its place while it has its turn.
+    """
+
+    def steps(name: str, invocation: Invocation) -> Generator[None, None, None]:
+        with logged(name, invocation), contextlib.suppress(AlreadyFinished):
+            yield from training_steps(invocation)
+
+    take_turns([Turn(name, steps(name, invocation), _device(invocation)) for name, invocation in trainings])
 
 
 def take_turns(turns: Sequence[Turn]) -> None:
@@ -190,6 +214,10 @@ class _WithoutPauses(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not str(record.msg).startswith(("interrupt signaled", "Engine run resuming from iteration"))
+
+
+def _device(invocation: Invocation) -> torch.device:
+    return torch.device(ConfigParser(invocation.merged()).get_parsed_content("device"))
 
 
 def _stop_beside(name: str, others: Sequence[Turn], error: BaseException) -> None:
