@@ -26,8 +26,11 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray | None = None) -> Pat
 
 
 def image(name: str, shape: Sequence[int] = SHAPE) -> np.ndarray:
-    """Return an image that is another one for every name."""
-    return np.random.default_rng(zlib.crc32(name.encode())).integers(1, 1000, shape).astype(np.int16)
+    """Return an image that is another one for every name, with a background of 0 around."""
+    array = np.zeros(shape, np.int16)
+    inside = (slice(1, -1),) * 3
+    array[inside] = np.random.default_rng(zlib.crc32(name.encode())).integers(1, 1000, array[inside].shape)
+    return array
 
 
 def mask(codes: Sequence[int]) -> np.ndarray:

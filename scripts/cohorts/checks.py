@@ -15,6 +15,7 @@ from scripts.running.errors import some_names
 from scripts.running.files import sha256_file
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
+from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
 from scripts.volumes.checks import check_grid, check_image, find_mask_codes
 
 
@@ -98,7 +99,11 @@ def check_complete(subject: Subject, modalities: Sequence[str], require_masks: b
 
 
 def read_all(
-    subjects: Sequence[Subject], check_voxels: bool, require_one_grid: bool, num_workers: int
+    subjects: Sequence[Subject],
+    check_voxels: bool,
+    require_one_grid: bool,
+    num_workers: int,
+    limits: BrainLimits = USUAL_LIMITS,
 ) -> list[Reading]:
     """Read the files of all subjects.
 
@@ -107,12 +112,13 @@ def read_all(
         check_voxels: read every image, not headers and masks alone.
         require_one_grid: files of a subject must lie on one grid.
         num_workers: threads.
+        limits: of what counts as skull-stripped.
 
     Returns:
         One reading per subject.
     """
     with ThreadPoolExecutor(num_workers) as pool:
-        readings = pool.map(lambda subject: _read_subject(subject, check_voxels, require_one_grid), subjects)
+        readings = pool.map(lambda subject: _read_subject(subject, check_voxels, require_one_grid, limits), subjects)
         return list(progress(readings, total=len(subjects), description="checking files"))
 
 
@@ -145,7 +151,7 @@ def _check_spelling(column: str, values: dict[str, str], source: Path) -> list[s
     ]
 
 
-def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool) -> Reading:
+def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool, limits: BrainLimits) -> Reading:
     """Check headers, then the mask, then the voxels; every file that fails is told, not the first alone."""
     reading = Reading()
     channels = subject.channel_order if subject.image else None
@@ -155,7 +161,7 @@ def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool) 
     if subject.mask:
         reading.mask_codes = _try(reading, find_mask_codes, subject.mask)
     for path in subject.image_paths().values() if check_voxels else ():
-        reading.hashes.update(_try(reading, check_image, path, channels) or {})
+        reading.hashes.update(_try(reading, check_image, path, channels, None if subject.brain_mask else limits) or {})
     if not reading.problems:
         reading.contents = _contents(paths, check_voxels)
     return reading

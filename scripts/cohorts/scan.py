@@ -18,6 +18,7 @@ from scripts.cohorts.words import name_of
 from scripts.running.errors import some_names
 from scripts.running.files import write_json, write_text
 from scripts.splits.patients import patient_by_name, perhaps_one_patient
+from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
 from scripts.volumes.mask_codes import MaskCodes, parse_mask_codes
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ def scan_cohort(
     require_masks: bool = True,
     require_one_grid: bool = True,
     num_workers: int = 2,
+    brain_limits: BrainLimits = USUAL_LIMITS,
 ) -> Path:
     """Find the subjects of a cohort, check them, and write `cohort.json`.
 
@@ -67,6 +69,7 @@ def scan_cohort(
         require_masks: refuse a cohort in which a mask is missing.
         require_one_grid: refuse subjects whose files lie on several grids; false for registration by patches.yaml.
         num_workers: threads that read files.
+        brain_limits: what counts as skull-stripped, where voxels are checked and there is no brain mask.
 
     Returns:
         Path of `cohort.json`.
@@ -86,7 +89,7 @@ def scan_cohort(
     ]
     _raise_if_any(problems, folder)
     _say_what_is_not_known(source, folder)
-    readings = read_all(source.subjects, check_voxels, require_one_grid, num_workers)
+    readings = read_all(source.subjects, check_voxels, require_one_grid, num_workers, brain_limits)
     problems = [message for reading in readings for message in reading.problems] + check_voxels_differ(readings)
     _raise_if_any(problems, folder)
     codes, reason, own = decide_conventions(source, readings, mask_codes)

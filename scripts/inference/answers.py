@@ -36,6 +36,7 @@ class AnswerStage(Stage):
         images: modality -> path, or None.
         image: 4D file, or what stands for four files, see `scripts.inference.patient_files.files_of`; or None.
         mask: tumor mask, or None.
+        brain_mask: of images that are not skull-stripped, or None.
         modalities: the project's names.
         options: further arguments of `Stage`.
     """
@@ -46,6 +47,7 @@ class AnswerStage(Stage):
         images: Mapping[str, str] | None = None,
         image: str | None = None,
         mask: str | None = None,
+        brain_mask: str | None = None,
         modalities: Sequence[str] = (),
         **options: Any,
     ) -> None:
@@ -53,7 +55,9 @@ class AnswerStage(Stage):
         found = files_of(image, modalities) if image else None
         images, image = (found, None) if found else (images, image)
         provenance = str(Path(weights_path).parent / FILE_NAME)
-        super().__init__(inputs=[*(images or {}).values(), image, mask, weights_path, provenance], **options)
+        super().__init__(
+            inputs=[*(images or {}).values(), image, mask, brain_mask, weights_path, provenance], **options
+        )
         self.weights_path = weights_path
 
     def identity(self) -> dict[str, Any]:

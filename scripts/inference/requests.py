@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
@@ -75,6 +76,12 @@ def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[s
         if modality in found:
             raise ValueError(
                 f"images must hold one file for {modality}, got {found[modality]} and {path}; leave one out"
+            )
+        real = os.path.realpath(path)
+        if twin := next((other for other, known in found.items() if os.path.realpath(known) == real), None):
+            raise ValueError(
+                f"images must hold a file of its own for each modality, got {path} for {twin} and {modality}; give"
+                " each its own"
             )
         found[modality] = str(path)
     missing = [modality for modality in modalities if modality not in found]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from monai.transforms import Transform
 
-from scripts.patches.subject_volumes import Subject
+from scripts.patches.subject_volumes import Subject, click_in_ras
 from scripts.volumes.regions import REGIONS, LabeledVoxels, choose_region, find_labeled_voxels
 from scripts.volumes.volume import Volume
 
@@ -102,7 +102,7 @@ class ChooseCenterd(Transform):
         """
         reference = next(iter(data["volumes"].values()))
         if data["region"] == "click":
-            return _with_center(data, reference, _click_in_ras(reference, data["center"]), None)
+            return _with_center(data, reference, click_in_ras(reference, data["center"]), None)
         if self.slice == "all":
             return [self._on_slice(data, reference, index) for index in self._slices_with_tumor(data, reference)]
         points = data["labeled_voxels"].of_region(data["region"])
@@ -140,18 +140,6 @@ class ChooseCenterd(Transform):
                 f" got at most {area_mm2.max(initial=0):.0f}; lower min_tumor_voxels or leave the subject out"
             )
         return indices
-
-
-def _click_in_ras(reference: Volume, center: Sequence[float]) -> np.ndarray:
-    click = np.asarray(center, dtype=np.float64)
-    if click.shape != (3,) or (click != np.rint(click)).any():
-        raise ValueError(f"center must be three whole voxel indices [i, j, k], got {center!r}")
-    if (click < 0).any() or (click >= reference.data.shape).any():
-        raise ValueError(
-            f"center must lie inside {reference.path} of shape {reference.data.shape}, got"
-            f" {click.astype(int).tolist()}; give zero-based voxel indices of that file"
-        )
-    return np.rint(np.linalg.inv(reference.ras_to_file) @ [*click, 1])[:3]
 
 
 def _with_center(

@@ -27,6 +27,17 @@ CROP_FACTS = (
     "spacing_mm",
 )
 
+# What is kept for the crop alone.
+DROPPED = {
+    "volumes",
+    "mask_volume",
+    "brain_mask_volume",
+    "labeled_voxels",
+    "intensity_ranges",
+    "center_ras",
+    "box_mm",
+}
+
 
 class CropPatchd(Transform):
     """Scale, cut out and resample the patch, and stack the modalities as channels.
@@ -69,16 +80,33 @@ class CropPatchd(Transform):
         self.box_margin = box_margin
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
-        """Make the patch and drop the volumes."""
+        """Make the patch and drop the volumes.
+
+        Raises:
+            ValueError: if there is no brain in the patch.
+        """
         reference = next(iter(data["volumes"].values()))
         axes = self.axes(reference, data["center_ras"], data["box_mm"])
         channels = [
             _cut(volume, axes, int(data["center_ras"][2]), data["intensity_ranges"][modality])
             for modality, volume in data["volumes"].items()
         ]
+        if all((channel == BACKGROUND).all() for channel in channels):
+            raise ValueError(
+                f"the patch around voxel {data['center_voxel']} of {reference.path} must show the brain, got background"
+                f" only; correct the {'click' if data['region'] == 'click' else 'mask'}"
+            )
         affine = patch_affine(reference, axes, int(data["center_ras"][2]))
         image = MetaTensor(torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(affine))
-        done = {"volumes", "mask_volume", "labeled_voxels", "intensity_ranges", "center_ras", "box_mm"}
+        done = {
+            "volumes",
+            "mask_volume",
+            "brain_mask_volume",
+            "labeled_voxels",
+            "intensity_ranges",
+            "center_ras",
+            "box_mm",
+        }
         return {**{key: value for key, value in data.items() if key not in done}, "image": image} | {
             "modalities": list(data["volumes"]),
             "spacing_mm": axes[0].spacing_mm,

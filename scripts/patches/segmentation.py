@@ -18,10 +18,11 @@ from scripts.patches.subject_records import SubjectRecords, missing_modalities, 
 from scripts.running.files import sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
+from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
 from scripts.volumes.mask_marks import model_mark
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_channels, read_volume
-from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
+from scripts.volumes.skull_stripping import strip_skull
 from scripts.volumes.volume import Volume, require_one_geometry
 
 NOTICE = "Masks with mask_source model are the output of a network: nobody has looked at them."
@@ -32,8 +33,7 @@ def write_masks(
     output_dir: str,
     segmenter: SegmentationBundle,
     spacing_mm: float | None = 1.0,
-    max_brain_ml: float = 2200.0,
-    min_background: float = 0.2,
+    brain_limits: BrainLimits = USUAL_LIMITS,
 ) -> Path:
     """Write a mask for each subject without one, and `cohort.json` with `mask_source: model` for these.
 
@@ -45,8 +45,7 @@ def write_masks(
         output_dir: folder of the masks.
         segmenter: the bundle that segments.
         spacing_mm: voxel size that its network learned from, mm; None leaves the patient's.
-        max_brain_ml: ml; a larger image than this is not skull-stripped.
-        min_background: least share of voxels that are 0.
+        brain_limits: what counts as skull-stripped.
 
     Returns:
         Path of the new `cohort.json`.
@@ -60,7 +59,7 @@ def write_masks(
     located = locate_subjects(cohort, source)
     must = f"{cohort_path} must give {', '.join(segmenter.modalities)} of each subject without a mask"
     require_usable(located, lambda subject: _problems(subject, segmenter.modalities), must)
-    segment = _Segmentation(folder, segmenter, spacing_mm, max_brain_ml, min_background)
+    segment = _Segmentation(folder, segmenter, spacing_mm, brain_limits)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     walk = zip(cohort["subjects"], located, strict=True)
@@ -80,21 +79,17 @@ def write_masks(
 class _Segmentation(SubjectRecords[dict[str, Any]]):
     """Entries of `cohort.json` that change for a subject."""
 
-    sources = ("image", "mask", "brain_mask")
-
     def __init__(
         self,
         folder: Path,
         segmenter: SegmentationBundle,
         spacing_mm: float | None,
-        max_brain_ml: float,
-        min_background: float,
+        brain_limits: BrainLimits,
     ) -> None:
         super().__init__(folder)
         self.segmenter = segmenter
         self.spacing_mm = spacing_mm
-        self.max_brain_ml = max_brain_ml
-        self.min_background = min_background
+        self.brain_limits = brain_limits
 
     def make(self, subject: Mapping[str, Any]) -> dict[str, Any]:
         """Strip the skull and segment, as far as the subject needs it, and write the files."""
@@ -106,7 +101,7 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
             made["images"] = {kind: self._write(subject, kind, volume, made) for kind, volume in volumes.items()}
         if not subject.get("mask"):
             seen = {modality: volumes[modality] for modality in self.segmenter.modalities}
-            require_skull_stripped(seen, self.max_brain_ml, self.min_background)
+            require_brain_images(seen, self.brain_limits)
             made["mask"] = self._write(subject, "mask", self._segment(seen), made)
             made |= {"mask_source": "model", "mask_codes": dict(self.segmenter.mask_codes)}
         return made

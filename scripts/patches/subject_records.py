@@ -13,7 +13,7 @@ from scripts.running.files import read_json, require_file, sha256_file, write_js
 # Where a stage keeps the records of finished subjects until all are there; the stage drops it at the end.
 RECORDS = "checkpoints"
 
-SOURCES = ("image", "mask")  # keys of a subject that name files, beside its `images`
+SOURCES = ("image", "mask", "brain_mask")  # keys of a subject that name files, beside its `images`
 
 Made = TypeVar("Made")
 

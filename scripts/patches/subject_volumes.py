@@ -10,19 +10,23 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from monai.transforms import Transform
 
+from scripts.volumes.brain_images import BrainLimits, require_brain_images
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
 from scripts.volumes.reading import read_channels, read_mask, read_volume
+from scripts.volumes.skull_stripping import strip_skull
 from scripts.volumes.volume import Volume, geometry_difference, require_one_geometry
 
 Subject = dict[Hashable, Any]
 
 
 class ReadVolumesd(Transform):
-    """Read the modalities and the mask of a subject, each file once.
+    """Read the modalities and the masks of a subject, each file once.
 
-    Adds `volumes` (modality -> Volume, in the order of `modalities`) and `mask_volume` (Volume or None).
+    Adds `volumes` (modality -> Volume, in the order of `modalities`), `mask_volume` and `brain_mask_volume` (Volume or
+    None).
 
     Args:
         modalities: modalities to read, in the order of the patch's channels.
@@ -46,8 +50,13 @@ class ReadVolumesd(Transform):
             )
         found = {modality: available[modality] for modality in self.modalities}
         volumes = {key: item if isinstance(item, Volume) else read_volume(item) for key, item in found.items()}
-        mask = data.get("mask")
-        return {**data, "volumes": volumes, "mask_volume": read_mask(mask) if mask else None}
+        mask, brain_mask = data.get("mask"), data.get("brain_mask")
+        return {
+            **data,
+            "volumes": volumes,
+            "mask_volume": read_mask(mask) if mask else None,
+            "brain_mask_volume": read_volume(brain_mask) if brain_mask else None,
+        }
 
     @staticmethod
     def pixel_settings() -> dict[str, Any]:
@@ -117,3 +126,61 @@ class RequireOneGeometryd(Transform):
     def pixel_settings() -> dict[str, Any]:
         """Return nothing: it changes no pixel."""
         return {}
+
+
+class StripSkulld(Transform):
+    """Set what lies outside the subject's brain mask to 0, where there is one."""
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Replace the volumes by stripped ones."""
+        brain_mask = data["brain_mask_volume"]
+        return dict(data) if brain_mask is None else {**data, "volumes": strip_skull(data["volumes"], brain_mask)}
+
+    @staticmethod
+    def pixel_settings() -> dict[str, Any]:
+        """Return nothing: it makes of images what others are without it."""
+        return {}
+
+
+class RequireBraind(Transform):
+    """Refuse a subject whose images are not those of a brain, or one whose click lies outside it.
+
+    Args:
+        limits: of what counts as skull-stripped.
+    """
+
+    def __init__(self, limits: BrainLimits) -> None:
+        self.limits = limits
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Return the subject as it is."""
+        click = data.get("center")
+        reference = next(iter(data["volumes"].values()))
+        require_brain_images(data["volumes"], self.limits, None if click is None else click_in_ras(reference, click))
+        return dict(data)
+
+    @staticmethod
+    def pixel_settings() -> dict[str, Any]:
+        """Return nothing: it changes no pixel."""
+        return {}
+
+
+def click_in_ras(reference: Volume, click: Sequence[float]) -> np.ndarray:
+    """Return the RAS+ indices of a click, (3,).
+
+    Args:
+        reference: volume of the file that was clicked in.
+        click: [i, j, k], zero-based voxel indices of that file.
+
+    Raises:
+        ValueError: if it is no voxel of the file.
+    """
+    voxel = np.asarray(click, dtype=np.float64)
+    if voxel.shape != (3,) or (voxel != np.rint(voxel)).any():
+        raise ValueError(f"center must be three whole voxel indices [i, j, k], got {click!r}")
+    if (voxel < 0).any() or (voxel >= reference.data.shape).any():
+        raise ValueError(
+            f"center must lie inside {reference.path} of shape {reference.data.shape}, got"
+            f" {voxel.astype(int).tolist()}; give zero-based voxel indices of that file"
+        )
+    return np.rint(np.linalg.inv(reference.ras_to_file) @ [*voxel, 1])[:3]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
 from scripts.volumes.headers import VolumeError, read_header
 from scripts.volumes.reading import mask_codes_in, read_channels, read_mask, read_volume
 from scripts.volumes.volume import Volume, geometry_difference
@@ -34,21 +35,27 @@ def check_grid(paths: Mapping[str, Path], num_channels: int | None = None) -> No
             )
 
 
-def check_image(path: Path, channel_order: Sequence[str] | None = None) -> dict[str, str]:
-    """Read an image and check that every modality in it is finite and not constant.
+def check_image(
+    path: Path, channel_order: Sequence[str] | None = None, limits: BrainLimits | None = USUAL_LIMITS
+) -> dict[str, str]:
+    """Read an image and check that every modality in it is finite, not constant, and of a brain.
 
     Args:
         path: NIfTI file.
         channel_order: modality of each channel of a 4D file; None for a 3D file.
+        limits: of what counts as skull-stripped; None for an image that a brain mask strips later.
 
     Returns:
         Path, or path and modality -> sha256 of the voxels.
 
     Raises:
-        ValueError: if the file is cut short or corrupt, or a modality is constant or not finite.
+        ValueError: if the file is cut short or corrupt, or a modality is constant, not finite or not skull-stripped.
     """
-    volumes = [read_volume(path)] if channel_order is None else read_channels(path, channel_order).values()
-    return {volume.path: _hash_of_varied(volume) for volume in volumes}
+    volumes = [read_volume(path)] if channel_order is None else list(read_channels(path, channel_order).values())
+    hashes = {volume.path: _hash_of_varied(volume) for volume in volumes}
+    if limits is not None:
+        require_brain_images({volume.path: volume for volume in volumes}, limits)
+    return hashes
 
 
 def find_mask_codes(path: Path) -> list[int]:

@@ -57,3 +57,21 @@ def test_a_mask_of_fractions_is_refused_and_not_rounded(patient, weights, tmp_pa
     path = write_volume(tmp_path / "seg.nii.gz", mask, AFFINE)
     with pytest.raises(ValueError, match=r"seg.nii.gz must hold whole codes of at least 0, got 0\.5"):
         ask(tmp_path / "out", weights, images=patient["images"], mask=path)
+
+
+def test_a_head_is_not_graded_without_its_brain_mask(patient, weights, tmp_path):
+    images = make_images()
+    heads = {name: np.where(array == 0, 40, array).astype(np.int16) for name, array in images.items()}
+    head = write_subject(tmp_path / "head", heads)
+    request = {"images": head["images"], "mask": head["mask"]}
+    with pytest.raises(ValueError, match=r"t1n\.nii\.gz must be skull-stripped"):
+        ask(tmp_path / "out", weights, **request)
+    brain_mask = write_volume(tmp_path / "brain.nii.gz", (images["t1n"] != 0).astype(np.uint8))
+    stripped = ask(tmp_path / "again", weights, **request, brain_mask=brain_mask)
+    expected = ask(tmp_path / "expected", weights, images=patient["images"], mask=patient["mask"])
+    assert stripped["probabilities"] == expected["probabilities"]
+
+
+def test_a_click_outside_the_brain_is_not_graded(patient, weights, tmp_path):
+    with pytest.raises(ValueError, match=r"click \[0, 0, 0\] must lie in the brain"):
+        ask(tmp_path, weights, images=patient["images"], click=[0, 0, 0])

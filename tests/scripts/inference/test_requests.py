@@ -88,3 +88,11 @@ def test_other_sets_of_files_are_refused(images, message):
 def test_a_channel_order_that_is_no_order_of_the_modalities_is_refused(order):
     with pytest.raises(ValueError, match="channel_order must name each of"):
         parse_channels(order, "all.nii.gz", MODALITIES)
+
+
+def test_one_file_for_two_modalities_is_refused(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    (tmp_path / "b.nii.gz").symlink_to("a.nii.gz")
+    images = {"t1n": str(tmp_path / "a.nii.gz"), "t1c": str(tmp_path / "b.nii.gz"), "t2w": "c", "t2f": "d"}
+    with pytest.raises(ValueError, match=r"a file of its own for each modality, got .*b\.nii\.gz for t1n and t1c"):
+        parse_images(images, MODALITIES)

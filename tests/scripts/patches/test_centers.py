@@ -65,6 +65,11 @@ def test_a_click_outside_the_volume_names_file_and_shape(subject, center):
         patch_of({**subject, "center": center})
 
 
+def test_a_click_outside_the_brain_is_refused(subject):
+    with pytest.raises(ValueError, match=r"click \[0, 0, 0\] must lie in the brain, got only background within 5 mm"):
+        patch_of({**subject, "center": [0, 0, 0]})
+
+
 @pytest.mark.parametrize("center", [[1, 2], [1.5, 2, 3], [[1, 2, 3]]])
 def test_a_click_that_is_no_voxel_is_refused(subject, center):
     with pytest.raises(ValueError, match="center must be three whole voxel indices"):

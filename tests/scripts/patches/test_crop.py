@@ -138,7 +138,7 @@ def test_background_is_exactly_minus_one_and_the_range_is_kept(subject):
     assert (patch[:, outside] == -1).all()
 
 
-@pytest.mark.parametrize("corner", [(0.02, 0.03, 0.04), (0.98, 0.97, 0.96)])
+@pytest.mark.parametrize("corner", [(0.02, 0.5, 0.5), (0.98, 0.5, 0.5), (0.5, 0.97, 0.5)])
 def test_a_lesion_at_the_border_is_padded(tmp_path, corner):
     patch = patch_of(write_subject(tmp_path / "S", mask=make_mask(center=corner)))
     assert patch["image"].shape == (4, 16, 14)
@@ -175,3 +175,11 @@ def test_a_lesion_box_needs_a_mask(subject):
 def test_options_out_of_range_are_refused(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+def test_a_mask_outside_the_brain_gives_no_patch(tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    mask[:3, :3, :3] = 4
+    subject = write_subject(tmp_path / "S", mask=mask)
+    with pytest.raises(ValueError, match=r"patch around voxel \[1, 1, 0\] .* must show the brain.* correct the mask"):
+        patch_of(subject, patch_size=[4, 4], min_et_ml=0)

@@ -177,7 +177,9 @@ def test_a_brain_mask_strips_the_images_that_the_network_and_later_stages_see(co
 
 def test_images_with_a_skull_are_refused_by_name_and_the_rest_is_kept(cohort, bundle, tmp_path):
     write_images(tmp_path / "cohort" / "S2", background=40)
-    with pytest.raises(ValueError, match=r"(?s)1 of 3 subjects.*S2: t1c must be skull-stripped.*column brain_mask"):
+    with pytest.raises(
+        ValueError, match=r"(?s)1 of 3 subjects.*S2: \S*t1c\.nii\.gz must be skull-stripped.*give a brain_mask"
+    ):
         run(cohort, tmp_path / "out", bundle)
     assert not (tmp_path / "out" / "cohort.json").exists()
     assert (tmp_path / "out" / "S3" / "S3-seg.nii.gz").is_file()

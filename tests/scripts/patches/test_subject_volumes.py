@@ -59,3 +59,26 @@ def test_a_mask_on_another_grid_is_refused(subject):
     write_volume(Path(subject["mask"]), make_mask()[:-1])
     with pytest.raises(ValueError, match="mask must lie on the voxel grid of t1n, got shape"):
         patch_of(subject)
+
+
+def test_a_head_is_refused_and_stripped_by_its_brain_mask(tmp_path, subject):
+    images = make_images()
+    heads = {name: np.where(array == 0, 40, array).astype(np.int16) for name, array in images.items()}
+    head = write_subject(tmp_path / "head", heads)
+    with pytest.raises(ValueError, match=r"head/t1n\.nii\.gz must be skull-stripped.*give a brain_mask"):
+        patch_of(head)
+    masks, affine = reoriented((images["t1n"] != 0).astype(np.uint8), AFFINE, "LPS")
+    brain_mask = write_volume(tmp_path / "brain.nii.gz", masks, affine)
+    np.testing.assert_array_equal(array_of({**head, "brain_mask": brain_mask}), array_of(subject))
+
+
+def test_a_brain_mask_on_another_grid_is_refused(tmp_path, subject):
+    brain_mask = write_volume(tmp_path / "brain.nii.gz", np.ones((4, 5, 6), np.uint8))
+    with pytest.raises(ValueError, match="brain_mask must lie on the voxel grid of t1n"):
+        patch_of({**subject, "brain_mask": brain_mask})
+
+
+def test_one_image_for_two_modalities_is_refused(subject):
+    images = {**subject["images"], "t1c": subject["images"]["t1n"]}
+    with pytest.raises(ValueError, match="t1n and t1c must be different images"):
+        patch_of({**subject, "images": images})

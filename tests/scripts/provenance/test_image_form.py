@@ -29,8 +29,9 @@ DECIDING = {
     "crop": {"crop": "lesion_box"},
     "box_margin": {"crop": "lesion_box", "box_margin": 2.0},
 }
-# Registration brings files to what others are without it; the seed is its own; dimensions are those of patch_size.
-FREE = {"registration", "registration_reference", "seed", "spatial_dims"}
+# Registration brings files to what others are without it; the seed is its own; dimensions are those of patch_size; the
+# limits refuse, and change nothing.
+FREE = {"registration", "registration_reference", "seed", "spatial_dims", "brain_limits"}
 
 
 def facts(**overrides):

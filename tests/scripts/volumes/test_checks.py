@@ -108,3 +108,16 @@ def test_a_mask_that_is_none_is_refused(tmp_path, values, message):
     array.flat[: len(values)] = values
     with pytest.raises(ValueError, match=message):
         find_mask_codes(save(tmp_path / "m.nii", array))
+
+
+def test_an_image_with_a_skull_is_refused_unless_a_brain_mask_strips_it(tmp_path):
+    path = save(tmp_path / "a.nii", image("a") + np.int16(5))
+    with pytest.raises(ValueError, match=r"^.*a\.nii must be skull-stripped, 0 outside the brain, got 0%"):
+        check_image(path)
+    assert check_image(path, limits=None)
+
+
+def test_two_channels_of_the_same_voxels_are_refused(tmp_path):
+    path = save(tmp_path / "a.nii", np.stack([image("a")] * 2, axis=-1))
+    with pytest.raises(ValueError, match=r"must be different images, got the same voxels in .*\(t1n\) and .*\(t2w\)"):
+        check_image(path, ["t1n", "t2w"])

@@ -1,11 +1,11 @@
-"""Images with a skull, and what a brain mask makes of them."""
+"""What a brain mask makes of images with a skull."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from scripts.volumes.skull_stripping import require_skull_stripped, strip_skull
+from scripts.volumes.skull_stripping import strip_skull
 from scripts.volumes.volume import Volume
 from tests.tiny_subjects import AFFINE, SHAPE, make_images, reoriented
 
@@ -33,21 +33,3 @@ def test_a_brain_mask_that_is_empty_or_elsewhere_is_refused():
         strip_skull(volumes, Volume("m", np.zeros(SHAPE, np.uint8), AFFINE))
     with pytest.raises(ValueError, match="brain_mask must lie on the voxel grid of t1n"):
         strip_skull(volumes, Volume("m", np.ones(SHAPE, np.uint8), np.eye(4)))
-
-
-@pytest.mark.parametrize(
-    ("array", "scale"),
-    [(head(), 1.0), (BRAIN, 10.0)],
-    ids=["air that is not 0", "more than a brain"],
-)
-def test_an_image_with_a_skull_is_refused_by_name(array, scale):
-    affine = AFFINE @ np.diag([scale, scale, scale, 1])
-    volumes = {"t1n": Volume("a", BRAIN, AFFINE), "t2w": Volume("skull.nii", array, affine)}
-    with pytest.raises(ValueError, match=r"t2w must be skull-stripped.*\(skull.nii\); give a brain mask"):
-        require_skull_stripped(volumes)
-
-
-def test_a_brain_in_its_tightest_box_is_taken():
-    inside = np.nonzero(BRAIN)
-    box = tuple(slice(axis.min(), axis.max() + 1) for axis in inside)
-    require_skull_stripped({"t1n": Volume("a", BRAIN[box], AFFINE)})

@@ -1,0 +1,74 @@
+"""What no door lets in: images with a skull, one image twice, clicks outside the brain."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
+from scripts.volumes.volume import Volume
+from tests.tiny_subjects import AFFINE, SHAPE, make_images, reoriented
+
+BRAIN = make_images()["t1n"]
+LIKE_BRAIN = {"air that is not 0": 30, "air that is nearly 0": 1e-7, "air below 0": -1.2}
+
+
+def brain(array: np.ndarray = BRAIN, name: str = "a", scale: float = 1.0) -> Volume:
+    return Volume(name, array, AFFINE @ np.diag([scale, scale, scale, 1]))
+
+
+@pytest.mark.parametrize("air", LIKE_BRAIN.values(), ids=LIKE_BRAIN)
+def test_an_image_whose_background_is_not_zero_is_refused_by_name(air):
+    volumes = {"t1n": brain(), "t2w": brain(np.where(BRAIN == 0, air, BRAIN), "skull.nii")}
+    with pytest.raises(ValueError, match=r"^skull.nii must be skull-stripped, .* got 0% .* or give a brain_mask"):
+        require_brain_images(volumes, USUAL_LIMITS)
+
+
+def test_an_image_that_is_larger_than_a_brain_is_refused():
+    with pytest.raises(ValueError, match=r"big.nii must be skull-stripped.* got \d\d% of its voxels at 0 and \d+ ml"):
+        require_brain_images({"t1n": brain(name="big.nii", scale=10.0)}, USUAL_LIMITS)
+    require_brain_images({"t1n": brain(scale=10.0)}, BrainLimits(max_brain_ml=1e6))
+
+
+def test_a_brain_in_its_tightest_box_is_taken():
+    inside = np.nonzero(BRAIN)
+    box = tuple(slice(axis.min(), axis.max() + 1) for axis in inside)
+    require_brain_images({"t1n": brain(BRAIN[box])}, USUAL_LIMITS)
+
+
+@pytest.mark.parametrize("inside", ["one voxel", "constant", "denormal"])
+def test_a_brain_without_contrast_is_refused(inside):
+    array = np.zeros(SHAPE)
+    array[20, 16, 11] = 1
+    if inside != "one voxel":
+        array[BRAIN != 0] = 7 if inside == "constant" else np.abs(BRAIN[BRAIN != 0]) * 1e-315
+    with pytest.raises(ValueError, match="flat.nii must vary inside the brain"):
+        require_brain_images({"t1n": brain(array, "flat.nii")}, USUAL_LIMITS)
+
+
+def test_one_image_for_two_modalities_is_refused_in_whatever_order_it_is_stored():
+    turned = Volume("b.nii", *reoriented(BRAIN, AFFINE, "PIL"))
+    volumes = {"t1n": brain(), "t1c": brain(make_images()["t1c"]), "t2w": turned}
+    with pytest.raises(ValueError, match="t1n and t2w must be different images, got the same voxels in a and b.nii"):
+        require_brain_images(volumes, USUAL_LIMITS)
+
+
+@pytest.mark.parametrize("click", [[0, 0, 0], [39, 32, 21], [2, 30, 2]])
+def test_a_click_outside_the_brain_is_refused(click):
+    turned = Volume("b.nii", *reoriented(BRAIN, AFFINE, "LPS"))
+    file_voxel = np.rint(turned.ras_to_file @ [*click, 1])[:3].astype(int).tolist()
+    message = rf"click \[{file_voxel[0]}, {file_voxel[1]}, .* must lie in the brain, got only background within 5 mm"
+    with pytest.raises(ValueError, match=message):
+        require_brain_images({"t1n": turned}, USUAL_LIMITS, np.array(click, float))
+
+
+def test_a_click_in_a_small_hole_of_the_brain_is_taken():
+    array = BRAIN.copy()
+    array[18:23, 14:19, 9:14] = 0
+    require_brain_images({"t1n": brain(array)}, USUAL_LIMITS, np.array([20.0, 16, 11]))
+
+
+@pytest.mark.parametrize("options", [{"max_brain_ml": 0}, {"min_background": 1.0}, {"min_background": -0.1}])
+def test_limits_out_of_range_are_refused(options):
+    with pytest.raises(ValueError, match="max_brain_ml must be > 0 and min_background in"):
+        BrainLimits(**options)
