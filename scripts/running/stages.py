@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import logging
-import platform
-import random
 import re
 import shutil
 import time
@@ -18,8 +15,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 import yaml
 from monai.bundle import ConfigWorkflow
 
@@ -52,8 +47,8 @@ from scripts.running.folders import (
     strangers,
 )
 from scripts.running.identity import code_identity, target_modules
-from scripts.running.memory import keep_freed_memory
 from scripts.running.overrides import check_overrides
+from scripts.running.process import device_type, keep_freed_memory, seed_everything, versions
 
 logger = logging.getLogger(__name__)
 
@@ -62,11 +57,6 @@ ENTRY_POINTS = ("initialize", "run", "finalize")
 PLACE = re.compile(
     r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
     r"|^(device|overwrite|keep_old_code|imports|stage|stage_inputs|num_workers)$"
-)
-# What a number can depend on; the others run, draw or read what is asked for and change no number.
-PACKAGES = (
-    *("torch", "monai", "pytorch-ignite", "captum", "nibabel", "numpy", "scipy", "scikit-learn", "scikit-image"),
-    *("einops", "torchmetrics", "SimpleITK", "diffusers", "onnxruntime"),
 )
 
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
@@ -306,12 +296,7 @@ class Stage:
 
         What a stage before it in this process set for itself is put back.
         """
-        torch.backends.cudnn.benchmark = False
-        if self.num_threads is not None:
-            torch.set_num_threads(self.num_threads)
-        torch.manual_seed(self.seed)
-        np.random.seed(self.seed)
-        random.seed(self.seed)
+        seed_everything(self.seed, self.num_threads)
 
     def end(self) -> None:
         """Mark the stage finished and drop its checkpoints."""
@@ -473,20 +458,3 @@ def differing_code(before: Any, after: Mapping[str, str]) -> dict[str, str | Non
     """Return the modules that do something else in two identities, with their hash in the second (None: gone)."""
     old = before if isinstance(before, dict) else {}  # early records hold one hash of all code
     return {name: after.get(name) for name in sorted({*old, *after}) if old.get(name) != after.get(name)}
-
-
-def device_type(device: Any) -> str | None:
-    """Return "cpu" or "cuda" of a config's `device`, which may be an expression; the two draw other random numbers."""
-    if device is None:
-        return None
-    text = str(device)
-    return ("cuda" if torch.cuda.is_available() else "cpu") if text.startswith("$") else text.partition(":")[0]
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that a number can depend on, as far as they are installed."""
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            installed[name] = importlib.metadata.version(name)
-    return installed

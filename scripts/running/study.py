@@ -18,8 +18,8 @@ from scripts.evaluation.ensembles import check_ensemble
 from scripts.running.configs import Invocation
 from scripts.running.errors import some_names
 from scripts.running.folders import read_record
-from scripts.running.logs import consoles_silenced, logged_to
 from scripts.running.overrides import Source, check_overrides, is_part, known_keys, load_file
+from scripts.running.process import consoles_silenced, logged_to
 from scripts.running.progress import StudyProgress
 from scripts.running.stages import AlreadyFinished, current_invocation, invoked, run_invocation
 from scripts.running.status import PlannedInvocation, StudyStatus, compare

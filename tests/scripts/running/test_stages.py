@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 
 import pytest
 import torch
@@ -11,8 +10,7 @@ import torch
 from scripts.running import stages
 from scripts.running.configs import Invocation
 from scripts.running.files import read_json, sha256_file, write_json, write_text
-from scripts.running.stages import AlreadyFinished, Stage, device_type, input_hash, invoked
-from tests.helpers import ROOT
+from scripts.running.stages import AlreadyFinished, Stage, input_hash, invoked
 
 
 @pytest.fixture
@@ -304,11 +302,6 @@ def test_a_listing_in_the_own_folder_does_not_count_the_outputs(config):
                 stage.end()
 
 
-@pytest.mark.parametrize(("device", "kind"), [("cuda:1", "cuda"), ("cpu", "cpu"), (None, None)])
-def test_the_kind_of_device_counts_and_its_number_does_not(device, kind):
-    assert device_type(device) == kind
-
-
 def test_begin_seeds_torch(config):
     make(config, run=False, seed=5)
     first = torch.rand(1)
@@ -336,18 +329,3 @@ def is_locked(folder):
         except OSError:
             return True
     return False
-
-
-# They serve, print, draw or read; what they return does not change a number.
-WITHOUT_NUMBERS = {
-    *("dask", "distributed", "dask-jobqueue", "fire", "isal", "jinja2", "jsonschema", "matplotlib", "pyyaml"),
-    *("tensorboard", "tqdm", "mkdocs-material", "monai-generative", "onnx", "onnxscript"),
-}
-
-
-def test_the_versions_of_all_packages_that_a_number_depends_on_are_recorded(config):
-    declared = (ROOT / "pyproject.toml").read_text(encoding="utf-8").partition("\ndependencies = [")[2]
-    needed = set(re.findall(r'"([\w-]+)[<>=]=', declared.partition("\ndev = [")[0]))
-    assert needed - WITHOUT_NUMBERS == set(stages.PACKAGES)
-    recorded = read_json(make(config) / "stage.json")["versions"]
-    assert {"python", "torch", "captum", "torchmetrics"} <= set(recorded)
