@@ -13,9 +13,9 @@ import yaml
 
 from scripts.explanations.attributions import NO_SHARES, Attributor
 from scripts.explanations.cases import KINDS, choose_cases, rows_of_role
-from scripts.explanations.maps import draw_attributions
+from scripts.explanations.pictures import METHOD_TITLES, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations
-from scripts.explanations.stage import DPI, TITLES
+from scripts.explanations.stage import DPI
 from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
 from scripts.patches.image_sets import ImageSet
@@ -224,7 +224,7 @@ def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, in
     for case in choose_cases(rows, {name: label for label, name in enumerate(CLASSES)}, 1):
         maps = {name: random.normal(size=(1 if name == "gradcam" else 4, *size)) for name in attributor.methods}
         shares = {name: None if name == "gradcam" else random.dirichlet(np.ones(4)).tolist() for name in maps}
-        titles = {TITLES[name]: name for name in maps}
+        titles = {METHOD_TITLES[name]: name for name in maps}
         figure = draw_attributions(
             _image(size, case.label, 0.15, random),
             {title: maps[name] for title, name in titles.items()},

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from captum._utils.models.linear_model import SkLearnRidge
-from captum.attr import LimeBase, Occlusion
-from skimage.segmentation import slic
+from captum.attr import Occlusion
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
-from scripts.explanations.maps import BACKGROUND, explain
+from scripts.explanations.coverings import BASELINES, BATCH, covered
+from scripts.explanations.lime import fit_lime
+from scripts.explanations.maps import explain
+from scripts.patches.intensities import BACKGROUND
 
 OUTPUTS = ("log_odds", "probability")
-BASELINES = ("background", "mean")
-PENALTY = 1.0  # of LIME's ridge regression, on the squares of the coefficients
-BATCH = 32  # covered images at once
 NO_SHARES = "GradCAM weighs the maps of a deep layer, where the modalities are mixed already: it has no shares"
 
 
@@ -76,8 +72,8 @@ class Attributor:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, chosen, known in (("output", [self.output], OUTPUTS), ("baseline", [self.baseline], BASELINES)):
-            _refuse_unknown(name, chosen, known)
+        for name, names, known in (("output", [self.output], OUTPUTS), ("baseline", [self.baseline], BASELINES)):
+            _refuse_unknown(name, names, known)
         _refuse_unknown("methods", self.methods, tuple(METHODS))
         for name in ("num_superpixels", "compactness", "num_samples", "kernel_width", "occlusion_size"):
             if getattr(self, name) <= 0:
@@ -134,66 +130,23 @@ def shares_of(totals: np.ndarray) -> list[float] | None:
     return [float(value) / total for value in totals] if total > 0 else None
 
 
-def superpixels(image: np.ndarray, num_superpixels: int, compactness: float = 0.5) -> np.ndarray:
-    """Cut what is not background into superpixels that all modalities share.
-
-    Source: SLIC (Achanta et al. 2012), scikit-image, restricted to a mask (maskSLIC, Irving 2016).
-
-    Args:
-        image: (C, *spatial), two or three spatial dimensions, [-1, 1]; background is -1 in every modality.
-        num_superpixels: number aimed at.
-        compactness: weight of nearness in space against likeness of intensity.
-
-    Returns:
-        (*spatial) integers: 0 is background, superpixels are 1 to S.
-    """
-    shown = (image != BACKGROUND).any(axis=0)
-    # A mask that leaves nothing out would only make SLIC slower.
-    mask = None if shown.all() else shown
-    count = min(num_superpixels, int(shown.sum()))
-    segments = slic(
-        np.moveaxis(image, 0, -1), count, compactness, mask=mask, channel_axis=-1, start_label=1, convert2lab=False
-    )
-    numbered = np.zeros(shown.shape, dtype=np.int64)
-    # Without gaps: each number is a column of the linear model.
-    numbered[shown] = np.unique(segments[shown], return_inverse=True)[1] + 1
-    return numbered
-
-
 def lime(attributor: Attributor, network: nn.Module, image: Tensor, label: int) -> Attribution:
-    """Fit a linear model to the answers to images of which superpixels of single modalities were covered.
-
-    Source: Ribeiro, Singh, Guestrin 2016, "Why should I trust you?", algorithm 1, through captum, with the kernel, the
-    ridge regression (penalty 1) and the coin-toss sampling of the authors' own program. A feature is one superpixel of
-    one modality, and the first sample is the image itself.
+    """Attribute to superpixels of single modalities by a linear model: see `fit_lime`.
 
     Returns:
         The coefficient of each feature over the pixels of its superpixel; shares are sums of absolute coefficients.
     """
-    segments = torch.from_numpy(superpixels(image.cpu().numpy(), attributor.num_superpixels, attributor.compactness))
-    count = int(segments.max())
-    num_features = count * len(image)
-    # Column of each pixel in the linear model; background has the last, which is never covered.
-    firsts = range(0, num_features, count)
-    columns = torch.stack([torch.where(segments > 0, segments - 1 + first, num_features) for first in firsts])
-    baseline = _covered(image, columns.to(image.device), attributor.baseline)
-    model = _Ridge(PENALTY)
-    surrogate = LimeBase(
+    fitted = fit_lime(
         answer_function(network, label, attributor.output),
-        model,
-        similarity_func=_kernel(attributor.kernel_width),
-        perturb_func=_coin_tosses(num_features, attributor.seed),
-        perturb_interpretable_space=True,
-        from_interp_rep_transform=_cover(columns.to(image.device), baseline),
-        to_interp_rep_transform=None,
+        image,
+        attributor.num_superpixels,
+        attributor.compactness,
+        attributor.num_samples,
+        attributor.kernel_width,
+        attributor.baseline,
+        attributor.seed,
     )
-    # captum's linear model and its loader draw from the global random state, without using what they draw.
-    with torch.random.fork_rng(devices=[]):
-        weights = surrogate.attribute(image[None], n_samples=attributor.num_samples, perturbations_per_eval=BATCH)
-    coefficients = weights.reshape(-1).cpu().double()
-    values = torch.cat([coefficients, torch.zeros(1)])[columns].numpy().astype(np.float32)
-    totals = coefficients.abs().reshape(len(image), count).sum(dim=1).numpy()
-    return Attribution(values, shares_of(totals), model.fit_of_others)
+    return Attribution(fitted.values, shares_of(fitted.totals), fitted.fit)
 
 
 def occlusion(attributor: Attributor, network: nn.Module, image: Tensor, label: int) -> Attribution:
@@ -213,13 +166,11 @@ def occlusion(attributor: Attributor, network: nn.Module, image: Tensor, label: 
             image[None],
             sliding_window_shapes=(1, *size),
             strides=(1, *steps),
-            baselines=_covered(image, groups, attributor.baseline)[None],
+            baselines=covered(image, groups, attributor.baseline)[None],
             perturbations_per_eval=BATCH,
         )[0]
-    attributions = values.cpu().numpy().astype(np.float32)
-    return Attribution(
-        attributions, shares_of(np.abs(attributions, dtype=np.float64).reshape(len(attributions), -1).sum(axis=1))
-    )
+    losses = values.cpu().numpy().astype(np.float32)
+    return Attribution(losses, shares_of(np.abs(losses, dtype=np.float64).reshape(len(losses), -1).sum(axis=1)))
 
 
 def gradcam(attributor: Attributor, network: nn.Module, image: Tensor, label: int) -> Attribution:
@@ -236,83 +187,6 @@ METHODS: dict[str, Callable[[Attributor, nn.Module, Tensor, int], Attribution]] 
     "occlusion": occlusion,
     "gradcam": gradcam,
 }
-
-
-class _Ridge(SkLearnRidge):
-    """Ridge regression that tells how well it foresees what it was not fitted to."""
-
-    def __init__(self, penalty: float) -> None:
-        super().__init__(alpha=penalty)
-        self.penalty = penalty
-        self.fit_of_others: float | None = None
-
-    def fit(self, train_data: DataLoader, **kwargs: Any) -> Any:
-        """Fit to the one batch that captum gives."""
-        result = super().fit(train_data, **kwargs)
-        inputs, outputs, weights = (part.cpu().double().numpy() for part in next(iter(train_data)))
-        self.fit_of_others = left_out_fit(inputs, outputs, weights, self.penalty)
-        return result
-
-
-def left_out_fit(inputs: np.ndarray, outputs: np.ndarray, weights: np.ndarray, penalty: float) -> float | None:
-    """Compute R^2 of a weighted ridge regression from leave-one-out predictions, in closed form.
-
-    Source: Allen 1974 (PRESS): without sample i its residual is r_i / (1 - h_i), h_i the diagonal of the hat matrix.
-
-    Args:
-        inputs: (N, M).
-        outputs: (N,).
-        weights: (N,), >= 0.
-        penalty: on the squared coefficients; the intercept is free.
-
-    Returns:
-        At most 1, below 0 where the mean foresees better; None where the outputs do not differ.
-    """
-    design = np.column_stack([np.ones(len(inputs)), inputs])
-    normal = (design.T * weights) @ design + np.diag([0.0] + [penalty] * inputs.shape[1])
-    solved = np.linalg.solve(normal, design.T * weights)
-    leverages = np.einsum("ij,ji->i", design, solved)
-    residuals = (outputs - design @ (solved @ outputs)) / (1 - leverages)
-    spread = np.sum(weights * (outputs - np.average(outputs, weights=weights)) ** 2)
-    return float(1 - np.sum(weights * residuals**2) / spread) if spread > 0 else None
-
-
-def _covered(image: Tensor, groups: Tensor, baseline: str) -> Tensor:
-    """Return the image with everything covered; `groups` numbers what shares a mean, the highest is background."""
-    if baseline == "background":
-        return torch.full_like(image, BACKGROUND)
-    flat = groups.reshape(-1)
-    sums = torch.zeros(int(flat.max()) + 1, device=image.device).index_add(0, flat, image.reshape(-1))
-    means = sums / torch.bincount(flat).clamp(min=1).to(sums.dtype)
-    shown = (image != BACKGROUND).any(dim=0)
-    return torch.where(shown, means[groups], BACKGROUND)
-
-
-def _coin_tosses(num_features: int, seed: int) -> Callable[..., Iterator[Tensor]]:
-    def samples(image: Tensor, **kwargs: Any) -> Iterator[Tensor]:
-        generator = torch.Generator().manual_seed(seed)
-        yield torch.ones(1, num_features)
-        while True:
-            yield torch.randint(0, 2, (1, num_features), generator=generator).float()
-
-    return samples
-
-
-def _cover(columns: Tensor, baseline: Tensor) -> Callable[..., Tensor]:
-    def image_of(sample: Tensor, image: Tensor, **kwargs: Any) -> Tensor:
-        is_kept = torch.cat([sample[0], torch.ones(1)]).bool().to(columns.device)[columns]
-        return torch.where(is_kept, image, baseline)
-
-    return image_of
-
-
-def _kernel(width: float) -> Callable[..., Tensor]:
-    def similarity(image: Tensor, covered: Tensor, sample: Tensor, **kwargs: Any) -> Tensor:
-        # The cosine of a vector of zeros and ones with the vector of ones is the root of its mean.
-        distance = 1 - sample.mean().sqrt()
-        return torch.exp(-(distance**2) / (2 * width**2))
-
-    return similarity
 
 
 def _refuse_unknown(name: str, names: Sequence[str], known: Sequence[str]) -> None:

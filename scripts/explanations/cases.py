@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -104,7 +104,4 @@ def _lead(case: Case) -> float:
 
 
 def _ranked(cases: Sequence[Case], kind: str, count: int) -> list[Case]:
-    return [
-        Case(kind, rank, c.cohort, c.subject_id, c.fold, c.label, c.answer, c.probabilities)
-        for rank, c in enumerate(cases[:count])
-    ]
+    return [replace(case, kind=kind, rank=rank) for rank, case in enumerate(cases[:count])]

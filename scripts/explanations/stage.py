@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from scripts.classifier.networks import FoldEnsemble
 from scripts.explanations.attributions import NO_SHARES, Attribution, Attributor
 from scripts.explanations.cases import KINDS, Case, choose_cases, rows_of_role
-from scripts.explanations.maps import BACKGROUND, draw_attributions
+from scripts.explanations.pictures import METHOD_TITLES, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
+from scripts.patches.intensities import BACKGROUND
 from scripts.patches.pictures import save_picture
 from scripts.patches.tensors import load_images
 from scripts.provenance.image_form import ImageForm, image_facts, recorded_images, require_same_images
@@ -26,7 +27,6 @@ from scripts.running.progress import progress
 from scripts.splits.lists import read_list
 from scripts.splits.parts import load_part
 
-TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
 TOLERANCE = 0.01  # of a probability: other devices round otherwise, other weights differ by more
 DPI = 140
 
@@ -181,8 +181,8 @@ class Explanations:
         return images[int((probabilities - stored).abs().sum(dim=1).argmin())]
 
     def _draw(self, case: Case, image: Tensor, found: Mapping[str, Attribution]) -> None:
-        maps = {TITLES[name]: attribution.values for name, attribution in found.items()}
-        shares = {TITLES[name]: attribution.shares for name, attribution in found.items()}
+        maps = {METHOD_TITLES[name]: attribution.values for name, attribution in found.items()}
+        shares = {METHOD_TITLES[name]: attribution.shares for name, attribution in found.items()}
         simulated = bool(self.provenance["simulated"])
         figure = draw_attributions(image.cpu().numpy(), maps, self.modalities, shares, simulated)
         save_picture(figure, self.output_dir / f"{case.name}.png", DPI)

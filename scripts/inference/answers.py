@@ -12,7 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
-from scripts.explanations.maps import draw_answer, explain
+from scripts.explanations.maps import explain
+from scripts.explanations.pictures import draw_answer
 from scripts.inference.patient_files import files_of
 from scripts.inference.requests import (
     require_mapping,

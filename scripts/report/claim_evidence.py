@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from scripts.evaluation.answers import class_name, class_names
-from scripts.report.explanations import METHOD_TITLES
+from scripts.explanations.pictures import METHOD_TITLES
 from scripts.report.methods import methods_section
 from scripts.report.study_files import StudyFiles
 from scripts.report.words import MEASURE_NAMES

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scripts.explanations.pictures import METHOD_TITLES
 from scripts.patches.pictures import data_uri
 from scripts.report.study_files import StudyFiles
 from scripts.report.words import ROLE_NAMES
 from scripts.running.files import read_json
 
-METHOD_TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
 KIND_TITLES = {"surest": "Surest right answer", "wrong": "Most confidently wrong answer", "least_sure": "Least sure"}
 KIND_WORDS = {"surest": "right", "wrong": "wrong", "least_sure": "unsure"}
 

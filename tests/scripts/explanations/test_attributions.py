@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import spearmanr
-from sklearn.linear_model import Ridge
 from torch import nn
 
-from scripts.explanations.attributions import Attributor, answer_function, left_out_fit, shares_of, superpixels
+from scripts.explanations.attributions import Attributor, answer_function, shares_of
+from scripts.explanations.lime import superpixels
 
 SHAPES = pytest.mark.parametrize("shape", [(20, 17), (12, 11, 10)], ids=["2d", "3d"])
 
@@ -106,12 +106,6 @@ def test_background_is_never_a_feature():
     assert (found.values[:, background] == 0).all()
 
 
-def test_an_image_without_background_is_cut_as_a_whole():
-    segments = superpixels(np.random.default_rng(0).uniform(-0.5, 0.5, (2, 16, 12)), 8)
-    assert segments.min() == 1
-    assert 6 <= segments.max() <= 12
-
-
 def test_gradcam_has_one_map_and_no_shares():
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.LazyLinear(2)).eval()
@@ -140,27 +134,6 @@ def test_log_odds_are_those_of_the_softmax():
     p = logits.softmax(dim=1)[:, 2]
     assert torch.allclose(answer, torch.log(p / (1 - p)), atol=1e-6)
     assert torch.allclose(answer_function(nn.Identity(), 2, "probability")(logits), p)
-
-
-def test_the_left_out_fit_is_that_of_fits_without_each_sample():
-    random = np.random.default_rng(0)
-    inputs, weights = random.integers(0, 2, (30, 6)).astype(float), random.uniform(0.1, 1, 30)
-    outputs = inputs @ random.normal(size=6) + random.normal(size=30)
-    predicted = []
-    for left_out in range(30):
-        kept = np.arange(30) != left_out
-        model = Ridge(alpha=1.0).fit(inputs[kept], outputs[kept], sample_weight=weights[kept])
-        predicted.append(model.predict(inputs[left_out : left_out + 1])[0])
-    squares = (outputs - np.array(predicted)) ** 2, (outputs - np.average(outputs, weights=weights)) ** 2
-    expected = 1 - np.sum(weights * squares[0]) / np.sum(weights * squares[1])
-    assert left_out_fit(inputs, outputs, weights, 1.0) == pytest.approx(expected)
-    assert left_out_fit(inputs, np.ones(30), weights, 1.0) is None
-
-
-def test_a_linear_model_of_noise_foresees_nothing():
-    random = np.random.default_rng(1)
-    inputs = random.integers(0, 2, (60, 50)).astype(float)
-    assert left_out_fit(inputs, random.normal(size=60), np.ones(60), 1.0) < 0
 
 
 def test_shares_of_nothing_are_none():

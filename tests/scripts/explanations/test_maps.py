@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from scripts.classifier.networks import FoldEnsemble, create_backbone
-from scripts.explanations.maps import deepest_layer, draw_answer, explain, normalize
+from scripts.explanations.maps import deepest_layer, explain, normalize
 
 SHAPES = pytest.mark.parametrize("shape", [(20, 17), (20, 17, 15)], ids=["2d", "3d"])
 
@@ -145,12 +145,3 @@ def test_an_unknown_method_is_refused():
 
 def test_what_speaks_against_the_class_is_not_shown():
     assert normalize(torch.tensor([[-2.0, 1.0], [0.0, 4.0]])).tolist() == [[0.0, 0.25], [0.0, 1.0]]
-
-
-@pytest.mark.parametrize("simulated", [True, False])
-def test_only_a_picture_of_simulated_weights_says_not_for_patients(simulated):
-    image = np.full((3, 8, 7), -1.0)
-    figure = draw_answer(image, np.zeros((8, 7)), ["a", "b", "c"], "title", simulated)
-    texts = [text.get_text() for text in figure.texts] + [figure.get_supxlabel()]
-    assert any("NOT FOR PATIENTS" in text for text in texts) is simulated
-    assert {"a", "b", "c"} == {axes.get_title(loc="left") for axes in figure.axes} - {""}

@@ -1,0 +1,128 @@
+"""Pictures of explained answers: the maps laid over the anatomy, modality by modality."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
+
+from scripts.patches.pictures import STYLE
+
+METHOD_TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
+WARNING_COLOR = "#b00020"
+WARNING = "NOT FOR PATIENTS: the weights were trained on simulated images"
+
+
+def draw_answer(
+    image: np.ndarray, heat: np.ndarray, modalities: list[str], title: str, not_for_patients: bool = False
+) -> Figure:
+    """Draw a patch, modality by modality, and below it the same with the map laid over it.
+
+    Args:
+        image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
+        heat: (*spatial), [0, 1].
+        modalities: C names.
+        title: what was answered.
+        not_for_patients: print the warning across the picture.
+
+    Returns:
+        Figure, two rows by C columns.
+    """
+    if image.ndim == 4:
+        image, heat = image[..., image.shape[-1] // 2], heat[..., heat.shape[-1] // 2]
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.1 * len(image), 5.0), layout="constrained")
+        panels = figure.subplots(2, len(image), squeeze=False)
+        for column, (plane, name) in enumerate(zip(image, modalities, strict=True)):
+            panels[0, column].set_title(name)
+            for axes in panels[:, column]:
+                _draw_plane(axes, plane)
+            # Transparent where nothing speaks for the class, so that the anatomy stays visible.
+            panels[1, column].imshow(heat.T, cmap="inferno", vmin=0, vmax=1, origin="lower", alpha=0.65 * heat.T)
+        _mark_sides(panels[0, 0])
+        figure.suptitle(title, fontsize=11)
+        _write_use(figure, not_for_patients, fontsize=10)
+        if not_for_patients:
+            style: dict[str, Any] = {"alpha": 0.35, "rotation": 18, "ha": "center", "va": "center", "weight": "bold"}
+            figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * len(image), color=WARNING_COLOR, **style)
+    return figure
+
+
+def draw_attributions(
+    image: np.ndarray,
+    maps: Mapping[str, np.ndarray],
+    modalities: list[str],
+    shares: Mapping[str, list[float] | None],
+    simulated: bool = False,
+) -> Figure:
+    """Draw a patch, modality by modality, and below it a row a method with the method's map laid over it.
+
+    Args:
+        image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
+        maps: title of a method -> (C, *spatial), or (1, *spatial) for all modalities; above 0 speaks for the answer.
+        modalities: C names.
+        shares: title of a method -> share of each modality, written into its panel; None writes nothing.
+        simulated: print that the weights were trained on simulated images.
+
+    Returns:
+        Figure, 1 + methods rows by C columns. Red speaks for the answer and blue against it, each method on a scale of
+        its own.
+    """
+    middle = image.shape[-1] // 2
+    planes = image if image.ndim == 3 else image[..., middle]
+    with rc_context(STYLE):
+        # Small and drawn at many dots an inch: letters stay legible where three pictures share a line.
+        size = (1.3 * len(planes) + 0.2, 1.3 * (1 + len(maps)) + 0.4)
+        figure = Figure(figsize=size, layout="constrained")
+        panels = figure.subplots(1 + len(maps), len(planes), squeeze=False)
+        for axes, plane, name in zip(panels[0], planes, modalities, strict=True):
+            axes.set_title(name, fontsize=11)
+            _draw_plane(axes, plane)
+        for row, (title, found) in zip(panels[1:], maps.items(), strict=True):
+            heat = found if image.ndim == 3 else found[..., middle]
+            heat = np.broadcast_to(heat / (np.abs(found).max() or 1.0), planes.shape)
+            for index, (axes, plane) in enumerate(zip(row, planes, strict=True)):
+                _draw_plane(axes, plane)
+                _lay_over(axes, heat[index])
+                if shares.get(title) is not None:
+                    _write_share(axes, shares[title][index])  # type: ignore[index]
+            row[0].set_ylabel(title, fontsize=11, weight="bold")
+        _mark_sides(panels[0, 0])
+        _write_use(figure, simulated, fontsize=8)
+    return figure
+
+
+def _write_use(figure: Figure, not_for_patients: bool, fontsize: int) -> None:
+    color, words = (WARNING_COLOR, WARNING) if not_for_patients else ("#444444", "For research only")
+    figure.supxlabel(words, fontsize=fontsize, color=color, weight="bold")
+
+
+def _draw_plane(axes: Axes, plane: np.ndarray) -> None:
+    axes.imshow(plane.T, cmap="gray", vmin=-1, vmax=1, origin="lower")
+    # Not set_axis_off, which would take the row's title away as well.
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def _lay_over(axes: Axes, heat: np.ndarray) -> None:
+    # Transparent where nothing speaks for or against the answer, so that the anatomy stays visible.
+    axes.imshow(heat.T, cmap="bwr", vmin=-1, vmax=1, origin="lower", alpha=0.7 * np.abs(heat.T))
+
+
+def _write_share(axes: Axes, share: float) -> None:
+    style: dict[str, Any] = {"color": "white", "ha": "right", "va": "bottom", "fontsize": 9, "weight": "bold"}
+    text = axes.text(0.97, 0.03, f"{100 * share:.0f} %", transform=axes.transAxes, **style)
+    text.set_path_effects([withStroke(linewidth=2, foreground="black")])  # white letters on white matter
+
+
+def _mark_sides(axes: Axes) -> None:
+    # Patches run from the patient's left to right; radiologists are used to the mirror image.
+    for x, name in ((0.04, "L"), (0.96, "R")):
+        axes.text(x, 0.5, name, transform=axes.transAxes, color="#ffd54f", ha="center", va="center", weight="bold")
