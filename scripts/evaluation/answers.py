@@ -32,7 +32,7 @@ class Answers:
         role: `external`, `locked_test`, `out_of_fold` or `validation_selected_on`.
         cohort: cohort tested on.
         classes: names, by label.
-        rows: of `predictions.csv`, one a subject, as text.
+        rows: of `predictions.csv`, one per subject, as text.
     """
 
     direction: str

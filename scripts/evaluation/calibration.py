@@ -55,7 +55,7 @@ def reliability(labels: Labels, probabilities: Floats) -> list[ReliabilityBin]:
         probabilities: shape (N, K).
 
     Returns:
-        One item a bin, also for empty ones. The mean of |accuracy - confidence| weighted by n is the expected
+        One item per bin, also for empty ones. The mean of |accuracy - confidence| weighted by n is the expected
         calibration error.
     """
     confidence, bins = confidence_bins(probabilities)
@@ -118,12 +118,12 @@ def fit_temperature(probabilities: Floats, labels: Labels, num_subjects: int, na
         return -float(answers[np.arange(len(labels)), labels].mean())
 
     bounds = math.log(TEMPERATURES[0]), math.log(TEMPERATURES[1])
-    found = minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
-    if min(abs(found - bound) for bound in bounds) < 1e-3:
+    best = minimize_scalar(surprise, bounds=bounds, method="bounded", options={"xatol": 1e-6}).x
+    if min(abs(best - bound) for bound in bounds) < 1e-3:
         logger.warning(
-            "temperature of %s is at the end of its range, %.2f: the images do not fix it", name, math.exp(found)
+            "temperature of %s is at the end of its range, %.2f: the images do not fix it", name, math.exp(best)
         )
-    return math.exp(found)
+    return math.exp(best)
 
 
 def _bin(low: float, high: float, confidence: Floats, right: np.ndarray) -> ReliabilityBin:

@@ -41,7 +41,7 @@ def refuse_other_members(members: Sequence[Member], setup: str, cohort: str, pat
     """
     folds = [member.fold for member in members]
     if not folds or len(set(folds)) != len(folds):
-        raise ValueError(f"member_paths must be of one classifier a fold, got folds {folds}; give each fold once")
+        raise ValueError(f"member_paths must be of one classifier per fold, got folds {folds}; give each fold once")
     for member in members:
         own, cohorts = member.provenance.get("setup"), member.provenance["cohorts"]
         if own != setup or cohort not in cohorts:

@@ -43,7 +43,7 @@ def compute_metrics(rows: Sequence[Mapping[str, str]], num_draws: int = 2000, se
         seed: of the draws.
 
     Returns:
-        One row a measure, columns `METRIC_COLUMNS`; `value` is None where a measure is not defined, such as the AUC of
+        One row per measure, columns `METRIC_COLUMNS`; `value` is None where it is not defined, such as the AUC of
         a cohort with one class; `coverage` is what simulations found where that is not 93 to 97 %.
     """
     metrics = []
@@ -90,7 +90,7 @@ def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> 
     """Compute the measures of some rows of `predictions.csv`, each with its interval where one is known.
 
     Args:
-        rows: one a subject.
+        rows: one per subject.
         classes: class name -> label.
     """
     names = sorted(classes, key=classes.__getitem__)

@@ -73,7 +73,7 @@ def average_by_subject(items: Items, probabilities: np.ndarray) -> list[tuple[di
     positions: dict[str, list[int]] = {}
     for index, item in enumerate(items):
         positions.setdefault(item["subject_id"], []).append(index)
-    return [(items[found[0]], probabilities[found].mean(axis=0)) for found in positions.values()]
+    return [(items[indices[0]], probabilities[indices].mean(axis=0)) for indices in positions.values()]
 
 
 def _mean_softmax(keys: Sequence[str]) -> Compose:

@@ -15,7 +15,7 @@ class SeedSpread(NamedTuple):
     """One measure over studies that differ in their seed only.
 
     Args:
-        values: one a seed.
+        values: one per seed.
         mean: of them.
         sd: standard deviation between seeds (divisor: seeds less one); None for one seed.
         low: lower limit of the first seed's interval, which is over subjects.
@@ -37,7 +37,7 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
     learning benchmarks"). Neither contains the other.
 
     Args:
-        estimates: of one measure on the same subjects, one a seed, at least one, each with a value.
+        estimates: of one measure on the same subjects, one per seed, at least one, each with a value.
 
     Returns:
         Values, mean, standard deviation, and the limits of the first.

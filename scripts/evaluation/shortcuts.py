@@ -56,7 +56,7 @@ def out_of_sample_auc(values: Sequence[Any], labels: Sequence[int], num_classes:
     """AUC of a predictor that sees one column of the cohort's table, by stratified cross-validation with seed 0.
 
     Args:
-        values: one a subject.
+        values: one per subject.
         labels: integers in 0..num_classes-1, same length.
         num_classes: K.
         predict: see `Predictor`.

@@ -40,7 +40,7 @@ def measure_sites(
         num_classes: K.
 
     Returns:
-        One item a site, sorted by name.
+        One item per site, sorted by name.
     """
     rows = []
     for site in sorted(set(sites)):

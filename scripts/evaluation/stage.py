@@ -35,7 +35,7 @@ class Evaluation:
         external_patches_paths: `patches.json` of cohorts to test on; their subjects without grade are left out.
         setup: name of the setup.
         classes: class name -> label.
-        network: `FoldEnsemble` with one member a path, on the device of the predictor.
+        network: `FoldEnsemble` with one member per path, on the device of the predictor.
         predictor: turns networks and items into probabilities.
         output_dir: gets `predictions.csv`, `metrics.json`, the ensemble's `model.pt` and `provenance.json`. `model.pt`
             answers with the mean probability; `weight_average` also leaves its network, with one member, in the folder
@@ -105,7 +105,7 @@ class Evaluation:
         self._write_ensemble()
 
     def rows_of(self, test: HeldOut) -> list[dict[str, Any]]:
-        """Predict one test: one row a subject."""
+        """Predict one test: one row per subject."""
         probabilities = self.predictor(self._answering(test), test.items)
         fixed = {"direction": self.direction, "setup": self.setup, "role": test.role, "cohort": test.cohort}
         rows = [

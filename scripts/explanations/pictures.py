@@ -60,7 +60,7 @@ def draw_attributions(
     shares: Mapping[str, list[float] | None],
     simulated: bool = False,
 ) -> Figure:
-    """Draw a patch, modality by modality, and below it a row a method with the method's map laid over it.
+    """Draw a patch, modality by modality, and below it one row per method with its map laid over it.
 
     Args:
         image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
@@ -83,9 +83,9 @@ def draw_attributions(
         for axes, plane, name in zip(panels[0], planes, modalities, strict=True):
             axes.set_title(name, fontsize=11)
             _draw_plane(axes, plane)
-        for row, (title, found) in zip(panels[1:], maps.items(), strict=True):
-            heat = found if image.ndim == 3 else found[..., middle]
-            heat = np.broadcast_to(heat / (np.abs(found).max() or 1.0), planes.shape)
+        for row, (title, values) in zip(panels[1:], maps.items(), strict=True):
+            heat = values if image.ndim == 3 else values[..., middle]
+            heat = np.broadcast_to(heat / (np.abs(values).max() or 1.0), planes.shape)
             for index, (axes, plane) in enumerate(zip(row, planes, strict=True)):
                 _draw_plane(axes, plane)
                 _lay_over(axes, heat[index])

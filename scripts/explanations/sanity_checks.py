@@ -60,7 +60,7 @@ def describe_correlations(signed: Sequence[float | None], absolute: Sequence[flo
     """Say in a sentence what the correlations of trained with randomized maps mean.
 
     Args:
-        signed: rank correlations of the maps, one a case and randomized network; None where a map was flat.
+        signed: rank correlations of the maps, one per case and randomized network; None where a map was flat.
         absolute: the same of their absolute values, which do not cancel where signs are exchanged.
 
     Returns:

@@ -41,7 +41,7 @@ class Explanations:
         network: those weights in their `FoldEnsemble`, on the device, in evaluation mode.
         attributor: methods and their settings.
         form: of the images.
-        output_dir: gets `explanations.json` and a PNG a case.
+        output_dir: gets `explanations.json` and one PNG per case.
         roles: the first that the predictions hold is explained.
         num_cases: of each kind; see `choose_cases`.
         num_randomized: networks of random weights that each map is compared with.
@@ -118,12 +118,12 @@ class Explanations:
         """
         network = self._network_of(case)
         image = self._image_of(case, network)
-        found = self.attributor(network, image, case.answer)
+        attributions = self.attributor(network, image, case.answer)
         compared = [
             self.attributor(randomize(network, self.seed + draw), image, case.answer)
             for draw in range(self.num_randomized)
         ]
-        self._draw(case, image, found)
+        self._draw(case, image, attributions)
         return {
             **{name: getattr(case, name) for name in ("kind", "rank", "cohort", "subject_id", "fold")},
             "label": self.names[case.label],
@@ -132,19 +132,19 @@ class Explanations:
             "picture": f"{case.name}.png",
             "methods": {
                 name: self._describe(attribution, [other[name] for other in compared], image)
-                for name, attribution in found.items()
+                for name, attribution in attributions.items()
             },
         }
 
-    def _describe(self, found: Attribution, compared: Sequence[Attribution], image: Tensor) -> dict[str, Any]:
+    def _describe(self, attribution: Attribution, compared: Sequence[Attribution], image: Tensor) -> dict[str, Any]:
         shown = (image != BACKGROUND).any(dim=0).cpu().numpy()
-        pairs = [(found.values, other.values) for other in compared]
+        pairs = [(attribution.values, other.values) for other in compared]
         sanity = {
             "signed": [map_correlation(*pair, shown) for pair in pairs],
             "absolute": [map_correlation(np.abs(a), np.abs(b), shown) for a, b in pairs],
         }
-        shares = None if found.shares is None else dict(zip(self.modalities, found.shares, strict=True))
-        return {"shares": shares, "fit": found.fit, "sanity": sanity}
+        shares = None if attribution.shares is None else dict(zip(self.modalities, attribution.shares, strict=True))
+        return {"shares": shares, "fit": attribution.fit, "sanity": sanity}
 
     def _network_of(self, case: Case) -> nn.Module:
         if case.fold < 0:
@@ -180,9 +180,9 @@ class Explanations:
             )
         return images[int((probabilities - stored).abs().sum(dim=1).argmin())]
 
-    def _draw(self, case: Case, image: Tensor, found: Mapping[str, Attribution]) -> None:
-        maps = {METHOD_TITLES[name]: attribution.values for name, attribution in found.items()}
-        shares = {METHOD_TITLES[name]: attribution.shares for name, attribution in found.items()}
+    def _draw(self, case: Case, image: Tensor, attributions: Mapping[str, Attribution]) -> None:
+        maps = {METHOD_TITLES[name]: attribution.values for name, attribution in attributions.items()}
+        shares = {METHOD_TITLES[name]: attribution.shares for name, attribution in attributions.items()}
         simulated = bool(self.provenance["simulated"])
         figure = draw_attributions(image.cpu().numpy(), maps, self.modalities, shares, simulated)
         save_picture(figure, self.output_dir / f"{case.name}.png", DPI)

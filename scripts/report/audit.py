@@ -1,4 +1,4 @@
-"""The memorization audit in the report: a line a cohort, class and method, all folds together."""
+"""The memorization audit in the report: a line per cohort, class and method, all folds together."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
         `rows`: what `pool` returns, with `cohort`, `class` and `method`; `evidence`: title -> sentences of every audit;
         `pictures`: `title` and `src`; `copy_ratio`: the threshold, or None without audits.
     """
-    found = [(path, read_json(path)) for path in files.named("audit.json")]
+    audits = [(path, read_json(path)) for path in files.named("audit.json")]
     pooled: dict[tuple[str, str, str], list[Result]] = {}
     parts: dict[tuple[str, str, str], set[str | None]] = {}
     evidence = {}
-    for path, content in found:
+    for path, content in audits:
         for name, result in content["classes"].items():
             key = (content["cohort"], name, content["method"])
             pooled.setdefault(key, []).append(result)
             parts.setdefault(key, set()).add(content.get("held_out_part"))
             title = files.title(path) + (f", {name}" if len(content["classes"]) > 1 else "")
             evidence[title] = {"verdict": result["verdict"], "sentences": result["evidence"]}
-    copies = {path.parent: sum(r["copies"]["number"] for r in c["classes"].values()) for path, c in found}
+    copies = {path.parent: sum(r["copies"]["number"] for r in c["classes"].values()) for path, c in audits}
     pictures = sorted(files.named("suspicious_pairs.png"), key=lambda path: -copies.get(path.parent, 0))
     return {
         "rows": [
@@ -53,7 +53,7 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
         "pictures": [
             {"title": files.title(path), "src": data_uri(path.read_bytes())} for path in pictures[:num_pictures]
         ],
-        "copy_ratio": found[0][1]["thresholds"]["copy_ratio"] if found else None,
+        "copy_ratio": audits[0][1]["thresholds"]["copy_ratio"] if audits else None,
     }
 
 

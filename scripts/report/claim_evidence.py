@@ -192,16 +192,16 @@ def _model(run: RunEvidence) -> Evidence:
 
 def _software(run: RunEvidence) -> Evidence:
     versions = run.methods["versions"]
-    words = [f"{name} {' and '.join(found)}" for name, found in versions.items()]
+    words = [f"{name} {' and '.join(numbers)}" for name, numbers in versions.items()]
     return (RUN, f"{', '.join(words)}.") if versions else None
 
 
 def _initialization(run: RunEvidence) -> Evidence:
-    found = {str(config["classifier_pretrained_path"]) for config in run.configs("classifier")}
-    if not found:
+    paths = {str(config["classifier_pretrained_path"]) for config in run.configs("classifier")}
+    if not paths:
         return None
-    start = "at random" if found == {"None"} else "from a file of pretrained weights"
-    return (RUN if found == {"None"} else PART), f"Classifiers start {start}, seeds {_in_words(run.methods['seeds'])}."
+    start = "at random" if paths == {"None"} else "from a file of pretrained weights"
+    return (RUN if paths == {"None"} else PART), f"Classifiers start {start}, seeds {_in_words(run.methods['seeds'])}."
 
 
 def _training(run: RunEvidence) -> Evidence:
@@ -213,8 +213,8 @@ def _training(run: RunEvidence) -> Evidence:
 
 
 def _selection(run: RunEvidence) -> Evidence:
-    chosen = {str(splits["selection"]) for splits in run.splits if "selection" in splits}
-    return (RUN, f"Best epoch on the {' or '.join(sorted(chosen))} part of each fold.") if chosen else None
+    parts = {str(splits["selection"]) for splits in run.splits if "selection" in splits}
+    return (RUN, f"Best epoch on the {' or '.join(sorted(parts))} part of each fold.") if parts else None
 
 
 def _ensembles(run: RunEvidence) -> Evidence:
@@ -228,7 +228,7 @@ def _ensembles(run: RunEvidence) -> Evidence:
     if not names:
         return PART, f"One answer {where}; how it is made of theirs: the author."
     scaled = [float(value) for content in contents for value in content.get("temperatures", {}).values()]
-    how = f"; logits divided by a temperature a fold, {min(scaled):.2f} to {max(scaled):.2f}" if scaled else ""
+    how = f"; logits divided by a temperature per fold, {min(scaled):.2f} to {max(scaled):.2f}" if scaled else ""
     words = " or ".join(names)
     return RUN, f"{words[:1].upper()}{words[1:]} {where}{how}."
 
@@ -259,8 +259,8 @@ def _explainability(run: RunEvidence) -> Evidence:
 
 
 def _internal(run: RunEvidence) -> Evidence:
-    found = run.roles("out_of_fold", "locked_test", "validation_selected_on")
-    return _listed(RUN, {f"{role}, subjects": count for role, count in found.items()})
+    counts = run.roles("out_of_fold", "locked_test", "validation_selected_on")
+    return _listed(RUN, {f"{role}, subjects": str(count) for role, count in counts.items()})
 
 
 def _external(run: RunEvidence) -> Evidence:

@@ -21,7 +21,7 @@ def cohort_sections(files: StudyFiles) -> dict[str, Any]:
     """Describe cohorts, patches and splits.
 
     Returns:
-        Items of the template: `cohorts` (one a cohort), `splits` (one a cohort), `simulated`.
+        Items of the template: `cohorts` (one per cohort), `splits` (one per cohort), `simulated`.
     """
     cohorts = {path: read_json(path) for path in files.named("cohort.json")}
     patches = {content["name"]: content for content in map(read_json, files.named("patches.json"))}
@@ -35,7 +35,7 @@ def cohort_sections(files: StudyFiles) -> dict[str, Any]:
 
 
 def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
-    """Describe each cohort that has patches: one item a cohort, what `find_shortcuts` returns.
+    """Describe each cohort that has patches: one item per cohort, what `find_shortcuts` returns.
 
     Args:
         files: what the stages left.
@@ -47,7 +47,7 @@ def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     """Show samples beside real images.
 
     Returns:
-        Items of the template: `modalities`, `samples` (one a cohort and class).
+        Items of the template: `modalities`, `samples` (one per cohort and class).
     """
     patches = {content["name"]: (path, content) for path, content in _contents(files.named("patches.json"))}
     first = [content for _, content in patches.values()]

@@ -172,11 +172,11 @@ def _volumes(groups: Sequence[Answers]) -> Iterator[dict[str, Any]]:
             positive = answers.labels[known] == label
             fixed = {"cohort": answers.cohort, "class": answers.classes[label], "n": int(known.sum())}
             if len(set(positive.tolist())) == 2:
-                found = volume_difference(positive, answers.volumes_ml[known])
+                difference = volume_difference(positive, answers.volumes_ml[known])
                 yield {
                     **fixed,
-                    **found._asdict(),
-                    "area": _with_coverage(found.area, "auc", [positive.sum(), (~positive).sum()]),
+                    **difference._asdict(),
+                    "area": _with_coverage(difference.area, "auc", [positive.sum(), (~positive).sum()]),
                 }
 
 
@@ -184,12 +184,12 @@ def _correlations(answers: Answers) -> dict[str, Any]:
     """Correlate the logit of the last class, less the others' mean, with the volume: over all, and in each class."""
     logits = answers.logits[:, -1] - answers.logits[:, :-1].mean(axis=1)
     known = np.isfinite(answers.volumes_ml) & np.isfinite(logits)
-    chosen = {"all": known, **{name: known & (answers.labels == k) for k, name in enumerate(answers.classes)}}
-    found = {name: volume_correlation(logits[who], answers.volumes_ml[who]) for name, who in chosen.items()}
+    groups = {"all": known, **{name: known & (answers.labels == k) for k, name in enumerate(answers.classes)}}
+    correlations = {name: volume_correlation(logits[who], answers.volumes_ml[who]) for name, who in groups.items()}
     return {
         **{name: getattr(answers, name) for name in GROUP},
         "n": int(known.sum()),
-        "correlation": {name: {**_with_coverage(estimate), "p": p} for name, (estimate, p) in found.items()},
+        "correlation": {name: {**_with_coverage(estimate), "p": p} for name, (estimate, p) in correlations.items()},
     }
 
 
@@ -224,7 +224,7 @@ def _seeds(
 
 
 def _by_test(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """One item a test: its names, `n`, and `rows` with the three measures of a setup side by side."""
+    """One item per test: its names, `n`, and `rows` with the three measures of a setup side by side."""
     tests: dict[tuple[str, ...], dict[str, dict[str, Any]]] = {}
     for row in comparisons:
         setup = tests.setdefault(tuple(row[name] for name in TEST), {}).setdefault(row["setup"], {})
@@ -232,7 +232,9 @@ def _by_test(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             **dict(zip(TEST, test, strict=True)),
-            "rows": [{"setup": setup, "n": found["accuracy"]["n"], **found} for setup, found in setups.items()],
+            "rows": [
+                {"setup": setup, "n": measures["accuracy"]["n"], **measures} for setup, measures in setups.items()
+            ],
         }
         for test, setups in sorted(tests.items(), key=lambda item: list(ROLE_NAMES).index(item[0][1]))
     ]

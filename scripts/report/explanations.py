@@ -20,7 +20,7 @@ def explanation_sections(files: StudyFiles) -> dict[str, Any]:
     """Arrange what the explanation stages left.
 
     Returns:
-        Item of the template, `explanations`: one a stage with `direction`, `setup`, `role`, `modalities`, `cases`,
+        Item of the template, `explanations`: one per stage with `direction`, `setup`, `role`, `modalities`, `cases`,
         `sanity`, `no_shares`, `without_case` (words) and `settings`.
     """
     return {"explanations": [_describe_stage(path, read_json(path)) for path in files.named("explanations.json")]}
@@ -35,16 +35,16 @@ def _describe_stage(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         "settings": content["settings"],
         "no_shares": list(content["no_shares"].values()),
         "without_case": [KIND_WORDS[kind] for kind in content["kinds_without_case"]],
-        "sanity": [{"method": METHOD_TITLES[name], **found} for name, found in content["sanity"].items()],
+        "sanity": [{"method": METHOD_TITLES[name], **check} for name, check in content["sanity"].items()],
         "cases": [_describe_case(path.parent, case) for case in content["cases"]],
     }
 
 
 def _describe_case(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
-        {"method": METHOD_TITLES[name], "fit": found["fit"], "shares": found["shares"]}
-        for name, found in case["methods"].items()
-        if found["shares"] is not None
+        {"method": METHOD_TITLES[name], "fit": attribution["fit"], "shares": attribution["shares"]}
+        for name, attribution in case["methods"].items()
+        if attribution["shares"] is not None
     ]
     return {
         "title": KIND_TITLES[case["kind"]],

@@ -1,4 +1,4 @@
-"""The measures of synthetic images in the report: one table a cohort, averaged over folds."""
+"""The measures of synthetic images in the report: one table per cohort, averaged over folds."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
     """Collect the rows of every `measures.json`.
 
     Returns:
-        Items of the template: `measures`, one a cohort: its name, the parts of the real images, and groups of rows of
+        Items of the template: `measures`, one per cohort: its name, the parts of the real images, and groups of rows of
         one feature network; `measures_left_out`: networks that were not used, with the reason.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
@@ -48,7 +48,7 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Average the rows of one measure, class and method over the folds.
 
     Args:
-        rows: of `measures.json`, one a fold.
+        rows: of `measures.json`, one per fold.
 
     Returns:
         Texts for the table: `value` (mean, with the standard deviation over several folds, or the interval of one),

@@ -96,7 +96,7 @@ def heatmap(
 
 
 def interval_figure(table: Sequence[Mapping[str, Any]], measure: str, chance: float) -> dict[str, str]:
-    """Draw one measure with its intervals, one panel a direction and role."""
+    """Draw one measure with its intervals, one panel per direction and role."""
     rows = [
         {
             "name": name_setup(row["setup"]),
@@ -110,7 +110,7 @@ def interval_figure(table: Sequence[Mapping[str, Any]], measure: str, chance: fl
 
 
 def metric_table(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Turn one row a measure into one row a group, with a dictionary of value and limits under each measure."""
+    """Turn one row per measure into one row per group, with a dictionary of value and limits under each measure."""
     table: dict[tuple[Any, ...], dict[str, Any]] = {}
     for metric in metrics:
         group = tuple(metric[name] for name in GROUP)

@@ -135,14 +135,14 @@ class SeedStudies:
         Raises:
             FileNotFoundError: if a folder holds none.
         """
-        found = {str(folder): StudyFiles(str(folder)).named("predictions.csv") for folder in self.study_dirs}
-        for folder, paths in found.items():
+        predictions = {str(folder): StudyFiles(str(folder)).named("predictions.csv") for folder in self.study_dirs}
+        for folder, paths in predictions.items():
             if not paths:
                 raise FileNotFoundError(
                     f"other_seed_dirs must hold studies with predictions.csv, got none in {folder}; run"
                     " configs/study.yaml with another seed and this study_dir"
                 )
-        return found
+        return predictions
 
     def require_seeds_of(self, study: StudyFiles) -> None:
         """Refuse folders that do not hold the reported study with a seed of their own each.

@@ -76,7 +76,7 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Read the curves of one training.
 
     Args:
-        path: JSON list with one item an epoch: `epoch`, and scalars, null, or lists that are no curve.
+        path: JSON list with one item per epoch: `epoch`, and scalars, null, or lists that are no curve.
 
     Returns:
         Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.

@@ -34,8 +34,8 @@ def coverage_beside(measure: str, n_by_class: Sequence[int]) -> float | None:
         return None
     smallest = min(n_by_class)
     nearest = min(rows, key=lambda row: abs(math.log(min(row["n_by_class"]) / smallest)))
-    found = float(nearest["coverage"])
-    return None if TARGET[0] <= found <= TARGET[1] else found
+    coverage = float(nearest["coverage"])
+    return None if TARGET[0] <= coverage <= TARGET[1] else coverage
 
 
 @cache

@@ -16,7 +16,7 @@ def count_discordant(right: ArrayLike, reference_right: ArrayLike) -> tuple[int,
     """Count the subjects that only one of two classifiers gets right.
 
     Args:
-        right: booleans, one a subject.
+        right: booleans, one per subject.
         reference_right: the same of the classifier compared with.
 
     Returns:
@@ -48,7 +48,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
     Source: Holm 1979, "A simple sequentially rejective multiple test procedure".
 
     Args:
-        p_values: in [0, 1], one a test of the family.
+        p_values: in [0, 1], one per test of the family.
 
     Returns:
         Adjusted p values in [0, 1], in the same order, each at least as large as before.
@@ -72,7 +72,7 @@ def accuracy_difference(right: ArrayLike, reference_right: ArrayLike, confidence
     is corrected for continuity.
 
     Args:
-        right: booleans, one a subject; which the classifier answers rightly.
+        right: booleans, one per subject; which the classifier answers rightly.
         reference_right: the same of the classifier compared with.
         confidence: coverage in (0, 1).
 
@@ -105,7 +105,7 @@ def balanced_accuracy_difference(
     (Newcombe 1998), because the classes are independent samples.
 
     Args:
-        labels: true classes, one a subject.
+        labels: true classes, one per subject.
         right: booleans; which the classifier answers rightly.
         reference_right: the same of the classifier compared with.
         confidence: coverage in (0, 1).

@@ -65,7 +65,7 @@ def test_the_ensemble_is_the_one_of_the_evaluation(study, tmp_path):
     content = {**read_json(source / "metrics.json"), "ensemble": "vote", "temperatures": {"0": 0.8, "1": 1.234}}
     write_json(tmp_path / "evaluation_real" / "metrics.json", content)
     assert checklist(tmp_path, stages)[0][27]["evidence"] == (
-        "Share of the votes of the networks of all folds, in 1 setups; logits divided by a temperature a fold,"
+        "Share of the votes of the networks of all folds, in 1 setups; logits divided by a temperature per fold,"
         " 0.80 to 1.23."
     )
     (tmp_path / "evaluation_real" / "metrics.json").unlink()
