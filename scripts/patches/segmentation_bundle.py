@@ -19,7 +19,6 @@ from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.files import read_json, sha256_file
 from scripts.volumes.mask_codes import MaskCodes, parse_mask_codes
 from scripts.volumes.modality_names import describe_aliases, parse_modality
-from scripts.volumes.regions import REGIONS
 
 FILES = ("configs/inference.json", "configs/metadata.json", "models/model.pt")
 PARTS = ("network_def", "preprocessing", "inferer", "postprocessing")  # what MONAI Label takes from a bundle too
@@ -27,8 +26,6 @@ HOW_TO_GET_IT = (
     "get the bundle and its weights with `python -m monai.bundle download --name brats_mri_segmentation --bundle_dir"
     " models`, or give the folder that holds them as --segmentation_bundle_dir"
 )
-# From the region that holds the others to the innermost one, each with the tissue that is left where no other is.
-NESTED = {"whole": "edema", "core": "necrotic", "enhancing": "enhancing"}
 
 
 @dataclass(frozen=True)
@@ -38,7 +35,6 @@ class SegmentationBundle:
     Args:
         facts: name, version and hash of the weights, as `cohort.json` tells them.
         modalities: of the network's channels, in its order.
-        regions: of its output channels; None for one that is no region.
         mask_codes: tissue -> code of the masks that it makes.
         network: on the device, in evaluation mode.
         preprocessing: dictionary transforms that begin with the files, key `image`.
@@ -49,7 +45,6 @@ class SegmentationBundle:
 
     facts: Mapping[str, str]
     modalities: Sequence[str]
-    regions: Sequence[str | None]
     mask_codes: MaskCodes
     network: nn.Module
     preprocessing: Compose
@@ -67,14 +62,14 @@ class SegmentationBundle:
             Codes of `mask_codes` and 0, of the files' shape, uint8.
 
         Raises:
-            ValueError: if the result is neither such codes nor a mask for each region.
+            ValueError: if the result is no such mask.
         """
         item: Mapping[Hashable, Any] = self.preprocessing({"image": list(paths)})
         batch = list_data_collate([item])
         with torch.no_grad():
             batch["pred"] = self.inferer(batch["image"].to(self.device), self.network)
         result = self.postprocessing(decollate_batch(batch)[0])["pred"]
-        return read_result(np.asarray(result.cpu()), self.regions, self.mask_codes)
+        return read_result(np.asarray(result.cpu()), self.mask_codes)
 
 
 def bundle_files(bundle_dir: str) -> list[str]:
@@ -148,7 +143,6 @@ def load_segmentation_bundle(
             "weights_sha256": sha256_file(weights_path),
         },
         modalities=order,
-        regions=_output_regions(metadata),
         mask_codes=parse_mask_codes(mask_codes),
         network=network.to(device).eval(),
         preprocessing=parser.get_parsed_content("preprocessing"),
@@ -158,42 +152,31 @@ def load_segmentation_bundle(
     )
 
 
-def read_result(pred: np.ndarray, regions: Sequence[str | None], mask_codes: MaskCodes) -> np.ndarray:
-    """Turn what a segmentation bundle returns into mask codes.
+def read_result(pred: np.ndarray, mask_codes: MaskCodes) -> np.ndarray:
+    """Check what a segmentation bundle returns.
 
     Args:
-        pred: codes, (1, *spatial), as the zoo's bundle merges its channels; or zeros and ones, a channel a region.
-        regions: of each channel, for the second form: "enhancing", "core", "whole".
+        pred: codes, (1, *spatial), as the zoo's bundle merges its channels.
         mask_codes: tissue -> code.
 
     Returns:
-        Codes, (*spatial), uint8. Enhancing goes before core, core before whole, as in that bundle.
+        Codes, (*spatial), uint8.
 
     Raises:
-        ValueError: if it is neither.
+        ValueError: if there are several channels, or other codes.
     """
-    values = np.unique(pred).tolist()
-    if len(pred) == 1:
-        known = {0, *mask_codes.values()}
-        if not set(values) <= known:
-            raise ValueError(
-                f"the segmentation must hold the codes {sorted(known)}, got {values[:8]}; set segmentation_mask_codes"
-            )
-        return pred[0].astype(np.uint8)
-    if set(NESTED) - set(regions) or len(pred) != len(regions) or not set(values) <= {0, 1}:
+    known, found = {0, *mask_codes.values()}, np.unique(pred).tolist()
+    if len(pred) != 1 or not set(found) <= known:
         raise ValueError(
-            f"the segmentation must be one channel of codes, or zeros and ones for {', '.join(NESTED)}, got"
-            f" {len(pred)} channels named {list(regions)} with {values[:8]}; {HOW_TO_GET_IT}"
+            f"the segmentation must be one channel of the codes {sorted(known)}, got {len(pred)} with {found[:8]}; set"
+            f" segmentation_mask_codes, or {HOW_TO_GET_IT}"
         )
-    codes = np.zeros(pred.shape[1:], np.uint8)
-    for region, tissue in NESTED.items():
-        codes[pred[list(regions).index(region)] > 0] = mask_codes[tissue]
-    return codes
+    return pred[0].astype(np.uint8)
 
 
 def _input_modalities(metadata: Mapping[str, Any], path: str, modalities: Sequence[str]) -> list[str]:
     """The modality of each channel, from the metadata: never guessed, exchanged channels give a plausible mask."""
-    names = _channels(metadata, "inputs", "image")
+    names = _channels(metadata)
     parsed = [parse_modality(str(name), modalities) for name in names]
     order = [modality for modality in parsed if modality is not None]
     if not names or len(order) < len(names) or len(set(order)) < len(order):
@@ -204,13 +187,9 @@ def _input_modalities(metadata: Mapping[str, Any], path: str, modalities: Sequen
     return order
 
 
-def _output_regions(metadata: Mapping[str, Any]) -> list[str | None]:
-    words = [str(name).lower().split() for name in _channels(metadata, "outputs", "pred")]
-    return [next((region for region in REGIONS if region in word), None) for word in words]
-
-
-def _channels(metadata: Mapping[str, Any], side: str, key: str) -> list[Any]:
-    channels = metadata.get("network_data_format", {}).get(side, {}).get(key, {}).get("channel_def", {})
+def _channels(metadata: Mapping[str, Any]) -> list[Any]:
+    image = metadata.get("network_data_format", {}).get("inputs", {}).get("image", {})
+    channels = image.get("channel_def", {})
     return [channels[number] for number in sorted(channels, key=int)]
 
 
