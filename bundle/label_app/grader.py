@@ -121,7 +121,10 @@ class Grader:
             logits = loaded.inferer(patch[None], loaded.network)[0]
         probabilities = loaded.postprocessing({"image": patch, "pred": logits})["pred"]
         place = {key: item[key] for key in CHOSEN if key in item}
-        answer = loaded.writer.describe(patch, probabilities, place, loaded.weights)
+        try:
+            answer = loaded.writer.describe(patch, probabilities, place, loaded.weights)
+        except ValueError as error:
+            raise RequestError(str(error)) from error
         return Grade({**answer, "logits": [float(value) for value in logits]}, patch, loaded)
 
     def explain(self, grade: Grade, method: str, path: Path) -> None:

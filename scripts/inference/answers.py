@@ -153,8 +153,16 @@ class AnswerWriter:
             probabilities: (K,), sum 1.
             chosen: how the patch was chosen, keys `CHOSEN`.
             weights: from `describe_weights`.
+
+        Raises:
+            ValueError: if the probabilities are not finite: the first class would be answered for them.
         """
         values = [float(value) for value in probabilities]
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"{self.weights_path} must give finite probabilities, got {values} for {chosen.get('subject_id')};"
+                " train again with a lower learning rate"
+            )
         metadata = read_json(self.metadata_path)
         return {
             "subject_id": chosen.get("subject_id"),

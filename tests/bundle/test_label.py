@@ -272,16 +272,25 @@ def test_the_grader_answers_with_center_source_and_weights(packed, patient):
     ("more", "reason"),
     [
         ({"click": [900, 0, 0]}, "must lie inside"),
+        ({"click": [0, 0, 0]}, "must lie in the brain"),
         ({"click": None}, "mask or click must say"),
         ({"images": {"t1n": "nowhere.nii"}}, "got none for"),
         ({"images": None, "image": "nowhere.nii.gz"}, "channel_order must be declared"),
     ],
-    ids=["outside", "no click", "a file", "no order"],
+    ids=["outside", "air", "no click", "a file", "no order"],
 )
 def test_what_cannot_be_graded_is_refused_with_the_reason(packed, patient, more, reason):
     with pytest.raises(RequestError, match=reason) as error:
         Grader(packed, device="cpu").grade(request_of(patient, **more))
     assert error.value.status == 422
+
+
+def test_probabilities_that_are_not_finite_are_no_grade(packed, patient):
+    grader = Grader(packed, device="cpu")
+    network = grader.load().network
+    network.register_forward_hook(lambda _network, _inputs, logits: logits * float("nan"))
+    with pytest.raises(RequestError, match=r"model\.pt must give finite probabilities, got \[nan, nan\]"):
+        grader.grade(request_of(patient))
 
 
 def test_no_key_of_a_request_reaches_the_bundles_config(packed, patient):

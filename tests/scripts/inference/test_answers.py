@@ -184,3 +184,16 @@ def test_on_a_real_case_mask_and_click_agree(weights, tmp_path):
     other = ask(tmp_path / "click", weights, images=images, click=one["crop"]["center_voxel"])
     assert one["probabilities"] == other["probabilities"]
     assert (tmp_path / "mask" / "patch.nii.gz").read_bytes() == (tmp_path / "click" / "patch.nii.gz").read_bytes()
+
+
+def test_probabilities_that_are_not_finite_are_no_answer(patient, weights, tmp_path, monkeypatch):
+    def overflow(network, batch):
+        return torch.full((len(batch), 2), float("nan"))
+
+    monkeypatch.setattr(FoldEnsemble, "forward", overflow)
+    with pytest.raises(
+        ValueError, match=r"model\.pt must give finite probabilities, got \[nan, nan\] for patient; train"
+    ):
+        ask(tmp_path, weights, images=patient["images"], mask=patient["mask"])
+    assert not (tmp_path / "answer.json").exists()
+    assert not (tmp_path / "explanation.png").exists()
