@@ -1,0 +1,50 @@
+"""The benchmark of generator recipes: its measures, and a recipe from training to images."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from benchmarks.generator_recipes import (
+    RECIPES,
+    Patients,
+    make_set,
+    radial_spectrum,
+    spectrum_difference,
+    table,
+    warm_average,
+)
+
+
+def test_the_spectrum_of_a_wave_lies_in_its_ring():
+    wave = torch.cos(2 * torch.pi * 3 * torch.arange(16) / 16).expand(1, 1, 16, 16)
+    assert radial_spectrum(wave)[0].argmax() == 2  # rings begin at one cycle an image
+
+
+def test_twice_the_amplitude_is_a_difference_of_log_4():
+    images = torch.randn(4, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    assert spectrum_difference(2 * images, images) == pytest.approx(torch.tensor(4.0).log().item(), rel=1e-4)
+
+
+def test_the_average_forgets_its_start():
+    average = [torch.tensor([5.0])]
+    warm_average(0.99)(average, [torch.tensor([1.0])], torch.tensor(0))
+    assert float(average[0]) == pytest.approx(0.1 * 5 + 0.9 * 1)
+
+
+@pytest.mark.parametrize("name", ["before", "v", "flow_unshuffled_guided_3"])
+def test_a_recipe_trains_within_its_time_and_draws_both_classes(name):
+    recipe = dataclasses.replace(RECIPES[name], channels=(8, 8), steps=2)
+    images = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    made = make_set(recipe, Patients(images, torch.arange(8) % 2), 16, seconds=0.4, seed=0, count=3)
+    assert made["images"].shape == (6, 4, 16, 16)
+    assert made["labels"].tolist() == [0, 0, 0, 1, 1, 1]
+    assert min(made["steps"]) >= 1
+
+
+def test_the_table_gives_mean_and_spread_over_seeds():
+    names = ("kernel_distance", "precision", "recall", "density", "coverage", "label_auc", "spectrum")
+    rows = [{"recipe": "v", "steps": [10], **dict.fromkeys(names, value)} for value in (0.25, 0.75)]
+    assert table(rows).splitlines()[-1].startswith("| v | 2 | 10 | 0.50 ± 0.35 |")
