@@ -124,8 +124,6 @@ def write_splits(cohort_path: str | Path, output_dir: str | Path, **options: Any
     Returns:
         Path of the file written.
     """
-    if not cohort_path:
-        raise ValueError(f"cohort_path must be a cohort.json, got {cohort_path!r}; pass --cohort_path")
     path = Path(output_dir) / "splits.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, make_splits(read_list(cohort_path, "cohort"), **options))

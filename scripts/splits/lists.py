@@ -136,11 +136,11 @@ MADE_BY = {
 _checked: set[tuple[str, int, int, str]] = set()
 
 
-def read_list(path: str | Path, kind: str) -> dict[str, Any]:
+def read_list(path: str | Path | None, kind: str) -> dict[str, Any]:
     """Read one of the lists that stages hand on, and check it by its schema.
 
     Args:
-        path: the file.
+        path: the file; None, a path that was not given, is refused.
         kind: key of `SCHEMAS`.
 
     Returns:
@@ -150,6 +150,8 @@ def read_list(path: str | Path, kind: str) -> dict[str, Any]:
         FileNotFoundError: if there is no such file.
         ValueError: naming file, key, constraint, value and the way out; other faults are counted.
     """
+    if not path:
+        raise ValueError(f"{kind}_path must be a {kind}.json, got {path!r}; pass --{kind}_path")
     content = read_json(path)
     state = os.stat(path)
     key = (os.path.abspath(path), state.st_size, state.st_mtime_ns, kind)

@@ -122,3 +122,10 @@ def test_a_list_that_was_changed_is_checked_again_and_all_faults_are_counted(tmp
     write_json(tmp_path / "list.json", {**LISTS["patches"], "training": [wrong, wrong, wrong]})
     with pytest.raises(ValueError, match=r"got -1 \(and 2 more\)"):
         read_list(tmp_path / "list.json", "patches")
+
+
+@pytest.mark.parametrize("kind", SCHEMAS)
+@pytest.mark.parametrize("path", [None, ""])
+def test_a_list_that_was_not_given_is_named_with_its_flag(kind, path):
+    with pytest.raises(ValueError, match=f"{kind}_path must be a {kind}.json, got {path!r}; pass --{kind}_path"):
+        read_list(path, kind)
