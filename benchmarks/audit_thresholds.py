@@ -64,7 +64,7 @@ def main() -> None:
     """Print the worst of several draws for every size."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--draws", type=int, default=4, help="draws of patients for every size, grade and site")
-    parser.add_argument("--images", type=int, default=100, help="synthetic images a draw")
+    parser.add_argument("--images", type=int, default=100, help="synthetic images per draw")
     options = parser.parse_args()
     torch.set_num_threads(1)
     seed = FIRST_SEED

@@ -208,7 +208,7 @@ def table(results: Mapping[int, Mapping[str, Mapping[str, float]]]) -> str:
 
 
 def draw(results: Mapping[int, Mapping[str, Mapping[str, float]]], path: str) -> None:
-    """Draw gap, max-Pearson and kernel distance of every arm, a dot a seed; a dashed line is real held-out images."""
+    """Draw gap, max-Pearson and kernel distance of every arm, a dot per seed; a dashed line is real held-out images."""
     panels = {
         "gap": "nearness to training\nless held-out subjects",
         "max_pearson": "max-Pearson",
@@ -238,13 +238,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "--subjects",
         type=int,
         default=60,
-        help="simulated subjects a seed; seven of twenty train, three fifths of them HGG",
+        help="simulated subjects per seed; seven of twenty train, three fifths of them HGG",
     )
     parser.add_argument("--epochs", type=int, default=12, help="of 1600 images")
     parser.add_argument("--images", type=int, default=100, help="synthetic images an arm")
     parser.add_argument("--recipe", default="configs/recipes/quick.yaml")
     parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
-    parser.add_argument("--figure", default=None, help="PNG that gets a dot a seed")
+    parser.add_argument("--figure", default=None, help="PNG that gets a dot per seed")
     options = parser.parse_args(arguments)
     experiment = Experiment(options.output, options.subjects, options.epochs, options.images, recipe=options.recipe)
     if options.workers == 1:

@@ -154,9 +154,9 @@ def compare(subject: Mapping[str, Any], chain: Compose, modalities: Sequence[str
 
 
 def main() -> None:
-    """Print seconds a subject and ratios."""
+    """Print seconds per subject and ratios."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("cohort", help="cohort.json with one file a modality, voxels of 1 mm")
+    parser.add_argument("cohort", help="cohort.json with one file per modality, voxels of 1 mm")
     parser.add_argument("--subjects", type=int, default=4, help="how many of the first subjects")
     parser.add_argument("--repeats", type=int, default=3, help="calls of which the median counts")
     arguments = parser.parse_args()
@@ -169,7 +169,7 @@ def main() -> None:
     ours = mean["configs/patches.yaml"]
     print(f"{len(subjects)} subjects, median of {arguments.repeats}, one thread; equal within 1e-5")
     for name, value in mean.items():
-        print(f"{name:22s} {value:6.3f} s a subject   {value / ours:5.2f} x")
+        print(f"{name:22s} {value:6.3f} s per subject   {value / ours:5.2f} x")
 
 
 if __name__ == "__main__":

@@ -188,7 +188,7 @@ def measure(
 
 
 def main() -> None:
-    """Print one line a seed and site."""
+    """Print one line per seed and site."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--num_subjects", type=int, default=100)
     parser.add_argument("--matrix_size", type=json.loads, default=[80, 80, 52])

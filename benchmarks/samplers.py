@@ -139,18 +139,20 @@ def table(result: dict[str, Any]) -> str:
             f" ({floors['kid']:.4f}); coverage may move by {floors['coverage']:.3f},"
             f" max-Pearson by {floors['max_pearson']:.3f}.",
             f"Cheapest non-inferior setting: {best['sampler']} with {best['steps']} steps,"
-            f" {best['seconds_per_image']:.3g} s an image.",
+            f" {best['seconds_per_image']:.3g} s per image.",
         ]
     )
 
 
 def figure(result: dict[str, Any]) -> Figure:
-    """Draw the loss of KID against steps and against seconds an image, with intervals and the margin."""
+    """Draw the loss of KID against steps and against seconds per image, with intervals and the margin."""
     rows = result["rows"]
     with matplotlib.rc_context(STYLE):
         drawn = Figure(figsize=(7.2, 3.0), layout="constrained")
         panels = drawn.subplots(1, 2, sharey=True)
-        for axes, key, label in zip(panels, ("steps", "seconds_per_image"), ("steps", "seconds an image"), strict=True):
+        for axes, key, label in zip(
+            panels, ("steps", "seconds_per_image"), ("steps", "seconds per image"), strict=True
+        ):
             for color, sampler in zip(COLORS, dict.fromkeys(row["sampler"] for row in rows), strict=False):
                 own = sorted((row for row in rows if row["sampler"] == sampler), key=lambda row: row["steps"])
                 values, lows, highs = zip(*(row["kid_difference"] for row in own), strict=True)

@@ -17,7 +17,7 @@ def name_training(config: dict[str, Any]) -> dict[str, Any]:
     """Write a training config so that its parts stand where others look for them; what it does is unchanged.
 
     MONAI checks that handlers are written out in `train#handlers`, that arguments refer to `validate#inferer`,
-    `validate#key_metric` and `val_interval` by these ids, and the zoo wants `data` below every dataset. The YAML
+    `validate#key_metric` and `val_interval` by these ids, and the zoo needs `data` below every dataset. The YAML
     defines a thing once, where it is read best; definition and reference change places here.
 
     A config of the classifier is also made ready for MONAI Label, which trains with it, by `train_label.yaml`.

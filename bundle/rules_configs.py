@@ -1,4 +1,4 @@
-"""Rules about the configs of both networks. Each yields its faults, with the way out."""
+"""Rules about the configs of both networks. Each yields one message per violation, with the way out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rules about what `metadata.json` says. Each yields its faults, with the way out."""
+"""Rules about what `metadata.json` says. Each yields one message per violation, with the way out."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ def data(request, tmp_path_factory):
 
 
 def small_images(recipe):
-    """Smaller patches for the full-size networks: 96 x 96 takes minutes a step on a CPU."""
+    """Smaller patches for the full-size networks: 96 x 96 takes minutes per step on a CPU."""
     return {"patch_size": [32, 32], "patch_spacing_mm": 3.0} if recipe in ((), ("recipes/paper",)) else {}
 
 

@@ -23,7 +23,7 @@ AFFINE = np.array([[1.0, 0, 0, -17], [0, 1, 0, -11], [0, 0, 1, -6], [0, 0, 0, 1]
 
 
 def make_images(seed: int = 0, shape: tuple[int, int, int] = SHAPE) -> dict[str, np.ndarray]:
-    """Return int16 textures inside an ellipsoidal brain, one a modality, with a few negative voxels at the rim."""
+    """Return int16 textures inside an ellipsoidal brain, one per modality, with a few negative voxels at the rim."""
     rng = np.random.default_rng(seed)
     brain = _ellipsoid(shape, (0.5, 0.5, 0.5), (0.45, 0.42, 0.46))
     images = {}

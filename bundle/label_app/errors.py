@@ -10,7 +10,7 @@ class RequestError(Exception):
 
 
 class NotFoundError(RequestError):
-    """It names an image, a model or a session that there is not."""
+    """It names an image, a model or a session that does not exist."""
 
     status = 404
 

@@ -171,7 +171,7 @@ class GradeTrainer(BundleTrainTask):
 
 
 def _first(value: Any) -> Any:
-    # An option that is a list to choose from comes back whole where nobody has chosen.
+    # An option that is a list to choose from comes back whole if nothing was chosen.
     return value[0] if isinstance(value, list) and value else value
 
 

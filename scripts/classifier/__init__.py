@@ -1,1 +1,1 @@
-"""The network that tells the grade: backbones, data, loss and augmentation."""
+"""The network that predicts the grade: backbones, data, loss and augmentation."""

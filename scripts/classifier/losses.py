@@ -24,7 +24,7 @@ def focal_alpha(
 
     Args:
         num_classes: K >= 2.
-        alpha: factor in [0, 1], or one a class.
+        alpha: factor in [0, 1], or one per class.
         alpha_mode: `class` gives 1 - alpha to class 0 and alpha to the others (LGG .75, HGG .25 by default);
             `constant` gives alpha to all; `inverse_frequency` gives class k of n_k among n images n / (K n_k) and does
             not read alpha, so that all classes weigh alike and the mean image weighs 1.
@@ -45,7 +45,7 @@ def focal_alpha(
         return [sum(counts) / (num_classes * count) for count in counts]
     factors = [float(factor) for factor in ([alpha] if isinstance(alpha, (int, float)) else alpha)]
     if not all(0 <= factor <= 1 for factor in factors) or len(factors) not in (1, num_classes):
-        raise ValueError(f"alpha must be one number in [0, 1], or {num_classes}, one a class; got {alpha!r}")
+        raise ValueError(f"alpha must be one number in [0, 1], or {num_classes}, one per class; got {alpha!r}")
     if len(factors) == num_classes:
         return factors
     first = 1 - factors[0] if alpha_mode == "class" else factors[0]
@@ -53,7 +53,7 @@ def focal_alpha(
 
 
 class ClassFocalLoss(FocalLoss):
-    """MONAI's softmax focal loss for one label an image: the mean over the batch of alpha_y (1 - p_y)^gamma (-log p_y).
+    """MONAI's softmax focal loss, one label per image: the mean over the batch of alpha_y (1 - p_y)^gamma (-log p_y).
 
     MONAI's own mean also divides by the number of classes; this is the published one.
 

@@ -1,4 +1,4 @@
-"""The classifier: one network a fold, all folds in one state dict."""
+"""The classifier: one network per fold, all folds in one state dict."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ class FoldEnsemble(nn.Module):
     ) -> None:
         super().__init__()
         if num_members < 1:
-            raise ValueError(f"num_members must be at least 1, got {num_members!r}; give one a fold")
+            raise ValueError(f"num_members must be at least 1, got {num_members!r}; give one per fold")
         self.members = nn.ModuleList(
             create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size)
             for _ in range(num_members)
@@ -269,7 +269,7 @@ def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Te
     """Put the state dicts of single-member ensembles into the state dict of their ensemble.
 
     Args:
-        member_state_dicts: one a fold, each of a `FoldEnsemble` with one member, all of one architecture.
+        member_state_dicts: one per fold, each of a `FoldEnsemble` with one member, all of one architecture.
 
     Returns:
         State dict with keys `members.i.*` and `stem_stride`, in the given order; the tensors are shared, not copied.

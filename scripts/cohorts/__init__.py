@@ -1,1 +1,1 @@
-"""Who stands in a cohort: scans, patients, grades, sites and files, from a folder or a table."""
+"""Who is in a cohort: scans, patients, grades, sites and files, from a folder or a table."""

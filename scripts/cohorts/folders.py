@@ -20,7 +20,7 @@ def files_below(folder: Path) -> list[Path]:
         Paths under the names of links, sorted; broken links are among them.
 
     Raises:
-        PermissionError: if a folder cannot be listed: its subjects must not be missing without a word.
+        PermissionError: if a folder cannot be listed: its subjects must not be left out silently.
     """
     files: list[Path] = []
     visited: set[str] = set()

@@ -53,7 +53,7 @@ def scan_cohort(
 ) -> Path:
     """Find the subjects of a cohort, check them, and write `cohort.json`.
 
-    Nothing is repaired and nobody is left out unless asked for: all that is wrong is told at once.
+    Nothing is repaired, and no subject is left out unless named in `leave_out`: all faults are listed at once.
 
     Args:
         source_path: folder of BraTS 2018 to 2024 or of the Medical Decathlon, or a table (`docs/reference/data.md`).

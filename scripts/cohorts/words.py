@@ -24,7 +24,7 @@ def plain(value: object) -> str:
 
 
 def is_unknown(value: object) -> bool:
-    """Tell whether a cell is empty, or says that nobody knows."""
+    """Tell whether a cell is empty, or says that its value is unknown."""
     return plain(value) in UNKNOWN
 
 

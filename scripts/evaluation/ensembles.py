@@ -137,7 +137,7 @@ def check_ensemble(ensemble: str, temperature_scaling: bool = False, selection: 
         selection: part that chose the epochs, `selection` of `splits.json`; `validation` makes it the inner part too.
 
     Raises:
-        ValueError: with the names that there are.
+        ValueError: with the names that exist.
     """
     if ensemble not in ENSEMBLES:
         raise ValueError(f"ensemble must be one of {', '.join(ENSEMBLES)}, got {ensemble!r}")

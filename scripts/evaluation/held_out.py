@@ -101,7 +101,9 @@ class HeldOutTests:
     def _graded(self, cohort: str, items: Items) -> Items:
         ungraded = sorted({item["subject_id"] for item in items if item["label"] is None})
         if ungraded:
-            logger.warning("left out of the external test on %s for want of a grade: %s", cohort, ", ".join(ungraded))
+            logger.warning(
+                "left out of the external test on %s, as they have no grade: %s", cohort, ", ".join(ungraded)
+            )
             self.left_out[cohort] = ungraded
         return [item for item in items if item["label"] is not None]
 

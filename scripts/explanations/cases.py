@@ -41,7 +41,7 @@ class Case:
 
 
 def rows_of_role(rows: Sequence[Mapping[str, str]], roles: Sequence[str]) -> tuple[str, list[Mapping[str, str]]]:
-    """Take the rows of the first of some roles that there are.
+    """Take the rows of the first role that occurs.
 
     Args:
         rows: of `predictions.csv`.

@@ -1,1 +1,1 @@
-"""How near a synthetic set comes to real images: distances, coverage and diversity, with floors."""
+"""How close a synthetic set is to real images: distances, coverage and diversity, with floors."""

@@ -80,7 +80,7 @@ def open_session(path: str | Path) -> Any | None:
     options = runtime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
-    # Threads that spin take the core of whoever shares the machine.
+    # Threads that spin take the cores of other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""What a request for one patient says, whoever asks: files, channels, mask and click by the names of this bundle."""
+"""A request for one patient, from any program: files, channels, mask and click, by the names of this bundle."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.volumes.modality_names import channel_names, describe_aliases, pars
 
 
 def parse_request(data: Mapping[Hashable, Any], modalities: Sequence[str]) -> dict[Hashable, Any]:
-    """Bring a request to the keys of this bundle, whoever asks.
+    """Translate a request of any program to the keys of this bundle.
 
     MONAI Label gives one path as `image`, a mask as `label` (which is a segment's name in other requests), clicks as
     `foreground`, and options as text.
@@ -109,7 +109,7 @@ def parse_channels(channel_order: Sequence[str] | None, image: str, modalities: 
     """Bring the names of a 4D file's channels to those of the project.
 
     Args:
-        channel_order: name or alias of each channel; None if nobody said.
+        channel_order: name or alias of each channel; None if unknown.
         image: path of the file, for messages.
         modalities: the project's names; each must be there once.
 

@@ -1,1 +1,1 @@
-"""From volumes to lesion-centered patches and lists of them, with masks made where there are none."""
+"""From volumes to lesion-centered patches and lists of them, with masks by a model where there are none."""

@@ -147,7 +147,7 @@ def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) ->
 
 
 def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> str:
-    """Draw estimates with their intervals, one panel a group and one line a row.
+    """Draw estimates with their intervals, one panel per group and one line per row.
 
     Args:
         rows: each with `name`, `value`, `low`, `high` and `group`.

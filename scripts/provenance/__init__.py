@@ -1,1 +1,1 @@
-"""The guards of provenance: what every image and weight was made of, and that nobody tests on what was trained on."""
+"""The guards of provenance: what every image and weight was made from, and that no test uses training subjects."""

@@ -93,7 +93,7 @@ class RunEvidence:
         return [config for config in merged if "classifier_pretrained_path" in config]
 
     def roles(self, *roles: str) -> dict[str, int]:
-        """Count the subjects predicted in each of some roles that there are."""
+        """Count the subjects predicted in each of the given roles that occur."""
         subjects_by_role: dict[str, set[tuple[str, str]]] = {}
         for row in self.predictions:
             if row["role"] in roles:

@@ -74,7 +74,7 @@ class DeafToInterrupts(WorkerPlugin):
 
 
 class WorkerWatch:
-    """Notice that workers are gone for good, for which dask waits without a word and without end.
+    """Notice that workers are gone for good, for which dask silently waits forever.
 
     A worker that dies while it is being started is not replaced by dask.
 

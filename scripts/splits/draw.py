@@ -131,7 +131,7 @@ def write_splits(cohort_path: str | Path, output_dir: str | Path, **options: Any
 
 
 def _patients(subjects: Iterable[Mapping[str, Any]], classes: Sequence[str | None]) -> list[Patient]:
-    """One row a patient; of several grades the highest counts, as a glioma progresses and never goes back."""
+    """One row per patient; of several grades the highest counts, as a glioma progresses and never goes back."""
     scans = defaultdict(list)
     for subject in subjects:
         scans[patient_of(subject)].append(subject)

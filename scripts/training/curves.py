@@ -1,4 +1,4 @@
-"""Training curves: one row an epoch, kept through interruptions."""
+"""Training curves: one row per epoch, kept through interruptions."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 class StopWithoutImprovement(EarlyStopping):
     """Trainer handler: ignite's early stopping on a metric of the evaluator, lower is better.
 
-    MONAI's `EarlyStopHandler` keeps no state, and ignite's own wants the trainer that its config is part of.
+    MONAI's `EarlyStopHandler` keeps no state, and ignite's own needs the trainer that its config is part of.
     Attach it after validation and before `Resumption`, and give it to that.
 
     Args:

@@ -1,1 +1,1 @@
-"""The files of one patient: read, checked, corrected, resampled, their names and mask codes understood."""
+"""The files of one patient: reading, checks, corrections, resampling, names of modalities and mask codes."""

@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation
 
-GEOMETRY_TOLERANCE = 1e-3  # mm (and mm a voxel) between the affines of one subject
+GEOMETRY_TOLERANCE = 1e-3  # mm (and mm per voxel) between the affines of one subject
 
 
 @dataclass(frozen=True)

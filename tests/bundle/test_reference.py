@@ -127,3 +127,7 @@ def test_a_page_is_stale_when_a_file_says_something_else(root):
 
 def test_every_setting_of_the_configs_is_described():
     assert undescribed() == []
+
+
+def test_the_page_can_be_written():
+    assert page().startswith("# Every key of the configs")

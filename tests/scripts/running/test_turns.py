@@ -43,7 +43,7 @@ def write_data(folder: Path) -> None:
     """Write patches and splits of three folds where the stages of a study look for them."""
     write_patches(folder / "a" / "patches", size=(16, 16))
     folds = read_json(Path(write_splits(folder / "a" / "splits")))["folds"]
-    # Other steps an epoch than the folds beside it.
+    # Other steps per epoch than the folds beside it.
     shorter = {**folds[0], "train": folds[0]["train"][1:5]}
     write_splits(folder / "a" / "splits", num_folds=NUM_FOLDS, folds=[*folds, shorter])
 
