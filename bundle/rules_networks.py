@@ -1,4 +1,4 @@
-"""Rules about weights and networks, with the package's code. Each yields one message per violation, with the way out."""
+"""Rules about weights and networks, with the code of the package. Each yields one message per violation."""
 
 from __future__ import annotations
 
