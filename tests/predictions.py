@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,3 +34,11 @@ def prediction_rows(
             row |= {f"probability_{n}": repr(float(p)) for n, p in zip(classes, probabilities[index], strict=True)}
             rows.append(row)
     return rows
+
+
+def prediction_row(subject: str, label: str, probability: float, **changes: Any) -> dict[str, Any]:
+    """Return one row: a subject of cohort B, its class, and the probability of HGG that `real` gives it."""
+    fixed = {"direction": "A", "setup": "real", "role": "external", "cohort": "B", "site": "0", "fold": "0"}
+    answer = {"lesion_volume_ml": "0", "logit_LGG": "0", "logit_HGG": "0"}
+    probabilities = {"probability_LGG": repr(1 - probability), "probability_HGG": repr(probability)}
+    return {**fixed, "subject_id": subject, "label": label, **answer, **probabilities, **changes}

@@ -10,7 +10,7 @@ from scipy.stats import norm
 
 from benchmarks import coverage as bench
 from scripts.running.files import read_json
-from scripts.statistics.interval_coverage import TARGET, coverage_beside, coverage_table
+from scripts.statistics.interval_coverage import coverage_table
 from scripts.statistics.power import mcnemar_power
 
 
@@ -56,16 +56,6 @@ def test_a_planted_gain_is_found_as_often_as_the_exact_power_says():
     found = bench.found_gains(224, 0.12, 0.08, 500)
     assert found["alone"] == pytest.approx(found["alone, exactly"], abs=0.05)
     assert found["after Holm"] >= mcnemar_power(224, 0.12, 0.08, 0.05 / bench.NUM_TESTS) - 0.06
-
-
-def test_coverage_is_printed_only_where_it_misses_the_target():
-    for row in coverage_table():
-        shown = coverage_beside(row["measure"], row["n_by_class"])
-        inside = TARGET[0] <= row["coverage"] <= TARGET[1]
-        assert shown == (None if inside else row["coverage"])
-    assert coverage_beside("ece", [14, 500]) == coverage_beside("ece", [15, 52])
-    assert coverage_beside("ece", [20, 20, 20]) is None
-    assert coverage_beside("nothing", [15, 52]) is None
 
 
 def test_the_bench_prints_its_tables_and_writes_the_file(tmp_path, monkeypatch, capsys):

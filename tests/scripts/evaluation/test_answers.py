@@ -3,8 +3,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.evaluation.answers import aligned, group_answers, refuse_other_subjects
-from tests.predictions import prediction_rows
+from scripts.evaluation.answers import (
+    ROLES,
+    aligned,
+    group_answers,
+    main_role,
+    merge_predictions,
+    refuse_other_subjects,
+)
+from scripts.running.files import write_csv
+from tests.fake_study import COLUMNS
+from tests.predictions import prediction_row, prediction_rows
 
 SUBJECTS = [f"s{index:03d}" for index in range(40)]
 
@@ -96,3 +105,43 @@ def test_predictions_of_the_held_out_subjects_pass():
     refuse_other_subjects(answers(role="locked_test")[0], splits(test=SUBJECTS), None)
     refuse_other_subjects(answers(role="out_of_fold")[0], splits(validation=SUBJECTS), None)
     refuse_other_subjects(answers(role="out_of_fold")[0], None, None)
+
+
+def test_a_file_without_predictions_is_refused_by_name(tmp_path):
+    write_csv(tmp_path / "one.csv", [prediction_row("a", "LGG", 0.2)], COLUMNS)
+    for text in ("", ",".join(COLUMNS) + "\n"):
+        (tmp_path / "two.csv").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=r"two.csv must hold a row for each subject, got none; run"):
+            merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
+
+
+def test_a_subject_predicted_twice_is_refused(tmp_path):
+    for name in ("one.csv", "two.csv"):
+        write_csv(tmp_path / name, [prediction_row("a", "LGG", 0.2)], COLUMNS)
+    with pytest.raises(ValueError, match="got 'a' twice"):
+        merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
+
+
+def test_predictions_of_other_classes_are_refused(tmp_path):
+    write_csv(tmp_path / "one.csv", [prediction_row("a", "LGG", 0.2)], COLUMNS)
+    write_csv(tmp_path / "two.csv", [{"direction": "A", "probability_x": 1.0}], ["direction", "probability_x"])
+    with pytest.raises(ValueError, match="must have the columns"):
+        merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
+
+
+def test_a_study_without_evaluations_is_refused():
+    with pytest.raises(ValueError, match="run configs/evaluate.yaml"):
+        merge_predictions([])
+
+
+@pytest.mark.parametrize(
+    ("roles", "main"),
+    [
+        (ROLES, "external"),
+        (("out_of_fold", "locked_test"), "locked_test"),
+        (("validation_selected_on", "out_of_fold"), "out_of_fold"),
+        (("validation_selected_on",), "validation_selected_on"),
+    ],
+)
+def test_a_study_is_about_the_most_distant_subjects_that_it_tested(roles, main):
+    assert main_role([{"role": role} for role in roles]) == main

@@ -13,8 +13,7 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from scripts.classifier.networks import FoldEnsemble
-from scripts.evaluation.metrics import summarize
-from scripts.evaluation.predictor import Predictor, average_by_subject
+from scripts.evaluation.predictor import Predictor
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.files import read_csv, read_json, sha256_file, write_json
@@ -330,19 +329,3 @@ def test_temperatures_are_not_fitted_to_the_reported_subjects(many_inner: dict[s
         evaluate(given, tmp_path / "out", temperature_scaling=True)
     assert "temperature_scaling must be false with selection validation" in messages(caught.value)
     assert not (tmp_path / "out" / "predictions.csv").exists()
-
-
-def test_patches_of_one_subject_are_averaged() -> None:
-    items = [{"subject_id": name} for name in ("b", "a", "b")]
-    means = average_by_subject(items, np.array([[0.2, 0.8], [0.5, 0.5], [0.6, 0.4]]))
-    assert [item["subject_id"] for item, _ in means] == ["b", "a"]
-    assert np.allclose([mean for _, mean in means], [[0.4, 0.6], [0.5, 0.5]])
-
-
-def test_a_class_without_a_case_gives_no_value_instead_of_a_wrong_one() -> None:
-    rows = [{"label": 1, "probability_LGG": 0.1, "probability_HGG": 0.9}] * 3
-    summary = summarize(rows, {"LGG": 0, "HGG": 1})
-    assert summary["auc"]["value"] is None
-    assert summary["balanced_accuracy"]["value"] is None
-    assert summary["accuracy"]["value"] == 1
-    assert summary["sensitivity"]["LGG"]["value"] is None

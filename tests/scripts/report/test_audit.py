@@ -6,10 +6,9 @@ import pytest
 
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW
 from scripts.report.audit import audit_section, pool
+from scripts.report.page import render_part
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
-from tests.fake_study import write_fake_study
-from tests.helpers import run_stage
 
 
 def result(verdict=NO_SIGN, copies=0, gap=(0.1, 0.0, 0.2), c_t=-1.0, held_out=(0.5, 0.7)):
@@ -42,17 +41,15 @@ def test_folds_that_are_compared_with_the_same_subjects_count_them_once_and_get_
     assert (pooled["held_out"]["n"], pooled["synthetic"]["n"]) == (2, 4)
 
 
-def test_whether_the_folds_hold_out_the_same_subjects_is_read_from_the_audits(tmp_path):
-    stages = write_fake_study(tmp_path, num_subjects=24)
-    one, two = (f"site_a/fold{fold}/audit_LGG_ddpm" for fold in range(2))
-    shutil.copytree(tmp_path / one, tmp_path / two)
+def test_whether_the_folds_hold_out_the_same_subjects_is_read_from_the_audits(study, tmp_path):
+    folder, _ = study
+    stages = [f"site_a/fold{fold}/audit_LGG_ddpm" for fold in range(2)]
     widths = {}
     for part in ("validation", "test"):
-        for name in (one, two):
-            path = tmp_path / name / "audit.json"
-            write_json(path, {**read_json(path), "held_out_part": part})
-        rows = audit_section(StudyFiles(str(tmp_path), [*stages, two]))["rows"]
-        (row,) = (row for row in rows if row["num_synthetic"] == 16)
+        for name in stages:
+            content = {**read_json(folder / stages[0] / "audit.json"), "held_out_part": part}
+            write_json(tmp_path / name / "audit.json", content)
+        (row,) = audit_section(StudyFiles(str(tmp_path), stages))["rows"]
         widths[part] = row["gap"]["high"] - row["gap"]["low"]
     assert widths["test"] == pytest.approx(2**0.5 * widths["validation"])
 
@@ -63,18 +60,20 @@ def test_without_held_out_images_the_baselines_are_left_open():
     assert (pooled["verdict"], pooled["is_grave"]) == (TOO_FEW, False)
 
 
-def test_the_report_shows_verdicts_evidence_and_pairs(tmp_path):
-    stages = write_fake_study(tmp_path, num_subjects=24)
+def test_the_report_shows_verdicts_evidence_and_pairs(study, tmp_path):
+    folder, stages = study
+    names = [name for name in stages if "/audit_" in name]
+    for name in names:
+        shutil.copytree(folder / name, tmp_path / name)
     path = tmp_path / "site_a/fold0/audit_LGG_ddpm/audit.json"
     content = read_json(path)
     content["classes"]["LGG"] |= {"verdict": MEMORIZES, "evidence": ["3 of 8 images are copies."]}
     content["classes"]["LGG"]["copies"]["number"] = 3
     write_json(path, content)
-    section = audit_section(StudyFiles(str(tmp_path), stages))
+    section = audit_section(StudyFiles(str(tmp_path), names))
     assert section["pictures"][0]["title"] == "site_a, fold 0, audit LGG ddpm"
     assert len(section["rows"]) == 2 * 2 * 2
-    run_stage("report", study_dir=str(tmp_path), stage_names=stages, output_dir=str(tmp_path / "report"))
-    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
+    html = render_part("audit.html.j2", {"audit": section})
     for words in ('grave">memorizes', "3 of 8 images are copies.", "The same of real held-out images", "AuthPct"):
         assert words in html
     assert html.count('alt="most suspicious pairs') == 4

@@ -4,23 +4,13 @@ from __future__ import annotations
 
 import shutil
 
-import pytest
-
 from scripts.evaluation.answers import group_answers, merge_predictions
-from scripts.evaluation.ensembles import ENSEMBLES
 from scripts.evaluation.metrics import compute_metrics
 from scripts.evaluation.setups import compare_setups
 from scripts.report.checklist import ITEMS, checklist_section
-from scripts.report.claim_evidence import AUTHOR, ENSEMBLE_NAMES, EVIDENCE, PART, RUN, parts_that_share_subjects
+from scripts.report.claim_evidence import AUTHOR, EVIDENCE, PART, RUN, parts_that_share_subjects
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
-from tests.fake_study import write_fake_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    return folder, write_fake_study(folder)
 
 
 def checklist(folder, stages, comparisons=()):
@@ -57,7 +47,6 @@ def test_the_numbers_are_those_of_the_files(study):
 
 
 def test_the_ensemble_is_the_one_of_the_evaluation(study, tmp_path):
-    assert set(ENSEMBLE_NAMES) == set(ENSEMBLES)
     rows, _ = checklist(*study)
     assert rows[27]["evidence"] == "Mean probability of the networks of all folds, in 4 setups."
     source, stages = study[0] / "site_a" / "evaluation_real", ["evaluation_real"]
@@ -111,9 +100,3 @@ def test_disjoint_parts_are_counted_and_not_believed(study, tmp_path):
     (tmp_path / "evaluation" / "predictions.csv").write_bytes(source.read_bytes())
     rows, _ = checklist(tmp_path, ["splits", "evaluation"])
     assert (rows[20]["status"], rows[20]["evidence"]) == (PART, "Not disjoint by subject: test and train of fold 0.")
-
-
-def test_a_validation_part_that_selects_is_one_part_with_the_inner_one():
-    fold = {"train": ["a"], "inner": ["b"], "validation": ["b"]}
-    assert parts_that_share_subjects({"test": [], "folds": [fold], "selection": "validation"}) == []
-    assert parts_that_share_subjects({"test": [], "folds": [fold]}) == ["inner and validation of fold 0"]

@@ -138,8 +138,3 @@ def test_folders_that_are_no_other_seeds_of_the_study_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             numbers(rows, own, folders)
     assert numbers(rows, own, [one])["seeds"]
-
-
-def test_a_folder_without_predictions_is_refused(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"must hold studies with predictions.csv, got none in"):
-        SeedStudies([str(tmp_path)]).inputs()

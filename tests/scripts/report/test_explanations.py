@@ -7,13 +7,6 @@ import pytest
 from scripts.report.explanations import KIND_TITLES, explanation_sections
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
-from tests.fake_study import write_fake_study
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    return folder, write_fake_study(folder)
 
 
 def test_every_case_is_shown_with_its_picture_and_the_shares_of_the_methods_that_have_them(study):

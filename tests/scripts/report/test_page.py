@@ -7,30 +7,10 @@ import shutil
 import pytest
 
 from scripts.evaluation.answers import merge_predictions
-from scripts.evaluation.metrics import compute_metrics
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_csv, read_json, write_csv, write_json
-from tests.fake_study import COLUMNS, SETUPS, write_fake_study
-from tests.helpers import run_stage
+from tests.fake_study import COLUMNS, SETUPS
 from tests.ring_or_blob import messages
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("study")
-    return folder, write_fake_study(folder)
-
-
-@pytest.fixture(scope="module")
-def report(study):
-    return write(study)
-
-
-def write(study, name="report", **overrides):
-    folder, stages = study
-    places = {"study_dir": str(folder), "stage_names": stages, "output_dir": str(folder / name)}
-    run_stage("report", **{**places, "num_threads": 1, "num_bootstrap_draws": 100, **overrides})
-    return folder / name
 
 
 def test_the_report_fetches_nothing(report):
@@ -76,33 +56,26 @@ def test_the_report_holds_every_section(report):
     assert html.count("<svg") == 2 + 2 + 4 + 8 + 8  # intervals, forests, ROC and reliability, generators, classifiers
 
 
-def test_the_report_tells_what_the_mutual_information_does_at_each_noise_level(report):
-    text = (report / "report.html").read_text(encoding="utf-8")
-    row = re.search(r"<tr><th>DDPM \+ MI</th><td class=.n.>\d+</td>(.*?)</tr>", text)
-    assert row
-    assert re.findall(r">([^<]+)</td>", row[1]) == [".400", "1.75", "–", "–"]
-
-
 def test_the_methods_state_the_weight_of_the_regularizer_and_both_cohorts(report):
     html = (report / "report.html").read_text(encoding="utf-8")
     assert "<tr><th>mi_weight</th><td>–</td><td>0.1</td></tr>" in html
     assert "<tr><th>phantom_site</th><td>A</td><td>B</td></tr>" in html
 
 
-def test_a_study_resumed_with_another_version_names_both(study, tmp_path):
+def test_a_study_resumed_with_another_version_names_both(study, tmp_path, write_report):
     folder, _ = study
     names = [f"site_a/evaluation_{setup}" for setup in ("real", "ddpm")]
     for name in names:
         shutil.copytree(folder / name, tmp_path / name)
     path = tmp_path / names[1] / "stage.json"
     write_json(path, {**read_json(path), "versions": {"python": "3.11.0", "torch": "2.9.0", "monai": "1.6.1"}})
-    html = (write((tmp_path, names)) / "report.html").read_text(encoding="utf-8")
+    html = (write_report((tmp_path, names)) / "report.html").read_text(encoding="utf-8")
     assert html.count("torch 2.13.0 and 2.9.0") == 2  # methods, and item 23 of the checklist
 
 
-def test_the_same_study_gives_the_same_bytes_whatever_the_order_of_its_evaluations(study, report):
+def test_the_same_study_gives_the_same_bytes_whatever_the_order_of_its_evaluations(study, report, write_report):
     folder, stages = study
-    again = write((folder, stages), "again")
+    again = write_report((folder, stages), "again")
     shuffled = merge_predictions(StudyFiles(str(folder), stages[::-1]).named("predictions.csv"))
     assert (again / "report.html").read_bytes() == (report / "report.html").read_bytes()
     assert (again / "predictions.csv").read_bytes() == (report / "predictions.csv").read_bytes()
@@ -117,21 +90,24 @@ def test_predictions_are_copied_as_text(study, report):
         assert original <= {tuple(row) for row in csv.reader(stream)}
 
 
-def test_another_seed_stands_beside_the_intervals(study, tmp_path):
+def test_another_seed_stands_beside_the_intervals(study, tmp_path, write_report):
     folder, _ = study
     for root in ("study", "other"):
         shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / root / "site_a" / "evaluation_real")
     path = tmp_path / "other" / "site_a" / "evaluation_real" / "stage.json"
     write_json(path, {**read_json(path), "identity": {**read_json(path)["identity"], "seed": 1}})
-    write((tmp_path / "study", ["site_a/evaluation_real"]), other_seed_dirs=[str(tmp_path / "other")])
+    write_report((tmp_path / "study", ["site_a/evaluation_real"]), other_seed_dirs=[str(tmp_path / "other")])
     html = (tmp_path / "study" / "report" / "report.html").read_text(encoding="utf-8")
     assert "sd between seeds" in html
     assert "One seed:" not in html
     assert {row["sd"] for row in read_json(tmp_path / "study" / "report" / "comparisons.json")["seeds"]} == {0.0}
 
 
-def test_samples_of_a_quick_run_are_called_unfinished(study, report):
-    quick = write(study, "quick", unfinished_images=True)
+def test_samples_of_a_quick_run_are_called_unfinished(study, report, write_report):
+    folder, stages = study
+    kinds = ("evaluation_real", "patches", "generator", "synthetic")
+    few = [name for name in stages if name.startswith("site_a/") and any(kind in name for kind in kinds)]
+    quick = write_report((folder, few), "quick", unfinished_images=True)
     words = "The images of DDPM and DDPM + MI are unfinished: their generators were trained for 8 epochs only"
     assert (quick / "report.html").read_text(encoding="utf-8").count(words) == 2
     assert words in (quick / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
@@ -146,29 +122,6 @@ def test_the_summary_has_a_line_for_each_setup_and_the_path_of_the_report(report
     assert lines[-1] == f"Report: {report / 'report.html'}"
 
 
-def test_metrics_are_those_of_a_count_by_hand():
-    rows = [prediction(subject, label, probability) for subject, label, probability in HAND]
-    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
-    assert metrics["accuracy"]["value"] == pytest.approx(4 / 5)
-    assert metrics["balanced_accuracy"]["value"] == pytest.approx((1 / 2 + 1) / 2)
-    assert metrics["auc"]["value"] == pytest.approx(5 / 6)
-    assert metrics["accuracy"]["low"] < 0.8 < metrics["accuracy"]["high"]
-
-
-# Subject, grade, probability of HGG; of six pairs of an LGG and an HGG one is in the wrong order.
-HAND = [("a", "LGG", 0.2), ("b", "LGG", 0.7), ("c", "HGG", 0.6), ("d", "HGG", 0.8), ("e", "HGG", 0.9)]
-
-
-def prediction(subject, label, probability, **changes):
-    row = dict.fromkeys(COLUMNS, "0") | {"direction": "A", "setup": "real", "role": "external", "cohort": "B"}
-    return (
-        row
-        | {"subject_id": subject, "label": label}
-        | {"probability_LGG": repr(1 - probability), "probability_HGG": repr(probability)}
-        | changes
-    )
-
-
 def test_the_page_and_the_summary_begin_with_the_same_result_in_words(report):
     html = (report / "report.html").read_text(encoding="utf-8")
     paragraph = re.search(r'<p class="findings">(.*?)</p>', html)[1]
@@ -178,13 +131,13 @@ def test_the_page_and_the_summary_begin_with_the_same_result_in_words(report):
     assert html.index(paragraph) < html.index("<table")
 
 
-def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, tmp_path):
+def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, tmp_path, write_report):
     folder, stages = study
     shutil.copytree(folder / "site_a", tmp_path / "site_a")
     for path in tmp_path.glob("site_a/evaluation_*/predictions.csv"):
         write_csv(path, [row for row in read_csv(path) if row["role"] != "external"], COLUMNS)
     own = [name for name in stages if name.startswith("site_a/")]
-    html = (write((tmp_path, own), "locked") / "report.html").read_text(encoding="utf-8")
+    html = (write_report((tmp_path, own), "locked") / "report.html").read_text(encoding="utf-8")
     assert "Tested on patients of the same cohort, set aside before training" in html
     assert "No evaluation on another cohort was made" in html
     assert "site_a → site_a" not in html
@@ -196,7 +149,7 @@ def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, t
     assert [line.split()[0] for line in lines[1].splitlines()[2:]] == list(SETUPS)
     for path in tmp_path.glob("site_a/evaluation_*/predictions.csv"):
         write_csv(path, [row for row in read_csv(path) if row["role"] == "out_of_fold"], COLUMNS)
-    folds = write((tmp_path, own), "folds")
+    folds = write_report((tmp_path, own), "folds")
     assert "Tested on the fold that was left out" in (folds / "report.html").read_text(encoding="utf-8")
     assert "site_a, out of fold (n = 30)" in (folds / "summary.txt").read_text(encoding="utf-8")
 
@@ -210,39 +163,7 @@ def test_nothing_is_bold_but_what_differs_after_correction(study, report):
     assert html.count('class="differs"') == len(external)  # cells of the heatmaps
 
 
-def test_a_file_without_predictions_is_refused_by_name(tmp_path):
-    write_csv(tmp_path / "one.csv", [prediction("a", "LGG", 0.2)], COLUMNS)
-    for text in ("", ",".join(COLUMNS) + "\n"):
-        (tmp_path / "two.csv").write_text(text, encoding="utf-8")
-        with pytest.raises(ValueError, match=r"two.csv must hold a row for each subject, got none; run"):
-            merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
-
-
-def test_a_class_that_is_not_one_of_the_columns_is_refused():
-    with pytest.raises(ValueError, match="label must be one of"):
-        compute_metrics([prediction("a", "GBM", 0.5)])
-
-
-def test_a_subject_predicted_twice_is_refused(tmp_path):
-    for name in ("one.csv", "two.csv"):
-        write_csv(tmp_path / name, [prediction("a", "LGG", 0.2)], COLUMNS)
-    with pytest.raises(ValueError, match="got 'a' twice"):
-        merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
-
-
-def test_predictions_of_other_classes_are_refused(tmp_path):
-    write_csv(tmp_path / "one.csv", [prediction("a", "LGG", 0.2)], COLUMNS)
-    write_csv(tmp_path / "two.csv", [{"direction": "A", "probability_x": 1.0}], ["direction", "probability_x"])
-    with pytest.raises(ValueError, match="must have the columns"):
-        merge_predictions([tmp_path / "one.csv", tmp_path / "two.csv"])
-
-
-def test_a_study_without_evaluations_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="run configs/evaluate.yaml"):
-        merge_predictions(StudyFiles(str(tmp_path)).named("predictions.csv"))
-
-
-def test_predictions_of_other_subjects_than_the_splits_are_refused(study, tmp_path):
+def test_predictions_of_other_subjects_than_the_splits_are_refused(study, tmp_path, write_report):
     folder, stages = study
     shutil.copytree(folder / "site_a", tmp_path / "site_a")
     path = tmp_path / "site_a" / "splits" / "splits.json"
@@ -250,15 +171,15 @@ def test_predictions_of_other_subjects_than_the_splits_are_refused(study, tmp_pa
     write_json(path, {**splits, "test": splits["test"][1:]})
     own = [name for name in stages if name.startswith("site_a")]
     with pytest.raises(RuntimeError) as caught:
-        write((tmp_path, own))
+        write_report((tmp_path, own))
     assert f"held-out subjects of splits.json, got too many: {splits['test'][0]}" in messages(caught.value)
     assert not (tmp_path / "report" / "report.html").exists()
 
 
-def test_a_report_without_synthetic_images_says_so(study, tmp_path):
+def test_a_report_without_synthetic_images_says_so(study, tmp_path, write_report):
     folder, stages = study
     shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / "site_a" / "evaluation_real")
-    write((tmp_path, ["site_a/evaluation_real"]))
+    write_report((tmp_path, ["site_a/evaluation_real"]))
     html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     assert "No synthetic images were made" in html
     assert "No answer was explained" in html

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics, summarize
+from tests.predictions import prediction_row
+
+# Subject, grade, probability of HGG; of six pairs of an LGG and an HGG one is in the wrong order.
+HAND = [("a", "LGG", 0.2), ("b", "LGG", 0.7), ("c", "HGG", 0.6), ("d", "HGG", 0.8), ("e", "HGG", 0.9)]
+
+
+def test_metrics_are_those_of_a_count_by_hand():
+    rows = [prediction_row(subject, label, probability) for subject, label, probability in HAND]
+    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
+    assert metrics["accuracy"]["value"] == pytest.approx(4 / 5)
+    assert metrics["balanced_accuracy"]["value"] == pytest.approx((1 / 2 + 1) / 2)
+    assert metrics["auc"]["value"] == pytest.approx(5 / 6)
+    assert metrics["accuracy"]["low"] < 0.8 < metrics["accuracy"]["high"]
+
+
+def test_every_group_has_each_measure_once():
+    rows = [prediction_row(*row, setup=setup) for setup in ("real", "ddpm") for row in HAND]
+    metrics = compute_metrics(rows, 100)
+    assert {tuple(metric) for metric in metrics} == {METRIC_COLUMNS}
+    pairs = [(metric["setup"], metric["measure"]) for metric in metrics]
+    assert len(set(pairs)) == len(pairs) == 2 * 10
+
+
+def test_a_class_that_is_not_one_of_the_columns_is_refused():
+    with pytest.raises(ValueError, match="label must be one of"):
+        compute_metrics([prediction_row("a", "GBM", 0.5)])
+
+
+def test_a_class_without_a_case_gives_no_value_instead_of_a_wrong_one() -> None:
+    rows = [{"label": 1, "probability_LGG": 0.1, "probability_HGG": 0.9}] * 3
+    summary = summarize(rows, {"LGG": 0, "HGG": 1})
+    assert summary["auc"]["value"] is None
+    assert summary["balanced_accuracy"]["value"] is None
+    assert summary["accuracy"]["value"] == 1
+    assert summary["sensitivity"]["LGG"]["value"] is None

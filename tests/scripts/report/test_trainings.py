@@ -1,0 +1,35 @@
+from __future__ import annotations
+
+import re
+
+from scripts.report.study_files import StudyFiles
+from scripts.report.trainings import curve_figure, read_curves, unfinished_generators
+from scripts.running.files import write_json
+
+
+def test_the_report_tells_what_the_mutual_information_does_at_each_noise_level(report):
+    text = (report / "report.html").read_text(encoding="utf-8")
+    row = re.search(r"<tr><th>DDPM \+ MI</th><td class=.n.>\d+</td>(.*?)</tr>", text)
+    assert row
+    assert re.findall(r">([^<]+)</td>", row[1]) == [".400", "1.75", "–", "–"]
+
+
+def test_scalars_become_curves_and_gaps_are_left_out(tmp_path):
+    rows = [{"epoch": 1, "loss": 1.0, "val": None, "levels": []}, {"epoch": 2, "loss": 0.5, "val": 0.7, "levels": [1]}]
+    write_json(tmp_path / "metrics.json", rows)
+    assert read_curves(tmp_path / "metrics.json") == {"loss": [(1, 1.0), (2, 0.5)], "val": [(2, 0.7)]}
+
+
+def test_the_first_folds_are_drawn_and_the_others_counted(study):
+    folder, stages = study
+    curves = curve_figure(StudyFiles(str(folder), stages), num_curves=3)
+    assert {kind: len(figures) for kind, figures in curves["figures"].items()} == {"generators": 3, "classifiers": 3}
+    assert curves["left_out"] == 2 * 8 - 2 * 3
+
+
+def test_unfinished_generators_are_named_with_their_epochs(study):
+    folder, stages = study
+    assert unfinished_generators(StudyFiles(str(folder), stages)).startswith(
+        "The images of DDPM and DDPM + MI are unfinished: their generators were trained for 8 epochs only"
+    )
+    assert unfinished_generators(StudyFiles(str(folder), ["site_a/cohort"])) == ""
