@@ -71,7 +71,7 @@ def _require_different(volumes: Mapping[str, Volume]) -> None:
 
 def _require_brain_at(volumes: Mapping[str, Volume], click_ras: np.ndarray) -> None:
     reference = next(iter(volumes.values()))
-    reach = np.ceil(REACH_MM / reference.spacing_mm)
+    reach = np.floor(REACH_MM / reference.spacing_mm)
     low = np.maximum(click_ras - reach, 0).astype(int)
     near = tuple(slice(start, int(end) + 1) for start, end in zip(low, click_ras + reach, strict=True))
     if not any(volume.ras[near].any() for volume in volumes.values()):

@@ -93,8 +93,10 @@ def parse_header(path: Path, raw: bytes) -> Header:
     if kind is None:
         raise VolumeError(f"{path} must be a NIfTI file (.nii or .nii.gz), got {_describe_content(raw)}")
     block = raw[: kind.template_dtype.itemsize]
-    fields: Any = kind(block)
-    as_written: Any = kind(block, check=False)  # `fields` are mended where nibabel can
+    as_written: Any = kind(block, check=False)
+    if (code := int(as_written["datatype"])) not in nib.nifti1.data_type_codes.code:
+        raise VolumeError(f"{path} must hold numbers of a type of NIfTI, got data code {code}; copy or export it again")
+    fields: Any = kind(block)  # mended where nibabel can
     if as_written["magic"] == b"ni1":
         raise VolumeError(f"{path} must hold header and image in one file, got a .hdr of a pair; convert it to .nii.gz")
     dtype = fields.get_data_dtype()

@@ -62,6 +62,15 @@ def test_a_click_outside_the_brain_is_refused(click):
         require_brain_images({"t1n": turned}, USUAL_LIMITS, np.array(click, float))
 
 
+def test_a_click_two_coarse_voxels_beside_the_brain_is_refused():
+    array = np.zeros((10, 9, 8), np.int16)
+    array[2:8, 2:7, 2:6] = np.arange(120).reshape(6, 5, 4) + 1
+    coarse = Volume("a", array, np.diag([3.0, 3, 3, 1]))
+    with pytest.raises(ValueError, match=r"click \[0, 0, 0\] must lie in the brain"):
+        require_brain_images({"t1n": coarse}, USUAL_LIMITS, np.zeros(3))
+    require_brain_images({"t1n": coarse}, USUAL_LIMITS, np.ones(3))
+
+
 def test_a_click_in_a_small_hole_of_the_brain_is_taken():
     array = BRAIN.copy()
     array[18:23, 14:19, 9:14] = 0
