@@ -5,14 +5,17 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
+from monai.bundle import ConfigParser
 
 import bundle.__main__
 from scripts.running.configs import Invocation
 from scripts.running.files import read_json
-from scripts.running.overrides import check_overrides, known_keys
+from scripts.running.overrides import check_overrides
+from scripts.running.stages import invoked
 from tests.helpers import ROOT, run_stage
 from tests.patches import write_tiny_patches
 
@@ -40,13 +43,23 @@ def test_a_command_names_only_what_exists(page, command, monkeypatch, tmp_path):
     elif words[2] == "monai.bundle":
         invocation = Invocation.from_command_line(["monai/bundle/__main__.py", *words[3:]])
         assert invocation is not None
-        is_study = any(path.endswith("study.yaml") for path in invocation.config_files)
-        check_overrides(invocation, known_keys(ROOT / "configs") if is_study else ())
+        if any(path.endswith("study.yaml") for path in invocation.config_files):
+            monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+            begin_study(invocation, tmp_path)
+        else:
+            check_overrides(invocation)
     elif words[2] == "bundle":
         assert bundle.__main__.command_line().parse_args(words[3:])
     else:
         assert words[:2] == ["python", "-m"]
         assert (ROOT / (words[2].replace(".", "/") + ".py")).is_file() or (ROOT / words[2] / "__main__.py").is_file()
+
+
+def begin_study(invocation: Invocation, folder: Path) -> None:
+    """Check a study and all its stages as its command does before any work, in a folder of its own."""
+    own = Invocation(invocation.config_files, {**invocation.overrides, "study_dir": str(folder / "study")})
+    with invoked(own):
+        ConfigParser(own.merged()).get_parsed_content("study").begin()
 
 
 def with_files_of_the_reader(word: str, folder: Path) -> str:
@@ -70,13 +83,13 @@ def test_the_readme_shows_its_command_first():
 
 def test_images_of_another_generator_are_audited_as_the_page_says(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    paths = write_tiny_patches(tmp_path / "runs/a/patches", subjects_per_class=12)
-    splits_path = tmp_path / "runs/a/splits/splits.json"
+    paths = write_tiny_patches(tmp_path / "runs/patches", subjects_per_class=12)
+    splits_path = tmp_path / "runs/splits/splits.json"
     splits_path.parent.mkdir()
     shutil.copy(paths["splits_path"], splits_path)
     theirs = tmp_path / "runs/theirs"
     theirs.mkdir()
-    for number, path in enumerate(sorted((tmp_path / "runs/a/patches").glob("HGG_*.nii.gz"))):
+    for number, path in enumerate(sorted((tmp_path / "runs/patches").glob("HGG_*.nii.gz"))):
         shutil.copy(path, theirs / f"HGG_{number:04d}.nii.gz")
 
     page = (ROOT / "docs/how-to/audit-images.md").read_text(encoding="utf-8")
