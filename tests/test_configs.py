@@ -13,8 +13,8 @@ from monai.bundle import ConfigParser
 from scripts.running.configs import Invocation, reachable, references
 from scripts.running.identity import DOTTED_NAME, target_modules
 from scripts.running.overrides import check_overrides, known_keys
+from scripts.running.plan import Setup
 from scripts.running.stages import ENTRY_POINTS
-from scripts.running.study import Setup
 from tests.helpers import ROOT, TINY, config_files
 
 STAGES = {

@@ -12,6 +12,7 @@ import pytest
 import scripts.patches.segmentation
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.plan import Plan
 from scripts.running.stages import AlreadyFinished
 from scripts.running.study import Study
 from scripts.volumes.mask_marks import read_mask_source
@@ -142,9 +143,9 @@ def test_patches_read_the_cohort_like_any_other_and_carry_the_mark(tmp_path, bun
 
 def test_a_study_takes_a_segmented_cohort(cohort, bundle, tmp_path):
     segmented = {"config": "segment", "cohort_path": str(cohort), "segmentation_bundle_dir": bundle}
-    options = {"methods": {}, "classes": ["LGG", "HGG"], "num_folds": 2, "config_dir": str(ROOT / "configs")}
-    study = Study(str(tmp_path / "study"), {"clinic": segmented}, {"real": {}}, **options)
-    source, patches, _ = study.plan()[:3]
+    plan = Plan(str(tmp_path / "study"), {"clinic": segmented}, {"real": {}}, {}, ["LGG", "HGG"], num_folds=2)
+    study = Study(plan, config_dir=str(ROOT / "configs"))
+    source, patches, _ = plan.stages()[:3]
     study.run_stage(source)
     made = study.invocation_of(patches).overrides["cohort_path"]
     assert [subject["mask_source"] for subject in read_json(made)["subjects"]] == ["model"] * 3

@@ -16,8 +16,9 @@ import torch
 
 from scripts.running.configs import Invocation
 from scripts.running.files import read_json
+from scripts.running.plan import Plan, PlannedStage
 from scripts.running.stages import invoked
-from scripts.running.study import PlannedStage, Study
+from scripts.running.study import Study
 from scripts.running.turns import Turn, take_turns
 from scripts.training.curves import ClassifierCurves
 from tests.helpers import ROOT, config_files
@@ -57,23 +58,16 @@ def settings() -> Iterator[None]:
 def make_study(folder: Path, together: int, *overlays: str) -> tuple[Study, tuple[PlannedStage, ...]]:
     """Return a study whose data are there, and the classifiers of its one setup, which augments."""
     write_data(folder)
-    study = Study(
-        study_dir=str(folder),
-        cohorts={"a": {"config": "phantom"}},
-        setups={"augmentation": {"overlays": ["options/augmentation", *overlays]}},
-        methods={},
-        classes=["LGG", "HGG"],
-        num_folds=NUM_FOLDS,
-        config_dir=str(ROOT / "configs"),
-        folds_together=together,
-    )
+    setups = {"augmentation": {"overlays": ["options/augmentation", *overlays]}}
+    plan = Plan(str(folder), {"a": {"config": "phantom"}}, setups, {}, ["LGG", "HGG"], NUM_FOLDS)
+    study = Study(plan, config_dir=str(ROOT / "configs"), folds_together=together)
     tasks = [task for task in study.tasks() if task[0].config == "train_classifier"]
     return study, tuple(planned for task in tasks for planned in task)
 
 
 def results(study: Study) -> dict[str, bytes]:
     """Evaluate the classifiers and return everything that a study keeps of them."""
-    (evaluation,) = (planned for planned in study.plan() if planned.config == "evaluate")
+    (evaluation,) = (planned for planned in study.plan.stages() if planned.config == "evaluate")
     study.run_stage(evaluation)
     names = [f"a/fold{fold}/classifier_augmentation/{name}" for fold in range(NUM_FOLDS) for name in FILES]
     return {name: (study.study_dir / name).read_bytes() for name in [*names, f"{evaluation.name}/predictions.csv"]}

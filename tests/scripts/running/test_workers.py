@@ -18,8 +18,8 @@ from distributed import Client, LocalCluster
 from scripts.running import workers
 from scripts.running.configs import Invocation
 from scripts.running.errors import root_cause
+from scripts.running.plan import Plan, group_folds
 from scripts.running.stages import run_invocation
-from scripts.running.study import Study
 from scripts.running.workers import OneDevice, WorkerWatch, run_on_workers
 from tests.helpers import ROOT, TINY, config_files
 
@@ -58,22 +58,15 @@ def local_cluster(num_workers, threads=1):
 
 
 def test_a_stage_waits_for_the_task_of_a_fold_that_it_needs(tmp_path):
-    study = Study(
-        study_dir=str(tmp_path),
-        cohorts={"a": {"config": "phantom"}},
-        setups={"real": {}},
-        methods={},
-        classes=["LGG", "HGG"],
-        num_folds=3,
-        folds_together=2,
-    )
+    plan = Plan(str(tmp_path), {"a": {"config": "phantom"}}, {"real": {}}, {}, ["LGG", "HGG"], num_folds=3)
+    tasks = group_folds(plan.stages(), 2)
     ORDER.clear()
     with local_cluster(2) as cluster:
-        moments = list(run_on_workers(study.tasks(), rehearse, 1, cluster.scheduler_address))
+        moments = list(run_on_workers(tasks, rehearse, 1, cluster.scheduler_address))
     folds = [f"a/fold{fold}/classifier_real" for fold in range(3)]
     assert sorted(ORDER[3:5]) == [folds[:2], folds[2:]]
     assert ORDER[5:] == [["a/evaluation_real"], ["report"]]
-    assert sorted(number for moment in moments for number in moment.finished) == list(range(len(study.tasks())))
+    assert sorted(number for moment in moments for number in moment.finished) == list(range(len(tasks)))
 
 
 class Scheduler:

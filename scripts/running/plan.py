@@ -1,0 +1,383 @@
+"""The plan of a study: the graph of its stages, for one or more cohorts."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any
+
+from scripts.running.errors import some_names
+
+SOURCES = ("phantom", "cohort", "segment")  # configs that make a cohort.json
+LABELS = ("own", "shuffled")
+NAME = re.compile(r"\w[\w.+-]*")
+
+
+@dataclass(frozen=True)
+class PlannedStage:
+    """A stage of the graph.
+
+    Args:
+        name: its folder below the study's, such as "site_a/fold0/classifier_real".
+        config: config file without folder and ending.
+        overlays: config files that make this variant, likewise.
+        overrides: ids and values, as on the command line.
+        needs: names of the stages whose outputs it reads.
+    """
+
+    name: str
+    config: str
+    overlays: tuple[str, ...]
+    overrides: Mapping[str, Any]
+    needs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How the classifiers of a setup train.
+
+    Args:
+        method: of the generators whose synthetic images are added; None adds none.
+        ratio: synthetic images of each class, relative to its real ones; None is the study's `synthetic_ratio`.
+        train_on_real: False trains on synthetic images alone.
+        labels: of the synthetic images, "own" or "shuffled".
+        overlays: config files laid over `train_classifier`, without folder `configs` and ending.
+    """
+
+    method: str | None = None
+    ratio: float | None = None
+    train_on_real: bool | None = None
+    labels: str | None = None
+    overlays: Sequence[str] = ()
+
+    @classmethod
+    def of(cls, name: str, settings: Setup | Mapping[str, Any] | None) -> Setup:
+        """Read the setup of a config; an empty one, or null, trains on real images as `train_classifier` says.
+
+        Raises:
+            ValueError: naming a key that is none of a setup, or a value of another kind.
+        """
+        if isinstance(settings, Setup):
+            return settings
+        key, settings = f"setups.{name}", {} if settings is None else settings
+        if not isinstance(settings, Mapping):
+            raise ValueError(f"{key} must be a mapping such as {{method: ddpm}}, got {settings!r}")
+        known = [field.name for field in fields(cls)]
+        unknown = [str(item) for item in settings if item not in known]
+        if unknown:
+            near = get_close_matches(unknown[0], known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ValueError(f"{key} must have keys of {', '.join(known)}, got {some_names(unknown)}{hint}")
+        setup = cls(**settings)
+        if setup.method is not None and not isinstance(setup.method, str):
+            raise ValueError(f"{key}#method must be the name of one of methods, got {setup.method!r}; put it in quotes")
+        if setup.ratio is not None and (not _is_number(setup.ratio) or setup.ratio < 0):
+            raise ValueError(f"{key}#ratio must be a number >= 0, got {setup.ratio!r}")
+        if setup.train_on_real not in (None, True, False):
+            raise ValueError(f"{key}#train_on_real must be true or false, got {setup.train_on_real!r}")
+        if setup.labels not in (None, *LABELS):
+            raise ValueError(f"{key}#labels must be one of {', '.join(LABELS)}, got {setup.labels!r}")
+        return setup
+
+    def overrides(self) -> dict[str, Any]:
+        """Return the overrides of `train_classifier`; what the setup leaves open is not among them."""
+        values = {
+            "synthetic_ratio": self.ratio,
+            "train_on_real": self.train_on_real,
+            "synthetic_labels": self.labels,
+        }
+        return {"synthetic_method": self.method, **{key: value for key, value in values.items() if value is not None}}
+
+
+@dataclass
+class Plan:
+    """What a study does, and in which order.
+
+    Args:
+        study_dir: folder of all outputs.
+        cohorts: cohort name -> {"config": one of `SOURCES`, and overrides of that config}.
+        setups: setup name -> fields of `Setup`.
+        methods: method name -> list of overlays of `train_generator` ([] for the plain diffusion model).
+        classes: names of the classes; a synthetic set is made for each.
+        num_folds: folds of every cohort, >= 2.
+        condition: "label" trains one generator for all classes, told which to draw; None one for each class.
+        explained_setups: setups of whose evaluations some cases are explained.
+        synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
+        generated_ratio: synthetic images of each class that are generated, likewise.
+    """
+
+    study_dir: str | Path
+    cohorts: Mapping[str, Mapping[str, Any]]
+    setups: Mapping[str, Any]
+    methods: Mapping[str, Sequence[str]]
+    classes: Sequence[str]
+    num_folds: int
+    condition: str | None = None
+    explained_setups: Sequence[str] = ()
+    synthetic_ratio: float = 1.0
+    generated_ratio: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.setups = {name: Setup.of(name, setup) for name, setup in self.setups.items()}
+
+    def check(self, config_dir: Path) -> None:
+        """Refuse names, overlays and numbers that do not fit each other.
+
+        Args:
+            config_dir: folder of the config files.
+
+        Raises:
+            ValueError: naming the key and the way out.
+        """
+        for key in ("cohorts", "setups", "methods"):
+            _check_names(key, getattr(self, key))
+        for name, cohort in self.cohorts.items():
+            _check_source(name, cohort, config_dir)
+        for name, overlays in self.methods.items():
+            _check_overlays(f"methods.{name}", overlays, config_dir)
+        for name, setup in self.setups.items():
+            self._check_setup(name, setup)
+            _check_overlays(f"setups.{name}#overlays", setup.overlays, config_dir)
+        unknown = [name for name in self.explained_setups if name not in self.setups]
+        if unknown:
+            raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {some_names(unknown)}")
+        same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
+        if same:
+            raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
+        if self.num_folds < 2:
+            raise ValueError(
+                f"num_folds must be >= 2 in a study, got {self.num_folds!r}: audit and measures compare with the"
+                " validation part of a fold, and a single fold has none; run its stages one by one instead"
+            )
+
+    def stages(self) -> list[PlannedStage]:
+        """List the stages in an order in which every stage comes after those it needs.
+
+        The data of all cohorts come first, so that a fault in the last cohort is found before hours of training.
+        """
+        data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
+        methods = list(dict.fromkeys(setup.method for setup in self.setups.values() if setup.method is not None))
+        synthesis = [
+            stage
+            for cohort in self.cohorts
+            for fold in range(self.num_folds)
+            for method in methods
+            for stage in self._synthesis_stages(cohort, fold, method)
+        ]
+        classifiers = [
+            self._classifier_stage(cohort, fold, setup)
+            for cohort in self.cohorts
+            for setup in self.setups
+            for fold in range(self.num_folds)
+        ]
+        evaluations = [self._evaluation_stage(cohort, setup) for cohort in self.cohorts for setup in self.setups]
+        judgments = [
+            stage
+            for cohort in self.cohorts
+            for fold in range(self.num_folds)
+            for method in methods
+            for name in self.classes
+            for stage in self._judging_stages(cohort, fold, method, name)
+        ]
+        explanations = [
+            self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
+        ]
+        before = [*data, *synthesis, *classifiers, *judgments, *evaluations, *explanations]
+        return [*before, self._report_stage(before)]
+
+    def kinds(self) -> list[PlannedStage]:
+        """List one stage of each kind: of the same config with the same overlays."""
+        return list({(planned.config, planned.overlays): planned for planned in reversed(self.stages())}.values())[::-1]
+
+    def source_of(self, cohort: str) -> PlannedStage:
+        """Return the stage that makes the `cohort.json` of a cohort."""
+        return self._data_stages(cohort)[0]
+
+    def _check_setup(self, name: str, setup: Setup) -> None:
+        if setup.method is None:
+            return
+        if setup.method not in self.methods:
+            raise ValueError(
+                f"setups.{name} must have a method of methods {sorted(self.methods)}, got {setup.method!r}"
+            )
+        ratio = self.synthetic_ratio if setup.ratio is None else setup.ratio
+        if ratio > self.generated_ratio:
+            raise ValueError(
+                f"generated_ratio must be at least the ratio {ratio} that setups.{name} takes, got"
+                f" {self.generated_ratio}; pass --generated_ratio {ratio}, or take fewer images"
+            )
+
+    def _data_stages(self, cohort: str) -> list[PlannedStage]:
+        overrides = dict(self.cohorts[cohort])
+        config = overrides.pop("config")
+        if config == "cohort":
+            # Two tables may both be called patients.csv.
+            overrides.setdefault("cohort_name", cohort)
+        source = PlannedStage(f"{cohort}/cohort", config, (), self._to(f"{cohort}/cohort", overrides))
+        patches = {"cohort_path": self._path(source.name, "cohort.json")}
+        splits = {"cohort_path": patches["cohort_path"]}
+        return [
+            source,
+            PlannedStage(f"{cohort}/patches", "patches", (), self._to(f"{cohort}/patches", patches), (source.name,)),
+            PlannedStage(f"{cohort}/splits", "splits", (), self._to(f"{cohort}/splits", splits), (source.name,)),
+        ]
+
+    def _fold_inputs(self, cohort: str, fold: int) -> dict[str, Any]:
+        return {
+            "patches_path": self._path(f"{cohort}/patches", "patches.json"),
+            "splits_path": self._path(f"{cohort}/splits", "splits.json"),
+            "fold": fold,
+        }
+
+    def _synthesis_stages(self, cohort: str, fold: int, method: str) -> list[PlannedStage]:
+        trained: list[str | None] = [None] if self.condition else [*self.classes]
+        generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
+        sets = [
+            self._set_stage(cohort, fold, method, name, generators[None if self.condition else name])
+            for name in self.classes
+        ]
+        return [*generators.values(), *sets]
+
+    def _generator_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
+        name = f"{cohort}/fold{fold}/generator_{class_name or 'all'}_{method}"
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        needs = (f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "train_generator", tuple(self.methods[method]), self._to(name, inputs), needs)
+
+    def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        inputs["generator_path"] = self._path(generator.name, "model.pt")
+        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
+        needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "generate", (), self._to(name, inputs), needs)
+
+    def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
+        """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""
+        folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
+        synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
+        needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
+        common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
+        audited = {**common, "patches_path": paths["patches_path"]}
+        measured = {**common, "real_path": paths["patches_path"], "fold": fold}
+        audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
+        after_classifier = (classifier,) if "real" in self.setups else ()
+        measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
+        return [
+            PlannedStage(audit, "audit", (), self._to(audit, audited), needs),
+            PlannedStage(measures, "measure_images", (), self._to(measures, measured), (*needs, *after_classifier)),
+        ]
+
+    def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
+        training = self.setups[setup]
+        synthetic = self._synthetic_names(cohort, fold, training.method) if training.method else []
+        inputs = {**self._fold_inputs(cohort, fold), "setup": setup, **training.overrides()}
+        inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
+        name = f"{cohort}/fold{fold}/classifier_{setup}"
+        needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)
+        return PlannedStage(name, "train_classifier", tuple(training.overlays), self._to(name, inputs), needs)
+
+    def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
+        return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]
+
+    def _evaluation_stage(self, cohort: str, setup: str) -> PlannedStage:
+        members = [f"{cohort}/fold{fold}/classifier_{setup}" for fold in range(self.num_folds)]
+        others = [name for name in self.cohorts if name != cohort]
+        inputs = self._fold_inputs(cohort, 0)
+        del inputs["fold"]
+        inputs["member_paths"] = [self._path(name, "model.pt") for name in members]
+        inputs["external_patches_paths"] = [self._path(f"{other}/patches", "patches.json") for other in others]
+        inputs["setup"] = setup
+        needs = (*members, *(f"{name}/patches" for name in self.cohorts), f"{cohort}/splits")
+        name = f"{cohort}/evaluation_{setup}"
+        return PlannedStage(name, "evaluate", (), self._to(name, inputs), needs)
+
+    def _explanation_stage(self, cohort: str, setup: str) -> PlannedStage:
+        evaluation = f"{cohort}/evaluation_{setup}"
+        patches = [f"{name}/patches" for name in (cohort, *(other for other in self.cohorts if other != cohort))]
+        inputs = {
+            "weights_path": self._path(evaluation, "model.pt"),
+            "predictions_path": self._path(evaluation, "predictions.csv"),
+            "explain_patches_paths": [self._path(name, "patches.json") for name in patches],
+        }
+        name = f"{cohort}/explain_{setup}"
+        return PlannedStage(name, "explain", (), self._to(name, inputs), (evaluation, *patches))
+
+    def _report_stage(self, before: Sequence[PlannedStage]) -> PlannedStage:
+        return PlannedStage(
+            "report",
+            "report",
+            (),
+            self._to("report", {"study_dir": str(self.study_dir), "stage_names": [stage.name for stage in before]}),
+            tuple(stage.name for stage in before),
+        )
+
+    def _to(self, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
+        return {**overrides, "output_dir": str(Path(self.study_dir) / name)}
+
+    def _path(self, name: str, file: str) -> str:
+        return str(Path(self.study_dir) / name / file)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _check_names(key: str, names: Mapping[Any, Any]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            word = " (YAML reads no, yes, on and off as False and True)" if isinstance(name, bool) else ""
+            raise ValueError(f"{key} must be named by text, got {name!r}{word}; put the name in quotes")
+        if not NAME.fullmatch(name) or name == "report":
+            raise ValueError(
+                f"{key} must have names of letters, digits, _, ., + and -, which become folders, and not report, got"
+                f" {name!r}; choose another"
+            )
+
+
+def _check_source(name: str, cohort: Any, config_dir: Path) -> None:
+    example = "{config: cohort, source_path: patients.csv}"
+    if not isinstance(cohort, Mapping):
+        raise ValueError(f"cohorts.{name} must be a mapping such as {example}, got {cohort!r}")
+    if "config" not in cohort:
+        raise ValueError(
+            f"cohorts.{name} must have a config ({', '.join(SOURCES)}), got {some_names(cohort) or 'nothing'};"
+            f" write it as {example}"
+        )
+    config = cohort["config"]
+    if not isinstance(config, str) or not (config_dir / f"{config}.yaml").is_file():
+        near = get_close_matches(str(config), SOURCES, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"cohorts.{name} must have a config of {', '.join(SOURCES)}, got {config!r}{hint}")
+
+
+def _check_overlays(key: str, overlays: Any, config_dir: Path) -> None:
+    if not isinstance(overlays, (list, tuple)):
+        raise ValueError(f"{key} must be a list of config files, got {overlays!r}; write [{overlays}]")
+    files = [path.relative_to(config_dir).with_suffix("").as_posix() for path in sorted(config_dir.rglob("*.yaml"))]
+    for name in overlays:
+        if name not in files:
+            near = get_close_matches(str(name), files, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]}?" if near else "put the file there, as options/mine.yaml for options/mine"
+            raise ValueError(
+                f"{key} must name files of {config_dir}, without ending, got {name!r}, which is not there; {hint}"
+            )
+
+
+def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedStage, ...]]:
+    """Cut a plan into tasks: up to `size` classifiers of one cohort and setup each, and every other stage alone.
+
+    The order stays that of the plan, in which the folds of a setup follow one another and none needs another.
+    """
+
+    def kind(planned: PlannedStage) -> str:
+        if planned.config != "train_classifier":
+            return planned.name
+        cohort, _, stage = planned.name.rsplit("/", 2)
+        return f"{cohort}/{stage}"
+
+    runs = [list(run) for _, run in itertools.groupby(plan, kind)]
+    return [tuple(run[start : start + size]) for run in runs for start in range(0, len(run), size)]

@@ -1,0 +1,223 @@
+"""The plan of a study: who needs whom, what an experiment changes, and what does not fit together."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from scripts.running.plan import Plan, Setup, group_folds
+from tests.helpers import ROOT
+
+CONFIGS = ROOT / "configs"
+
+
+@pytest.fixture
+def plan(tmp_path):
+    return Plan(
+        study_dir=str(tmp_path / "study"),
+        cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_path": "x"}},
+        setups={"real": {}, "ddpm": {"method": "ddpm"}, "ddpm_mi": {"method": "ddpm_mi"}},
+        methods={"ddpm": [], "ddpm_mi": ["options/mutual_information"]},
+        classes=["LGG", "HGG"],
+        num_folds=3,
+    )
+
+
+def test_every_stage_comes_after_those_it_needs_and_before_the_report(plan):
+    stages = plan.stages()
+    done = set()
+    for planned in stages:
+        assert set(planned.needs) <= done, planned.name
+        assert planned.name not in done
+        done.add(planned.name)
+    assert stages[-1].name == "report"
+
+
+def test_the_plan_has_one_stage_for_each_combination(plan):
+    names = [planned.name for planned in plan.stages()]
+    count = {
+        word: sum(word in name for name in names) for word in ("generator_", "synthetic_", "classifier_", "evaluation_")
+    }
+    assert count == {"generator_": 2 * 3 * 2 * 2, "synthetic_": 24, "classifier_": 2 * 3 * 3, "evaluation_": 2 * 3}
+
+
+def test_one_conditional_generator_draws_the_sets_of_all_classes(plan):
+    plan.condition = "label"
+    stages = {planned.name: planned for planned in plan.stages()}
+    assert sum("generator_" in name for name in stages) == 2 * 3 * 2
+    for name in ("LGG", "HGG"):
+        assert stages[f"a/fold1/synthetic_{name}_ddpm"].needs[0] == "a/fold1/generator_all_ddpm"
+
+
+def test_the_data_of_all_cohorts_come_before_any_training(plan):
+    names = [planned.name for planned in plan.stages()]
+    first_training = min(index for index, name in enumerate(names) if "generator_" in name)
+    assert {"a/patches", "b/patches", "a/splits", "b/splits"} <= set(names[:first_training])
+
+
+def test_a_classifier_reads_synthetic_images_of_its_own_fold_only(plan):
+    for planned in plan.stages():
+        if "classifier_ddpm" in planned.name:
+            fold = planned.name.split("/")[1]
+            assert len(planned.overrides["synthetic_paths"]) == 2
+            assert all(f"/{fold}/synthetic_" in path for path in planned.overrides["synthetic_paths"])
+
+
+def test_images_are_measured_in_the_features_of_the_real_classifier_of_their_fold(plan):
+    measured = {planned.name: planned for planned in plan.stages() if "/measures_" in planned.name}
+    assert len(measured) == 2 * 3 * 2 * 2
+    planned = measured["a/fold1/measures_HGG_ddpm"]
+    assert set(planned.needs) == {"a/fold1/synthetic_HGG_ddpm", "a/fold1/classifier_real", "a/patches", "a/splits"}
+    assert planned.overrides["classifier_path"].endswith("a/fold1/classifier_real/model.pt")
+    assert planned.overrides["synthetic_path"].endswith("a/fold1/synthetic_HGG_ddpm/synthetic.json")
+    assert planned.overrides["fold"] == 1
+
+
+def test_without_a_classifier_of_real_images_the_other_measures_are_left(plan):
+    del plan.setups["real"]
+    measures = [planned for planned in plan.stages() if "/measures_" in planned.name]
+    assert measures
+    assert not any(planned.overrides["classifier_path"] for planned in measures)
+
+
+def test_images_are_compared_in_the_features_of_the_folds_own_classifier(plan):
+    for planned in plan.stages():
+        if "/measures_" in planned.name:
+            classifier = planned.name.rsplit("/", 1)[0] + "/classifier_real"
+            assert classifier in planned.needs
+            assert planned.overrides["classifier_path"].endswith(f"{classifier}/model.pt")
+
+
+def test_ddpm_and_ddpm_mi_differ_by_one_overlay(plan):
+    plain, regularized = (
+        next(planned for planned in plan.stages() if planned.name == f"a/fold0/generator_LGG_{method}")
+        for method in ("ddpm", "ddpm_mi")
+    )
+    assert (plain.overlays, regularized.overlays) == ((), ("options/mutual_information",))
+    assert {key for key in plain.overrides if plain.overrides[key] != regularized.overrides[key]} == {"output_dir"}
+
+
+def test_the_same_patients_twice_are_refused(plan):
+    plan.cohorts["c"] = dict(plan.cohorts["a"])
+    with pytest.raises(ValueError, match="cohorts must differ, got the same patients as a and c"):
+        plan.check(CONFIGS)
+
+
+def test_a_setup_of_an_unknown_method_is_refused(plan):
+    plan.setups["gan"] = Setup(method="gan")
+    with pytest.raises(ValueError, match=r"setups\.gan must have a method of methods \['ddpm', 'ddpm_mi'\], got 'gan'"):
+        plan.check(CONFIGS)
+
+
+def test_the_evaluations_of_the_explained_setups_are_explained_with_the_patches_of_every_cohort(plan):
+    plan.explained_setups = ["ddpm"]
+    stages = {planned.name: planned for planned in plan.stages()}
+    assert [name for name in stages if "explain" in name] == ["a/explain_ddpm", "b/explain_ddpm"]
+    stage = stages["b/explain_ddpm"]
+    assert stage.needs == ("b/evaluation_ddpm", "b/patches", "a/patches")
+    assert stage.overrides["weights_path"].endswith("b/evaluation_ddpm/model.pt")
+    assert [path.split("/")[-3] for path in stage.overrides["explain_patches_paths"]] == ["b", "a"]
+    assert "b/explain_ddpm" in stages["report"].needs
+
+
+def test_explained_setups_that_are_not_run_are_refused(plan):
+    plan.explained_setups = ["real", "gan"]
+    with pytest.raises(ValueError, match="explained_setups must be of setups .*, got gan"):
+        plan.check(CONFIGS)
+
+
+@pytest.mark.parametrize(("size", "sizes"), [(1, {1}), (2, {2, 1}), (3, {3}), (5, {3})])
+def test_tasks_are_the_stages_of_the_plan_in_its_order_and_folds_of_one_setup_together(plan, size, sizes):
+    stages = plan.stages()
+    tasks = group_folds(stages, size)
+    assert [planned for task in tasks for planned in task] == stages
+    done = set()
+    for task in tasks:
+        assert {name for planned in task for name in planned.needs} <= done
+        done |= {planned.name for planned in task}
+        assert len(task) == 1 or {planned.config for planned in task} == {"train_classifier"}
+        assert len({(planned.name.split("/")[0], planned.name.split("/")[-1]) for planned in task}) == 1
+    assert {len(task) for task in tasks if task[0].config == "train_classifier"} == sizes
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cohorts": {False: {"config": "phantom"}}}, "cohorts must be named by text, got False .YAML reads no"),
+        ({"cohorts": {2019: {"config": "phantom"}}}, "cohorts must be named by text, got 2019; put the name in quotes"),
+        ({"cohorts": {"a/b": {"config": "phantom"}}}, "cohorts must have names of letters, .* got 'a/b'; choose"),
+        ({"cohorts": {"report": {"config": "phantom"}}}, "cohorts must have names .* and not report, got 'report'"),
+        ({"setups": {"..": {}}}, "setups must have names of letters, .* got '..'"),
+        ({"methods": {True: []}}, "methods must be named by text, got True"),
+        ({"cohorts": {"a": "phantom"}}, "cohorts.a must be a mapping such as {config: cohort, .*, got 'phantom'"),
+        (
+            {"cohorts": {"a": {"confg": "phantom"}}},
+            r"cohorts.a must have a config \(phantom, cohort, segment\), got confg",
+        ),
+        ({"cohorts": {"a": {"config": "phantm"}}}, "of phantom, cohort, segment, got 'phantm'; did you mean phantom"),
+        ({"methods": {"ddpm": "options/x", "ddpm_mi": []}}, r"methods.ddpm must be a list .* write \[options/x\]"),
+        ({"methods": {"ddpm": ["mutual_information"], "ddpm_mi": []}}, "did you mean options/mutual_information"),
+        ({"setups": {"x": {"overlays": ["mine"]}}}, "setups.x#overlays must name files .* got 'mine', .* put the file"),
+        ({"num_folds": 1}, "num_folds must be >= 2 in a study, got 1: audit and measures"),
+        (
+            {"setups": {"x": {"method": "ddpm", "ratio": 2.0}}},
+            "generated_ratio must be at least the ratio 2.0 that setups.x",
+        ),
+        ({"synthetic_ratio": 3.0}, "generated_ratio must be at least the ratio 3.0 that setups.ddpm takes, got 1.0"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_with_the_way_out(plan, changes, message):
+    with pytest.raises(ValueError, match=message):
+        replace(plan, **changes).check(CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("setup", "message"),
+    [
+        ("ddpm", r"setups.x must be a mapping such as {method: ddpm}, got 'ddpm'"),
+        ({"metod": "ddpm"}, "setups.x must have keys of method, ratio, .*, got metod; did you mean method"),
+        ({"method": False}, "setups.x#method must be the name of one of methods, got False"),
+        ({"method": "ddpm", "ratio": "2"}, "setups.x#ratio must be a number >= 0, got '2'"),
+        ({"method": "ddpm", "ratio": -1}, "setups.x#ratio must be a number >= 0, got -1"),
+        ({"train_on_real": "no"}, "setups.x#train_on_real must be true or false, got 'no'"),
+        ({"labels": "mixed"}, "setups.x#labels must be one of own, shuffled, got 'mixed'"),
+    ],
+)
+def test_a_setup_of_another_kind_is_refused(setup, message):
+    with pytest.raises(ValueError, match=message):
+        Setup.of("x", setup)
+
+
+def test_an_empty_setup_and_null_train_on_real_images_alone():
+    assert Setup.of("real", None) == Setup.of("real", {}) == Setup()
+    assert Setup().overrides() == {"synthetic_method": None}
+
+
+def test_a_setup_reaches_its_classifiers_as_overrides(plan):
+    only = {
+        "method": "ddpm",
+        "ratio": 0.5,
+        "train_on_real": False,
+        "labels": "shuffled",
+        "overlays": ["options/warmup"],
+    }
+    stages = {planned.name: planned for planned in replace(plan, setups={"only": only}).stages()}
+    planned = stages["b/fold2/classifier_only"]
+    assert planned.overlays == ("options/warmup",)
+    overrides = {"setup": "only", "synthetic_method": "ddpm", "synthetic_ratio": 0.5, "train_on_real": False}
+    assert overrides.items() <= planned.overrides.items()
+    assert planned.overrides["synthetic_labels"] == "shuffled"
+
+
+def test_a_study_of_one_cohort_has_a_plan_and_tests_on_no_other(plan):
+    one = replace(plan, cohorts={"a": {"config": "phantom"}})
+    one.check(CONFIGS)
+    evaluations = [planned for planned in one.stages() if planned.config == "evaluate"]
+    assert [planned.overrides["external_patches_paths"] for planned in evaluations] == [[], [], []]
+
+
+def test_the_kinds_of_a_plan_are_its_configs_with_their_overlays(plan):
+    kinds = [(planned.config, planned.overlays) for planned in plan.kinds()]
+    assert len(kinds) == len(set(kinds))
+    assert set(kinds) == {(planned.config, planned.overlays) for planned in plan.stages()}
