@@ -76,7 +76,15 @@ def collate_patients(items: Sequence[Mapping[Hashable, Any]]) -> dict[str, Any]:
     """Batch patches as MONAI does, with what was chosen for each as JSON text in `patient`.
 
     Lists of numbers would come out of MONAI's own collation as tensors, transposed.
+
+    Raises:
+        ValueError: if a patient has several patches: an answer is about one.
     """
+    if any(isinstance(item, list) for item in items):
+        raise ValueError(
+            "slice must be largest or centroid for one patient, got all; weights that were trained on all slices answer"
+            " for either"
+        )
     places = [{key: item[key] for key in CHOSEN if key in item} for item in items]
     batch = list_data_collate([{"image": item["image"]} for item in items])
     return {"image": batch["image"], "patient": [json.dumps(row) for row in places]}

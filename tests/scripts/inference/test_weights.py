@@ -130,3 +130,11 @@ def test_weights_are_hashed_once_for_a_patient(patient, weights, tmp_path, monke
     monkeypatch.setattr(files, "_digest", lambda path: hashed.append(path.name) or digest(path))
     ask(tmp_path, weights, images=patient["images"], mask=patient["mask"])
     assert hashed.count("model.pt") == 1
+
+
+def test_weights_of_all_slices_answer_for_the_largest_and_an_answer_is_about_one_slice(patient, tmp_path):
+    path = make_weights(tmp_path / "models", images={"slice": "all"})
+    request = {"images": patient["images"], "mask": patient["mask"]}
+    assert ask(tmp_path / "out", path, **request)["crop"]["slice"] > 0
+    with pytest.raises(ValueError, match="slice must be largest or centroid for one patient, got all"):
+        ask(tmp_path / "all", path, **request, slice="all")
