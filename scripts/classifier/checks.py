@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
-from torch.optim import Optimizer
 
 from scripts.classifier.datasets import SAMPLINGS
 from scripts.classifier.networks import create_backbone
@@ -86,19 +84,3 @@ def check_training(
         raise ValueError(f"classifier_learning_rate must be > 0, got {learning_rate!r}")
     if not 0 <= ema_decay < 1:
         raise ValueError(f"classifier_ema_decay must be in [0, 1), got {ema_decay!r}; 0 averages nothing")
-
-
-def check_optimizer(optimizer: Any) -> None:
-    """Refuse what is no optimizer, such as a name that stood here once.
-
-    Args:
-        optimizer: what `classifier_optimizer` makes.
-
-    Raises:
-        ValueError: with what a user writes instead.
-    """
-    if not isinstance(optimizer, Optimizer):
-        raise ValueError(
-            "classifier_optimizer must be a component such as {_target_: torch.optim.SGD, params:"
-            f" '$@network.parameters()', lr: '@classifier_learning_rate'}}, got {optimizer!r}"
-        )

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import torch
 
-from scripts.classifier.checks import check_network, check_optimizer, check_training
+from scripts.classifier.checks import check_network, check_training
 from scripts.classifier.networks import BACKBONES
 
 NETWORK: dict[str, Any] = {
@@ -68,11 +67,3 @@ def test_a_training_that_cannot_be_is_refused_by_its_keys(changes, message):
     check_training(**TRAINING)
     with pytest.raises(ValueError, match=message):
         check_training(**{**TRAINING, **changes})
-
-
-def test_a_name_where_an_optimizer_belongs_is_told_what_to_write():
-    check_optimizer(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1))
-    with pytest.raises(
-        ValueError, match="classifier_optimizer must be a component such as .*torch.optim.SGD.*got 'sgd'"
-    ):
-        check_optimizer("sgd")

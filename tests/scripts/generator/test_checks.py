@@ -9,7 +9,8 @@ import pytest
 
 from scripts.generator.checks import check_drawing, check_network, check_training
 from scripts.running.configs import Invocation
-from tests.helpers import config_files
+from tests.helpers import config_files, run_stage
+from tests.ring_or_blob import messages
 
 NETWORK: dict[str, Any] = {
     "patch_size": [96, 96],
@@ -84,3 +85,27 @@ def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, chang
     check(**settings)
     with pytest.raises(ValueError, match=message):
         check(**{**settings, **changes})
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "message"),
+    [
+        (("train_generator",), {"patch_size": [50, 50]}, "patch_size must be divisible by 4, got [50, 50]"),
+        (("train_generator",), {"generator_ema_decay": 1.5}, "generator_ema_decay must be in (0, 1), got 1.5"),
+        (("train_generator", "options/mutual_information"), {"mi_pair": "foo"}, "mi_pair must be one of"),
+        (("generate",), {"sampler": "foo"}, "sampler must be one of ddpm, ddim"),
+        (("generate",), {"num_inference_steps": 5000}, "num_inference_steps must be from"),
+        (("generate",), {"max_draws_per_image": 0.5}, "max_draws_per_image must be >= 1, got 0.5"),
+        (("train_classifier",), {"classifier_backbone": "resnet51"}, "backbone must be one of"),
+        (("train_classifier",), {"classifier_batch_size": 1}, "classifier_batch_size must be >= 2, got 1"),
+        (("train_classifier",), {"classifier_focal_alpha_mode": "foo"}, "alpha_mode must be one of"),
+        (("train_classifier", "options/cuda_graph"), {"device": "cpu"}, "device must be a CUDA device"),
+    ],
+)
+def test_a_stage_is_refused_before_it_reads_or_writes_a_file(tmp_path, stage, overrides, message):
+    nowhere = str(tmp_path / "nowhere")
+    paths = {"patches_path": nowhere, "splits_path": nowhere, "output_dir": str(tmp_path / "out")}
+    with pytest.raises((RuntimeError, ValueError)) as caught:
+        run_stage(*stage, **{**paths, **overrides})
+    assert message in messages(caught.value)
+    assert list(tmp_path.iterdir()) == []
