@@ -62,7 +62,6 @@ def targets(value: Any) -> Iterator[str]:
             yield from targets(item)
 
 
-@pytest.mark.xfail(reason="running.study imports the plan of the folds of training")
 def test_no_two_rooms_import_each_other_by_any_way_round():
     try:
         TopologicalSorter({room: imported_rooms(room) for room in ROOMS}).prepare()
@@ -70,7 +69,6 @@ def test_no_two_rooms_import_each_other_by_any_way_round():
         pytest.fail(" <- ".join(error.args[1]))
 
 
-@pytest.mark.xfail(reason="running.study imports the plan of the folds of training")
 def test_running_stands_on_no_other_room():
     assert imported_rooms("running") == set()
 

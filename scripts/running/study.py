@@ -13,9 +13,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.evaluation.ensembles import check_ensemble
 from scripts.running.configs import Invocation
-from scripts.running.errors import explain_errors, some_names
+from scripts.running.errors import explain_errors, root_cause, some_names
 from scripts.running.folders import read_record
 from scripts.running.overrides import Source, check_overrides, config_folder, is_part, known_keys, load_file
 from scripts.running.plan import Plan, PlannedStage, group_folds
@@ -90,7 +89,7 @@ class Study:
         self.plan.check(Path(self.config_dir))
         if invocation is not None:
             self._check_overrides(invocation)
-        self._refuse_impossible_ensembles()
+        self._check_stages()
         self._refuse_unexplainable()
         self._refuse_impossible_graphs()
         if self.dry_run:
@@ -232,15 +231,16 @@ class Study:
                 within = [invocation for invocation in invocations if top in invocation.files_merged().get()]
                 check_overrides(Invocation(within[0].config_files if within else own.config_files, {key: value}))
 
-    def _refuse_impossible_ensembles(self) -> None:
-        """Refuse an ensemble that would stop every evaluation after hours of training."""
-        settings, splits = self._settings("evaluate"), self._settings("splits")
-        if settings is not None and splits is not None:
-            check_ensemble(
-                settings.get_parsed_content("ensemble"),
-                settings.get_parsed_content("temperature_scaling"),
-                splits.get_parsed_content("selection"),
-            )
+    def _check_stages(self) -> None:
+        """Make the `checks` of every kind of stage, which need no file, as the stages themselves do when they begin."""
+        for planned in self.plan.kinds():
+            settings = ConfigParser(self.invocation_of(planned).merged())
+            if "checks" not in settings.get():
+                continue
+            try:
+                settings.get_parsed_content("checks")
+            except RuntimeError as error:
+                raise root_cause(error) from error
 
     def _refuse_unexplainable(self) -> None:
         """Refuse explanations that would stop the study after hours of training."""
