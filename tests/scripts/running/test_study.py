@@ -138,7 +138,10 @@ def test_every_recipe_fits_every_study(recipe, settings, tmp_path, monkeypatch):
     [
         ({"ensemble": "vote"}, r"explained_setups must be \[\] with ensemble vote .*, got \['real'\].*set expl"),
         ({"temperature_scaling": True}, r"explained_setups must be \[\] with .* temperature_scaling True"),
-        ({"classifier_backbone": "vit_tiny"}, "explain_methods must be without gradcam for classifier_backbone vit_t"),
+        (
+            {"classifier_stem_stride": 2, "classifier_backbone": "vit_tiny"},
+            "explain_methods must be without gradcam for classifier_backbone vit_t",
+        ),
     ],
 )
 def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, overrides, message):
@@ -151,7 +154,7 @@ def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, 
 
 def test_answers_of_the_ensemble_by_default_may_be_explained(study):
     study.plan.explained_setups = ["real"]
-    overrides = {"classifier_backbone": "vit_tiny", "explain_methods": ["lime"]}
+    overrides = {"classifier_stem_stride": 2, "classifier_backbone": "vit_tiny", "explain_methods": ["lime"]}
     for given in ({}, overrides):
         with invoked(Invocation(tuple(config_files("study", "recipes/quick")), given)):
             study.begin()
