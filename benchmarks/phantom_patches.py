@@ -51,7 +51,7 @@ def phantom_patches(
         subject = make_subject(site, seed, index, matrix_size, fraction)
         volumes = {name: Volume(name, image, subject.affine) for name, image in subject.images.items()}
         mask = Volume("mask", subject.mask, subject.affine)
-        data = {"volumes": volumes, "mask_volume": mask, "mask_codes": MASK_CODES}
+        data = {"volumes": volumes, "mask_volume": mask, "mask_codes": MASK_CODES, "brain_mask_volume": None}
         for transform in chain:
             data = transform(data)
         images.append(np.asarray(data["image"]))
