@@ -160,8 +160,10 @@ def test_an_interrupt_from_the_terminal_ends_without_tracebacks_of_workers(tmp_p
     with subprocess.Popen([sys.executable, str(tmp_path / "study.py")], env=environment, **options) as run:
         assert run.stdout.readline() == "at work\n"
         os.killpg(run.pid, signal.SIGINT)
-        _, errors = run.communicate(timeout=60)
-    assert (run.returncode, errors) == (130, "")
+        _, errors = run.communicate(timeout=180)
+    # A warning of a library on a busy machine is no traceback.
+    assert run.returncode == 130
+    assert "Traceback" not in errors, errors
 
 
 def kill_a_worker_at(client, stage):
