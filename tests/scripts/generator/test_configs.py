@@ -14,7 +14,7 @@ def test_the_overlay_changes_the_method_the_inferer_and_the_loss_only():
     regularized.read_config(config_files("train_generator", "options/mutual_information"))
     changed = {key for key in regularized.get() if plain.get().get(key) != regularized.get()[key]}
     options = {key for key in changed if key.startswith("mi_")}
-    assert changed - options == {"method", "denoise_weight", "train"}
+    assert changed - options == {"method", "denoise_weight", "train", "checks"}
     before, after = plain.get()["train"], regularized.get()["train"]
     assert {key for key in after if before[key] != after[key]} == {"inferer", "loss_function"}
 
