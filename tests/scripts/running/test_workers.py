@@ -161,9 +161,7 @@ def test_an_interrupt_from_the_terminal_ends_without_tracebacks_of_workers(tmp_p
         assert run.stdout.readline() == "at work\n"
         os.killpg(run.pid, signal.SIGINT)
         _, errors = run.communicate(timeout=180)
-    # A warning of a library on a busy machine is no traceback.
-    assert run.returncode == 130
-    assert "Traceback" not in errors, errors
+    assert (run.returncode, errors) == (130, "")
 
 
 def kill_a_worker_at(client, stage):
