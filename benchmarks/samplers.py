@@ -172,7 +172,7 @@ def figure(result: dict[str, Any]) -> Figure:
 def configured(recipe: str | None, overrides: dict[str, Any]) -> ConfigParser:
     """Read `configs/generate.yaml` as the recipe and the overrides change it."""
     parser = ConfigParser()
-    names = ("common", "generate", *([recipe] if recipe else []))
+    names = ("common", "generate", *([f"recipes/{recipe}"] if recipe else []))
     parser.read_config([str(CONFIGS / f"{name}.yaml") for name in names])
     parser.update({**overrides, "sampler": "ddpm", "num_inference_steps": None})
     return parser
@@ -194,7 +194,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("generator_path", help="model.pt with provenance.json beside it")
     parser.add_argument("patches_path", help="patches.json, of the cohort that the generator was trained on")
     parser.add_argument("--class-name", help="class to draw; of a generator of one class, that class")
-    parser.add_argument("--recipe", help="name of the recipe in configs/ that the generator was trained with")
+    parser.add_argument("--recipe", help="name of the recipe in configs/recipes/ that the generator was trained with")
     parser.add_argument(
         "--set", nargs="*", default=[], metavar="KEY=VALUE", help="further keys of configs/generate.yaml"
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from benchmarks.sampler_measures import Difference, Floors
-from benchmarks.samplers import SETTINGS, is_non_inferior, main
+from benchmarks.samplers import SETTINGS, configured, is_non_inferior, main
 from scripts.generator.samplers import SAMPLERS
 from scripts.running.files import read_json
 from tests.helpers import run_stage
@@ -18,11 +19,21 @@ from tests.patches import TINY_GENERATOR, write_tiny_patches
 def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, str]:
     folder = tmp_path_factory.mktemp("samplers")
     paths = write_tiny_patches(folder / "patches", subjects_per_class=16)
-    training = {"generator_batch_size": 4, "generator_max_epochs": 1, "generator_num_validation_draws": 2}
+    training = {
+        "generator_class": "LGG",
+        "generator_batch_size": 4,
+        "generator_max_epochs": 1,
+        "generator_epoch_images": 8,
+        "generator_num_validation_draws": 2,
+    }
     run_stage("train_generator", **TINY_GENERATOR, **training, **paths, output_dir=str(folder / "lgg"))
     arguments = [str(folder / "lgg" / "model.pt"), paths["patches_path"], "--class-name", "LGG", "--images", "6"]
     settings = ["--settings", "ddim:4", "ddpm:20", "dpm_solver:3", "unipc:3"]
-    overrides = ["--set", *(f"{key}={value}" for key, value in TINY_GENERATOR.items()), "generate_batch_size=4"]
+    overrides = [
+        "--set",
+        *(f"{key}={json.dumps(value)}" for key, value in TINY_GENERATOR.items()),
+        "generate_batch_size=4",
+    ]
     main([*arguments, *settings, "--output-dir", str(folder / "out"), *overrides])
     return read_json(folder / "out" / "samplers.json"), folder / "out", str(folder / "lgg" / "model.pt")
 
@@ -74,3 +85,8 @@ def test_a_setting_is_as_good_only_if_nothing_moves_by_more_than_its_floor(candi
 
 def test_settings_that_are_measured_by_default_are_samplers_there_are():
     assert {setting.split(":")[0] for setting in SETTINGS} <= set(SAMPLERS)
+
+
+@pytest.mark.parametrize("recipe", ["quick", "small", "paper"])
+def test_a_recipe_is_read_by_its_name(recipe):
+    assert configured(recipe, {}).get_parsed_content("num_train_timesteps") > 0
