@@ -60,7 +60,7 @@ lint: $(VENV)/.installed-dev  ## ruff
 types: $(VENV)/.installed-dev  ## mypy
 	$(VENV)/bin/python -m mypy
 
-flatten: $(VENV)/.installed  ## write configs/train.json and configs/inference.json from the YAML
+flatten: $(VENV)/.installed  ## write the flat configs and the page of keys from the YAML
 	$(VENV)/bin/python -m bundle flatten
 
 docs: $(VENV)/.installed-dev  ## docs/ as a site in site/; a dead link or anchor is an error

@@ -1,4 +1,4 @@
-"""Commands that make this folder a bundle others use: flatten, reference, pack, verify, export, label."""
+"""Commands that make this folder a bundle others use: flatten, pack, verify, export, label."""
 
 from __future__ import annotations
 
@@ -28,10 +28,6 @@ def command_line() -> argparse.ArgumentParser:
     )
     flatten.add_argument("--check", action="store_true", help="write nothing; exit 1 if one of them is stale")
     flatten.set_defaults(run=_flatten)
-
-    reference = commands.add_parser("reference", help="write the page of docs/ that lists every key of the configs")
-    reference.add_argument("--check", action="store_true", help="write nothing; exit 1 if the page is stale")
-    reference.set_defaults(run=_reference)
 
     pack = commands.add_parser("pack", help="write a package in the format of the MONAI model zoo")
     pack.add_argument("--study", required=True, help="folder of a finished study, such as runs/demo")
@@ -74,24 +70,14 @@ def _add_allow_placeholder(parser: argparse.ArgumentParser) -> None:
 # Imported where they are used: MONAI takes seconds, and --help should not.
 def _flatten(options: argparse.Namespace) -> int:
     from bundle.flatten import stale, write_flat
-
-    if options.check:
-        names = stale()
-        print(f"stale: {', '.join(names)}; run python -m bundle flatten" if names else "flat configs are up to date")
-        return 1 if names else 0
-    for path in write_flat():
-        print(path)
-    return 0
-
-
-def _reference(options: argparse.Namespace) -> int:
     from bundle.reference import PAGE, is_stale, write_page
 
     if options.check:
-        stale = is_stale()
-        print(f"stale: {PAGE}; run python -m bundle reference" if stale else f"{PAGE} is up to date")
-        return 1 if stale else 0
-    print(write_page())
+        names = [*stale(), *([PAGE] if is_stale() else [])]
+        print(f"stale: {', '.join(names)}; run python -m bundle flatten" if names else "generated files are up to date")
+        return 1 if names else 0
+    for path in [*write_flat(), write_page()]:
+        print(path)
     return 0
 
 

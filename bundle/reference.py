@@ -23,7 +23,7 @@ Any key can be set on the command line (`--KEY VALUE`) or in a file of your own 
 `configs/`; *recipes* are the values of `configs/recipes/`, and *read by* names the stages that a value decides.
 *Parts* are put together from these keys.
 
-Written by `python -m bundle reference` from the files; change their comments, not this page.
+Written by `python -m bundle flatten` from the files; change their comments, not this page.
 """
 
 
