@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from scripts.provenance.record import read_provenance
+from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json
 
 ALL_CLASSES = "all"  # folder of a generator that draws every class
@@ -54,45 +55,37 @@ class Trained:
         root = Path(study_dir)
         if not root.is_dir():
             raise FileNotFoundError(f"{root} does not exist; run `make demo` or `make study`, which write one")
-        cohorts = {path.parent.parent.name for path in root.glob(f"*/evaluation_{setup}/metrics.json")}
-        cohort_name = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation_{setup}")
-        generators = (root / cohort_name / f"fold{fold}").glob("generator_*/provenance.json")
-        methods = {str(read_json(path)["method"]) for path in generators}
+        files = StudyFiles(study_dir)
+        cohorts = {str(record.cohort) for record in files.finished("evaluation", setup=setup)}
+        cohort_name = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation of setup {setup}")
+        generators = files.finished("generator", cohort=cohort_name, fold=fold)
+        methods = {str(record.place["method"]) for record in generators}
         wanted = method or (setup if setup in methods else None)
-        method_name = _choose(
-            "method", wanted, methods, f"{root / cohort_name / f'fold{fold}'} with a finished generator"
-        )
-        trained = cls(root, cohort_name, setup, method_name, fold)
+        where = f"{root} with a finished generator of cohort {cohort_name} and fold {fold}"
+        trained = cls(root, cohort_name, setup, _choose("method", wanted, methods, where), fold)
         _refuse_other_answers(trained.metrics, trained.evaluation_dir)
         return trained
 
     @property
     def evaluation_dir(self) -> Path:
         """Folder of the ensemble and of its figures."""
-        return self.study_dir / self.cohort / f"evaluation_{self.setup}"
-
-    @property
-    def fold_dir(self) -> Path:
-        """Folder of the generators' fold."""
-        return self.study_dir / self.cohort / f"fold{self.fold}"
+        return self._folders("evaluation", setup=self.setup)[0]
 
     @property
     def classifier_dir(self) -> Path:
         """Folder of the training of one member."""
-        return self.fold_dir / f"classifier_{self.setup}"
+        return self._folders("classifier", setup=self.setup, fold=self.fold)[0]
 
     @property
     def patches_dir(self) -> Path:
         """Folder of the patches trained on."""
-        return self.study_dir / self.cohort / "patches"
+        return self._folders("patches")[0]
 
     @cached_property
     def generators(self) -> dict[str, Path]:
         """Class, or `ALL_CLASSES` -> folder of the generator."""
-        folders = sorted(self.fold_dir.glob(f"generator_*_{self.method}"))
-        records = {folder: read_json(folder / "provenance.json") for folder in folders}
-        own = {folder: record for folder, record in records.items() if record["method"] == self.method}
-        return {record["class_name"] or ALL_CLASSES: folder for folder, record in own.items()}
+        folders = self._folders("generator", fold=self.fold, method=self.method)
+        return {read_json(folder / "provenance.json")["class_name"] or ALL_CLASSES: folder for folder in folders}
 
     @cached_property
     def provenance(self) -> Mapping[str, Any]:
@@ -112,12 +105,27 @@ class Trained:
     @property
     def synthetic_dir(self) -> Path:
         """Folder of a synthetic set of these generators, whose sampler is that of the study."""
-        return next(iter(sorted(self.fold_dir.glob(f"synthetic_*_{self.method}"))), self.generator_dir)
+        sets = self._folders("synthetic", fold=self.fold, method=self.method, needed=False)
+        return sets[0] if sets else self.generator_dir
 
     @property
     def generator_dir(self) -> Path:
         """Folder of the first generator."""
         return next(iter(self.generators.values()))
+
+    @cached_property
+    def _files(self) -> StudyFiles:
+        return StudyFiles(str(self.study_dir))
+
+    def _folders(self, kind: str, needed: bool = True, **place: Any) -> list[Path]:
+        folders = self._files.folders_of(kind, cohort=self.cohort, **place)
+        if needed and not folders:
+            named = ", ".join(f"{name} {value}" for name, value in place.items())
+            raise FileNotFoundError(
+                f"{self.study_dir} must hold a {kind} of cohort {self.cohort}{f', {named}' if named else ''}, got none;"
+                " finish the study first"
+            )
+        return folders
 
 
 def run_config(folder: Path) -> dict[str, Any]:
@@ -141,11 +149,11 @@ def _refuse_other_answers(metrics: Mapping[str, Any], folder: Path) -> None:
         )
 
 
-def _choose(name: str, wanted: str | None, found: set[str], where: str) -> str:
-    if not found:
-        raise FileNotFoundError(f"{name} must be a folder of {where}, got none; finish the study first")
-    if wanted is None and len(found) == 1:
-        return next(iter(found))
-    if wanted not in found:
-        raise ValueError(f"{name} must be one of {', '.join(sorted(found))}, got {wanted!r}; give --{name}")
+def _choose(name: str, wanted: str | None, names: set[str], where: str) -> str:
+    if not names:
+        raise FileNotFoundError(f"{name} must be one of {where}, got none; finish the study first")
+    if wanted is None and len(names) == 1:
+        return next(iter(names))
+    if wanted not in names:
+        raise ValueError(f"{name} must be one of {', '.join(sorted(names))}, got {wanted!r}; give --{name}")
     return wanted

@@ -57,7 +57,7 @@ def write_fake_study(study_dir: Path, num_subjects: int = 40, size: tuple[int, i
         names += [_write_evaluation(study_dir, name, setup, cohorts, random) for setup in SETUPS]
         names.append(_write_explanations(study_dir, name, "real", size))
     for stage in names:
-        _write_record(study_dir / stage)
+        _write_record(study_dir / stage, stage)
     return names
 
 
@@ -268,10 +268,11 @@ def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, in
     return f"{cohort}/explain_{setup}"
 
 
-def _write_record(folder: Path) -> None:
+def _write_record(folder: Path, name: str) -> None:
     identity = {"settings": _settings(folder), "inputs": [], "num_threads": 1, "seed": 0, "code": {}}
     versions = {"python": "3.11.0", "torch": "2.13.0", "monai": "1.6.1"}
-    common = {"key": "", "finished": True, "seconds": 2.5}
+    place = {"kind": folder.name.split("_")[0], "belongs_to": {"cohort": name.split("/")[0]}}
+    common = {"key": "", "finished": True, "seconds": 2.5, **place}
     write_json(folder / "stage.json", {**common, "identity": identity, "versions": versions})
     config = {"seed": 0, "num_threads": 1, "output_dir": "somewhere", "patch_size": [13, 11], "device": "$cpu"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")

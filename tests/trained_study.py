@@ -24,21 +24,23 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
     """Write cohort `site_a` with the setup and method `ddpm`, two members of ResNet-10 and two tiny generators."""
     torch.manual_seed(0)
     cohort = root / "site_a"
-    _write_config(cohort / "patches", "patches", min_et_ml=0.01)
+    _write_config(cohort / "patches", {}, "patches", min_et_ml=0.01)
     members = ["a", "b"]
-    _write_config(cohort / "evaluation_ddpm", "evaluate", setup="ddpm", member_paths=members)
-    _write_config(cohort / "fold0" / "classifier_ddpm", "train_classifier", setup="ddpm", synthetic_method="ddpm")
+    _write_config(cohort / "evaluation_ddpm", {"setup": "ddpm"}, "evaluate", setup="ddpm", member_paths=members)
+    classifier, place = cohort / "fold0" / "classifier_ddpm", {"setup": "ddpm", "fold": 0}
+    _write_config(classifier, place, "train_classifier", setup="ddpm", synthetic_method="ddpm")
     images = image_facts(cohort / "patches")
     _write_weights(cohort / "evaluation_ddpm", simulated, fold=None, setup="ddpm", members=members, images=images)
     write_json(cohort / "evaluation_ddpm" / "metrics.json", _metrics(simulated))
     for name in CLASSES:
         folder = cohort / "fold0" / f"generator_{name}_ddpm"
-        _write_config(folder, "train_generator", generator_class=name)
+        place = {"fold": 0, "method": "ddpm", "class_name": name}
+        _write_config(folder, place, "train_generator", generator_class=name)
         details = {"class_name": name, "condition": None, "method": "ddpm", "images": images}
         details["parametrization"] = "v_prediction"  # the default, as the config written beside it has it
         details["selection_subjects"] = hash_subjects(["subject_8"])
         _write_weights(folder, simulated, fold=0, class_counts={"LGG": 2, "HGG": 3}, **details)
-        _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", "generate", generator_class=name)
+        _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", place, "generate", generator_class=name)
     return root
 
 
@@ -48,11 +50,14 @@ def image_facts(folder: Path) -> dict[str, Any]:
     return ConfigParser(config).get_parsed_content("image_facts")
 
 
-def _write_config(folder: Path, *names: str, **overrides: Any) -> None:
+def _write_config(folder: Path, belongs_to: dict[str, Any], *names: str, **overrides: Any) -> None:
     place = {"output_dir": str(folder), "overwrite": True}
     merged = Invocation((*config_files(*names), TINY), {**SIZES, **place, **overrides}).merged()
     folder.mkdir(parents=True)
     (folder / "config.yaml").write_text(yaml.safe_dump(merged, sort_keys=False), encoding="utf-8")
+    identity = {"settings": {}, "inputs": [], "code": {}}
+    record = {"finished": True, "kind": merged["stage_kind"], "belongs_to": {"cohort": "site_a", **belongs_to}}
+    write_json(folder / "stage.json", {**record, "identity": identity})
 
 
 def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:

@@ -67,9 +67,8 @@ class RunEvidence:
 
     @cached_property
     def evaluations(self) -> list[dict[str, Any]]:
-        """Contents of the `metrics.json` files beside predictions."""
-        folders = {path.parent for path in self.files.named("predictions.csv")}
-        return [read_json(path) for path in self.files.named("metrics.json") if path.parent in folders]
+        """Contents of the `metrics.json` files of the evaluations."""
+        return [read_json(path) for path in self.files.named("metrics.json", "evaluation")]
 
     @cached_property
     def methods(self) -> dict[str, Any]:
@@ -88,8 +87,7 @@ class RunEvidence:
 
     def configs(self, kind: str) -> list[dict[str, Any]]:
         """Read the merged configs of all stages of a kind that say how their networks start."""
-        paths = [path for path in self.files.named("config.yaml") if self.files.kind_of(path) == kind]
-        merged = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths]
+        merged = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in self.files.named("config.yaml", kind)]
         return [config for config in merged if "classifier_pretrained_path" in config]
 
     def roles(self, *roles: str) -> dict[str, int]:

@@ -202,18 +202,16 @@ def _name_variants(variants: Sequence[Sequence[StageRecord]]) -> list[str]:
 def _rank(record: StageRecord) -> int:
     """Place of a stage's setup or method among the known ones, plain ones first."""
     names = list(SETUP_NAMES)
-    own = record.settings.get("setup") or record.settings.get("method")
+    own = record.place.get("setup") or record.place.get("method")
     return names.index(own) if own in names else len(names)
 
 
 def _called(record: StageRecord) -> tuple[str, ...]:
-    settings = record.settings
-    setup, method = settings.get("setup"), settings.get("method")
-    fold, class_name = settings.get("fold"), settings.get("generator_class")
+    place = record.place
     return (
-        record.cohort or "",
-        name_setup(setup) if setup else "",
-        name_method(method) if method else "",
-        class_name or "",
-        "" if fold is None else f"fold {fold}",
+        place.get("cohort", ""),
+        name_setup(place["setup"]) if "setup" in place else "",
+        name_method(place["method"]) if "method" in place else "",
+        place.get("class_name", ""),
+        f"fold {place['fold']}" if "fold" in place else "",
     )

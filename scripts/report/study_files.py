@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
-from scripts.running.files import read_json
+from scripts.running.files import RECORD, read_json
 
 RESULT_FILES = (
     "cohort.json",
@@ -24,6 +24,8 @@ RESULT_FILES = (
     "predictions.csv",
     "explanations.json",
 )
+# Where a stage that was run alone belongs, as far as its settings say it: name of the place -> setting.
+SETTINGS_OF_PLACE = {"fold": "fold", "setup": "setup", "method": "method", "class_name": "generator_class"}
 
 
 @dataclass(frozen=True)
@@ -40,24 +42,53 @@ class StageRecord:
 
     @property
     def kind(self) -> str:
-        """What the stage makes, such as "generator"."""
-        return self.name.rsplit("/", 1)[-1].split("_", 1)[0]
+        """What the stage makes, such as "generator".
+
+        Raises:
+            ValueError: if the record does not say it.
+        """
+        kind = self.content.get("kind")
+        if not kind:
+            raise ValueError(
+                f"kind must be what the stage makes, got {kind!r} in {self.name}/{RECORD}; set stage_kind in its config"
+                " and run it again"
+            )
+        return str(kind)
+
+    @property
+    def place(self) -> dict[str, Any]:
+        """Cohort, fold, setup, method and class_name, as the study names them; what the stage has not is left out."""
+        settings = {name: self.settings.get(key) for name, key in SETTINGS_OF_PLACE.items()}
+        place = {**settings, **self.content.get("belongs_to", {})}
+        return {name: value for name, value in place.items() if value is not None}
 
     @property
     def cohort(self) -> str | None:
         """Cohort of the study that the stage is about; None of a stage that stands alone."""
-        return self.name.split("/", 1)[0] if "/" in self.name else None
+        return self.place.get("cohort")
 
     @property
     def fold(self) -> int | None:
         """Number of the fold; None of a stage that is of no fold."""
-        fold = self.settings.get("fold")
-        return None if fold is None else int(fold)
+        return self.place.get("fold")
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the config said, as far as the stage read it."""
         return dict(self.content["identity"]["settings"])
+
+    @property
+    def title(self) -> str:
+        """Name of the stage for a reader: "site_a, fold 0, generator LGG ddpm_mi"."""
+        place = self.place
+        fold = [f"fold {place['fold']}"] if "fold" in place else []
+        names = [place[name] for name in ("class_name", "method", "setup") if name in place]
+        cohort = [place["cohort"]] if "cohort" in place else []
+        return ", ".join([*cohort, *fold, " ".join([self.kind, *names])])
+
+    def is_of(self, kind: str, **place: Any) -> bool:
+        """Tell whether the stage is of this kind and place."""
+        return self.kind == kind and all(self.place.get(name) == value for name, value in place.items())
 
 
 @dataclass(frozen=True)
@@ -67,7 +98,7 @@ class StudyFiles:
     Args:
         study_dir: folder of the study.
         stage_names: folders below it, in the order in which they are reported; None takes every folder with a
-            `stage.json`, sorted.
+            `stage.json` but reports, sorted.
     """
 
     study_dir: str
@@ -77,23 +108,29 @@ class StudyFiles:
     def folders(self) -> list[Path]:
         """Folders of the stages."""
         root = Path(self.study_dir)
-        if self.stage_names is None:
-            return sorted(path.parent for path in root.rglob("stage.json") if path.parent.name != "report")
-        return [root / name for name in self.stage_names]
+        if self.stage_names is not None:
+            return [root / name for name in self.stage_names]
+        folders = sorted(path.parent for path in root.rglob(RECORD))
+        return [folder for folder in folders if self._record(folder).kind != "report"]
 
-    def named(self, name: str) -> list[Path]:
-        """List the files of this name, in the order of the stages."""
-        return [folder / name for folder in self.folders if (folder / name).is_file()]
+    def named(self, name: str, kind: str | None = None) -> list[Path]:
+        """List the files of this name, of the stages of a kind or of all, in the order of the stages."""
+        folders = self.folders if kind is None else self.folders_of(kind)
+        return [folder / name for folder in folders if (folder / name).is_file()]
+
+    def folders_of(self, kind: str, **place: Any) -> list[Path]:
+        """List the folders of the stages of a kind and place, such as `fold=0`."""
+        return [folder for folder, record in self.records.items() if record.is_of(kind, **place)]
+
+    def finished(self, kind: str, **place: Any) -> list[StageRecord]:
+        """List the records of the finished stages of a kind and place."""
+        records = [record for record in self.records.values() if record.is_of(kind, **place)]
+        return [record for record in records if record.content.get("finished")]
 
     @cached_property
     def records(self) -> dict[Path, StageRecord]:
         """Map the folders of the stages to their records, where they have one."""
-        paths = [folder / "stage.json" for folder in self.folders]
-        return {
-            path.parent: StageRecord(path.parent.relative_to(self.study_dir).as_posix(), read_json(path))
-            for path in paths
-            if path.is_file()
-        }
+        return {folder: self._record(folder) for folder in self.folders if (folder / RECORD).is_file()}
 
     def identities(self, name: str = "") -> dict[str, dict[str, Any]]:
         """Map the stages, or those that left a file of this name, to the identity in their `stage.json`."""
@@ -105,18 +142,16 @@ class StudyFiles:
         return [str(path) for name in (*RESULT_FILES, "config.yaml") for path in self.named(name)]
 
     def title(self, path: Path) -> str:
-        """Name a file's stage for a reader: "site_a, fold 0, generator LGG ddpm"."""
-        parts = path.parent.relative_to(self.study_dir).parts
-        return ", ".join(part.replace("fold", "fold ").replace("_", " ") if i else part for i, part in enumerate(parts))
+        """Name a file's stage for a reader; without a record, by its folder."""
+        record = self.records.get(path.parent)
+        return record.title if record else path.parent.relative_to(self.study_dir).as_posix()
 
     def trainings(self, kind: str) -> list[Path]:
         """List the training curves of the stages of a kind, "generator" or "classifier"."""
-        return [path for path in self.named("metrics.json") if self.kind_of(path) == kind]
+        return self.named("metrics.json", kind)
 
-    def kind_of(self, path: Path) -> str | None:
-        """Return the kind of the stage that wrote a file; None of one without a record."""
-        record = self.records.get(path.parent)
-        return record.kind if record else None
+    def _record(self, folder: Path) -> StageRecord:
+        return StageRecord(folder.relative_to(self.study_dir).as_posix(), read_json(folder / RECORD))
 
 
 @dataclass(frozen=True)

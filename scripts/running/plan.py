@@ -35,6 +35,12 @@ class PlannedStage:
     overrides: Mapping[str, Any]
     needs: tuple[str, ...] = ()
 
+    @property
+    def belongs_to(self) -> Mapping[str, Any]:
+        """Its cohort, fold, setup, method and class_name, as far as it has them; its record says them."""
+        place: Mapping[str, Any] = self.overrides["stage_belongs_to"]
+        return place
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -217,14 +223,12 @@ class Plan:
         if config == "cohort":
             # Two tables may both be called patients.csv.
             overrides.setdefault("cohort_name", cohort)
-        source = PlannedStage(f"{cohort}/cohort", config, (), self._to(f"{cohort}/cohort", overrides))
-        patches = {"cohort_path": self._path(source.name, "cohort.json")}
-        splits = {"cohort_path": patches["cohort_path"]}
-        return [
-            source,
-            PlannedStage(f"{cohort}/patches", "patches", (), self._to(f"{cohort}/patches", patches), (source.name,)),
-            PlannedStage(f"{cohort}/splits", "splits", (), self._to(f"{cohort}/splits", splits), (source.name,)),
-        ]
+        source = PlannedStage(f"{cohort}/cohort", config, (), self._to(f"{cohort}/cohort", overrides, cohort=cohort))
+        return [source, *(self._stage_after_source(source, cohort, config) for config in ("patches", "splits"))]
+
+    def _stage_after_source(self, source: PlannedStage, cohort: str, config: str) -> PlannedStage:
+        name, inputs = f"{cohort}/{config}", {"cohort_path": self._path(source.name, "cohort.json")}
+        return PlannedStage(name, config, (), self._to(name, inputs, cohort=cohort), (source.name,))
 
     def _fold_inputs(self, cohort: str, fold: int) -> dict[str, Any]:
         return {
@@ -244,16 +248,18 @@ class Plan:
 
     def _generator_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
         name = f"{cohort}/fold{fold}/generator_{class_name or 'all'}_{method}"
-        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "method": method}
         needs = (f"{cohort}/patches", f"{cohort}/splits")
-        return PlannedStage(name, "train_generator", tuple(self.methods[method]), self._to(name, inputs), needs)
+        place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
+        return PlannedStage(name, "train_generator", tuple(self.methods[method]), self._to(name, inputs, **place), needs)
 
     def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
         inputs["generator_path"] = self._path(generator.name, "model.pt")
         name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
         needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
-        return PlannedStage(name, "generate", (), self._to(name, inputs), needs)
+        place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
+        return PlannedStage(name, "generate", (), self._to(name, inputs, **place), needs)
 
     def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
         """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""
@@ -266,9 +272,12 @@ class Plan:
         audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
         after_classifier = (classifier,) if "real" in self.setups else ()
         measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
+        place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
         return [
-            PlannedStage(audit, "audit", (), self._to(audit, audited), needs),
-            PlannedStage(measures, "measure_images", (), self._to(measures, measured), (*needs, *after_classifier)),
+            PlannedStage(audit, "audit", (), self._to(audit, audited, **place), needs),
+            PlannedStage(
+                measures, "measure_images", (), self._to(measures, measured, **place), (*needs, *after_classifier)
+            ),
         ]
 
     def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
@@ -278,7 +287,8 @@ class Plan:
         inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
         name = f"{cohort}/fold{fold}/classifier_{setup}"
         needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)
-        return PlannedStage(name, "train_classifier", tuple(training.overlays), self._to(name, inputs), needs)
+        place = {"cohort": cohort, "fold": fold, "setup": setup}
+        return PlannedStage(name, "train_classifier", tuple(training.overlays), self._to(name, inputs, **place), needs)
 
     def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
         return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]
@@ -293,7 +303,7 @@ class Plan:
         inputs["setup"] = setup
         needs = (*members, *(f"{name}/patches" for name in self.cohorts), f"{cohort}/splits")
         name = f"{cohort}/evaluation_{setup}"
-        return PlannedStage(name, "evaluate", (), self._to(name, inputs), needs)
+        return PlannedStage(name, "evaluate", (), self._to(name, inputs, cohort=cohort, setup=setup), needs)
 
     def _explanation_stage(self, cohort: str, setup: str) -> PlannedStage:
         evaluation = f"{cohort}/evaluation_{setup}"
@@ -304,7 +314,8 @@ class Plan:
             "explain_patches_paths": [self._path(name, "patches.json") for name in patches],
         }
         name = f"{cohort}/explain_{setup}"
-        return PlannedStage(name, "explain", (), self._to(name, inputs), (evaluation, *patches))
+        place = {"cohort": cohort, "setup": setup}
+        return PlannedStage(name, "explain", (), self._to(name, inputs, **place), (evaluation, *patches))
 
     def _report_stage(self, before: Sequence[PlannedStage]) -> PlannedStage:
         return PlannedStage(
@@ -315,8 +326,9 @@ class Plan:
             tuple(stage.name for stage in before),
         )
 
-    def _to(self, name: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
-        return {**overrides, "output_dir": str(Path(self.study_dir) / name)}
+    def _to(self, name: str, overrides: Mapping[str, Any], **belongs_to: Any) -> dict[str, Any]:
+        """Add the folder of a stage, and what it belongs to, which its record says to those who read the study."""
+        return {**overrides, "output_dir": str(Path(self.study_dir) / name), "stage_belongs_to": belongs_to}
 
     def _path(self, name: str, file: str) -> str:
         return str(Path(self.study_dir) / name / file)
@@ -373,11 +385,10 @@ def group_folds(plan: Sequence[PlannedStage], size: int) -> list[tuple[PlannedSt
     The order stays that of the plan, in which the folds of a setup follow one another and none needs another.
     """
 
-    def kind(planned: PlannedStage) -> str:
+    def trained_together(planned: PlannedStage) -> object:
         if planned.config != "train_classifier":
             return planned.name
-        cohort, _, stage = planned.name.rsplit("/", 2)
-        return f"{cohort}/{stage}"
+        return planned.belongs_to["cohort"], planned.belongs_to["setup"]
 
-    runs = [list(run) for _, run in itertools.groupby(plan, kind)]
+    runs = [list(run) for _, run in itertools.groupby(plan, trained_together)]
     return [tuple(run[start : start + size]) for run in runs for start in range(0, len(run), size)]

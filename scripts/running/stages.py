@@ -56,7 +56,7 @@ ENTRY_POINTS = ("initialize", "run", "finalize")
 # Where things lie, and how the work is cut, does not change what comes out; the content of inputs is hashed instead.
 PLACE = re.compile(
     r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
-    r"|^(device|overwrite|keep_old_code|imports|stage|stage_inputs|num_workers)$"
+    r"|^(device|overwrite|keep_old_code|imports|stage|stage_inputs|stage_kind|stage_belongs_to|num_workers)$"
 )
 
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)
@@ -191,6 +191,8 @@ class Stage:
         overwrite: delete the outputs of a run of other settings or code, and outputs that were changed since, instead
             of refusing the folder.
         keep_old_code: keep a run that differs in its code only, and write down that this was asked for.
+        kind: what the stage makes, in a word, such as "generator"; written down for those who read the study.
+        belongs_to: its cohort, fold, setup, method and class_name, as the study names them; written down likewise.
     """
 
     def __init__(
@@ -201,6 +203,8 @@ class Stage:
         num_threads: int | None = None,
         overwrite: bool = False,
         keep_old_code: bool = False,
+        kind: str | None = None,
+        belongs_to: Mapping[str, Any] | None = None,
     ) -> None:
         if not isinstance(output_dir, str) or not output_dir:
             raise ValueError(
@@ -213,6 +217,8 @@ class Stage:
         self.num_threads = num_threads
         self.overwrite = overwrite
         self.keep_old_code = keep_old_code
+        self.kind = kind
+        self.belongs_to = dict(belongs_to or {})
         self._started = time.monotonic()
 
     def identity(self) -> dict[str, Any]:
@@ -318,6 +324,8 @@ class Stage:
         record = {
             "key": key_of(identity),
             "finished": finished,
+            "kind": self.kind,
+            "belongs_to": self.belongs_to,
             "identity": identity,
             "kept_old_code": read_record(self.output_dir).get("kept_old_code", []),
             "versions": versions(),

@@ -95,7 +95,8 @@ def test_ddpm_and_ddpm_mi_differ_by_one_overlay(plan):
         for method in ("ddpm", "ddpm_mi")
     )
     assert (plain.overlays, regularized.overlays) == ((), ("options/mutual_information",))
-    assert {key for key in plain.overrides if plain.overrides[key] != regularized.overrides[key]} == {"output_dir"}
+    names = {"output_dir", "stage_belongs_to", "method"}
+    assert {key for key in plain.overrides if plain.overrides[key] != regularized.overrides[key]} == names
 
 
 def test_the_same_patients_twice_are_refused(plan):
@@ -221,3 +222,20 @@ def test_the_kinds_of_a_plan_are_its_configs_with_their_overlays(plan):
     kinds = [(planned.config, planned.overlays) for planned in plan.kinds()]
     assert len(kinds) == len(set(kinds))
     assert set(kinds) == {(planned.config, planned.overlays) for planned in plan.stages()}
+
+
+def test_every_stage_says_what_it_belongs_to_whatever_its_folder_is_called(plan):
+    places = {planned.name: planned.belongs_to for planned in plan.stages()}
+    generator = {"cohort": "a", "fold": 1, "method": "ddpm_mi", "class_name": "LGG"}
+    assert places["a/fold1/generator_LGG_ddpm_mi"] == places["a/fold1/audit_LGG_ddpm_mi"] == generator
+    assert places["b/fold2/classifier_ddpm_mi"] == {"cohort": "b", "fold": 2, "setup": "ddpm_mi"}
+    assert places["b/evaluation_real"] == {"cohort": "b", "setup": "real"}
+    assert all(place.get("cohort") == name.split("/")[0] for name, place in places.items() if name != "report")
+
+
+def test_generators_record_the_name_that_the_study_gives_their_method(plan):
+    other = replace(plan, methods={"mine": []}, setups={"mine": {"method": "mine"}})
+    methods = {planned.config: planned.overrides.get("method") for planned in other.stages()}
+    assert methods["train_generator"] == "mine"
+    classifiers = [planned for planned in other.stages() if planned.config == "train_classifier"]
+    assert {planned.overrides["synthetic_method"] for planned in classifiers} == {"mine"}

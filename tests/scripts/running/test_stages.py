@@ -329,3 +329,11 @@ def is_locked(folder):
         except OSError:
             return True
     return False
+
+
+def test_kind_and_place_of_a_stage_are_written_down_and_change_nothing(config):
+    place = {"cohort": "site_a", "fold": 1, "setup": "x_y"}
+    record = read_json(make(config, kind="classifier", belongs_to=place) / "stage.json")
+    assert (record["kind"], record["belongs_to"]) == ("classifier", place)
+    with pytest.raises(AlreadyFinished):
+        make(config, belongs_to={"cohort": "renamed"})
