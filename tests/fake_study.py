@@ -271,11 +271,23 @@ def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, in
 def _write_record(folder: Path, name: str) -> None:
     identity = {"settings": _settings(folder), "inputs": [], "num_threads": 1, "seed": 0, "code": {}}
     versions = {"python": "3.11.0", "torch": "2.13.0", "monai": "1.6.1"}
-    place = {"kind": folder.name.split("_")[0], "belongs_to": {"cohort": name.split("/")[0]}}
-    common = {"key": "", "finished": True, "seconds": 2.5, **place}
+    common = {"key": "", "finished": True, "seconds": 2.5, **kind_and_place(name)}
     write_json(folder / "stage.json", {**common, "identity": identity, "versions": versions})
     config = {"seed": 0, "num_threads": 1, "output_dir": "somewhere", "patch_size": [13, 11], "device": "$cpu"}
     (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+
+
+def kind_and_place(name: str) -> dict[str, Any]:
+    """Return what a plan writes into the record of the stage of this name, such as "site_a/fold0/audit_LGG_ddpm"."""
+    cohort, *folds, folder = name.split("/")
+    kind, _, rest = folder.partition("_")
+    class_name, _, method = rest.partition("_")
+    fold = {"fold": int(folds[0].removeprefix("fold"))} if folds else {}
+    if kind in ("generator", "synthetic", "audit", "measures"):
+        names = {"class_name": class_name, "method": method}
+    else:
+        names = {"setup": rest} if rest else {}
+    return {"kind": kind, "belongs_to": {"cohort": cohort, **fold, **names}}
 
 
 def _settings(folder: Path) -> dict[str, Any]:

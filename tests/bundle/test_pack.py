@@ -163,6 +163,24 @@ def test_a_choice_that_the_study_does_not_have_is_refused(study):
         Trained.find(str(study / "no"), "ddpm")
 
 
+def test_weights_are_found_by_the_records_of_the_stages_whatever_their_folders_are_called(study, tmp_path):
+    shutil.copytree(study, tmp_path / "study")
+    shutil.move(tmp_path / "study" / "site_a", tmp_path / "study" / "renamed")
+    (tmp_path / "study" / "renamed" / "evaluation_ddpm").rename(tmp_path / "study" / "renamed" / "answers")
+    trained = Trained.find(str(tmp_path / "study"), "ddpm")
+    assert trained.cohort == "site_a"
+    assert trained.evaluation_dir == tmp_path / "study" / "renamed" / "answers"
+    assert list(trained.generators) == ["HGG", "LGG"]
+
+
+def test_an_unfinished_evaluation_is_not_packed(study, tmp_path):
+    shutil.copytree(study, tmp_path / "study")
+    path = tmp_path / "study" / "site_a" / "evaluation_ddpm" / "stage.json"
+    path.write_text(json.dumps({**read_json(path), "finished": False}), encoding="utf-8")
+    with pytest.raises(FileNotFoundError, match="finished evaluation of setup ddpm, got none"):
+        Trained.find(str(tmp_path / "study"), "ddpm")
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [({"ensemble": "vote"}, "got vote;"), ({"temperatures": {"0": 1.5}}, "got mean_probability with temperatures;")],

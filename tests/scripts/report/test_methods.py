@@ -9,6 +9,7 @@ from scripts.report.page import render_part
 from scripts.report.study_files import StageRecord, StudyFiles
 from scripts.running.files import write_json
 from scripts.running.progress import format_seconds
+from tests.fake_study import kind_and_place
 
 
 def test_seconds_are_added_by_kind_in_the_order_of_the_stages(tmp_path):
@@ -19,8 +20,8 @@ def test_seconds_are_added_by_kind_in_the_order_of_the_stages(tmp_path):
         "a/fold0/synthetic_LGG_ddpm": 6.0,
     }
     for name, seconds in stages.items():
-        write_json(tmp_path / name / "stage.json", {"finished": True, "seconds": seconds, **place(name)})
-    unfinished = {"finished": False, "seconds": 9.0, **place("a/fold1/classifier_real")}
+        write_json(tmp_path / name / "stage.json", {"finished": True, "seconds": seconds, **kind_and_place(name)})
+    unfinished = {"finished": False, "seconds": 9.0, **kind_and_place("a/fold1/classifier_real")}
     write_json(tmp_path / "a/fold1/classifier_real/stage.json", unfinished)
     found = timeline_section(StudyFiles(str(tmp_path), [*stages, "a/fold1/classifier_real"]))
     assert [(row["kind"], row["stages"], row["total"], row["longest"]) for row in found["rows"]] == [
@@ -43,13 +44,8 @@ def test_times_are_said_in_the_units_they_fill(seconds, words):
 
 def record(name, versions=None, **settings):
     identity = {"settings": settings, "seed": settings.get("seed", 0), "num_threads": 1}
-    return StageRecord(name, {"identity": identity, "versions": versions or {"torch": "2.13.0"}, **place(name)})
-
-
-def place(name):
-    """What a study writes into the record of a stage of this name."""
-    cohort, *_, folder = name.split("/")
-    return {"kind": folder.split("_")[0], "belongs_to": {"cohort": cohort}}
+    content = {"identity": identity, "versions": versions or {"torch": "2.13.0"}, **kind_and_place(name)}
+    return StageRecord(name, content)
 
 
 def generators():

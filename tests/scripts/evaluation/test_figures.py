@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from scripts.evaluation.calibration import reliability
+from scripts.evaluation.figures import draw_reliability, draw_roc
+
+
+@pytest.mark.parametrize(("classes", "panels"), [(("LGG", "HGG"), 1), (("A", "B", "C"), 3)], ids=["two", "three"])
+def test_two_classes_share_a_roc_curve_and_more_have_a_panel_each(classes, panels):
+    labels = np.arange(12) % len(classes)
+    probabilities = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 12)
+    picture = draw_roc("a test", {"real": (labels, probabilities)}, classes)
+    assert picture.count('id="axes_') == panels
+    assert picture == draw_roc("a test", {"real": (labels, probabilities)}, classes)
+
+
+def test_a_class_without_a_case_has_no_curve_and_stops_nothing():
+    probabilities = np.array([[0.2, 0.8], [0.6, 0.4]])
+    assert draw_roc("a test", {"real": (np.array([1, 1]), probabilities)}, ("LGG", "HGG")).startswith("<svg")
+
+
+def test_empty_bins_are_left_out_of_the_reliability():
+    bins = reliability(np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.3, 0.7], [0.45, 0.55]]))
+    assert draw_reliability("a test", {"real": bins}).startswith("<svg")

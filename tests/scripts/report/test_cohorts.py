@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
+from scripts.report.study_files import StudyFiles
+
+
+def test_cohorts_are_described_with_whom_they_hold_and_whom_they_leave_out(study):
+    folder, stages = study
+    sections = cohort_sections(StudyFiles(str(folder), stages))
+    assert [cohort["name"] for cohort in sections["cohorts"]] == sections["simulated"] == ["site_a", "site_b"]
+    first = sections["cohorts"][0]
+    assert first["num_subjects"] == sum(first["grades"].values()) == sum(first["sites"].values()) == 40
+    assert [subject["reason"] for subject in first["left_out"]] == ["no grade in name_mapping.csv"]
+    assert [split["by_site"] for split in sections["splits"]] == [False, True]
+
+
+def test_the_first_images_stand_beside_the_real_ones_with_their_sampler(study):
+    folder, stages = study
+    sections = image_sections(StudyFiles(str(folder), stages), num_samples=3)
+    assert [(group["cohort"], group["class"]) for group in sections["samples"]] == [
+        (cohort, grade) for cohort in ("site_a", "site_b") for grade in ("LGG", "HGG")
+    ]
+    for group in sections["samples"]:
+        assert [strip["method"] for strip in group["strips"]] == ["real", "ddpm", "ddpm_mi"]
+        assert [strip["sampler"] for strip in group["strips"]] == ["", "DDIM, 20 steps", "DDIM, 20 steps"]
+        assert all(len(strip["images"]) <= 3 for strip in group["strips"])
+
+
+def test_every_cohort_with_patches_is_searched_for_shortcuts(study):
+    folder, stages = study
+    shortcuts = shortcuts_section(StudyFiles(str(folder), stages))
+    assert [item["cohort"] for item in shortcuts] == ["site_a", "site_b"]
