@@ -398,7 +398,9 @@ class Stage:
     def _keep_old_code(self, comparison: Comparison) -> None:
         record = comparison.record
         kept = [*record.get("kept_old_code", []), dict(comparison.code)]
-        write_json(self.output_dir / RECORD, {**record, "kept_old_code": kept})
+        # Early records do not say what they are of.
+        place = {"kind": self.kind, "belongs_to": self.belongs_to}
+        write_json(self.output_dir / RECORD, {**record, **place, "kept_old_code": kept})
         logger.warning("%s is kept, which other code of %s made", self.output_dir, some_names(comparison.code))
 
 

@@ -337,3 +337,14 @@ def test_kind_and_place_of_a_stage_are_written_down_and_change_nothing(config):
     assert (record["kind"], record["belongs_to"]) == ("classifier", place)
     with pytest.raises(AlreadyFinished):
         make(config, belongs_to={"cohort": "renamed"})
+
+
+def test_a_kept_run_of_before_there_were_kinds_says_its_kind_from_then_on(config, other_code):
+    folder = make(config)
+    record = read_json(folder / "stage.json")
+    write_json(folder / "stage.json", {name: record[name] for name in record if name not in ("kind", "belongs_to")})
+    other_code()
+    with pytest.raises(AlreadyFinished):
+        make(config, keep_old_code=True, kind="classifier", belongs_to={"cohort": "site_a"})
+    record = read_json(folder / "stage.json")
+    assert (record["kind"], record["belongs_to"]) == ("classifier", {"cohort": "site_a"})
