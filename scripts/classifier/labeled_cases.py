@@ -27,6 +27,15 @@ from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import FILE_NAME, hash_subjects, read_provenance, write_provenance
 from scripts.provenance.state_dicts import load_state
 from scripts.running.files import atomic_path
+from scripts.running.folders import (
+    begin_journal,
+    drop_partial_files,
+    empty_folder,
+    lock,
+    make_folder,
+    read_record,
+    release_lock,
+)
 from scripts.running.stages import Stage
 from scripts.volumes.file_names import stem_of
 from scripts.volumes.nifti import write_image
@@ -147,18 +156,18 @@ class LabelStage(Stage):
         super().__init__(inputs=inputs, **options)
 
     def begin(self) -> None:
-        """Begin the stage; with labeled cases, in a folder emptied of the training before and without a record.
+        """Begin the stage; with labeled cases, in a folder emptied of the training on cases before and without a record.
 
         Raises:
-            ValueError: if the weights that are served were trained on other images than the cases' patches.
+            ValueError: if the weights that are served were trained on other images than the cases' patches, or the
+                folder holds files that no training on cases wrote; nothing is deleted then.
         """
         if self.training.cases is None:
             super().begin()
             return
         before = recorded_images(read_provenance(self.served_path), self.served_path)
         require_same_images(before, self.training.images, "the labeled cases", self.served_path)
-        shutil.rmtree(self.output_dir, ignore_errors=True)
-        self.output_dir.mkdir(parents=True)
+        self._make_way_for_cases()
         self.set_threads_and_seeds()
 
     def end(self) -> None:
@@ -173,6 +182,19 @@ class LabelStage(Stage):
         for name in (FILE_NAME, "model.pt"):
             with atomic_path(self.served_path.with_name(name)) as temporary:
                 shutil.copyfile(self.output_dir / name, temporary)
+        release_lock(self.output_dir)
+
+    def _make_way_for_cases(self) -> None:
+        make_folder(self.output_dir)
+        lock(self.output_dir)
+        if read_record(self.output_dir):
+            raise ValueError(
+                f"output_dir must be without the training of a fold for labeled cases, got {str(self.output_dir)!r};"
+                " move that folder elsewhere, or set another output_dir in configs/train.json"
+            )
+        empty_folder(self.output_dir, {})
+        drop_partial_files(self.output_dir)
+        begin_journal(self.output_dir, {})
 
     def _record_cases(self, weights: Path) -> None:
         before = dict(read_provenance(self.served_path))

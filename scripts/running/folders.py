@@ -202,6 +202,12 @@ def empty_folder(folder: Path, record: Mapping[str, Any]) -> None:
         (folder / name).unlink(missing_ok=True)
 
 
+def drop_partial_files(folder: Path) -> None:
+    """Delete what a killed run had begun to write below its folder."""
+    for leftover in folder.rglob(".partial-*"):
+        leftover.unlink()
+
+
 @contextlib.contextmanager
 def locks_of_block() -> Iterator[None]:
     """Give up, at the end of the block, the locks that were taken inside it; those of other blocks stay."""

@@ -35,6 +35,7 @@ from scripts.running.folders import (
     begin_journal,
     changed_outputs,
     describe_outputs,
+    drop_partial_files,
     empty_folder,
     end_journal,
     holds_work,
@@ -287,8 +288,7 @@ class Stage:
         self._stop_if_finished(comparison)  # another process may have finished it meanwhile
         self._refuse_other_files(comparison)
         comparison = self._make_way(comparison, identity)
-        for leftover in self.output_dir.rglob(".partial-*"):
-            leftover.unlink()
+        drop_partial_files(self.output_dir)
         begin_journal(self.output_dir, comparison.record.get("outputs", {}))
         # A run that is continued keeps the code it was begun with on record.
         self._write_record(comparison.record["identity"] if comparison.is_same else identity, finished=False)

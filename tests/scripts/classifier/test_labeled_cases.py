@@ -22,7 +22,9 @@ from scripts.classifier.labeled_cases import (
 from scripts.classifier.networks import FoldEnsemble
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
+from scripts.provenance.state_dicts import save_tensors
 from scripts.running.configs import Invocation
+from scripts.running.files import write_json
 from scripts.running.stages import run_invocation
 from scripts.volumes.file_names import stem_of
 from tests.helpers import ROOT, image_form
@@ -136,11 +138,8 @@ def make_stage(tmp_path, served, cases, images=IMAGES):
 def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_seen(tmp_path, served):
     before = read_provenance(served)
     stage = make_stage(tmp_path, served, [{"image": "three.nii.gz"}])
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out" / "left_over").write_text("of the training before")
     stage.begin()
-    assert list((tmp_path / "out").iterdir()) == []
-    torch.save(FoldEnsemble("resnet10").state_dict(), tmp_path / "out" / "model.pt")
+    save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10").state_dict())
     stage.end()
     record = read_provenance(served)  # refuses a record of other weights
     assert served.read_bytes() == (tmp_path / "out" / "model.pt").read_bytes()
@@ -154,10 +153,29 @@ def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_se
     # And once more, from these.
     again = make_stage(tmp_path, served, [{"image": "four.nii.gz"}])
     again.begin()
-    torch.save(FoldEnsemble("resnet10").state_dict(), tmp_path / "out" / "model.pt")
+    assert not (tmp_path / "out" / "model.pt").exists()
+    save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10").state_dict())
     again.end()
     assert read_provenance(served)["started_from"] == record["weights_sha256"]
     assert {hash_subject("one"), hash_subject("three")} < set(read_provenance(served)["subjects"])
+
+
+@pytest.mark.parametrize("name", ["notes.txt", "model.pt"])
+def test_a_file_that_no_training_on_cases_wrote_is_never_deleted(tmp_path, served, name):
+    (tmp_path / "out" / "events").mkdir(parents=True)
+    (tmp_path / "out" / name).write_text("mine")
+    stage = make_stage(tmp_path, served, [{"image": "three.nii.gz"}])
+    with pytest.raises(ValueError, match=rf"must hold nothing but its run .* got also {name}; move these files"):
+        stage.begin()
+    assert (tmp_path / "out" / name).read_text() == "mine"
+
+
+def test_the_training_of_a_fold_is_not_deleted_for_labeled_cases(tmp_path, served):
+    record = {"finished": True, "identity": {"settings": {}}, "outputs": {}}
+    write_json(tmp_path / "out" / "stage.json", record)
+    with pytest.raises(ValueError, match="must be without the training of a fold .* set another output_dir"):
+        make_stage(tmp_path, served, [{"image": "three.nii.gz"}]).begin()
+    assert (tmp_path / "out" / "stage.json").is_file()
 
 
 def test_a_training_of_a_fold_ends_with_its_own_record_and_leaves_what_is_served(tmp_path):
