@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 
 HOST = "127.0.0.1"
+# Emptied at each start, for they hold images of patients; so named that no folder of somebody else is.
+UPLOADS, SESSIONS = ".monai_label_uploads", ".monai_label_sessions"
 
 
 def main() -> int:
@@ -55,7 +57,7 @@ def prepare(studies: Path, bundle: Path, work: Path) -> Path:
     from bundle.label_app.studies import find_studies, link_studies
 
     config = ConfigParser(ConfigParser.load_config_file(str(bundle / "configs" / "inference.json")))
-    view, uploads, sessions = work / "studies", work / "uploads", work / "sessions"
+    view, uploads, sessions = work / "studies", work / UPLOADS, work / SESSIONS
     link_studies(find_studies(studies, config.get_parsed_content("modalities"), skip=work), view)
     for folder in (uploads, sessions):
         shutil.rmtree(folder, ignore_errors=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -16,6 +17,7 @@ import torch
 from bundle import label as command_line
 from bundle.exports import Probabilities, write_onnx
 from bundle.label import WORK, label_python, server_command
+from bundle.label_app.__main__ import SESSIONS, UPLOADS, prepare
 from bundle.label_app.drawer import Drawer
 from bundle.label_app.errors import NotFoundError, NotReadyError, RequestError, TooLargeError
 from bundle.label_app.grader import Grader
@@ -26,6 +28,7 @@ from bundle.label_app.viewer_mask import mark_patch
 from scripts.inference.onnx_model import OnnxClassifier
 from scripts.provenance.record import read_provenance
 from scripts.running.files import read_json, sha256_file, write_json
+from tests.helpers import ROOT
 from tests.tiny_subjects import MODALITIES, make_images, make_mask, reoriented, write_subject, write_volume
 
 CLASSES = {"LGG": 0, "HGG": 1}
@@ -377,3 +380,15 @@ def test_what_cannot_be_drawn_is_refused_with_the_reason(packed, tmp_path, reque
 
 def test_a_bundle_without_generators_draws_nothing(tmp_path):
     assert not Drawer(tmp_path).is_there
+
+
+def test_a_server_empties_its_own_folders_and_no_other_in_the_folder_it_works_in(tmp_path, patient, monkeypatch):
+    work = tmp_path / "work"
+    for name in ("uploads", "sessions", UPLOADS, SESSIONS):
+        (work / name).mkdir(parents=True)
+        (work / name / "image.nii.gz").touch()
+    monkeypatch.setattr("os.environ", dict(os.environ))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.chdir(tmp_path)
+    prepare(patient, ROOT, work)
+    assert sorted(path.parent.name for path in work.rglob("image.nii.gz")) == ["sessions", "uploads"]
