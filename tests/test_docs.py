@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,6 +16,7 @@ from mkdocs.commands.build import build
 from mkdocs.config import load_config
 from mkdocs.exceptions import Abort
 
+from bundle.reference import config_keys
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
@@ -132,9 +134,72 @@ def test_the_page_of_the_architecture_draws_and_lists_the_rooms_that_there_are()
     assert drawn == [room for room, _ in listed]
 
 
+PATH = re.compile(r"(?<![\w./-])(?:scripts|configs|bundle|benchmarks|tests|docs|options|recipes)/[\w./-]*\w")
+FLAG = re.compile(r"(?<![\w-])--([A-Za-z][\w-]*)")
+WORD = re.compile(r"`([a-z][a-z0-9]*(?:_[a-z0-9]+)+)(?:\([^`]*\))?`")
+CODE = [
+    path
+    for folder in ("scripts", "configs", "bundle", "benchmarks")
+    for path in sorted((ROOT / folder).rglob("*"))
+    if path.suffix in {".py", ".yaml", ".j2"}
+]
+# Of `monai.bundle`, of SLURM, and the word that stands for any key.
+FLAGS_OF_OTHERS = {"args_file", "config_file", "name", "bundle_dir", "gres", "KEY"}
+WORDS_OF_OTHERS = {"eval_kwargs", "train_kwargs"}  # arguments of MONAI's client of federated learning
+
+
+def is_there(path: str) -> bool:
+    """Whether a path is one of the repository; overlays and recipes are named from `configs`, as a study names them."""
+    return any((ROOT / place).exists() for place in (path, f"configs/{path}", f"configs/{path}.yaml"))
+
+
+@functools.cache
+def known_flags() -> set[str]:
+    """Every key of the configs, and every flag of the commands of `bundle` and `benchmarks`."""
+    sources = [path for path in CODE if path.suffix == ".py" and "scripts" not in path.relative_to(ROOT).parts]
+    flags = {flag for path in sources for flag in re.findall(r"\"--([\w-]+)\"", path.read_text(encoding="utf-8"))}
+    return flags | {key.name for key in config_keys()} | FLAGS_OF_OTHERS
+
+
+@functools.cache
+def known_words() -> set[str]:
+    """Every word of the code and the configs, and the names of their files."""
+    words = {word for path in CODE for word in re.findall(r"\w+", path.read_text(encoding="utf-8"))}
+    return words | {path.stem for path in CODE} | WORDS_OF_OTHERS
+
+
+def missing_names(text: str) -> list[str]:
+    """Files, flags and names in code font of a page that the repository does not have."""
+    prose = re.sub(r"(?ms)^```.*?^```", "", text)
+    return [
+        *(path for path in PATH.findall(text) if not is_there(path)),
+        *(f"--{flag}" for flag in FLAG.findall(text) if flag not in known_flags()),
+        *(word for word in WORD.findall(prose) if word not in known_words()),
+    ]
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_every_file_of_the_code_that_a_page_names_is_there(path):
-    names = re.findall(
-        r"`((?:scripts|configs|bundle|benchmarks|tests|docs)/[\w./]+)`", path.read_text(encoding="utf-8")
-    )
-    assert [name for name in names if not (ROOT / name).exists()] == []
+def test_every_file_key_and_name_of_the_code_on_a_page_is_there(path):
+    assert missing_names(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        ("pass `--generator_max_epochs 3` with options/cuda_graph", []),
+        ("pass `--classifier_cuda_graph True`", ["--classifier_cuda_graph"]),
+        ("see scripts/generator/noises.py, made by `configs/study.yaml`", ["scripts/generator/noises.py"]),
+        ("lay `options/cuda_graphs.yaml` over it", ["options/cuda_graphs.yaml"]),
+        ("`run_in_turns` and `run_by_turns(x)`", ["run_by_turns"]),
+        ("    python -m monai.bundle run --config_file configs/quick.yaml", ["configs/quick.yaml"]),
+    ],
+)
+def test_a_name_that_is_gone_is_named(text, missing):
+    assert missing_names(text) == missing
+
+
+def test_the_systems_that_the_code_runs_on_are_named_where_people_look():
+    named = re.findall(r"Operating System :: (?:POSIX :: )?(\w+)", (ROOT / "pyproject.toml").read_text("utf-8"))
+    assert named == ["Linux", "MacOS"]
+    for page in (ROOT / "README.md", DOCS / "getting-started" / "install.md"):
+        assert "Linux or macOS" in page.read_text(encoding="utf-8")
