@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.report.study_files import StudyFiles
-from scripts.report.words import format_number, format_p
+from scripts.report.words import format_number, format_p, name_method
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
@@ -19,8 +19,9 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
     """Collect the rows of every `measures.json`.
 
     Returns:
-        Items of the template: `measures`, one per cohort: its name, the parts of the real images, and groups of rows of
-        one feature network; `measures_left_out`: networks that were not used, with the reason.
+        Items of the template: `measures`, one per cohort: its name, the parts of the real images, groups of rows of one
+        feature network, reasons why intervals are missing, and methods of which nothing says how their images were
+        made; `measures_left_out`: networks that were not used, with the reason.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
     groups: dict[tuple[str, str, str, str, str], list[Mapping[str, Any]]] = {}
@@ -34,11 +35,11 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         {**dict(zip(KEY, key, strict=True)), **average_rows(rows_of_key)}
         for key, rows_of_key in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1:3]], item[0][3:]))
     ]
-    parts = {content["cohort"]: content["real_parts"] for content in contents}
     left_out = {(item["network"], item["reason"]) for content in contents for item in content["left_out"]}
     return {
         "measures": [
-            {"cohort": cohort, "real_parts": parts[cohort], "networks": _by_network(rows, cohort)} for cohort in parts
+            _describe_cohort(cohort, [row for row in rows if row["cohort"] == cohort], contents)
+            for cohort in dict.fromkeys(content["cohort"] for content in contents)
         ],
         "measures_left_out": [{"network": network, "reason": reason} for network, reason in sorted(left_out)],
     }
@@ -53,12 +54,13 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         Texts for the table: `value` (mean, with the standard deviation over several folds, or the interval of one),
         `at_floor_n`, `floor`, `ratio`, `p_value`, `num_synthetic`, `num_real`, `direction`, `reason` (of a fold without
-        a value) and `num_folds`, those with a value.
+        a value), `interval_reason` (of a single fold without an interval) and `num_folds`, those with a value.
     """
     measured = [row for row in rows if row["value"] is not None]
     reasons = [row["reason"] for row in rows if row["value"] is None]
     floors = [row["floor"] for row in measured]
-    low, high = (measured[0]["low"], measured[0]["high"]) if len(measured) == 1 else (None, None)
+    single: Mapping[str, Any] = measured[0] if len(measured) == 1 else {}
+    low, high = single.get("low"), single.get("high")
     return {
         "value": _mean_sd([row["value"] for row in measured]),
         "interval": "" if low is None else f"{_short(low)} to {_short(high)}",
@@ -74,14 +76,28 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "num_real": _range(str(n) for n in sorted(row["num_real"] for row in rows)),
         "direction": rows[0]["direction"],
         "reason": reasons[0] if reasons else None,
+        "interval_reason": single.get("interval_reason") if low is None else None,
         "num_folds": len(measured),
     }
 
 
-def _by_network(rows: Sequence[Mapping[str, Any]], cohort: str) -> list[dict[str, Any]]:
-    own = [row for row in rows if row["cohort"] == cohort]
-    names = dict.fromkeys(row["network"] for row in own)
-    return [{"network": name, "rows": [row for row in own if row["network"] == name]} for name in names]
+def _describe_cohort(
+    cohort: str, rows: Sequence[Mapping[str, Any]], contents: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    own = [content for content in contents if content["cohort"] == cohort]
+    networks = dict.fromkeys(row["network"] for row in rows)
+    without: dict[str, list[str]] = {}
+    for row in rows:
+        if row["interval_reason"]:
+            name = f"{row['measure']} ({row['network']}, {row['class']}, {name_method(row['method'])})"
+            without.setdefault(row["interval_reason"], []).append(name)
+    return {
+        "cohort": cohort,
+        "real_parts": own[-1]["real_parts"],
+        "networks": [{"network": name, "rows": [row for row in rows if row["network"] == name]} for name in networks],
+        "without_interval": [{"names": names, "reason": reason} for reason, names in without.items()],
+        "not_made_alike": sorted({content["method"] for content in own if content.get("made_alike") is False}),
+    }
 
 
 def _mean_sd(values: Sequence[float]) -> str:

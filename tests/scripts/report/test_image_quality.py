@@ -16,8 +16,9 @@ def row(value, **changes):
 MISSING = row(None, floor=None, value_at_floor_n=None, p_value=None, reason="KD needs at least 2 images")
 
 
-def write(folder, fold, rows, cohort="site_a"):
-    content = {"cohort": cohort, "method": "ddpm", "fold": fold, "real_parts": ["validation"], "left_out": []}
+def write(folder, fold, rows, cohort="site_a", made_alike=True):
+    content = {"cohort": cohort, "method": "ddpm", "fold": fold, "real_parts": ["validation"]}
+    content |= {"left_out": [], "made_alike": made_alike}
     classes = {"LGG": {"num_synthetic": 30, "num_real": 20, "measures": rows}}
     write_json(folder / f"fold{fold}" / "measures.json", {**content, "classes": classes})
     return f"fold{fold}"
@@ -66,3 +67,28 @@ def test_counts_are_written_whole_and_a_p_of_the_finest_permutation_is_no_zero()
     averaged = average_rows([row(0.1, num_synthetic=12345, p_value=1 / 1001), row(0.3, num_synthetic=12346)])
     assert averaged["num_synthetic"] == "12345 to 12346"
     assert averaged["p_value"] == "< .001 to .500"
+
+
+def test_the_page_says_why_an_interval_is_missing_and_what_was_not_compared(tmp_path):
+    reason = "kernel must be of images of at least 3 patients in each set, got 2"
+    rows = [row(0.1, interval_reason=reason), row(0.2, measure="MMD", interval_reason=reason), row(0.3, measure="recall")]
+    stages = [write(tmp_path, 0, rows)]
+    (cohort,) = section(tmp_path, stages)["measures"]
+    names = ["KD (resnet10, LGG, DDPM)", "MMD (resnet10, LGG, DDPM)"]
+    assert cohort["without_interval"] == [{"names": names, "reason": reason}]
+    html = render_part("image_quality.html.j2", section(tmp_path, stages))
+    assert html.count('<span class="ci">no interval</span>') == 2
+    assert f"No interval of {', '.join(names)}: {reason}." in html
+    assert "Nothing says how" not in html
+
+
+def test_folds_together_have_a_spread_and_miss_no_interval():
+    assert average_rows([row(0.1, interval_reason="too few"), row(0.3)])["interval_reason"] is None
+
+
+def test_the_page_names_the_methods_of_which_nothing_says_how_their_images_were_made(tmp_path):
+    stages = [write(tmp_path, 0, [row(0.1)], made_alike=True), write(tmp_path, 1, [row(0.1)], made_alike=False)]
+    (cohort,) = section(tmp_path, stages)["measures"]
+    assert cohort["not_made_alike"] == ["ddpm"]
+    html = render_part("image_quality.html.j2", section(tmp_path, stages))
+    assert "Nothing says how the images of DDPM were made." in html
