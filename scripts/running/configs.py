@@ -7,13 +7,15 @@ import functools
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fire.parser import DefaultParseValue
 from monai.bundle import ComponentLocator, ConfigParser
+
+from scripts.running.files import require_utf8
 
 # Arguments of `monai.bundle run` itself, not of the config.
 RUN_ARGUMENTS = {
@@ -54,7 +56,7 @@ class Invocation:
             return None
         given = _parse_flags(arguments[2:])
         if given.get("args_file"):
-            given = {**ConfigParser.load_config_files(given["args_file"]), **given}
+            given = {**load_files(given["args_file"]), **given}
         for key in (key for key, value in given.items() if value is None):
             raise ValueError(f"--{key} must not be None, which MONAI ignores; write --{key} '$None'")
         files = given.get("config_file") or ()
@@ -83,6 +85,16 @@ class Invocation:
         return " ".join([f'python -m monai.bundle run --config_file "{files}"', *flags])
 
 
+def load_files(paths: str | Sequence[str]) -> dict[str, Any]:
+    """Merge config files as MONAI does, and refuse one in another encoding than UTF-8 by its name."""
+    if isinstance(paths, str):
+        paths = [paths] if Path(paths).is_file() else paths.split(",")
+    for path in paths:
+        require_utf8(path)
+    merged: dict[str, Any] = ConfigParser.load_config_files(paths)
+    return merged
+
+
 def _state(path: str) -> tuple[int, int]:
     status = Path(path).stat()
     return status.st_size, status.st_mtime_ns
@@ -91,8 +103,7 @@ def _state(path: str) -> tuple[int, int]:
 @functools.lru_cache(maxsize=256)
 def _load_merged(states: tuple[tuple[str, int, int], ...]) -> dict[str, Any]:
     """Merge config files, once while they stay the same; a study asks for those of a stage a dozen times."""
-    merged: dict[str, Any] = ConfigParser.load_config_files([path for path, *_ in states])
-    return merged
+    return load_files([path for path, *_ in states])
 
 
 def parser_of(config: Mapping[str, Any]) -> ConfigParser:

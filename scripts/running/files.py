@@ -204,17 +204,46 @@ def read_text(path: PathLike) -> str:
     """
     file = require_file(path)
     raw = file.read_bytes()
-    encoding = next((encoding for mark, encoding in ENCODINGS.items() if raw.startswith(mark)), "utf-8")
+    encoding = _encoding_of(raw)
     try:
         text = raw.decode(encoding)
         position = text.find("\0")
         place = f"a null character in line {text.count(chr(10), 0, position) + 1}" if position >= 0 else ""
     except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        place = f"the byte 0x{raw[error.start]:02x} in line {line}"
+        place = _describe_byte(raw, error.start)
     if place:
         raise ValueError(f"{file} must be text in UTF-8, got {place}; save it as UTF-8 (in Excel as 'CSV UTF-8')")
     return text
+
+
+def require_utf8(path: PathLike) -> None:
+    """Refuse a config file in another encoding than UTF-8, which MONAI would stop at without naming the file.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if it is in another encoding, naming file, line and, as far as it can be told, the encoding.
+    """
+    file = require_file(path)
+    raw = file.read_bytes()
+    encoding = _encoding_of(raw)
+    fault = "" if encoding.startswith("utf-8") else encoding.upper()
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        fault = fault or _describe_byte(raw, error.start)
+    if fault:
+        raise ValueError(f"{file} must be text in UTF-8, got {fault}; save it as UTF-8")
+
+
+def _encoding_of(raw: bytes) -> str:
+    return next((encoding for mark, encoding in ENCODINGS.items() if raw.startswith(mark)), "utf-8")
+
+
+def _describe_byte(raw: bytes, position: int) -> str:
+    """Say where a byte is that is not UTF-8, and what it is in the encoding that Windows writes."""
+    letter = raw[position : position + 1].decode("cp1252", errors="ignore")
+    reading = f" ({letter!r} in cp1252)" if letter else ""
+    return f"the byte 0x{raw[position]:02x} in line {raw.count(bytes([10]), 0, position) + 1}{reading}"
 
 
 def read_json(path: PathLike) -> Any:

@@ -18,6 +18,7 @@ from monai.bundle.config_item import ComponentLocator
 
 from scripts.running.configs import Invocation
 from scripts.running.errors import some_names
+from scripts.running.files import require_utf8
 
 # Keys that take values of another kind than their default, too, as the comment beside them says.
 ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
@@ -383,4 +384,5 @@ def load_file(path: str) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=256)
 def _load_state(path: str, modified: int, size: int) -> Mapping[str, Any]:
+    require_utf8(path)
     return {str(key): value for key, value in (ConfigParser.load_config_file(path) or {}).items()}

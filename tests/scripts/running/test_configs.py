@@ -8,6 +8,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from scripts.running.configs import Invocation, parser_of, reachable, references
+from scripts.running.overrides import load_file
 
 
 @pytest.fixture
@@ -95,3 +96,28 @@ def test_files_that_stay_the_same_are_parsed_once(config_file, monkeypatch):
 def test_a_parser_of_ours_finds_the_components_of_monai():
     parser = parser_of({"network": {"_target_": "AffineTransform", "spatial_size": 3}})
     assert type(parser.get_parsed_content("network")).__module__.startswith("monai.networks")
+
+
+@pytest.mark.parametrize(
+    ("encoding", "message"),
+    [
+        ("cp1252", r"overlay\.yaml must be text in UTF-8, got the byte 0xfc in line 2 \('ü' in cp1252\); save it as"),
+        ("utf-16", r"overlay\.yaml must be text in UTF-8, got UTF-16; save it as UTF-8"),
+    ],
+)
+def test_a_config_in_another_encoding_is_refused_by_file_and_encoding(config_file, tmp_path, encoding, message):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_bytes("lr: 0.2\nname: Tübingen\n".encode(encoding))
+    with pytest.raises(ValueError, match=message):
+        Invocation((config_file, str(overlay))).merged()
+    with pytest.raises(ValueError, match=message):
+        load_file(str(overlay))
+    with pytest.raises(ValueError, match=message):
+        Invocation.from_command_line(command_line("--args_file", str(overlay)))
+
+
+def test_a_byte_order_mark_of_utf8_does_not_count(config_file, tmp_path):
+    overlay = tmp_path / "overlay.yaml"
+    overlay.write_bytes("lr: 0.2\nname: Tübingen\n".encode("utf-8-sig"))
+    assert Invocation((config_file, str(overlay))).merged()["name"] == "Tübingen"
+    assert load_file(str(overlay)) == {"lr": 0.2, "name": "Tübingen"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from monai.bundle import ConfigParser
 
@@ -259,3 +261,13 @@ def test_a_dry_run_lists_the_stages_and_does_nothing(study, capsys):
     assert len(lines) == 1 + len(study.plan.stages())
     assert all(line.startswith("run") and line.endswith("not begun") for line in lines[1:])
     assert not study.study_dir.exists()
+
+
+def test_an_overlay_in_another_encoding_is_refused_by_name_before_any_work(study, tmp_path):
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    (tmp_path / "configs" / "options" / "mine.yaml").write_bytes("method: ddpm  # für uns\n".encode("cp1252"))
+    study.plan.methods = {**study.plan.methods, "ddpm": ["options/mine"]}
+    study.config_dir = str(tmp_path / "configs")
+    message = r"options/mine\.yaml must be text in UTF-8, got the byte 0xfc in line 1 \('ü' in cp1252\); save it as UTF-8"
+    with invoked(Invocation(tuple(config_files("study")))), pytest.raises(ValueError, match=message):
+        study.begin()
