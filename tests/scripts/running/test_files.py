@@ -167,7 +167,10 @@ def test_text_is_read_in_every_encoding_that_says_what_it_is(tmp_path, encoding)
 
 @pytest.mark.parametrize(
     ("site", "encoding", "place"),
-    [("Köln", "cp1252", r"the byte 0xf6 in line 3 \\('ö' in cp1252\\)"), ("Bonn", "utf-16-le", "a null character in line 1")],
+    [
+        ("Köln", "cp1252", r"the byte 0xf6 in line 3 \('ö' in cp1252\)"),
+        ("Bonn", "utf-16-le", "a null character in line 1"),
+    ],
 )
 @pytest.mark.parametrize("read", [read_json, read_csv])
 def test_text_in_an_encoding_that_can_only_be_guessed_is_refused_by_line(tmp_path, read, site, encoding, place):
