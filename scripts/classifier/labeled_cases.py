@@ -156,7 +156,7 @@ class LabelStage(Stage):
         super().__init__(inputs=inputs, **options)
 
     def begin(self) -> None:
-        """Begin the stage; with labeled cases, in a folder emptied of the training on cases before and without a record.
+        """Begin the stage; with labeled cases, in a folder emptied of the last training on such cases; it gets no record.
 
         Raises:
             ValueError: if the weights that are served were trained on other images than the cases' patches, or the
@@ -277,8 +277,8 @@ def _patches(
         for index, case in enumerate(cases):
             label = label_of(case["label"], len(form.classes))
             # One value, whatever the class: to the transforms it is a tumor of one tissue.
-            asked = {"image": case["image"], "mask": case["label"], "mask_codes": {"enhancing": label + 1}}
-            patch = preprocessing({"subject_id": stem_of(case["image"]), **asked})["image"]
+            files = {"image": case["image"], "mask": case["label"], "mask_codes": {"enhancing": label + 1}}
+            patch = preprocessing({"subject_id": stem_of(case["image"]), **files})["image"]
             path = Path(folder) / f"{index}.nii.gz"
             write_image(path, np.asarray(patch), np.asarray(patch.affine))
             items.append({"image": str(path), "label": label})

@@ -71,7 +71,11 @@ def test_counts_are_written_whole_and_a_p_of_the_finest_permutation_is_no_zero()
 
 def test_the_page_says_why_an_interval_is_missing_and_what_was_not_compared(tmp_path):
     reason = "kernel must be of images of at least 3 patients in each set, got 2"
-    rows = [row(0.1, interval_reason=reason), row(0.2, measure="MMD", interval_reason=reason), row(0.3, measure="recall")]
+    rows = [
+        row(0.1, interval_reason=reason),
+        row(0.2, measure="MMD", interval_reason=reason),
+        row(0.3, measure="recall"),
+    ]
     stages = [write(tmp_path, 0, rows)]
     (cohort,) = section(tmp_path, stages)["measures"]
     names = ["KD (resnet10, LGG, DDPM)", "MMD (resnet10, LGG, DDPM)"]

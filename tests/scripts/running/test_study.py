@@ -268,6 +268,8 @@ def test_an_overlay_in_another_encoding_is_refused_by_name_before_any_work(study
     (tmp_path / "configs" / "options" / "mine.yaml").write_bytes("method: ddpm  # für uns\n".encode("cp1252"))
     study.plan.methods = {**study.plan.methods, "ddpm": ["options/mine"]}
     study.config_dir = str(tmp_path / "configs")
-    message = r"options/mine\.yaml must be text in UTF-8, got the byte 0xfc in line 1 \('ü' in cp1252\); save it as UTF-8"
+    message = (
+        r"options/mine\.yaml must be text in UTF-8, got the byte 0xfc in line 1 \('ü' in cp1252\); save it as UTF-8"
+    )
     with invoked(Invocation(tuple(config_files("study")))), pytest.raises(ValueError, match=message):
         study.begin()
