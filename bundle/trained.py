@@ -120,11 +120,8 @@ class Trained:
     def _folders(self, kind: str, needed: bool = True, **place: Any) -> list[Path]:
         folders = self._files.folders_of(kind, cohort=self.cohort, **place)
         if needed and not folders:
-            named = ", ".join(f"{name} {value}" for name, value in place.items())
-            raise FileNotFoundError(
-                f"{self.study_dir} must hold a {kind} of cohort {self.cohort}{f', {named}' if named else ''}, got none;"
-                " finish the study first"
-            )
+            names = ", ".join(f"{name} {value}" for name, value in {"cohort": self.cohort, **place}.items())
+            raise FileNotFoundError(f"{self.study_dir} must hold a {kind} of {names}, got none; finish the study first")
         return folders
 
 

@@ -83,14 +83,14 @@ class Drawer:
         images = [generation.path_of(k) for k in range(generation.num_images)]
         file = images[0] if len(images) == 1 else _zip(folder, [*images, folder / "synthetic.json"])
         record = generation.description()["provenance"]
-        told = {key: record[key] for key in ("method", "seed", "scheduler", "num_inference_steps", "simulated")}
+        drawn_by = {key: record[key] for key in ("method", "seed", "scheduler", "num_inference_steps", "simulated")}
         notice = NOTICE if record["simulated"] else RESEARCH
         hashes = {path.name: sha256_file(path) for path in images}
-        return file, {**told, "class": generation.class_name, "images": hashes, "synthetic": True, "notice": notice}
+        return file, {**drawn_by, "class": generation.class_name, "images": hashes, "synthetic": True, "notice": notice}
 
-    def _config(self, asked: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    def _config(self, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         config = ConfigParser.load_config_file(str(self.path))
-        for name, value in asked.items():
+        for name, value in settings.items():
             _check(name, value, config)
             config[SETTINGS[name]] = value
         # One at a time: the last bits of an image depend on how many are drawn with it.

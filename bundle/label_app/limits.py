@@ -35,10 +35,10 @@ def check_file_name(name: str | None) -> str:
     Raises:
         RequestError: if it has another ending, or is no plain name.
     """
-    given = check_name("the name of a file", re.split(r"[/\\]", name or "")[-1])
-    if not is_nifti(given):
-        raise RequestError(f"{given} must be a NIfTI file (.nii or .nii.gz)")
-    return given
+    file_name = check_name("the name of a file", re.split(r"[/\\]", name or "")[-1])
+    if not is_nifti(file_name):
+        raise RequestError(f"{file_name} must be a NIfTI file (.nii or .nii.gz)")
+    return file_name
 
 
 def check_volume_size(path: Path, most_bytes: int = MOST_VOLUME_BYTES) -> None:

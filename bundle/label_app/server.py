@@ -89,17 +89,17 @@ def infer(
     task = _app().task(model)
     if output == ResultType.dicom_seg:
         raise RequestError("output must be json, image or all, got 'dicom_seg'")
-    asked = task.select(_parse(params))
+    patient = task.select(_parse(params))
     with tempfile.TemporaryDirectory() as folder:
         if task.needs_image:
-            asked["image"] = str(_image(request.app.state.studies, Path(folder), image, session_id, file))
-            asked["subject_id"] = image or session_id or "upload"
+            patient["image"] = str(_image(request.app.state.studies, Path(folder), image, session_id, file))
+            patient["subject_id"] = image or session_id or "upload"
         if label is not None:
-            asked["mask"] = str(_save(label, Path(folder) / "mask"))
-        result_file, told = task(asked)
+            patient["mask"] = str(_save(label, Path(folder) / "mask"))
+        result_file, answer = task(patient)
     if result_file is None and output == ResultType.image:
         raise RequestError("output must be json, got 'image', and there is none; ask for an explanation")
-    result = {"file": result_file, "params": told, "label": result_file}
+    result = {"file": result_file, "params": answer, "label": result_file}
     return send_response(_app().datastore(), result, output, background_tasks)
 
 
@@ -122,8 +122,8 @@ def create_session(
     folder = Path(tempfile.mkdtemp())
     background_tasks.add_task(remove_file, str(folder))
     saved = [_save(file, folder / "files") for file in files]
-    kept = saved[0] if len(saved) == 1 else folder / "files"
-    session_id, session_info = _app().sessions().add_session(str(kept), expiry)
+    path = saved[0] if len(saved) == 1 else folder / "files"
+    session_id, session_info = _app().sessions().add_session(str(path), expiry)
     return {"session_id": session_id, "session_info": session_info.to_json()}
 
 
@@ -135,10 +135,10 @@ def start_training(model: str, params: dict[str, Any] | None = None, enqueue: bo
         params: `max_epochs`, `val_split` and `device`.
         enqueue: wait for a training that runs, instead of being refused.
     """
-    asked = _app().trainer(model).check(params or {})
+    options = _app().trainer(model).check(params or {})
     if not _app().datastore().datalist():
         raise RequestError("a case must be labeled before training, got none; save a label with the tag final")
-    return train.run_model(model, asked, run_sync=False, enqueue=enqueue)
+    return train.run_model(model, options, run_sync=False, enqueue=enqueue)
 
 
 def save_label(
@@ -164,10 +164,10 @@ def save_label(
     # The store takes the ending of the name for that of the file, and "case.v2.nii.gz" for one of ".v2.nii.gz".
     saved = _save(label, folder)
     plain = saved.rename(folder / ("label.nii.gz" if saved.name.endswith(".gz") else "label.nii"))
-    given = _parse(params)
+    details = _parse(params)
     classes = _app().grader.classes
-    check_label(plain, _app().study(image), classes, segment_names(given.get("label_info")))
-    label_id = _app().datastore().save_label(image, str(plain), tag or "final", given)
+    check_label(plain, _app().study(image), classes, segment_names(details.get("label_info")))
+    label_id = _app().datastore().save_label(image, str(plain), tag or "final", details)
     return {"image": image, "label": label_id}
 
 
@@ -189,10 +189,10 @@ def _image(studies: Path, folder: Path, image: str, session_id: str, file: Uploa
     if file is not None:
         return _save(file, folder / "image")
     if session_id:
-        found = _app().sessions().get_session(check_name("session_id", session_id))
-        if found is None:
+        session = _app().sessions().get_session(check_name("session_id", session_id))
+        if session is None:
             raise NotFoundError(f"session_id must be of a session, got {session_id!r}; it may have expired")
-        return resolve_inside(found.image, [Path(settings.MONAI_LABEL_SESSION_PATH) / session_id])
+        return resolve_inside(session.image, [Path(settings.MONAI_LABEL_SESSION_PATH) / session_id])
     if not image:
         raise RequestError("image, file or session_id must say which patient is meant, got none")
     return resolve_inside(_app().datastore().get_image_uri(image) or image, [studies])

@@ -51,9 +51,9 @@ class GradeTask(InferTask):
         """Return the file of the weights that are served."""
         return str(self.grader.weights_path)
 
-    def select(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def select(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Keep of a request what a client may say."""
-        return {key: given[key] for key in self.params if given.get(key) is not None}
+        return {key: request[key] for key in self.params if request.get(key) is not None}
 
     def __call__(self, request: Mapping[str, Any]) -> Result:
         """Answer a request: (file or None, JSON)."""
@@ -81,16 +81,16 @@ class GradeViewerTask(GradeTask):
     def __init__(self, grader: Grader) -> None:
         super().__init__(grader, InferType.DEEPEDIT)
 
-    def select(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def select(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Keep of a request what a client may say; 3D Slicer's points stand under the names of the segments.
 
         Those of the segment that is being edited, whose name is in `label`, count before those of others.
         """
-        selected = super().select(given)
+        selected = super().select(request)
         if selected.get("click") or selected.get("foreground"):
             return selected
-        names = sorted(self.labels, key=lambda name: name != given.get("label"))
-        points = next((given[name] for name in names if given.get(name)), None)
+        names = sorted(self.labels, key=lambda name: name != request.get("label"))
+        points = next((request[name] for name in names if request.get(name)), None)
         return selected if points is None else {**selected, "foreground": points}
 
     def __call__(self, request: Mapping[str, Any]) -> Result:
@@ -116,9 +116,9 @@ class GenerateTask(InferTask):
         super().__init__(InferType.OTHERS, [], 2, "Synthetic images, drawn by a diffusion model", drawer.options())
         self.drawer = drawer
 
-    def select(self, given: Mapping[str, Any]) -> dict[str, Any]:
+    def select(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Keep of a request what a client may say."""
-        return {key: _first(given[key]) for key in self.params if given.get(key) is not None}
+        return {key: _first(request[key]) for key in self.params if request.get(key) is not None}
 
     def is_valid(self) -> bool:
         """Return whether there are generators."""

@@ -132,11 +132,11 @@ class ClassifierData:
         )
 
     def _refuse_other_method(self, paths: Sequence[str], method: str | None) -> None:
-        found = [item["provenance"].get("method") for item in self.synthetic_sets]
-        if set(found) != ({method} - {None}):
+        methods = [item["provenance"].get("method") for item in self.synthetic_sets]
+        if set(methods) != ({method} - {None}):
             raise ValueError(
                 f"synthetic_paths must be of method {method!r} (null: none),"
-                f" got {dict(zip(paths, found, strict=True))};"
+                f" got {dict(zip(paths, methods, strict=True))};"
                 " give the synthetic_method that they are of, or the synthetic.json files of this one"
             )
 

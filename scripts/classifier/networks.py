@@ -344,11 +344,11 @@ def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:
     return grey.expand(-1, in_channels, *[-1] * (weight.ndim - 2)).clone()
 
 
-def _faults(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def _faults(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
     # Neither name nor shape tells the stride of the first convolution.
-    stride, own_stride = (_stem_stride(weights) for weights in (found, expected))
+    stride, own_stride = (_stem_stride(weights) for weights in (loaded, expected))
     is_other = None not in (stride, own_stride) and stride != own_stride
-    return [f"stem_stride is {stride} instead of {own_stride}"] * is_other + state_faults(expected, found)
+    return [f"stem_stride is {stride} instead of {own_stride}"] * is_other + state_faults(expected, loaded)
 
 
 def _stem_stride(weights: Mapping[str, Any]) -> int | None:
@@ -360,14 +360,14 @@ def _shape(value: Any) -> tuple[int, ...] | None:
     return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
-def _likely_cause(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
-    members, own_members = _num_members(found), _num_members(expected)
+def _likely_cause(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
+    members, own_members = _num_members(loaded), _num_members(expected)
     if members == 0:
         return "weights of something else than a FoldEnsemble (no key starts with members.0.)"
-    stem, own_stem = (_shape(_first(weights)) for weights in (found, expected))
-    if _layer_names(expected) != _layer_names(found):
+    stem, own_stem = (_shape(_first(weights)) for weights in (loaded, expected))
+    if _layer_names(expected) != _layer_names(loaded):
         return "weights of another backbone"
-    places, own_places = (_shape(_named(weights, "position_embeddings")) for weights in (found, expected))
+    places, own_places = (_shape(_named(weights, "position_embeddings")) for weights in (loaded, expected))
     if places is not None and own_places is not None and places[1:2] != own_places[1:2]:
         return "weights of another patch_size, to which a ViT is bound"
     if members != own_members:
@@ -376,8 +376,8 @@ def _likely_cause(expected: Mapping[str, Any], found: Mapping[str, Any]) -> str:
         return f"weights of spatial_dims {len(stem) - 2}, the network has {len(own_stem) - 2}"
     if stem is not None and own_stem is not None and stem[1] != own_stem[1]:
         return f"weights of in_channels {stem[1]}, the network has {own_stem[1]}"
-    if _stem_stride(found) not in (None, _stem_stride(expected)):
-        return f"weights of stem_stride {_stem_stride(found)}, the network has {_stem_stride(expected)}"
+    if _stem_stride(loaded) not in (None, _stem_stride(expected)):
+        return f"weights of stem_stride {_stem_stride(loaded)}, the network has {_stem_stride(expected)}"
     return "weights of another num_classes or another width"
 
 

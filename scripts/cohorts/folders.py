@@ -34,14 +34,14 @@ def files_below(folder: Path) -> list[Path]:
     return sorted(files)
 
 
-def _walk(start: Path, found: list[Path], visited: set[str], links: list[Path]) -> None:
+def _walk(start: Path, all_files: list[Path], visited: set[str], links: list[Path]) -> None:
     """Add the files below a folder, and the links to folders, which are not followed yet."""
     for parent, names, files in os.walk(start, onerror=_refuse):
         visited.add(os.path.realpath(parent))
         folders = [Path(parent, name) for name in sorted(names) if not name.startswith(".")]
         links += [path for path in folders if path.is_symlink()]
         names[:] = [path.name for path in folders if not path.is_symlink() and os.path.realpath(path) not in visited]
-        found += [Path(parent, name) for name in files if not name.startswith(".")]
+        all_files += [Path(parent, name) for name in files if not name.startswith(".")]
 
 
 def _refuse(error: OSError) -> None:

@@ -150,9 +150,9 @@ class Evaluation:
     @cached_property
     def averaged(self) -> torch.nn.Module:
         """The network of the mean weights, its BatchNorm taken again on every image that a member was trained on."""
-        named = {item["image"]: item for member in self.members for item in self.tests.items("train", member.fold)}
+        rows = {item["image"]: item for member in self.members for item in self.tests.items("train", member.fold)}
         predictor = self.predictor
-        images = LabeledImages(list(named.values()), predictor.form, predictor.device)
+        images = LabeledImages(list(rows.values()), predictor.form, predictor.device)
         batches = (batch["image"] for batch in even_batches(images, predictor.batch_size))
         return average_weights(list(self.network.members), batches)
 
@@ -184,8 +184,8 @@ class Evaluation:
         weights = self.network.state_dict()
         write_ensemble(self.output_dir / "model.pt", weights, self.members, self.setup, self.images)
         if self.ensemble == "weight_average":
-            named = {f"members.0.{name}": value for name, value in self.averaged.state_dict().items()}
-            averaged = {**named, "stem_stride": weights["stem_stride"]}
+            state = {f"members.0.{name}": value for name, value in self.averaged.state_dict().items()}
+            averaged = {**state, "stem_stride": weights["stem_stride"]}
             path = self.output_dir / "weight_average" / "model.pt"
             write_ensemble(path, averaged, self.members, self.setup, self.images)
 

@@ -71,12 +71,14 @@ class FeatureNetwork:
         Returns:
             One item a view, float64 on the device.
         """
-        found: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.views]
+        outputs_of_views: list[list[tuple[Tensor, Tensor]]] = [[] for _ in self.views]
         batches = images.split(batch_size)
         for batch in progress(batches, description=f"features of {self.name}"):
-            for view, outputs in zip(self.views, found, strict=True):
+            for view, outputs in zip(self.views, outputs_of_views, strict=True):
                 outputs.append(self.forward(view(batch.to(device))))
-        return [Features(*(torch.cat(part).double() for part in zip(*outputs, strict=True))) for outputs in found]
+        return [
+            Features(*(torch.cat(part).double() for part in zip(*outputs, strict=True))) for outputs in outputs_of_views
+        ]
 
 
 def inception_networks(

@@ -138,8 +138,8 @@ class ImageMeasurement:
         """
         chosen_synthetic, chosen_real = (self._at_most(item) for item in (synthetic, real))
         images = torch.cat([chosen_synthetic.images, chosen_real.images])
-        named = enumerate((*chosen_synthetic.patients, *chosen_real.patients))
-        patients = [name or f"image {index}" for index, name in named]
+        numbered = enumerate((*chosen_synthetic.patients, *chosen_real.patients))
+        patients = [name or f"image {index}" for index, name in numbered]
         splits, _ = random_splits(len(chosen_synthetic), patients, self.effort.num_splits, self.effort.seed)
         measures: list[Measure] = []
         for network in networks:
@@ -167,7 +167,7 @@ class ImageMeasurement:
             return real, real, {"cohort": None, "method": None, "fold": None, "real_parts": None}
         parts = choose_parts(self.splits_path, self.real_parts)
         real, training = (
-            read_parts(self.real_path, self.splits_path, self.fold, chosen, self.form) for chosen in (parts, ["train"])
+            read_parts(self.real_path, self.splits_path, self.fold, names, self.form) for names in (parts, ["train"])
         )
         provenance = set_provenance(self.synthetic_path, self.fold, str(read_list(self.real_path, "patches")["name"]))
         refuse_seen(provenance, self.synthetic_path, real, parts, self.fold)
@@ -183,9 +183,9 @@ class ImageMeasurement:
 
     def _simulated(self) -> bool | None:
         lists = [path for path in (self.synthetic_path, self.real_path) if path.endswith(".json")]
-        told = [read_json(path).get("simulated") for path in lists]
+        simulated = [read_json(path).get("simulated") for path in lists]
         # Where one does not say it, nobody knows that all are of patients.
-        return True if True in told else None if None in told or not told else False
+        return True if True in simulated else None if None in simulated or not simulated else False
 
 
 def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:

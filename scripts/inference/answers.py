@@ -53,8 +53,8 @@ class AnswerStage(Stage):
         **options: Any,
     ) -> None:
         require_mapping(images or {})
-        found = files_of(image, modalities) if image else None
-        images, image = (found, None) if found else (images, image)
+        files = files_of(image, modalities) if image else None
+        images, image = (files, None) if files else (images, image)
         provenance = str(Path(weights_path).parent / FILE_NAME)
         super().__init__(
             inputs=[*(images or {}).values(), image, mask, brain_mask, weights_path, provenance], **options
@@ -121,21 +121,21 @@ class AnswerWriter:
 
     def __call__(self, engine: Engine) -> None:
         """Write the answers of a batch."""
-        for given, item in zip(engine.state.batch, engine.state.output, strict=True):
-            self.write(item["image"], item["pred"], json.loads(given["patient"]))
+        for cropped, item in zip(engine.state.batch, engine.state.output, strict=True):
+            self.write(item["image"], item["pred"], json.loads(cropped["patient"]))
 
-    def write(self, image: Any, probabilities: torch.Tensor, chosen: Mapping[str, Any]) -> dict[str, Any]:
+    def write(self, image: Any, probabilities: torch.Tensor, place: Mapping[str, Any]) -> dict[str, Any]:
         """Write one answer.
 
         Args:
             image: patch with its affine, (C, *spatial).
             probabilities: (K,), sum 1.
-            chosen: how the patch was chosen, keys `CHOSEN`.
+            place: how the patch was chosen, keys `CHOSEN`.
 
         Returns:
             Content of `answer.json`.
         """
-        answer = self.describe(image, probabilities, chosen, describe_weights(self.weights_path))
+        answer = self.describe(image, probabilities, place, describe_weights(self.weights_path))
         files = {"patch": "patch.nii.gz", "picture": "explanation.png"}
         answer = {**answer, "explanation": self.explanation, "files": files}
         self.draw(self.folder / files["picture"], image, answer, self.explanation)
@@ -144,14 +144,14 @@ class AnswerWriter:
         return answer
 
     def describe(
-        self, image: Any, probabilities: torch.Tensor, chosen: Mapping[str, Any], weights: Mapping[str, Any]
+        self, image: Any, probabilities: torch.Tensor, place: Mapping[str, Any], weights: Mapping[str, Any]
     ) -> dict[str, Any]:
         """Say in an answer what was found, where, and by which weights; nothing is written.
 
         Args:
             image: patch, (C, *spatial).
             probabilities: (K,), sum 1.
-            chosen: how the patch was chosen, keys `CHOSEN`.
+            place: how the patch was chosen, keys `CHOSEN`.
             weights: from `describe_weights`.
 
         Raises:
@@ -160,27 +160,27 @@ class AnswerWriter:
         values = [float(value) for value in probabilities]
         if not np.isfinite(values).all():
             raise ValueError(
-                f"{self.weights_path} must give finite probabilities, got {values} for {chosen.get('subject_id')};"
+                f"{self.weights_path} must give finite probabilities, got {values} for {place.get('subject_id')};"
                 " train again with a lower learning rate"
             )
         metadata = read_json(self.metadata_path)
         return {
-            "subject_id": chosen.get("subject_id"),
+            "subject_id": place.get("subject_id"),
             "class": self.names[int(np.argmax(values))],
             "probabilities": dict(zip(self.names, values, strict=True)),
             "crop": {
-                "center_voxel": chosen["center_voxel"],
-                "center_mm": chosen["center_mm"],
-                "source": "click" if chosen["region"] == "click" else "mask",
-                "region": chosen["region"],
-                "region_reason": chosen.get("region_reason"),
-                "slice": chosen["slice"],
+                "center_voxel": place["center_voxel"],
+                "center_mm": place["center_mm"],
+                "source": "click" if place["region"] == "click" else "mask",
+                "region": place["region"],
+                "region_reason": place.get("region_reason"),
+                "slice": place["slice"],
                 "size": list(image.shape[1:]),
-                "spacing_mm": chosen["spacing_mm"],
+                "spacing_mm": place["spacing_mm"],
             },
-            "lesion_volume_ml": chosen.get("lesion_volume_ml"),
-            "mask_codes": chosen.get("mask_codes_reason"),
-            "mask_source": chosen.get("mask_source"),
+            "lesion_volume_ml": place.get("lesion_volume_ml"),
+            "mask_codes": place.get("mask_codes_reason"),
+            "mask_source": place.get("mask_source"),
             "weights": dict(weights),
             "bundle": {"name": metadata["name"], "version": metadata["version"]},
         }

@@ -51,16 +51,16 @@ class ReadPatientd(ReadVolumesd):
         read = super().__call__(subject)
         return {**read, **self._codes(read)}
 
-    def _files(self, given: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        if bool(given.get("images")) == bool(given.get("image")):
+    def _files(self, request: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        if bool(request.get("images")) == bool(request.get("image")):
             raise ValueError(
                 f"images (one file for each of {', '.join(self.modalities)}) or image (one 4D file) must be given, got"
-                f" {'both' if given.get('image') else 'neither'}"
+                f" {'both' if request.get('image') else 'neither'}"
             )
-        if given.get("image"):
-            order = given.get("channel_order") or stored_channel_order(given["image"])
-            return {"images": None, "channel_order": parse_channels(order, given["image"], self.modalities)}
-        return {"image": None, "images": parse_images(given["images"], self.modalities)}
+        if request.get("image"):
+            order = request.get("channel_order") or stored_channel_order(request["image"])
+            return {"images": None, "channel_order": parse_channels(order, request["image"], self.modalities)}
+        return {"image": None, "images": parse_images(request["images"], self.modalities)}
 
     @staticmethod
     def _codes(read: Mapping[Hashable, Any]) -> dict[Hashable, Any]:

@@ -106,8 +106,8 @@ def num_channels(path: Path) -> int:
     return shape[3] if len(shape) == 4 else 1
 
 
-def _one_each(found: dict[str, list[str]]) -> dict[str, str]:
-    for modality, paths in found.items():
+def _one_each(files: dict[str, list[str]]) -> dict[str, str]:
+    for modality, paths in files.items():
         if len(paths) > 1:
             raise ValueError(f"images must hold one file for {modality}, got {' and '.join(paths)}; leave one out")
-    return {modality: paths[0] for modality, paths in found.items()}
+    return {modality: paths[0] for modality, paths in files.items()}

@@ -32,19 +32,19 @@ def parse_request(data: Mapping[Hashable, Any], modalities: Sequence[str]) -> di
     Raises:
         ValueError: if clicks are no list of points, or the files are not those of one patient.
     """
-    given = {key: value for key, value in data.items() if not (value is None or isinstance(value, str) and not value)}
-    label = given.get("label")
-    if "mask" not in given and isinstance(label, str) and is_nifti(label) and Path(label).is_file():
-        given["mask"] = label
-    if "click" not in given and given.get("foreground"):
-        given["click"] = _last_point(given["foreground"])
-    if isinstance(given.get("channel_order"), str):
-        given["channel_order"] = [name for name in re.split(r"[,\s]+", given["channel_order"]) if name]
-    if "images" not in given and isinstance(given.get("image"), str):
-        images = files_of(given["image"], modalities)
+    request = {key: value for key, value in data.items() if not (value is None or isinstance(value, str) and not value)}
+    label = request.get("label")
+    if "mask" not in request and isinstance(label, str) and is_nifti(label) and Path(label).is_file():
+        request["mask"] = label
+    if "click" not in request and request.get("foreground"):
+        request["click"] = _last_point(request["foreground"])
+    if isinstance(request.get("channel_order"), str):
+        request["channel_order"] = [name for name in re.split(r"[,\s]+", request["channel_order"]) if name]
+    if "images" not in request and isinstance(request.get("image"), str):
+        images = files_of(request["image"], modalities)
         if images is not None:
-            given = {**given, "images": images, "image": None}
-    return given
+            request = {**request, "images": images, "image": None}
+    return request
 
 
 def _last_point(foreground: Any) -> Any:
@@ -68,28 +68,28 @@ def parse_images(images: Mapping[str, str], modalities: Sequence[str]) -> dict[s
         ValueError: if a modality is missing, there twice, or not understood.
     """
     require_mapping(images)
-    found: dict[str, str] = {}
+    files: dict[str, str] = {}
     for name, path in images.items():
         modality = parse_modality(name, modalities)
         if modality is None or modality not in modalities:
             raise ValueError(f"images must be named as in {describe_aliases(modalities)}; got {name!r} ({path})")
-        if modality in found:
+        if modality in files:
             raise ValueError(
-                f"images must hold one file for {modality}, got {found[modality]} and {path}; leave one out"
+                f"images must hold one file for {modality}, got {files[modality]} and {path}; leave one out"
             )
         real = os.path.realpath(path)
-        if twin := next((other for other, known in found.items() if os.path.realpath(known) == real), None):
+        if twin := next((other for other, known in files.items() if os.path.realpath(known) == real), None):
             raise ValueError(
                 f"images must hold a file of its own for each modality, got {path} for {twin} and {modality}; give"
                 " each its own"
             )
-        found[modality] = str(path)
-    missing = [modality for modality in modalities if modality not in found]
+        files[modality] = str(path)
+    missing = [modality for modality in modalities if modality not in files]
     if missing:
         raise ValueError(
             f"images must hold a file for each of {', '.join(modalities)}, got none for {', '.join(missing)}"
         )
-    return {modality: found[modality] for modality in modalities}
+    return {modality: files[modality] for modality in modalities}
 
 
 def require_mapping(images: object) -> None:

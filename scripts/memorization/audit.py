@@ -134,29 +134,29 @@ class MemorizationAudit:
         assert self.features is not None
         return replace(real, images=self.features(real.images)) if len(real.images) else real
 
-    def _compare(self, name: str, found: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
+    def _compare(self, name: str, comparison: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
         """Return max-similarities with their baselines, AuthPct and C_T by one similarity.
 
         `synthetic_to_training` and `held_out_to_training`: summaries with the single values; `train_minus_held_out`:
         the gap with its interval; `auth_pct` and `held_out_auth_pct`; `c_t`. None where held-out images are needed.
         """
-        to_training = found.synthetic.similarities[:, : found.num_training]
-        own = found.training_to_training()
+        to_training = comparison.synthetic.similarities[:, : comparison.num_training]
+        own = comparison.training_to_training()
         result: dict[str, Any] = {
             "synthetic_to_training": describe(to_training.max(dim=1).values),
             **dict.fromkeys(("auth_pct", "held_out_auth_pct", "held_out_to_training", "train_minus_held_out", "c_t")),
         }
-        if found.num_training > 1:
+        if comparison.num_training > 1:
             result["auth_pct"] = 100 * authentic_share(to_training, own)
-        if found.num_held_out:
-            baseline = found.held_out[:, : found.num_training]
+        if comparison.num_held_out:
+            baseline = comparison.held_out[:, : comparison.num_training]
             perfect = 0.0 if name in DISTANCES else 1.0
-            similarities = found.synthetic.similarities
-            gap = training_gap(similarities, found.num_training, self.num_permutations, self.seed, perfect)
+            similarities = comparison.synthetic.similarities
+            gap = training_gap(similarities, comparison.num_training, self.num_permutations, self.seed, perfect)
             limits = {key: getattr(gap, key) for key in ("low", "high", "p_value", "relative", "sample_size")}
             result["held_out_to_training"] = describe(baseline.max(dim=1).values)
             result["train_minus_held_out"] = {**describe(gap.values), **limits}
-            if found.num_training > 1:
+            if comparison.num_training > 1:
                 result["held_out_auth_pct"] = 100 * authentic_share(baseline, own)
             result["c_t"] = data_copying(to_training.max(dim=1).values, baseline.max(dim=1).values, cells)
         return result
@@ -234,11 +234,11 @@ def _first_images(images: ImageSet) -> list[int]:
     return [list(images.patients).index(patient) for patient in images.different_patients]
 
 
-def _rows(found: Mapping[str, Comparison], ratios: Tensor, copies: Tensor) -> list[dict[str, Any]]:
+def _rows(comparisons: Mapping[str, Comparison], ratios: Tensor, copies: Tensor) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = [
         {"ratio": round(float(ratio), 6), "copy": bool(copy)} for ratio, copy in zip(ratios, copies, strict=True)
     ]
-    for name, comparison in found.items():
+    for name, comparison in comparisons.items():
         nearness, first = comparison.synthetic, len(comparison.training)
         parts = {"training": slice(None, comparison.num_training), "held_out": slice(comparison.num_training, None)}
         for part, columns in parts.items():

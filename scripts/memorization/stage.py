@@ -97,8 +97,8 @@ def audit_images(
 def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:
     """List the labels that occur in a decathlon list with their names; images without a label are called "all"."""
     names = {int(index): name for index, name in listing["labels"].items()}
-    found = {entry["label"] for entry in listing["training"]}
-    return [(label, "all" if label is None else names[label]) for label in sorted(found, key=lambda x: (x is None, x))]
+    labels = {entry["label"] for entry in listing["training"]}
+    return [(label, "all" if label is None else names[label]) for label in sorted(labels, key=lambda x: (x is None, x))]
 
 
 def _held_out(

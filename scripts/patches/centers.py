@@ -41,17 +41,17 @@ class ChooseRegiond(Transform):
         """
         voxels = self._labeled_voxels(data)
         untold = ("region_reason", "region_volume_ml", "lesion_volume_ml")
-        chosen: Subject = {**data, "labeled_voxels": voxels} | dict.fromkeys(untold)
+        subject: Subject = {**data, "labeled_voxels": voxels} | dict.fromkeys(untold)
         if voxels is not None:
-            chosen["lesion_volume_ml"] = voxels.volume_ml("whole")
+            subject["lesion_volume_ml"] = voxels.volume_ml("whole")
         if data.get("center") is not None:
-            return {**chosen, "region": "click"}
+            return {**subject, "region": "click"}
         if voxels is None:
             raise ValueError(
                 f"{data.get('subject_id', 'the subject')} must have a mask or a center (a click in voxels), got neither"
             )
         region, reason = choose_region(voxels, self.chain, self.min_et_ml)
-        return {**chosen, "region": region, "region_reason": reason, "region_volume_ml": voxels.volume_ml(region)}
+        return {**subject, "region": region, "region_reason": reason, "region_volume_ml": voxels.volume_ml(region)}
 
     def pixel_settings(self) -> dict[str, Any]:
         """Return what two sets of patches must share to be images of one kind."""

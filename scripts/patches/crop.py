@@ -154,11 +154,11 @@ def patch_affine(reference: Volume, axes: Sequence[Axis], slice_index: int) -> n
 
 def _cut(volume: Volume, axes: Sequence[Axis], slice_index: int, intensity_range: tuple[float, float]) -> np.ndarray:
     grid = volume.ras if len(axes) == 3 else volume.ras[:, :, slice_index]
-    found = [
+    weights = [
         axis_weights(axis, size, voxel_mm)
         for axis, size, voxel_mm in zip(axes, grid.shape, volume.spacing_mm, strict=False)
     ]
-    touched = grid[tuple(voxels for voxels, _ in found)]
-    cells = weigh(scale_intensities(touched, *intensity_range) - BACKGROUND, [matrix for _, matrix in found])
+    touched = grid[tuple(voxels for voxels, _ in weights)]
+    cells = weigh(scale_intensities(touched, *intensity_range) - BACKGROUND, [matrix for _, matrix in weights])
     # The background is 0 here, and stays exactly -1; rounding must not leave [-1, 1] either.
     return np.clip(cells + BACKGROUND, -1, 1).astype(np.float32)

@@ -195,10 +195,10 @@ def set_provenance(path: str, fold: int, cohort: str) -> Mapping[str, Any]:
     provenance: Mapping[str, Any] = listing.get("provenance") or {}
     seen_subjects(provenance, path)
     image_facts(listing, path)
-    found = (provenance.get("cohort"), provenance.get("fold"))
-    if found[0] != cohort or found[1] not in (fold, None):
+    source = (provenance.get("cohort"), provenance.get("fold"))
+    if source[0] != cohort or source[1] not in (fold, None):
         raise ValueError(
-            f"{path} must be of cohort {cohort!r} and fold {fold}, got cohort {found[0]!r} and fold {found[1]};"
+            f"{path} must be of cohort {cohort!r} and fold {fold}, got cohort {source[0]!r} and fold {source[1]};"
             " give the patches, splits and fold that its generator was trained with"
         )
     return provenance
@@ -226,10 +226,10 @@ def _images_in(path: str) -> list[str]:
 
 
 def _refuse_other_channels(path: str, listing: Mapping[str, Any], modalities: Sequence[str]) -> None:
-    found = [listing["modality"][key] for key in sorted(listing["modality"], key=int)]
-    if found != list(modalities):
+    channels = [listing["modality"][key] for key in sorted(listing["modality"], key=int)]
+    if channels != list(modalities):
         raise ValueError(
-            f"{path} must have the channels {list(modalities)} in this order, got {found};"
+            f"{path} must have the channels {list(modalities)} in this order, got {channels};"
             " set modalities to the order of both sets, or make the set again"
         )
 

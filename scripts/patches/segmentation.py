@@ -64,11 +64,11 @@ def write_masks(
     failures: list[str] = []
     walk = zip(cohort["subjects"], located, strict=True)
     for entry, subject in progress(walk, len(located), f"masks of {cohort['name']}"):
-        made = segment(subject) if _needs_work(subject) else {}
-        if isinstance(made, str):
-            failures.append(made)
+        changes = segment(subject) if _needs_work(subject) else {}
+        if isinstance(changes, str):
+            failures.append(changes)
         else:
-            entries.append(_merged(_moved(entry, source, folder), made))
+            entries.append(_merged(_moved(entry, source, folder), changes))
     if failures:
         raise ValueError(f"{len(failures)} of {len(located)} subjects could not be prepared:\n" + "\n".join(failures))
     num_masks = sum(not subject.get("mask") for subject in located)
@@ -95,21 +95,21 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
         """Strip the skull and segment, as far as the subject needs it, and write the files."""
         volumes = _read(subject)
         require_one_geometry(volumes)
-        made: dict[str, Any] = {"sha256": {}}
+        changes: dict[str, Any] = {"sha256": {}}
         if subject.get("brain_mask"):
             volumes = strip_skull(volumes, read_volume(subject["brain_mask"]))
-            made["images"] = {kind: self._write(subject, kind, volume, made) for kind, volume in volumes.items()}
+            changes["images"] = {kind: self._write(subject, kind, volume, changes) for kind, volume in volumes.items()}
         if not subject.get("mask"):
             seen = {modality: volumes[modality] for modality in self.segmenter.modalities}
             require_brain_images(seen, self.brain_limits)
-            made["mask"] = self._write(subject, "mask", self._segment(seen), made)
-            made |= {"mask_source": "model", "mask_codes": dict(self.segmenter.mask_codes)}
-        return made
+            changes["mask"] = self._write(subject, "mask", self._segment(seen), changes)
+            changes |= {"mask_source": "model", "mask_codes": dict(self.segmenter.mask_codes)}
+        return changes
 
-    def outputs(self, made: dict[str, Any]) -> Iterable[tuple[str, str]]:
+    def outputs(self, changes: dict[str, Any]) -> Iterable[tuple[str, str]]:
         """List the stripped images and the mask."""
-        paths = {**made.get("images", {}), **({"mask": made["mask"]} if "mask" in made else {})}
-        return [(path, made["sha256"][kind]) for kind, path in paths.items()]
+        paths = {**changes.get("images", {}), **({"mask": changes["mask"]} if "mask" in changes else {})}
+        return [(path, changes["sha256"][kind]) for kind, path in paths.items()]
 
     def _segment(self, seen: Mapping[str, Volume]) -> Volume:
         """The mask in the voxels of the first modality's file."""
@@ -127,19 +127,19 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
             )
         return Volume("mask", codes, reference.affine)
 
-    def _write(self, subject: Mapping[str, Any], kind: str, volume: Volume, made: dict[str, Any]) -> str:
+    def _write(self, subject: Mapping[str, Any], kind: str, volume: Volume, changes: dict[str, Any]) -> str:
         """Write one volume, note its hash, and return its path from the folder of the stage."""
         name = f"{subject['subject_id']}/{subject['subject_id']}-{'seg' if kind == 'mask' else kind}.nii.gz"
         described = model_mark(self.segmenter.facts["bundle"]) if kind == "mask" else b"skull-stripped"
         _write_volume(self.folder / name, volume, described)
-        made["sha256"][kind] = sha256_file(self.folder / name)
+        changes["sha256"][kind] = sha256_file(self.folder / name)
         return name
 
 
 def _write_volume(path: Path, volume: Volume, description: bytes) -> None:
     # NIfTI readers differ in what they do with 64 bits.
-    kept = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
-    write_nifti(path, np.asarray(volume.data, kept), volume.affine, description, level=1)
+    dtype = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
+    write_nifti(path, np.asarray(volume.data, dtype), volume.affine, description, level=1)
 
 
 def _read(subject: Mapping[str, Any]) -> dict[str, Volume]:
@@ -164,13 +164,15 @@ def _moved(entry: Mapping[str, Any], source: Path, folder: Path) -> dict[str, An
     return moved
 
 
-def _merged(entry: dict[str, Any], made: Mapping[str, Any]) -> dict[str, Any]:
+def _merged(entry: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
     """The entry with what was made. A brain mask that was applied changes its name: it must not be applied again."""
-    if "images" in made:
+    if "images" in changes:
         entry = {key: value for key, value in entry.items() if key not in ("image", "channel_order", "brain_mask")}
         entry["skull_stripped"] = True
-    kept = {kind: digest for kind, digest in entry.get("sha256", {}).items() if "images" not in made or kind == "mask"}
-    return {**entry, **made, **({"sha256": {**kept, **made["sha256"]}} if made else {})}
+    hashes = {
+        kind: digest for kind, digest in entry.get("sha256", {}).items() if "images" not in changes or kind == "mask"
+    }
+    return {**entry, **changes, **({"sha256": {**hashes, **changes["sha256"]}} if changes else {})}
 
 
 def _facts(cohort: Mapping[str, Any], segmenter: SegmentationBundle, num_masks: int) -> dict[str, Any]:

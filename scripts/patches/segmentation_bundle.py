@@ -165,10 +165,10 @@ def read_result(pred: np.ndarray, mask_codes: MaskCodes) -> np.ndarray:
     Raises:
         ValueError: if there are several channels, or other codes.
     """
-    known, found = {0, *mask_codes.values()}, np.unique(pred).tolist()
-    if len(pred) != 1 or not set(found) <= known:
+    known, codes = {0, *mask_codes.values()}, np.unique(pred).tolist()
+    if len(pred) != 1 or not set(codes) <= known:
         raise ValueError(
-            f"the segmentation must be one channel of the codes {sorted(known)}, got {len(pred)} with {found[:8]}; set"
+            f"the segmentation must be one channel of the codes {sorted(known)}, got {len(pred)} with {codes[:8]}; set"
             f" segmentation_mask_codes, or {HOW_TO_GET_IT}"
         )
     return pred[0].astype(np.uint8)

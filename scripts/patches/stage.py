@@ -89,12 +89,12 @@ class _Extraction(SubjectRecords[list[dict[str, Any]]]):
 
     def make(self, subject: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Cut and write the patches."""
-        made = self.preprocessing(dict(subject))
-        return [self._write(subject, patch, several=isinstance(made, list)) for patch in _as_list(made)]
+        patches = self.preprocessing(dict(subject))
+        return [self._write(subject, patch, several=isinstance(patches, list)) for patch in _as_list(patches)]
 
-    def outputs(self, made: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
+    def outputs(self, rows: list[dict[str, Any]]) -> Iterable[tuple[str, str]]:
         """List the patches."""
-        return [(row["image"], row["image_sha256"]) for row in made]
+        return [(row["image"], row["image_sha256"]) for row in rows]
 
     def _write(self, subject: Mapping[str, Any], patch: Mapping[str, Any], several: bool) -> dict[str, Any]:
         name = f"{subject['subject_id']}_slice{patch['slice']:03d}" if several else subject["subject_id"]
@@ -135,8 +135,8 @@ def _separate(results: Iterable[list[dict[str, Any]] | str]) -> tuple[list[dict[
     return rows, failures
 
 
-def _as_list(made: Any) -> list[Any]:
-    return made if isinstance(made, list) else [made]
+def _as_list(patches: Any) -> list[Any]:
+    return patches if isinstance(patches, list) else [patches]
 
 
 def _located(subject: Mapping[str, Any], cohort: Mapping[str, Any], folder: Path) -> dict[str, Any]:

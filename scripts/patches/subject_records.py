@@ -38,11 +38,11 @@ class SubjectRecords(ABC, Generic[Made]):
         record = self.folder / RECORDS / f"{subject['subject_id']}.json"
         try:
             made_from = {path: _fingerprint(path) for path in subject_files(subject, self.sources)}
-            made = self._finished(record, made_from)
-            if made is None:
-                made = self.make(subject)
-                write_json(record, {"made_from": made_from, "made": made})
-            return made
+            result = self._finished(record, made_from)
+            if result is None:
+                result = self.make(subject)
+                write_json(record, {"made_from": made_from, "made": result})
+            return result
         except (ValueError, TypeError, RuntimeError, FileNotFoundError) as error:
             # A full disk (another OSError) ends the run at once; a subject that cannot be used is told with the others.
             return f"- {subject['subject_id']}: {root_cause(error)}"
@@ -52,17 +52,17 @@ class SubjectRecords(ABC, Generic[Made]):
         """Do the work; its files are written before it returns what JSON can hold."""
 
     @abstractmethod
-    def outputs(self, made: Made) -> Iterable[tuple[str, str]]:
+    def outputs(self, result: Made) -> Iterable[tuple[str, str]]:
         """List the files of `make`, from the folder of the stage, each with its hash."""
 
     def _finished(self, record: Path, made_from: Mapping[str, Any]) -> Made | None:
         if not record.is_file():
             return None
-        found = read_json(record)
-        made: Made = found["made"]
-        outputs = [(self.folder / path, digest) for path, digest in self.outputs(made)]
+        content = read_json(record)
+        result: Made = content["made"]
+        outputs = [(self.folder / path, digest) for path, digest in self.outputs(result)]
         intact = all(path.is_file() and sha256_file(path) == digest for path, digest in outputs)
-        return made if intact and found["made_from"] == made_from else None
+        return result if intact and content["made_from"] == made_from else None
 
 
 def require_usable(
@@ -95,8 +95,8 @@ def missing_modalities(subject: Mapping[str, Any], modalities: Sequence[str]) ->
 
 def subject_files(subject: Mapping[str, Any], sources: Sequence[str] = SOURCES) -> list[str]:
     """List the files of a subject: its `images`, and those that the keys `sources` name."""
-    named = [*(subject.get("images") or {}).values(), *(subject.get(key) for key in sources)]
-    return [path for path in named if path]
+    paths = [*(subject.get("images") or {}).values(), *(subject.get(key) for key in sources)]
+    return [path for path in paths if path]
 
 
 def _fingerprint(path: str) -> list[int]:

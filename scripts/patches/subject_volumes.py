@@ -48,8 +48,8 @@ class ReadVolumesd(Transform):
                 f"images must hold the modalities {self.modalities}, got {sorted(available)} without {missing};"
                 " add the files, or set modalities to those you have"
             )
-        found = {modality: available[modality] for modality in self.modalities}
-        volumes = {key: item if isinstance(item, Volume) else read_volume(item) for key, item in found.items()}
+        images = {modality: available[modality] for modality in self.modalities}
+        volumes = {key: item if isinstance(item, Volume) else read_volume(item) for key, item in images.items()}
         mask, brain_mask = data.get("mask"), data.get("brain_mask")
         return {
             **data,

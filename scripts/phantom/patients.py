@@ -277,16 +277,16 @@ def _noise_free(
     """Signal of every voxel, and that of white matter."""
     parameters = {name: value for name, value in sequence.items() if name not in ("sequence", "contrast_agent")}
     equation = functools.partial(SEQUENCES[sequence["sequence"]], **parameters)
-    given = sequence.get("contrast_agent") or {"blood_mmol": 0.0, "tumor_factor": 0.0}
+    doses = sequence.get("contrast_agent") or {"blood_mmol": 0.0, "tumor_factor": 0.0}
     signal = np.zeros(tissue.brain.shape, np.float32)
     for name, fraction in tissue.fractions.items():
-        concentration = given["blood_mmol"] if name == "blood" else 0.0
+        concentration = doses["blood_mmol"] if name == "blood" else 0.0
         signal += fraction * np.float32(equation(*_with_agent(table[name], concentration, agent)))
     inside = signal[lesion.box]
     inside *= 1 - sum(lesion.fractions.values())
     for name, fraction in lesion.fractions.items():
         part = fraction > 0
-        concentration = given["tumor_factor"] * lesion.concentration_mmol[part] if name == "enhancing" else 0.0
+        concentration = doses["tumor_factor"] * lesion.concentration_mmol[part] if name == "enhancing" else 0.0
         t1_ms, t2_ms, density = _with_agent(table[name], concentration, agent)
         texture = lesion.texture[part]
         inside[part] += fraction[part] * equation(t1_ms * texture, t2_ms * texture, density).astype(np.float32)

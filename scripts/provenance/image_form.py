@@ -173,8 +173,8 @@ def image_facts(header: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
             f"{where} must say of what its images are made, got no {', '.join(missing)};"
             " make it again with configs/patches.yaml (or configs/generate.yaml, if it is synthetic)"
         )
-    named = {key: [header[key][index] for index in sorted(header[key], key=int)] for key in ("modality", "labels")}
-    return {key: named.get(key, header[key]) for key in IMAGE_FACTS}
+    names = {key: [header[key][index] for index in sorted(header[key], key=int)] for key in ("modality", "labels")}
+    return {key: names.get(key, header[key]) for key in IMAGE_FACTS}
 
 
 def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict[str, Any]:
@@ -189,10 +189,10 @@ def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict
     """
     images = record.get("images") or {}
     if missing := [key for key in IMAGE_FACTS if key not in images]:
-        told = f"no {', '.join(missing)}" if images else repr(record.get("images"))
+        fault = f"no {', '.join(missing)}" if images else repr(record.get("images"))
         raise ValueError(
             f"{Path(weights_path).parent / FILE_NAME} must say in `images` of what the images behind"
-            f" {Path(weights_path).name} were made, got {told}; train again"
+            f" {Path(weights_path).name} were made, got {fault}; train again"
         )
     return dict(images)
 

@@ -65,43 +65,43 @@ def load_state(
     return _as_float32(file, content)
 
 
-def state_faults(expected: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+def state_faults(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
     """Name what keeps a state dict from fitting a network, the most telling first; nothing if it fits.
 
     Args:
         expected: of the network.
-        found: to be loaded.
+        loaded: to be loaded.
     """
-    shared = [name for name in expected if name in found]
+    shared = [name for name in expected if name in loaded]
     misshaped = [
-        f"{name} has shape {_shape(found[name])} instead of {_shape(expected[name])}"
+        f"{name} has shape {_shape(loaded[name])} instead of {_shape(expected[name])}"
         for name in shared
-        if _shape(expected[name]) != _shape(found[name])
+        if _shape(expected[name]) != _shape(loaded[name])
     ]
     other_kind = [
-        f"{name} is {found[name].dtype} instead of {expected[name].dtype}".replace("torch.", "")
+        f"{name} is {loaded[name].dtype} instead of {expected[name].dtype}".replace("torch.", "")
         for name in shared
-        if isinstance(found[name], Tensor) and found[name].is_floating_point() != expected[name].is_floating_point()
+        if isinstance(loaded[name], Tensor) and loaded[name].is_floating_point() != expected[name].is_floating_point()
     ]
-    missing = [f"{name} {_shape(expected[name])} is missing" for name in expected if name not in found]
-    unexpected = [f"{name} {_shape(found[name])} is unexpected" for name in found if name not in expected]
+    missing = [f"{name} {_shape(expected[name])} is missing" for name in expected if name not in loaded]
+    unexpected = [f"{name} {_shape(loaded[name])} is unexpected" for name in loaded if name not in expected]
     return misshaped + other_kind + missing[:2] + unexpected + missing[2:]
 
 
-def refuse_other_state(expected: Mapping[str, Any], found: Mapping[str, Any], demand: str, way_out: str) -> None:
+def refuse_other_state(expected: Mapping[str, Any], loaded: Mapping[str, Any], demand: str, way_out: str) -> None:
     """Stop where a state dict does not fit a network, before any weight is loaded.
 
     Args:
         expected: state dict of the network.
-        found: state dict to be loaded.
+        loaded: state dict to be loaded.
         demand: what the weights must be, such as "model.pt must hold weights of the configured generator".
         way_out: what the user can do.
 
     Raises:
         ValueError: naming the first differences, or a prefix before every name.
     """
-    refuse_prefix(expected, found, demand)
-    faults = state_faults(expected, found)
+    refuse_prefix(expected, loaded, demand)
+    faults = state_faults(expected, loaded)
     if faults:
         raise ValueError(f"{demand}, got {describe_faults(faults)}; {way_out}")
 
@@ -111,7 +111,7 @@ def describe_faults(faults: Sequence[str]) -> str:
     return f"{len(faults)} difference{'s' * (len(faults) > 1)}: {'; '.join(faults[:3])}"
 
 
-def refuse_prefix(expected: Mapping[str, Any], found: Mapping[str, Any], demand: str) -> None:
+def refuse_prefix(expected: Mapping[str, Any], loaded: Mapping[str, Any], demand: str) -> None:
     """Stop where all names begin with a word that those of the network lack; the arguments of `refuse_other_state`.
 
     `torch.nn.DataParallel` puts "module." before every name, `torch.compile` "_orig_mod.".
@@ -119,9 +119,9 @@ def refuse_prefix(expected: Mapping[str, Any], found: Mapping[str, Any], demand:
     Raises:
         ValueError: naming the prefix and how to take it off.
     """
-    heads = {name.split(".")[0] + "." for name in found}
+    heads = {name.split(".")[0] + "." for name in loaded}
     prefix = heads.pop() if len(heads) == 1 else ""
-    bare = {name.removeprefix(prefix) for name in found}
+    bare = {name.removeprefix(prefix) for name in loaded}
     if prefix and bare & {*expected} and not any(name.startswith(prefix) for name in expected):
         raise ValueError(
             f"{demand}, got names that all begin with {prefix!r}, as torch.nn.DataParallel and other wrappers write"

@@ -51,11 +51,11 @@ def _what_differs(rows: Sequence[Row], role: str) -> str:
     smallest = min(rows, key=lambda row: row["p_holm"])
     if not different:
         return f"{lead}, none differs {corrected}; the smallest corrected p is {format_p(smallest['p_holm'])}."
-    named = sorted(different, key=lambda row: row["p_holm"])[:MAX_NAMED]
-    others = len(different) - len(named)
+    shown = sorted(different, key=lambda row: row["p_holm"])[:MAX_NAMED]
+    others = len(different) - len(shown)
     more = f"; and {others} more below" if others else ""
     verb = "differs" if count == 1 else "differ"
-    return f"{lead}, {count} {verb} {corrected}: {'; '.join(map(_difference, named))}{more}."
+    return f"{lead}, {count} {verb} {corrected}: {'; '.join(map(_difference, shown))}{more}."
 
 
 def _difference(row: Row) -> str:

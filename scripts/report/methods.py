@@ -117,8 +117,8 @@ def describe(value: Any) -> str:
     ('0.5, null', 'SmoothL1Loss', 'true')
     """
     if isinstance(value, Mapping):
-        named = ", ".join(f"{key} {describe(item)}" for key, item in value.items())
-        return _class_name(value["_target_"]) if "_target_" in value else named or "none"
+        items = ", ".join(f"{key} {describe(item)}" for key, item in value.items())
+        return _class_name(value["_target_"]) if "_target_" in value else items or "none"
     if isinstance(value, list):
         return ", ".join(map(describe, value)) or "none"
     return value if isinstance(value, str) else json.dumps(value)

@@ -54,15 +54,15 @@ class Invocation:
         arguments = sys.argv if arguments is None else arguments
         if len(arguments) < 2 or not re.search(r"monai.bundle(.__main__\.py)?$", arguments[0]) or arguments[1] != "run":
             return None
-        given = _parse_flags(arguments[2:])
-        if given.get("args_file"):
-            given = {**load_files(given["args_file"]), **given}
-        for key in (key for key, value in given.items() if value is None):
+        flags = _parse_flags(arguments[2:])
+        if flags.get("args_file"):
+            flags = {**load_files(flags["args_file"]), **flags}
+        for key in (key for key, value in flags.items() if value is None):
             raise ValueError(f"--{key} must not be None, which MONAI ignores; write --{key} '$None'")
-        files = given.get("config_file") or ()
+        files = flags.get("config_file") or ()
         return cls(
             config_files=(files,) if isinstance(files, str) else tuple(files),
-            overrides={key: value for key, value in given.items() if key not in RUN_ARGUMENTS},
+            overrides={key: value for key, value in flags.items() if key not in RUN_ARGUMENTS},
         )
 
     def files_merged(self) -> ConfigParser:
@@ -128,14 +128,14 @@ def reachable(config: Mapping[str, Any], roots: Iterable[str]) -> dict[str, Any]
     Returns:
         The sub-config that decides what the roots do; a key that nothing reads is not in it.
     """
-    found: dict[str, Any] = {}
+    reached: dict[str, Any] = {}
     waiting = [key for key in roots if key in config]
     while waiting:
         key = waiting.pop()
-        if key not in found:
-            found[key] = config[key]
+        if key not in reached:
+            reached[key] = config[key]
             waiting += [name for name in references(config[key]) if name in config]
-    return {key: config[key] for key in config if key in found}
+    return {key: config[key] for key in config if key in reached}
 
 
 def references(value: Any) -> set[str]:
@@ -150,20 +150,20 @@ def references(value: Any) -> set[str]:
 
 
 def _parse_flags(arguments: list[str]) -> dict[str, Any]:
-    given: dict[str, Any] = {}
+    flags: dict[str, Any] = {}
     position = 0
     while position < len(arguments):
         name, equals, value = arguments[position].partition("=")
         position += 1
         if not name.startswith("-"):
-            given.setdefault("run_id", name)
+            flags.setdefault("run_id", name)
             continue
         follows = position < len(arguments) and not re.match(r"--?[A-Za-z_]", arguments[position])
         if not equals and follows:
             value = arguments[position]
             position += 1
-        given[name.lstrip("-").replace("-", "_")] = DefaultParseValue(value) if equals or follows else True
-    return given
+        flags[name.lstrip("-").replace("-", "_")] = DefaultParseValue(value) if equals or follows else True
+    return flags
 
 
 def _as_argument(value: Any) -> str:

@@ -234,9 +234,9 @@ def _arguments(component: Mapping[str, Any]) -> list[str]:
     target = component.get("_target_")
     if not isinstance(target, str) or _is_expression(target):
         return []
-    found = _locate(target)
+    constructor = _locate(target)
     try:
-        parameters = inspect.signature(found).parameters if callable(found) else {}
+        parameters = inspect.signature(constructor).parameters if callable(constructor) else {}
     except ValueError:
         return ["**"]
     taken = ["**" if item.kind is item.VAR_KEYWORD else name for name, item in parameters.items()]
@@ -301,8 +301,10 @@ def _kind(value: Any) -> str:
 def _fault(kinds: Sequence[str], name: str, value: Any, source: Source, defaults: Sequence[Any]) -> str:
     words = {**WORDS, "text": "a path"} if re.search(r"_(path|dir)$", name) else WORDS
     wanted = " or ".join(words[kind] for kind in kinds if kind != "null" or len(kinds) > 1)
-    given = f"the text {value!r}" if isinstance(value, str) else source.written(value) if value is None else repr(value)
-    return f"{source.key(name)} must be {wanted}, got {given}{_way_out(kinds, name, value, source, defaults)}"
+    written = (
+        f"the text {value!r}" if isinstance(value, str) else source.written(value) if value is None else repr(value)
+    )
+    return f"{source.key(name)} must be {wanted}, got {written}{_way_out(kinds, name, value, source, defaults)}"
 
 
 def _way_out(kinds: Sequence[str], name: str, value: Any, source: Source, defaults: Sequence[Any]) -> str:

@@ -251,7 +251,9 @@ class Plan:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "method": method}
         needs = (f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
-        return PlannedStage(name, "train_generator", tuple(self.methods[method]), self._to(name, inputs, **place), needs)
+        return PlannedStage(
+            name, "train_generator", tuple(self.methods[method]), self._to(name, inputs, **place), needs
+        )
 
     def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}

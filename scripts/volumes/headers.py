@@ -147,12 +147,12 @@ def require_length(path: Path, header: Header, num_bytes: int) -> None:
     Raises:
         VolumeError: if bytes are missing, or more than a few are left over.
     """
-    told = f"{header.num_bytes} bytes for shape {header.shape} of {header.dtype}"
+    content = f"{header.num_bytes} bytes for shape {header.shape} of {header.dtype}"
     if num_bytes < header.num_bytes:
-        raise VolumeError(f"{path} must hold {told}, got {num_bytes}; copy the file again")
+        raise VolumeError(f"{path} must hold {content}, got {num_bytes}; copy the file again")
     if num_bytes > header.num_bytes + EXTRA_BYTES:
         raise VolumeError(
-            f"{path} must end behind {told}, got {num_bytes}: its header is of another image; export it again"
+            f"{path} must end behind {content}, got {num_bytes}: its header is of another image; export it again"
         )
 
 
@@ -171,10 +171,10 @@ def naming(path: Path) -> Iterator[None]:
     except (VolumeError, FileNotFoundError, MemoryError):
         raise
     except Exception as error:
-        told = f"{error.strerror}" if isinstance(error, OSError) and error.strerror else f"{error}"
+        fault = f"{error.strerror}" if isinstance(error, OSError) and error.strerror else f"{error}"
         raise VolumeError(
-            f"{path} must be a whole NIfTI file that can be read, got {told or type(error).__name__}; copy or export it"
-            " again"
+            f"{path} must be a whole NIfTI file that can be read, got {fault or type(error).__name__}; copy or"
+            " export it again"
         ) from error
 
 

@@ -90,12 +90,12 @@ def describe_conventions() -> str:
 
 
 def decide_mask_codes(
-    found: Mapping[str, Collection[int]], layout: str, declared: str | Mapping[str, Any] | None = None
+    codes_of_masks: Mapping[str, Collection[int]], layout: str, declared: str | Mapping[str, Any] | None = None
 ) -> tuple[MaskCodes, str]:
     """Choose the convention of a cohort from the codes in all its masks.
 
     Args:
-        found: path of each mask -> the codes it holds, background left out.
+        codes_of_masks: path of each mask -> the codes it holds, background left out.
         layout: one of `CANDIDATES`.
         declared: a convention by name or a mapping, which overrules the layout.
 
@@ -105,10 +105,10 @@ def decide_mask_codes(
     Raises:
         ValueError: if a mask holds a code that no candidate knows, or the candidates that fit give different regions.
     """
-    present = sorted({code for codes in found.values() for code in codes})
+    present = sorted({code for codes in codes_of_masks.values() for code in codes})
     if declared is not None:
         convention = parse_mask_codes(declared)
-        _refuse_unknown(found, [convention], "declared mask_codes")
+        _refuse_unknown(codes_of_masks, [convention], "declared mask_codes")
         name = declared if isinstance(declared, str) else "a mapping"
         return convention, f"declared as {name}; the masks hold the codes {_listed(present)}"
     names = CANDIDATES[layout]
@@ -119,7 +119,7 @@ def decide_mask_codes(
         )
     fitting = [name for name in names if set(present) <= set(CONVENTIONS[name].values())]
     if not fitting:
-        _refuse_unknown(found, [CONVENTIONS[name] for name in names], f"conventions of layout {layout}")
+        _refuse_unknown(codes_of_masks, [CONVENTIONS[name] for name in names], f"conventions of layout {layout}")
     regions = [_present_regions(CONVENTIONS[name], present) for name in fitting]
     if any(one != regions[0] for one in regions):
         raise ValueError(
@@ -134,9 +134,9 @@ def _present_regions(mask_codes: MaskCodes, present: Sequence[int]) -> dict[str,
     return {region: set(region_codes(mask_codes, region)) & set(present) for region in REGIONS}
 
 
-def _refuse_unknown(found: Mapping[str, Collection[int]], candidates: Sequence[MaskCodes], whose: str) -> None:
+def _refuse_unknown(codes_of_masks: Mapping[str, Collection[int]], candidates: Sequence[MaskCodes], whose: str) -> None:
     """Raise if no candidate knows the codes of all masks, and name masks that the best candidate does not explain."""
-    odd = [{path: set(codes) - set(known.values()) for path, codes in found.items()} for known in candidates]
+    odd = [{path: set(codes) - set(known.values()) for path, codes in codes_of_masks.items()} for known in candidates]
     fewest = min(odd, key=lambda one: sum(map(bool, one.values())))
     if not any(fewest.values()):
         return
