@@ -156,7 +156,7 @@ class LabelStage(Stage):
         super().__init__(inputs=inputs, **options)
 
     def begin(self) -> None:
-        """Begin the stage; with labeled cases, in a folder emptied of the last training on such cases; it gets no record.
+        """Begin the stage; labeled cases in a folder that is emptied of the last such training and gets no record.
 
         Raises:
             ValueError: if the weights that are served were trained on other images than the cases' patches, or the
