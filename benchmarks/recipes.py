@@ -90,7 +90,7 @@ class Experiment:
         num_epochs: at most.
         patience: epochs without a lower Brier score of the fold's inner part before a training stops.
         num_folds: of the cross-validation.
-        chosen: names of the arms beside the reference; None for all.
+        arm_names: names of the arms beside the reference; None for all.
         subject_share: of the paper's subjects, for a trial of the command itself.
         pretrained_path: local torchvision file of this backbone, which adds an arm; None leaves it out.
     """
@@ -101,7 +101,7 @@ class Experiment:
     num_epochs: int
     patience: int
     num_folds: int
-    chosen: Sequence[str] | None = None
+    arm_names: Sequence[str] | None = None
     subject_share: float = 1.0
     pretrained_path: str | None = None
 
@@ -110,7 +110,9 @@ class Experiment:
         """The chosen arms, one more where there are pretrained weights."""
         pretrained = {"pretrained": Arm({**START, "classifier_pretrained_path": self.pretrained_path})}
         arms = {**ARMS, **(pretrained if self.pretrained_path else {})}
-        return {name: arm for name, arm in arms.items() if self.chosen is None or name in (REFERENCE, *self.chosen)}
+        return {
+            name: arm for name, arm in arms.items() if self.arm_names is None or name in (REFERENCE, *self.arm_names)
+        }
 
     def folder(self, cohort: str) -> Path:
         """Folder of a cohort."""
