@@ -276,7 +276,8 @@ class Study:
         return None if planned is None else ConfigParser(self.invocation_of(planned).merged())
 
     def _recipes(self, invocation: Invocation) -> list[str]:
-        return [path for path in invocation.config_files if Path(path).stem not in ("common", "study")]
+        own = [Path(self.config_dir, f"{name}.yaml").resolve() for name in ("common", "study")]
+        return [path for path in invocation.config_files if Path(path).resolve() not in own]
 
 
 def run_task_of(study: Study, invocation: Invocation | None, task: Sequence[PlannedStage]) -> None:

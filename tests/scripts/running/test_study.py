@@ -271,5 +271,15 @@ def test_an_overlay_in_another_encoding_is_refused_by_name_before_any_work(study
     message = (
         r"options/mine\.yaml must be text in UTF-8, got the byte 0xfc in line 1 \('ü' in cp1252\); save it as UTF-8"
     )
-    with invoked(Invocation(tuple(config_files("study")))), pytest.raises(ValueError, match=message):
+    files = tuple(str(tmp_path / "configs" / f"{name}.yaml") for name in ("common", "study"))
+    with invoked(Invocation(files)), pytest.raises(ValueError, match=message):
         study.begin()
+
+
+def test_a_file_of_the_user_may_be_called_study(study, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text("seed: 7\n", encoding="utf-8")
+    with invoked(Invocation((*config_files("study"), str(path)))):
+        first = study.invocation_of(study.plan.stages()[0])
+    assert first.config_files[-1] == str(path)
+    assert first.merged()["seed"] == 7
