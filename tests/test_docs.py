@@ -149,8 +149,9 @@ WORDS_OF_OTHERS = {"eval_kwargs", "train_kwargs"}  # arguments of MONAI's client
 
 
 def is_there(path: str) -> bool:
-    """Whether a path is one of the repository; overlays and recipes are named from `configs`, as a study names them."""
-    return any((ROOT / place).exists() for place in (path, f"configs/{path}", f"configs/{path}.yaml"))
+    """Whether a path is one of the repository; `NAME` stands for any, and overlays are named from `configs`."""
+    patterns = (path, f"configs/{path}", f"configs/{path}.yaml")
+    return any(next(ROOT.glob(pattern.replace("NAME", "*")), None) for pattern in patterns)
 
 
 @functools.cache

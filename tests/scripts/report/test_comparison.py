@@ -97,7 +97,7 @@ def test_predictions_of_other_subjects_than_the_splits_are_refused(tmp_path):
 def study_of_seed(folder, rows, seed, **settings):
     write_csv(folder / "evaluation" / "predictions.csv", rows, list(rows[0]))
     identity = {"seed": seed, "settings": {"seed": seed, "ensemble": "mean_probability", **settings}}
-    write_json(folder / "evaluation" / "stage.json", {"identity": identity})
+    write_json(folder / "evaluation" / "stage.json", {"kind": "evaluation", "identity": identity})
     return str(folder)
 
 
