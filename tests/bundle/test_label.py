@@ -382,13 +382,16 @@ def test_a_bundle_without_generators_draws_nothing(tmp_path):
     assert not Drawer(tmp_path).is_there
 
 
-def test_a_server_empties_its_own_folders_and_no_other_in_the_folder_it_works_in(tmp_path, patient, monkeypatch):
-    work = tmp_path / "work"
+def test_a_server_empties_its_own_folders_and_no_other_in_the_folder_it_works_in(tmp_path, monkeypatch):
+    studies = tmp_path / "studies"
+    work = studies / WORK
+    write_studies(studies)
     for name in ("uploads", "sessions", UPLOADS, SESSIONS):
         (work / name).mkdir(parents=True)
         (work / name / "image.nii.gz").touch()
     monkeypatch.setattr("os.environ", dict(os.environ))
     monkeypatch.setattr("tempfile.tempdir", None)
     monkeypatch.chdir(tmp_path)
-    prepare(patient, ROOT, work)
+    view = prepare(studies, ROOT, work)
+    assert sorted(path.name for path in view.iterdir()) == ["p1.nii.gz", "p2.nii", "whole.nii.gz"]
     assert sorted(path.parent.name for path in work.rglob("image.nii.gz")) == ["sessions", "uploads"]
