@@ -28,15 +28,7 @@ CROP_FACTS = (
 )
 
 # What is kept for the crop alone.
-DROPPED = {
-    "volumes",
-    "mask_volume",
-    "brain_mask_volume",
-    "labeled_voxels",
-    "intensity_ranges",
-    "center_ras",
-    "box_mm",
-}
+DROPPED = ("volumes", "mask_volume", "brain_mask_volume", "labeled_voxels", "intensity_ranges", "center_ras", "box_mm")
 
 
 class CropPatchd(Transform):
@@ -98,16 +90,7 @@ class CropPatchd(Transform):
             )
         affine = patch_affine(reference, axes, int(data["center_ras"][2]))
         image = MetaTensor(torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(affine))
-        done = {
-            "volumes",
-            "mask_volume",
-            "brain_mask_volume",
-            "labeled_voxels",
-            "intensity_ranges",
-            "center_ras",
-            "box_mm",
-        }
-        return {**{key: value for key, value in data.items() if key not in done}, "image": image} | {
+        return {**{key: value for key, value in data.items() if key not in DROPPED}, "image": image} | {
             "modalities": list(data["volumes"]),
             "spacing_mm": axes[0].spacing_mm,
         }
