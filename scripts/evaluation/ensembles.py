@@ -10,50 +10,53 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, update_bn
 
+from scripts.classifier.networks import mean_log_probabilities
+
 logger = logging.getLogger(__name__)
 
 ENSEMBLES = ("mean_probability", "mean_logit", "vote", "weight_average")
 
 
-class MeanLogit(nn.Module):
+class _Ensemble(nn.Module):
+    """Several classifiers that give one answer.
+
+    Args:
+        members: classifiers of one set of classes.
+    """
+
+    def __init__(self, members: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(members)
+
+    def logits(self, image: Tensor) -> Tensor:
+        """Ask every member about a batch (B, C, *spatial); returns logits (N, B, K)."""
+        return torch.stack([member(image) for member in self.members])
+
+
+class MeanLogit(_Ensemble):
     """Softmax of the mean logit: the geometric mean of the probabilities, normalized.
 
     A member that is sure weighs more than in the mean probability (Tax et al. 2000, "Combining multiple classifiers by
     averaging or by multiplying?").
-
-    Args:
-        members: classifiers of one set of classes.
     """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
 
     def forward(self, image: Tensor) -> Tensor:
         """Classify a batch (B, C, *spatial); returns logits (B, K)."""
-        return torch.stack([member(image) for member in self.members]).mean(dim=0)
+        return self.logits(image).mean(dim=0)
 
 
-class Vote(nn.Module):
+class Vote(_Ensemble):
     """Share of the members that answer each class, their mean probability counted as one vote more.
 
     That further vote decides where the others are tied, and changes no majority of two classes; without it every class
     that nobody votes for would have a logit of minus infinity.
-
-    Args:
-        members: classifiers of one set of classes.
     """
-
-    def __init__(self, members: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.members = nn.ModuleList(members)
 
     def forward(self, image: Tensor) -> Tensor:
         """Classify a batch (B, C, *spatial); returns log-probabilities (B, K)."""
-        logits = torch.stack([member(image) for member in self.members])
+        logits = self.logits(image)
         votes = nn.functional.one_hot(logits.argmax(dim=-1), logits.shape[-1]).sum(dim=0)
-        mean = torch.logsumexp(torch.log_softmax(logits, dim=-1), dim=0) - math.log(len(logits))
-        return torch.logaddexp(votes.log(), mean) - math.log(len(logits) + 1)
+        return torch.logaddexp(votes.log(), mean_log_probabilities(logits)) - math.log(len(logits) + 1)
 
 
 class Tempered(nn.Module):
