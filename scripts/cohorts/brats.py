@@ -9,10 +9,9 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from scripts.cohorts.csv_rows import read_csv_rows
-from scripts.cohorts.folders import composed
 from scripts.cohorts.grades import GradeMap, grade_of_folder, parse_grade
 from scripts.cohorts.subjects import Source, Subject
-from scripts.cohorts.words import name_of, plain
+from scripts.cohorts.words import composed, name_of, plain
 from scripts.running.errors import some_names
 from scripts.volumes.file_names import is_nifti, stem_of
 from scripts.volumes.modality_names import describe_aliases, parse_modality

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.cohorts.folders import composed
 from scripts.cohorts.subjects import Source, Subject
+from scripts.cohorts.words import composed
 from scripts.running.errors import some_names
 from scripts.running.files import read_json
 from scripts.volumes.file_names import as_named, stem_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import unicodedata
 from pathlib import Path
 
 
@@ -48,8 +47,3 @@ def _refuse(error: OSError) -> None:
     raise type(error)(
         error.errno, f"{error.filename} cannot be listed ({error.strerror}); make it readable, or move it out"
     ) from error
-
-
-def composed(name: str) -> str:
-    """Return a name with composed letters: macOS writes an umlaut as two characters, which look like one."""
-    return unicodedata.normalize("NFC", name)

@@ -28,12 +28,14 @@ def is_unknown(value: object) -> bool:
     return plain(value) in UNKNOWN
 
 
-def name_of(value: object) -> str:
-    """Return a name as it stands in a cell or in the name of a file, with composed letters; empty if it is unknown.
+def composed(name: str) -> str:
+    """Return a name with composed letters: macOS writes an umlaut as two characters, which look like one."""
+    return unicodedata.normalize("NFC", name)
 
-    macOS writes an umlaut as two characters, which look like one.
-    """
-    return "" if is_unknown(value) or plain(value) == "?" else unicodedata.normalize("NFC", str(value)).strip()
+
+def name_of(value: object) -> str:
+    """Return a name as it stands in a cell or in the name of a file, with composed letters; empty if it is unknown."""
+    return "" if is_unknown(value) or plain(value) == "?" else composed(str(value)).strip()
 
 
 def spelled_differently(names: Iterable[str]) -> list[list[str]]:
