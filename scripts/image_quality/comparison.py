@@ -21,6 +21,7 @@ from scripts.image_quality.distances import (
 from scripts.image_quality.diversity import choose_scales, inception_score, mean_pair_similarity
 from scripts.image_quality.feature_networks import FeatureNetwork, Features
 from scripts.image_quality.manifold import NEAREST, manifold_measures, pairwise
+from scripts.splits.patients import number_patients
 
 LOWER, HIGHER, NEAR = "lower is better", "higher is better", "nearest to the floor is best"
 EQUAL = "about 0 for equal distributions, may be below"
@@ -85,8 +86,7 @@ def random_splits(
         The draws, and the number of images in each of their three sets.
     """
     random = np.random.default_rng(seed)
-    known = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
-    numbers = np.array([known[patient] for patient in patients], dtype=int)
+    numbers = number_patients(patients)
     real = np.unique(numbers[num_synthetic:])
     halves = [np.array_split(random.permutation(real), [len(real) // 2]) for _ in range(num_splits)]
     size = min(len(np.unique(numbers[:num_synthetic])), len(real) // 2)

@@ -11,6 +11,8 @@ import torch
 from scipy.stats import norm
 from torch import Tensor
 
+from scripts.splits.patients import number_patients
+
 CONFIDENCE = 0.95
 MAX_MEDIAN_IMAGES = 2000  # of the median heuristic, of which four million distances say enough
 
@@ -287,8 +289,7 @@ def _numbers(patients: Sequence[Hashable] | None, count: int) -> np.ndarray:
         return np.arange(count)
     if len(patients) != count:
         raise ValueError(f"patients must name one for each of {count} images, got {len(patients)}")
-    known = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
-    return np.array([known[patient] for patient in patients])
+    return number_patients(patients)
 
 
 def _of_different(patients: np.ndarray, kernel: Tensor) -> Tensor:

@@ -8,6 +8,8 @@ import numpy as np
 from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
+from scripts.splits.patients import number_patients
+
 NEAREST = 5
 
 
@@ -65,8 +67,7 @@ def manifold_measures(
 
 def _different(patients: Sequence[Hashable]) -> np.ndarray:
     """Whether two images are of different patients, (N, N)."""
-    known = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
-    numbers = np.array([known[patient] for patient in patients], dtype=int)
+    numbers = number_patients(patients)
     return numbers[:, None] != numbers[None, :]
 
 

@@ -28,6 +28,7 @@ from scripts.memorization.statistics import (
 )
 from scripts.memorization.verdict import Thresholds, copy_share, judge
 from scripts.patches.image_sets import ImageSet
+from scripts.splits.patients import number_patients
 
 JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
 DISTANCES = ("l2", "features")  # similarities that are negative distances
@@ -216,9 +217,7 @@ def _search(
     held_out: ImageSet,
     block_size: int,
 ) -> Comparison:
-    names = [*training.different_patients, *held_out.different_patients]
-    number = {name: index for index, name in enumerate(names)}
-    owners = [number[name] for name in (*training.patients, *held_out.patients)]
+    owners = number_patients([*training.patients, *held_out.patients]).tolist()
     real = torch.cat([training.images, held_out.images]) if len(held_out.images) else training.images
     nearest = nearest_by_subject(synthetic, real, owners, similarity, block_size)
     among = nearest_by_subject(real, real, owners, similarity, block_size).similarities

@@ -13,6 +13,7 @@ from scripts.memorization.statistics import copy_ratios
 from scripts.patches.image_sets import ImageSet, read_rows
 from scripts.provenance.leakage import seen_by_generator
 from scripts.splits.lists import read_list
+from scripts.splits.patients import number_patients
 
 
 class CopyFilter:
@@ -38,7 +39,7 @@ class CopyFilter:
         require_small_shift(max_shift, training.images.shape[2:])
         self.training = training
         self.copy_ratio = copy_ratio
-        self.owners = [training.different_patients.index(name) for name in training.patients]
+        self.owners = number_patients(training.patients).tolist()
         self.similarity = similarity_measures(training.images.ndim - 2, max_shift)["aligned"]
 
     def __call__(self, images: Tensor) -> list[bool]:

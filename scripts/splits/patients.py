@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
+
+import numpy as np
 
 SUBJECT_ID = re.compile(r"(?!\.)[\w.+-]+")
 SUBJECT_ID_RULE = "usable as a file name (letters, digits, _ - + . and no . at its beginning)"
@@ -64,6 +66,16 @@ def perhaps_one_patient(subject_ids: Iterable[str]) -> list[list[str]]:
         if match := COUNTED.fullmatch(patient_by_name(subject_id)):
             groups[match[1]].append(subject_id)
     return [names for names in groups.values() if len(groups) > 1 < len(names) <= MAX_SCANS]
+
+
+def number_patients(patients: Sequence[Hashable]) -> np.ndarray:
+    """Number patients from 0, in the order of their first image: (N,) integers, equal where the patient is.
+
+    >>> number_patients(["P2", "P1", "P2"]).tolist()
+    [0, 1, 0]
+    """
+    numbers = {patient: number for number, patient in enumerate(dict.fromkeys(patients))}
+    return np.array([numbers[patient] for patient in patients], dtype=int)
 
 
 def is_subject_id(name: object) -> bool:
