@@ -7,6 +7,7 @@ from typing import Any
 
 from bundle.pins import ROOT, metadata_versions
 from bundle.trained import Trained
+from scripts.provenance.image_form import names_by_label
 from scripts.running.files import read_json
 
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")
@@ -40,7 +41,7 @@ def classifier_format(template: Mapping[str, Any], config: Mapping[str, Any]) ->
         template: `network_data_format` of the repository, for what does not depend on sizes.
         config: inference config with `patch_size`, `modalities` and `classes`.
     """
-    names = sorted(config["classes"], key=config["classes"].__getitem__)
+    names = names_by_label(config["classes"])
     image = {**template["inputs"]["image"], **_image(config)}
     pred = {**template["outputs"]["pred"], **_channels(names), "spatial_shape": [1, len(names)]}
     return {"inputs": {"image": image}, "outputs": {"pred": pred}}
@@ -59,7 +60,7 @@ def generator_format(template: Mapping[str, Any], config: Mapping[str, Any]) -> 
         "timesteps": {**inputs["timesteps"], "value_range": [0, config["num_train_timesteps"] - 1]},
     }
     if config.get("generator_condition"):
-        names = sorted(config["classes"], key=config["classes"].__getitem__)
+        names = names_by_label(config["classes"])
         label = {"type": "label", "format": "classes", "value_range": [0, len(names) - 1]}
         described["context"] = {**inputs["timesteps"], **label, "channel_def": {"0": "label"}}
     return {"inputs": described, "outputs": {"pred": {**template["outputs"]["pred"], **_image(config)}}}

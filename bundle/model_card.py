@@ -10,6 +10,7 @@ import jinja2
 from monai.bundle import ConfigParser
 
 from bundle.trained import Trained, run_config
+from scripts.provenance.image_form import names_by_label
 
 SECTIONS = (
     "# Model Overview",
@@ -47,7 +48,7 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         method=trained.method,
         copies_rejected=run_config(trained.synthetic_dir).get("reject_copies", False),
         backbone=inference["classifier_backbone"],
-        classes=sorted(inference["classes"], key=inference["classes"].__getitem__),
+        classes=names_by_label(inference["classes"]),
         train=configs["train.json"],
         generator=generator,
         generator_loss=loss,

@@ -20,6 +20,7 @@ TEST = ("direction", "role", "cohort")
 # In the order in which they count: the first that a study has is what it is about.
 ROLES = ("external", "locked_test", "out_of_fold", "validation_selected_on")
 KEY = ("direction", "setup", "role", "cohort", "fold", "subject_id")
+NOT_STATED = "not stated"  # site of a subject of whom none is known
 
 
 @dataclass(frozen=True)
@@ -59,8 +60,8 @@ class Answers:
 
     @cached_property
     def sites(self) -> list[str]:
-        """Site of each subject; `not stated` where none is known."""
-        return [row["site"] or "not stated" for row in self.rows]
+        """Site of each subject; `NOT_STATED` where none is known."""
+        return [row["site"] or NOT_STATED for row in self.rows]
 
     @cached_property
     def labels(self) -> Labels:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.answers import GROUP, Answers, group_answers
+from scripts.provenance.image_form import names_by_label
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
     Measure,
@@ -93,7 +94,7 @@ def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> 
         rows: one per subject.
         classes: class name -> label.
     """
-    names = sorted(classes, key=classes.__getitem__)
+    names = names_by_label(classes)
     labels = [int(row["label"]) for row in rows]
     probabilities = np.array([[row[f"probability_{name}"] for name in names] for row in rows])
     predictions = probabilities.argmax(axis=1).tolist()

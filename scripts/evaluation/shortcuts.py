@@ -11,13 +11,14 @@ import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
+from scripts.evaluation.answers import NOT_STATED
+from scripts.provenance.image_form import names_by_number
 from scripts.statistics import intervals
 from scripts.statistics.intervals import Estimate
 
 NUM_FOLDS = 10
 CHANCE = 0.5
 MIN_SITE = 5  # subjects from which on a site of one class is named
-NOT_STATED = "not stated"
 
 # Training values, their labels, test values, number of classes -> probabilities (N, K) of the test values.
 Predictor = Callable[[np.ndarray, np.ndarray, np.ndarray, int], np.ndarray]
@@ -34,7 +35,7 @@ def find_shortcuts(patches: Mapping[str, Any]) -> dict[str, Any]:
         sites of at least `MIN_SITE` subjects that hold one class only; `predictors`: `name`, `n`, `auc` (an `Estimate`
         as a dictionary) and `telling`, whether its interval lies above .5.
     """
-    names = [patches["labels"][index] for index in sorted(patches["labels"], key=int)]
+    names = names_by_number(patches["labels"])
     rows = {row["subject_id"]: row for row in reversed(patches["training"]) if row["label"] is not None}
     graded = [rows[subject] for subject in sorted(rows)]
     measured = [row for row in graded if row.get("lesion_volume_ml")]

@@ -19,7 +19,7 @@ from scripts.evaluation.members import Member, refuse_other_members, write_ensem
 from scripts.evaluation.metrics import summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.patches.tensors import LabeledImages
-from scripts.provenance.image_form import image_facts, recorded_images, require_same_images
+from scripts.provenance.image_form import image_facts, names_by_label, recorded_images, require_same_images
 from scripts.running.files import write_csv, write_json
 from scripts.splits.lists import read_list
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of
@@ -168,7 +168,7 @@ class Evaluation:
         """Brier score and calibration error before and after temperature scaling; nothing without it."""
         if not self.temperature_scaling:
             return {}
-        names = sorted(self.classes, key=self.classes.__getitem__)
+        names = names_by_label(self.classes)
         labels = np.array([int(row["label"]) for row in rows])
         kinds = {"before_scaling": "unscaled", "after_scaling": "probability"}
         tables = {
@@ -212,6 +212,6 @@ def _subject_columns(item: Mapping[str, Any], fold: int) -> dict[str, Any]:
 def _answer_columns(probabilities: np.ndarray, classes: Mapping[str, int]) -> dict[str, float]:
     # The log of a mean probability is what FoldEnsemble returns as its logit; for one network it differs from the raw
     # logit by a constant, which no difference of logits sees.
-    names = sorted(classes, key=classes.__getitem__)
+    names = names_by_label(classes)
     logits = {f"logit_{name}": float(np.log(probabilities[index])) for index, name in enumerate(names)}
     return {**logits, **{f"probability_{name}": float(probabilities[index]) for index, name in enumerate(names)}}

@@ -7,6 +7,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scripts.evaluation.answers import class_name
+from scripts.provenance.image_form import names_by_label
+
 KINDS = ("surest", "wrong", "least_sure")
 
 
@@ -79,7 +82,7 @@ def choose_cases(rows: Sequence[Mapping[str, str]], classes: Mapping[str, int], 
     """
     if num_cases < 1:
         raise ValueError(f"explain_num_cases must be at least 1, got {num_cases!r}")
-    names = sorted(classes, key=classes.__getitem__)
+    names = names_by_label(classes)
     answers = [_answer(row, names) for row in sorted(rows, key=lambda row: (row["cohort"], row["subject_id"]))]
     sure = sorted(answers, key=lambda case: -max(case.probabilities))
     cases = [
@@ -94,7 +97,7 @@ def choose_cases(rows: Sequence[Mapping[str, str]], classes: Mapping[str, int], 
 def _answer(row: Mapping[str, str], names: Sequence[str]) -> Case:
     probabilities = tuple(float(row[f"probability_{name}"]) for name in names)
     answer = int(np.argmax(probabilities))
-    label = names.index(row["label"]) if row["label"] in names else int(row["label"])
+    label = names.index(class_name(row["label"], names))
     return Case("", 0, row["cohort"], row["subject_id"], int(row["fold"]), label, answer, probabilities)
 
 

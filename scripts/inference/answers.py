@@ -15,14 +15,10 @@ from torch import nn
 from scripts.explanations.maps import explain
 from scripts.explanations.pictures import draw_answer
 from scripts.inference.patient_files import files_of
-from scripts.inference.requests import (
-    require_mapping,
-)
-from scripts.inference.weights import (
-    describe_weights,
-    require_weights,
-)
+from scripts.inference.requests import require_mapping
+from scripts.inference.weights import describe_weights, require_weights
 from scripts.patches.pictures import save_picture
+from scripts.provenance.image_form import names_by_label
 from scripts.provenance.record import FILE_NAME
 from scripts.running.files import read_json, write_json
 from scripts.running.stages import RECORD, Stage
@@ -109,7 +105,7 @@ class AnswerWriter:
         self.network = network
         self.weights_path = weights_path
         self.modalities = list(modalities)
-        self.names = sorted(classes, key=lambda name: classes[name])
+        self.names = names_by_label(classes)
         self.metadata_path = metadata_path
         self.explanation = explanation
         self.explanation_layer = explanation_layer

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from scripts.patches.tensors import load_images
-from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, image_facts, require_like_real
+from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, image_facts, names_by_number, require_like_real
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.splits.lists import read_list
 from scripts.splits.parts import default_held_out_part, load_part, load_splits
@@ -195,10 +195,10 @@ def set_provenance(path: str, fold: int, cohort: str) -> Mapping[str, Any]:
     provenance: Mapping[str, Any] = listing.get("provenance") or {}
     seen_subjects(provenance, path)
     image_facts(listing, path)
-    source = (provenance.get("cohort"), provenance.get("fold"))
-    if source[0] != cohort or source[1] not in (fold, None):
+    own_cohort, own_fold = provenance.get("cohort"), provenance.get("fold")
+    if own_cohort != cohort or own_fold not in (fold, None):
         raise ValueError(
-            f"{path} must be of cohort {cohort!r} and fold {fold}, got cohort {source[0]!r} and fold {source[1]};"
+            f"{path} must be of cohort {cohort!r} and fold {fold}, got cohort {own_cohort!r} and fold {own_fold};"
             " give the patches, splits and fold that its generator was trained with"
         )
     return provenance
@@ -226,7 +226,7 @@ def _images_in(path: str) -> list[str]:
 
 
 def _refuse_other_channels(path: str, listing: Mapping[str, Any], modalities: Sequence[str]) -> None:
-    channels = [listing["modality"][key] for key in sorted(listing["modality"], key=int)]
+    channels = names_by_number(listing["modality"])
     if channels != list(modalities):
         raise ValueError(
             f"{path} must have the channels {list(modalities)} in this order, got {channels};"

@@ -15,6 +15,7 @@ from monai.inferers import Inferer
 from monai.transforms import Compose, SaveImage, SaveImaged
 from torch import nn
 
+from scripts.provenance.image_form import names_by_number
 from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.files import read_json, sha256_file
 from scripts.volumes.mask_codes import MaskCodes, parse_mask_codes
@@ -187,10 +188,9 @@ def _input_modalities(metadata: Mapping[str, Any], path: str, modalities: Sequen
     return order
 
 
-def _channels(metadata: Mapping[str, Any]) -> list[Any]:
+def _channels(metadata: Mapping[str, Any]) -> list[str]:
     image = metadata.get("network_data_format", {}).get("inputs", {}).get("image", {})
-    channels = image.get("channel_def", {})
-    return [channels[number] for number in sorted(channels, key=int)]
+    return names_by_number(image.get("channel_def", {}))
 
 
 def _without_saving(postprocessing: Compose) -> Compose:

@@ -72,7 +72,7 @@ class ImageForm:
     @property
     def class_names(self) -> list[str]:
         """Names of the classes in the order of their labels."""
-        return sorted(self.classes, key=self.classes.__getitem__)
+        return names_by_label(self.classes)
 
     def facts(self) -> dict[str, Any]:
         """Return what it says of images, by keys of `IMAGE_FACTS`."""
@@ -90,6 +90,24 @@ class ImageForm:
             "labels": {str(label): name for label, name in enumerate(self.class_names)},
             "spatial_dims": self.spatial_dims,
         }
+
+
+def names_by_label(classes: Mapping[str, int]) -> list[str]:
+    """Return the names of classes in the order of their labels.
+
+    >>> names_by_label({"HGG": 1, "LGG": 0})
+    ['LGG', 'HGG']
+    """
+    return sorted(classes, key=classes.__getitem__)
+
+
+def names_by_number(names: Mapping[str, str]) -> list[str]:
+    """Return the names of channels or classes in the order of their numbers, by which a decathlon list gives them.
+
+    >>> names_by_number({"1": "t1c", "10": "t2f", "2": "t2w"})
+    ['t1c', 't2w', 't2f']
+    """
+    return [names[number] for number in sorted(names, key=int)]
 
 
 def describe_images(
@@ -173,8 +191,8 @@ def image_facts(header: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
             f"{where} must say of what its images are made, got no {', '.join(missing)};"
             " make it again with configs/patches.yaml (or configs/generate.yaml, if it is synthetic)"
         )
-    names = {key: [header[key][index] for index in sorted(header[key], key=int)] for key in ("modality", "labels")}
-    return {key: names.get(key, header[key]) for key in IMAGE_FACTS}
+    named = {key: names_by_number(header[key]) for key in ("modality", "labels")}
+    return {key: named.get(key, header[key]) for key in IMAGE_FACTS}
 
 
 def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict[str, Any]:
