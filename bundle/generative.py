@@ -8,7 +8,7 @@ from typing import Any
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
-from scripts.provenance.state_dicts import refuse_prefix
+from scripts.provenance.state_dicts import describe_faults, refuse_prefix
 
 # monai-generative built this layer and never called it: its weights mean nothing.
 UNUSED = (".proj_attn.weight", ".proj_attn.bias")
@@ -67,7 +67,7 @@ def convert_state_dict(state_dict: Mapping[str, Tensor], network: DiffusionModel
     if faults:
         arguments = ", ".join(f"{key}={value}" for key, value in network_arguments(state_dict).items())
         raise ValueError(
-            f"state_dict must fit the network, got {len(faults)} differences: {'; '.join(faults[:3])}; make the network"
+            f"state_dict must fit the network, got {describe_faults(faults)}; make the network"
             f" with the sizes of the checkpoint{' and ' + arguments if arguments else ''}"
         )
     return {name: state_dict[old] for name, old in sources.items() if old is not None}

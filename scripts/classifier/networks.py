@@ -11,7 +11,14 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-from scripts.provenance.state_dicts import describe_faults, load_state, refuse_other_state, refuse_prefix, state_faults
+from scripts.provenance.state_dicts import (
+    describe_faults,
+    load_state,
+    refuse_other_state,
+    refuse_prefix,
+    shape_of,
+    state_faults,
+)
 
 
 class Builder(Protocol):
@@ -356,18 +363,14 @@ def _stem_stride(weights: Mapping[str, Any]) -> int | None:
     return int(value) if isinstance(value, Tensor) and value.numel() == 1 else None
 
 
-def _shape(value: Any) -> tuple[int, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
-
-
 def _likely_cause(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
     members, own_members = _num_members(loaded), _num_members(expected)
     if members == 0:
         return "weights of something else than a FoldEnsemble (no key starts with members.0.)"
-    stem, own_stem = (_shape(_first(weights)) for weights in (loaded, expected))
+    stem, own_stem = (shape_of(_first(weights)) for weights in (loaded, expected))
     if _layer_names(expected) != _layer_names(loaded):
         return "weights of another backbone"
-    places, own_places = (_shape(_named(weights, "position_embeddings")) for weights in (loaded, expected))
+    places, own_places = (shape_of(_named(weights, "position_embeddings")) for weights in (loaded, expected))
     if places is not None and own_places is not None and places[1:2] != own_places[1:2]:
         return "weights of another patch_size, to which a ViT is bound"
     if members != own_members:

@@ -74,18 +74,23 @@ def state_faults(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> list
     """
     shared = [name for name in expected if name in loaded]
     misshaped = [
-        f"{name} has shape {_shape(loaded[name])} instead of {_shape(expected[name])}"
+        f"{name} has shape {shape_of(loaded[name])} instead of {shape_of(expected[name])}"
         for name in shared
-        if _shape(expected[name]) != _shape(loaded[name])
+        if shape_of(expected[name]) != shape_of(loaded[name])
     ]
     other_kind = [
         f"{name} is {loaded[name].dtype} instead of {expected[name].dtype}".replace("torch.", "")
         for name in shared
         if isinstance(loaded[name], Tensor) and loaded[name].is_floating_point() != expected[name].is_floating_point()
     ]
-    missing = [f"{name} {_shape(expected[name])} is missing" for name in expected if name not in loaded]
-    unexpected = [f"{name} {_shape(loaded[name])} is unexpected" for name in loaded if name not in expected]
+    missing = [f"{name} {shape_of(expected[name])} is missing" for name in expected if name not in loaded]
+    unexpected = [f"{name} {shape_of(loaded[name])} is unexpected" for name in loaded if name not in expected]
     return misshaped + other_kind + missing[:2] + unexpected + missing[2:]
+
+
+def shape_of(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of a tensor; None of anything else that a state dict holds."""
+    return tuple(value.shape) if isinstance(value, Tensor) else None
 
 
 def refuse_other_state(expected: Mapping[str, Any], loaded: Mapping[str, Any], demand: str, way_out: str) -> None:
@@ -157,7 +162,3 @@ def _first_words(error: Exception) -> str:
     refused = re.search(r"WeightsUnpickler error: *([^\n]+)", str(error))
     lines = [refused[1] if refused else line for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}{f': {lines[0]}' if lines else ''}"
-
-
-def _shape(value: Any) -> tuple[int, ...] | None:
-    return tuple(value.shape) if isinstance(value, Tensor) else None
