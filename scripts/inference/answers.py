@@ -19,7 +19,7 @@ from scripts.inference.requests import require_mapping
 from scripts.inference.weights import describe_weights, require_weights
 from scripts.patches.pictures import save_picture
 from scripts.provenance.image_form import names_by_label
-from scripts.provenance.record import FILE_NAME
+from scripts.provenance.record import record_path
 from scripts.running.files import read_json, write_json
 from scripts.running.stages import RECORD, Stage
 from scripts.volumes.nifti import write_image
@@ -51,10 +51,8 @@ class AnswerStage(Stage):
         require_mapping(images or {})
         files = files_of(image, modalities) if image else None
         images, image = (files, None) if files else (images, image)
-        provenance = str(Path(weights_path).parent / FILE_NAME)
-        super().__init__(
-            inputs=[*(images or {}).values(), image, mask, brain_mask, weights_path, provenance], **options
-        )
+        inputs = [*(images or {}).values(), image, mask, brain_mask, weights_path, str(record_path(weights_path))]
+        super().__init__(inputs=inputs, **options)
         self.weights_path = weights_path
 
     def identity(self) -> dict[str, Any]:

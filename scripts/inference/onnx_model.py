@@ -10,7 +10,7 @@ import torch
 from monai.utils import optional_import
 from torch import Tensor, nn
 
-from scripts.provenance.record import FILE_NAME as PROVENANCE
+from scripts.provenance.record import record_path
 from scripts.running.files import read_json
 
 logger = logging.getLogger(__name__)
@@ -64,7 +64,7 @@ def prefer_onnx(network: nn.Module, weights_path: str, device: torch.device | st
     session = open_session(path)
     if session is None:
         return network
-    if recorded_hash(session) != read_json(path.with_name(PROVENANCE))["weights_sha256"]:
+    if recorded_hash(session) != read_json(record_path(weights_path))["weights_sha256"]:
         logger.warning("%s is not used: it was not exported from %s as it is now", path, weights_path)
         return network
     logger.info("%s answers in place of %s", path, weights_path)

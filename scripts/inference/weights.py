@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from scripts.provenance.image_form import recorded_images, require_same_images
-from scripts.provenance.record import FILE_NAME, read_provenance
+from scripts.provenance.record import read_provenance, record_path
 from scripts.provenance.state_dicts import load_state
 from scripts.running.files import sha256_file
 
@@ -29,7 +29,7 @@ def require_weights(weights_path: str | Path) -> None:
     Raises:
         FileNotFoundError: naming the path and the command that makes them.
     """
-    for path in (Path(weights_path), Path(weights_path).parent / FILE_NAME):
+    for path in (Path(weights_path), record_path(weights_path)):
         if not path.is_file():
             raise FileNotFoundError(f"{path} does not exist: {HOW_TO_GET_WEIGHTS}")
 

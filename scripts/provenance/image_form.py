@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.provenance.record import FILE_NAME
+from scripts.provenance.record import record_path
 
 # What images are made of, as patches.json and synthetic.json say it -> the config key that sets it.
 IMAGE_FACTS = {
@@ -209,7 +209,7 @@ def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict
     if missing := [key for key in IMAGE_FACTS if key not in images]:
         fault = f"no {', '.join(missing)}" if images else repr(record.get("images"))
         raise ValueError(
-            f"{Path(weights_path).parent / FILE_NAME} must say in `images` of what the images behind"
+            f"{record_path(weights_path)} must say in `images` of what the images behind"
             f" {Path(weights_path).name} were made, got {fault}; train again"
         )
     return dict(images)

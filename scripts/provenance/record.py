@@ -22,6 +22,11 @@ def hash_subjects(subject_ids: Iterable[str]) -> list[str]:
     return sorted({hash_subject(subject_id) for subject_id in subject_ids})
 
 
+def record_path(weights_path: str | Path) -> Path:
+    """Return the path of the record beside a file of weights."""
+    return Path(weights_path).parent / FILE_NAME
+
+
 def write_provenance(
     weights_path: str | Path,
     *,
@@ -52,7 +57,7 @@ def write_provenance(
     Raises:
         FileNotFoundError: if the weights do not exist.
     """
-    path = Path(weights_path).parent / FILE_NAME
+    path = record_path(weights_path)
     record = {
         "cohorts": sorted(set(cohorts)),
         "subjects": sorted({*hash_subjects(subjects), *hashed_subjects}),
@@ -73,7 +78,7 @@ def read_provenance(weights_path: str | Path) -> Mapping[str, Any]:
         FileNotFoundError: if weights or record are missing.
         ValueError: if the record is about other weights.
     """
-    path = Path(weights_path).parent / FILE_NAME
+    path = record_path(weights_path)
     actual = sha256_file(weights_path)
     record = read_list(path, "provenance")
     if record.get("weights_sha256") != actual:
