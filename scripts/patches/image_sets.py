@@ -13,7 +13,7 @@ from torch import Tensor
 from scripts.patches.tensors import load_images
 from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, image_facts, names_by_number, require_like_real
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
-from scripts.splits.lists import read_list
+from scripts.splits.lists import image_path, read_list
 from scripts.splits.parts import default_held_out_part, load_part, load_splits
 from scripts.splits.patients import patient_of
 from scripts.volumes.file_names import is_nifti
@@ -137,8 +137,8 @@ def read_rows(path: str | Path, listing: Mapping[str, Any], rows: Sequence[Mappi
     Raises:
         ValueError: if an image has other channels, dimensions or range than it must have, or a label has no name.
     """
-    folder, labels = Path(path).parent, listing.get("labels", {})
-    located = [{**row, "image": str(folder / row["image"])} for row in rows]
+    labels = listing.get("labels", {})
+    located = [{**row, "image": image_path(path, row)} for row in rows]
     return ImageSet(
         images=load_images(located, len(listing["modality"]), int(listing["spatial_dims"])),
         patients=[patient_of(row) if "subject_id" in row else None for row in rows],

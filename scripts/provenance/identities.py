@@ -14,11 +14,11 @@ import numpy as np
 
 from scripts.provenance.leakage import LeakageError
 from scripts.running.errors import some_names
-from scripts.splits.lists import read_list
+from scripts.splits.lists import FOLD_PARTS, image_path, read_list
 from scripts.splits.parts import load_splits, part_subjects
 from scripts.splits.patients import patient_of
 
-PARTS = ("train", "inner", "validation", "test")  # of a fold; where one is also another, the later counts
+PARTS = (*FOLD_PARTS, "test")  # where one is also another, the later counts
 MARKS = ("image", "patient", "subject_id")
 
 Row = Mapping[str, Any]
@@ -46,8 +46,7 @@ def refuse_two_names(patches_path: str | Path, splits_path: str | Path, fold: in
             " split by patient and not by image: give subject_id and patient_id in the cohort (docs/reference/data.md)"
             " and make the splits with configs/splits.yaml"
         )
-    folder = Path(patches_path).parent
-    image = _first_in_two_parts(rows, [image_digest(folder / row["image"]) for row in rows], parts)
+    image = _first_in_two_parts(rows, [image_digest(image_path(patches_path, row)) for row in rows], parts)
     if image:
         raise LeakageError(
             f"{patches_path} must show a subject under one subject_id, got the same image as {image} of fold {fold};"
@@ -111,6 +110,6 @@ def _marks_of(path: str | Path) -> dict[tuple[str, str], str]:
     """What tells the people of a `patches.json`: (what, value) -> subject id."""
     marks: dict[tuple[str, str], str] = {}
     for row in read_list(path, "patches")["training"]:
-        subject, digest = row["subject_id"], image_digest(Path(path).parent / row["image"])
+        subject, digest = row["subject_id"], image_digest(image_path(path, row))
         marks |= dict.fromkeys(zip(MARKS, (digest, patient_of(row), subject), strict=True), subject)
     return marks

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.provenance.record import hash_subject
-from scripts.splits.lists import read_list
+from scripts.splits.lists import image_path, read_list
 
 
 class LeakageError(ValueError):
@@ -92,8 +92,7 @@ def load_synthetic_set(
         LeakageError: naming the first image file and the subjects, or the file without provenance.
     """
     content = read_list(path, "synthetic")
-    folder = Path(path).resolve().parent
-    images = [{**entry, "image": str(folder / entry["image"])} for entry in content["training"]]
+    images = [{**entry, "image": image_path(path, entry)} for entry in content["training"]]
     origin = f"{images[0]['image']} (of {path})" if images else str(path)
     provenance = content.get("provenance")
     refuse_leakage(seen_subjects(provenance, str(path)), held_out, origin, use)

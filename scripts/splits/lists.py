@@ -12,6 +12,8 @@ from scripts.splits.patients import SUBJECT_ID, SUBJECT_ID_RULE
 
 Schema = dict[str, Any]
 
+FOLD_PARTS = ("train", "inner", "validation")  # of a fold; the locked test belongs to none
+
 TEXT: Schema = {"type": "string", "minLength": 1, "description": "a text that is not empty"}
 TEXT_OR_NOTHING: Schema = {"type": ["string", "null"], "description": "a text or null"}
 FLAG: Schema = {"type": "boolean", "description": "true or false"}
@@ -77,9 +79,7 @@ SET_PROVENANCE: Schema = {
     **_object("the provenance of the set", subjects=HASHES, selection_subjects=HASHES, fold=FOLD, weights_sha256=HASH),
     "type": ["object", "null"],
 }
-FOLD_PARTS = _object(
-    "a fold", ["train", "inner", "validation"], **dict.fromkeys(("train", "inner", "validation"), SUBJECTS)
-)
+FOLD_OF_SPLITS = _object("a fold", FOLD_PARTS, **dict.fromkeys(FOLD_PARTS, SUBJECTS))
 SCHEMAS = {
     "cohort": _object(
         "a cohort",
@@ -107,7 +107,7 @@ SCHEMAS = {
         "splits",
         ["test", "folds"],
         test=SUBJECTS,
-        folds=_list(FOLD_PARTS, "a list of at least one fold", least=1),
+        folds=_list(FOLD_OF_SPLITS, "a list of at least one fold", least=1),
         ungraded=SUBJECTS,
         selection={"enum": ["inner", "validation"], "description": "inner or validation"},
     ),
@@ -160,6 +160,14 @@ def read_list(path: str | Path | None, kind: str) -> dict[str, Any]:
         _checked.add(key)
     read: dict[str, Any] = content
     return read
+
+
+def image_path(list_path: str | Path, row: Mapping[str, Any]) -> str:
+    """Return the absolute path of the image of a row, which a list names relative to its own folder, or absolute.
+
+    Of a link to a list, as a store of files leaves one for each, the folder is that of the link.
+    """
+    return str(Path(list_path).absolute().parent / row["image"])
 
 
 def require_schema(content: Any, kind: str, where: str | Path) -> None:

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
-from scripts.splits.lists import read_list
+from scripts.splits.lists import FOLD_PARTS, image_path, read_list
 
-PARTS = ("train", "inner", "validation", "test", "all")
+PARTS = (*FOLD_PARTS, "test", "all")
 
 
 def load_splits(splits_path: str | Path) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def load_splits(splits_path: str | Path) -> dict[str, Any]:
     splits = read_list(splits_path, "splits")
     test = set(splits["test"])
     for number, fold in enumerate(splits["folds"]):
-        train, inner, validation = (set(fold[part]) for part in ("train", "inner", "validation"))
+        train, inner, validation = (set(fold[part]) for part in FOLD_PARTS)
         shared = (train & (inner | validation)) | (test & (train | inner | validation))
         if splits.get("selection", "inner") == "inner":
             shared |= inner & validation
@@ -58,7 +58,7 @@ def part_subjects(splits: Mapping[str, Any], fold: int | None, part: str) -> lis
     if part == "test":
         return list(splits["test"])
     if part == "all":
-        in_folds = [name for one in splits["folds"] for key in ("train", "inner", "validation") for name in one[key]]
+        in_folds = [name for one in splits["folds"] for key in FOLD_PARTS for name in one[key]]
         return sorted({*in_folds, *splits["test"], *splits.get("ungraded", ())})
     if fold is None or not 0 <= fold < len(splits["folds"]):
         raise ValueError(f"fold must be from 0 to {len(splits['folds']) - 1} for part {part!r}, got {fold!r}")
@@ -128,10 +128,9 @@ def load_part(
             f"part {part!r} of fold {fold} must have at least one patch"
             f"{'' if classes is None else ' of ' + ', '.join(classes)}, got none in {patches_path}; see {splits_path}"
         )
-    folder = Path(patches_path).resolve().parent
     return [
         {
-            "image": str(folder / entry["image"]),
+            "image": image_path(patches_path, entry),
             "label": entry["label"],
             "subject_id": entry["subject_id"],
             "site": entry.get("site"),

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from scripts.running.files import write_json
-from scripts.splits.lists import SCHEMAS, read_list
+from scripts.splits.lists import SCHEMAS, image_path, read_list
 
 HASH = "0" * 64
 COHORT = {
@@ -129,3 +129,12 @@ def test_a_list_that_was_changed_is_checked_again_and_all_faults_are_counted(tmp
 def test_a_list_that_was_not_given_is_named_with_its_flag(kind, path):
     with pytest.raises(ValueError, match=f"{kind}_path must be a {kind}.json, got {path!r}; pass --{kind}_path"):
         read_list(path, kind)
+
+
+def test_images_lie_beside_the_name_of_their_list_even_if_that_is_a_link(tmp_path, monkeypatch):
+    write_json(tmp_path / "store" / "0a", LISTS["patches"])
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "patches.json").symlink_to("../store/0a")
+    monkeypatch.chdir(tmp_path)
+    assert image_path("set/patches.json", PATCH) == str(tmp_path / "set" / "a.nii.gz")
+    assert image_path("set/patches.json", {"image": "/elsewhere/b.nii.gz"}) == "/elsewhere/b.nii.gz"
