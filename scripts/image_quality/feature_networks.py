@@ -14,7 +14,8 @@ from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality.channel_encoder import ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
 from scripts.provenance.image_form import ImageForm
-from scripts.provenance.record import hash_subject, read_provenance
+from scripts.provenance.leakage import known_subjects
+from scripts.provenance.record import read_provenance
 from scripts.provenance.state_dicts import load_state
 from scripts.running.files import sha256_file
 from scripts.running.progress import progress
@@ -191,7 +192,7 @@ class ClassifierFeatures:
         Raises:
             ValueError: with the number of such subjects.
         """
-        known = [name for name in subject_ids if hash_subject(name) in self.network.known_subjects]
+        known = known_subjects(self.network.known_subjects, subject_ids)
         if known:
             raise ValueError(
                 f"audit_features_path must be trained on none of the subjects that are compared, got weights of"

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from scripts.memorization.audit import JUDGED, MemorizationAudit
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
-from scripts.patches.image_sets import ImageSet, read_rows
+from scripts.patches.image_sets import ALL, ImageSet, read_rows
 from scripts.provenance.image_form import image_facts, require_like_real
-from scripts.provenance.leakage import seen_by_generator, seen_subjects
-from scripts.provenance.record import hash_subject
+from scripts.provenance.leakage import known_subjects, seen_by_generator, seen_subjects
+from scripts.running.errors import some_names
 from scripts.running.files import sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
@@ -95,10 +95,10 @@ def audit_images(
 
 
 def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:
-    """List the labels that occur in a decathlon list with their names; images without a label are called "all"."""
+    """List the labels that occur in a decathlon list with their names; images without a label are called `ALL`."""
     names = {int(index): name for index, name in listing["labels"].items()}
     labels = {entry["label"] for entry in listing["training"]}
-    return [(label, "all" if label is None else names[label]) for label in sorted(labels, key=lambda x: (x is None, x))]
+    return [(label, ALL if label is None else names[label]) for label in sorted(labels, key=lambda x: (x is None, x))]
 
 
 def _held_out(
@@ -106,12 +106,11 @@ def _held_out(
 ) -> list[dict[str, Any]]:
     fold = provenance["fold"]
     subjects = set() if fold is None and part != "test" else set(part_subjects(splits, fold, part))
-    known = seen_subjects(provenance, "synthetic.json")
-    seen = {subject for subject in subjects if hash_subject(subject) in known}
+    seen = known_subjects(seen_subjects(provenance, "synthetic.json"), subjects)
     if seen:
         raise ValueError(
             f"held_out_part must hold subjects that the generator was neither trained nor selected on, got {part!r}"
-            f" with {sorted(seen)[:3]}; pass --held_out_part test, or the splits that the generator was trained with"
+            f" with {some_names(seen, limit=3)}; pass --held_out_part test, or its generator's own splits"
         )
     return [dict(entry) for entry in patches["training"] if entry["subject_id"] in subjects]
 

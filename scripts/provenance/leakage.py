@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.provenance.record import hash_subject
+from scripts.running.errors import some_names
 from scripts.splits.lists import image_path, read_list
 
 
@@ -41,14 +42,21 @@ def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[s
     Raises:
         ValueError: if a subject of the provenance is not in the list: the two do not belong together.
     """
-    hashed = {hash_subject(entry["subject_id"]) for entry in entries}
-    missing = set(provenance["subjects"]) - hashed
+    subjects = set(provenance["subjects"])
+    hashes = [hash_subject(entry["subject_id"]) for entry in entries]
+    missing = subjects.difference(hashes)
     if missing:
         raise ValueError(
-            f"patches must hold all {len(provenance['subjects'])} subjects behind the generator,"
+            f"patches must hold all {len(subjects)} subjects behind the generator,"
             f" got a list without {len(missing)} of them; give the patches.json it was trained on"
         )
-    return [dict(entry) for entry in entries if hash_subject(entry["subject_id"]) in set(provenance["subjects"])]
+    return [dict(entry) for entry, digest in zip(entries, hashes, strict=True) if digest in subjects]
+
+
+def known_subjects(hashed: Iterable[str], subject_ids: Iterable[str]) -> list[str]:
+    """Return the ids, not hashed, that are among hashed ones; each once, sorted."""
+    known = set(hashed)
+    return [subject for subject in sorted(set(subject_ids)) if hash_subject(subject) in known]
 
 
 def refuse_leakage(seen: Iterable[str], held_out: Iterable[str], origin: str, use: str) -> None:
@@ -63,13 +71,11 @@ def refuse_leakage(seen: Iterable[str], held_out: Iterable[str], origin: str, us
     Raises:
         LeakageError: naming the file and the subjects.
     """
-    known = set(seen)
-    leaked = [subject for subject in sorted(set(held_out)) if hash_subject(subject) in known]
+    leaked = known_subjects(seen, held_out)
     if leaked:
-        names = ", ".join(leaked[:5]) + (", ..." if len(leaked) > 5 else "")
         raise LeakageError(
-            f"{origin} must not know the subjects of {use}, got {len(leaked)} of them behind it: {names};"
-            " use networks trained on this fold's training part only"
+            f"{origin} must not know the subjects of {use}, got {len(leaked)} of them behind it:"
+            f" {some_names(leaked, limit=5)}; use networks trained on this fold's training part only"
         )
 
 
