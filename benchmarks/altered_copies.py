@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-BACKGROUND = -1.0
+from scripts.patches.intensities import BACKGROUND, foreground
 
 
 def flipped(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -33,7 +33,7 @@ def rescaled(images: Tensor, generator: torch.Generator) -> Tensor:
     shape = (*images.shape[:2], *[1] * (images.ndim - 2))
     gain, offset = (torch.rand(shape, generator=generator) for _ in range(2))
     changed = (images * (0.6 + 0.8 * gain) + 0.4 * offset - 0.2).clamp(-1, 1)
-    return torch.where((images == BACKGROUND).all(1, keepdim=True), BACKGROUND, changed)
+    return torch.where(foreground(images, channel_axis=1)[:, None], changed, BACKGROUND)
 
 
 def noisy(images: Tensor, generator: torch.Generator, decibel: float = 20.0) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from scripts.explanations.coverings import BASELINES, BATCH, covered
 from scripts.explanations.lime import fit_lime
 from scripts.explanations.maps import explain
-from scripts.patches.intensities import BACKGROUND
+from scripts.patches.intensities import BACKGROUND, foreground
 
 OUTPUTS = ("log_odds", "probability")
 NO_SHARES = "GradCAM weighs the maps of a deep layer, where the modalities are mixed already: it has no shares"
@@ -95,7 +95,7 @@ class Attributor:
         """
         if image.ndim not in (3, 4):
             raise ValueError(f"image must have 2 or 3 spatial dimensions, got shape {tuple(image.shape)}")
-        if bool((image == BACKGROUND).all()):
+        if not bool(foreground(image).any()):
             raise ValueError(f"image must show something, got background ({BACKGROUND:g}) in every pixel")
         return {name: METHODS[name](self, network, image, label) for name in self.methods}
 
@@ -159,7 +159,7 @@ def occlusion(attributor: Attributor, network: nn.Module, image: Tensor, label: 
     """
     size = tuple(min(attributor.occlusion_size, side) for side in image.shape[1:])
     steps = tuple(max(1, side // 2) for side in size)
-    shown = (image != BACKGROUND).any(dim=0)
+    shown = foreground(image)
     groups = torch.stack([torch.where(shown, k, len(image)) for k in range(len(image))])
     with torch.no_grad():
         values = Occlusion(answer_function(network, label, attributor.output)).attribute(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from scripts.patches.intensities import BACKGROUND
+from scripts.patches.intensities import BACKGROUND, foreground
 
 BASELINES = ("background", "mean")
 BATCH = 32  # covered images at once
@@ -27,5 +27,4 @@ def covered(image: Tensor, groups: Tensor, baseline: str) -> Tensor:
     flat = groups.reshape(-1)
     sums = torch.zeros(int(flat.max()) + 1, device=image.device).index_add(0, flat, image.reshape(-1))
     means = sums / torch.bincount(flat).clamp(min=1).to(sums.dtype)
-    shown = (image != BACKGROUND).any(dim=0)
-    return torch.where(shown, means[groups], BACKGROUND)
+    return torch.where(foreground(image), means[groups], BACKGROUND)

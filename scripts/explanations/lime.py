@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from scripts.explanations.coverings import BATCH, covered
-from scripts.patches.intensities import BACKGROUND
+from scripts.patches.intensities import foreground
 
 PENALTY = 1.0  # of LIME's ridge regression, on the squares of the coefficients
 
@@ -97,7 +97,7 @@ def superpixels(image: np.ndarray, num_superpixels: int, compactness: float = 0.
     Returns:
         (*spatial) integers: 0 is background, superpixels are 1 to S.
     """
-    shown = (image != BACKGROUND).any(axis=0)
+    shown = foreground(image)
     # A mask that leaves nothing out would only make SLIC slower.
     mask = None if shown.all() else shown
     count = min(num_superpixels, int(shown.sum()))

@@ -17,7 +17,7 @@ from scripts.explanations.attributions import NO_SHARES, Attribution, Attributor
 from scripts.explanations.cases import KINDS, Case, choose_cases, rows_of_role
 from scripts.explanations.pictures import METHOD_TITLES, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
-from scripts.patches.intensities import BACKGROUND
+from scripts.patches.intensities import foreground
 from scripts.patches.pictures import save_picture
 from scripts.patches.tensors import load_images
 from scripts.provenance.image_form import ImageForm, image_facts, recorded_images, require_same_images
@@ -137,7 +137,7 @@ class Explanations:
         }
 
     def _describe(self, attribution: Attribution, compared: Sequence[Attribution], image: Tensor) -> dict[str, Any]:
-        shown = (image != BACKGROUND).any(dim=0).cpu().numpy()
+        shown = foreground(image).cpu().numpy()
         pairs = [(attribution.values, other.values) for other in compared]
         sanity = {
             "signed": [map_correlation(*pair, shown) for pair in pairs],

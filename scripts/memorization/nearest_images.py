@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-BACKGROUND = -1.0
+from scripts.patches.intensities import BACKGROUND, foreground
+
 # A channel that varies less than this (variance, intensities in [-1, 1]) correlates with nothing.
 MIN_VARIANCE = 1e-5
 Similarity = Callable[[Tensor, Tensor], Tensor]
@@ -111,7 +112,7 @@ def brain_pearson(images: Tensor, references: Tensor, candidates: Sequence[Align
     alignments = (
         [Alignment((False,) * (images.ndim - 2), (0,) * (images.ndim - 2))] if candidates is None else candidates
     )
-    masks = brain_mask(references)
+    masks = foreground(references, channel_axis=1)
     if not bool(masks.flatten(1).any(1).all()):
         raise ValueError("references must show brain, got one that is background everywhere; run patches again")
     best = torch.full((len(images), len(references)), -1.0, device=images.device)
@@ -123,11 +124,6 @@ def brain_pearson(images: Tensor, references: Tensor, candidates: Sequence[Align
             ours, theirs = flipped_images[(..., *part)].flatten(2), references.float()[(..., *other)].flatten(2)
             best = torch.maximum(best, _masked_pearson(ours, theirs, masks[(..., *other)].flatten(1).float()))
     return best
-
-
-def brain_mask(references: Tensor) -> Tensor:
-    """Mark where any channel of (M, C, *spatial) is not background (-1); (M, *spatial) booleans."""
-    return (references != BACKGROUND).any(dim=1)
 
 
 def best_alignment(image: Tensor, reference: Tensor, candidates: Sequence[Alignment]) -> Alignment:

@@ -12,7 +12,8 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scripts.memorization.nearest_images import Alignment, align, alignments, best_alignment, brain_mask
+from scripts.memorization.nearest_images import Alignment, align, alignments, best_alignment
+from scripts.patches.intensities import foreground
 from scripts.patches.pictures import STYLE, mosaic, save_picture
 from scripts.volumes.file_names import stem_of
 
@@ -90,7 +91,7 @@ def difference(image: Tensor, reference: Tensor, alignment: Alignment) -> Tensor
         Image less fit, same shape, clipped to [-1, 1]; 0, a mid grey, is equal, and so is everything outside the brain.
     """
     aligned = align(reference, alignment)
-    inside = brain_mask(aligned[None])[0]
+    inside = foreground(aligned)
     result = torch.zeros_like(image)
     for channel in range(len(image)):
         x, y = aligned[channel][inside].double().numpy(), image[channel][inside].double().numpy()

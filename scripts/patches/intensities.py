@@ -1,17 +1,19 @@
-"""Which intensities of a volume become -1 and 1, and its patch in these units."""
+"""Which intensities of a volume become -1 and 1, its patch in these units, and what of that is background."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from monai.transforms import Transform
+from torch import Tensor
 
 from scripts.patches.subject_volumes import Subject
 from scripts.volumes.volume import Volume
 
 BACKGROUND = -1.0
+Array = TypeVar("Array", np.ndarray, Tensor)
 
 
 class MeasureIntensitiesd(Transform):
@@ -86,3 +88,16 @@ def scale_intensities(values: np.ndarray, low: float, high: float) -> np.ndarray
     """
     scaled = np.clip((values.astype(np.float64) - low) * (2 / (high - low)) - 1, -1, 1)
     return np.where(values == 0, BACKGROUND, scaled)
+
+
+def foreground(image: Array, channel_axis: int = 0) -> Array:
+    """Mark where any channel is not background.
+
+    Args:
+        image: intensities in [-1, 1], exactly -1 where there is nothing.
+        channel_axis: axis of the channels.
+
+    Returns:
+        Booleans, the shape of `image` without that axis.
+    """
+    return (image != BACKGROUND).any(channel_axis)
