@@ -149,7 +149,7 @@ def _with_center(
     return {
         **data,
         "center_ras": center_ras,
-        "center_voxel": np.rint(reference.ras_to_file @ [*center_ras, 1])[:3].astype(int).tolist(),
+        "center_voxel": reference.voxel_in_file(center_ras),
         "center_mm": (reference.ras_affine @ [*center_ras, 1])[:3].tolist(),
         "slice": int(center_ras[2]),
         "box_mm": None if points is None else np.stack([points.min(0), points.max(0) + 1]) * reference.spacing_mm,

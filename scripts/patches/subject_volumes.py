@@ -183,4 +183,4 @@ def click_in_ras(reference: Volume, click: Sequence[float]) -> np.ndarray:
             f"center must lie inside {reference.path} of shape {reference.data.shape}, got"
             f" {voxel.astype(int).tolist()}; give zero-based voxel indices of that file"
         )
-    return np.rint(np.linalg.inv(reference.ras_to_file) @ [*voxel, 1])[:3]
+    return (reference.file_to_ras @ [*voxel, 1])[:3]

@@ -75,10 +75,9 @@ def _require_brain_at(volumes: Mapping[str, Volume], click_ras: np.ndarray) -> N
     low = np.maximum(click_ras - reach, 0).astype(int)
     near = tuple(slice(start, int(end) + 1) for start, end in zip(low, click_ras + reach, strict=True))
     if not any(volume.ras[near].any() for volume in volumes.values()):
-        voxel = np.rint(reference.ras_to_file @ [*click_ras, 1])[:3].astype(int).tolist()
         raise ValueError(
-            f"click {voxel} must lie in the brain, got only background within {REACH_MM:g} mm of it in"
-            f" {reference.path}; give zero-based voxel indices of that file, in the order of its axes"
+            f"click {reference.voxel_in_file(click_ras)} must lie in the brain, got only background within {REACH_MM:g}"
+            f" mm of it in {reference.path}; give zero-based voxel indices of that file, in the order of its axes"
         )
 
 

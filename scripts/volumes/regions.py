@@ -122,5 +122,5 @@ def choose_region(voxels: LabeledVoxels, chain: Sequence[str], min_et_ml: float)
 
 
 def _to_ras(in_file: np.ndarray, volume: Volume) -> np.ndarray:
-    file_to_ras = np.rint(np.linalg.inv(volume.ras_to_file)).astype(np.int64)
+    file_to_ras = volume.file_to_ras.astype(np.int64)
     return in_file @ file_to_ras[:3, :3].T + file_to_ras[:3, 3]

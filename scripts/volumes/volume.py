@@ -42,6 +42,15 @@ class Volume:
         return inv_ornt_aff(self.orientation, self.data.shape)
 
     @cached_property
+    def file_to_ras(self) -> np.ndarray:
+        """Voxel indices of the file -> voxel indices of `ras`, (4, 4), whole numbers."""
+        return np.rint(np.linalg.inv(self.ras_to_file))
+
+    def voxel_in_file(self, ras_voxel: np.ndarray) -> list[int]:
+        """Return the indices in the file of a voxel of `ras`, (3,), as answers and lists tell it."""
+        return np.rint(self.ras_to_file @ [*ras_voxel, 1])[:3].astype(int).tolist()
+
+    @cached_property
     def ras_affine(self) -> np.ndarray:
         """Voxel indices of `ras` -> mm, (4, 4)."""
         return self.affine @ self.ras_to_file
