@@ -12,7 +12,7 @@ from typing import Any
 from scripts.cohorts.subjects import Subject
 from scripts.cohorts.words import spelled_differently
 from scripts.running.errors import some_names
-from scripts.running.files import sha256_file
+from scripts.running.files import file_state, sha256_file
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
@@ -171,8 +171,7 @@ def _contents(paths: Mapping[str, Path], check_voxels: bool) -> dict[str, dict[s
     """What changes with a file, its header included; without reading it, size and date must do."""
     if check_voxels:
         return {"sha256": {kind: sha256_file(path) for kind, path in paths.items()}}
-    facts = {kind: path.stat() for kind, path in paths.items()}
-    return {"file_stamp": {kind: f"{stat.st_size} {stat.st_mtime_ns}" for kind, stat in facts.items()}}
+    return {"file_stamp": {kind: " ".join(map(str, file_state(path))) for kind, path in paths.items()}}
 
 
 def _try(reading: Reading, check: Any, *arguments: Any) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import logging
-import os
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from scripts.cohorts.mask_conventions import decide_conventions
 from scripts.cohorts.subjects import Source, Subject
 from scripts.cohorts.words import name_of
 from scripts.running.errors import some_names
-from scripts.running.files import write_json, write_text
+from scripts.running.files import file_state, write_json, write_text
 from scripts.splits.patients import patient_by_name, perhaps_one_patient
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
 from scripts.volumes.mask_codes import MaskCodes, parse_mask_codes
@@ -136,10 +135,9 @@ def list_source(
 
 def _stamp(path: Path) -> str:
     try:
-        facts = os.stat(path)
+        return "\t".join(map(str, file_state(path)))
     except OSError:
         return "not there"  # the scan says why
-    return f"{facts.st_size}\t{facts.st_mtime_ns}"
 
 
 def _leave_out(source: Source, leave_out: LeftOut) -> list[dict[str, str]]:

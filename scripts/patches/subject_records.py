@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from scripts.running.errors import root_cause
-from scripts.running.files import read_json, require_file, sha256_file, write_json
+from scripts.running.files import file_state, read_json, require_file, sha256_file, write_json
 
 # Where a stage keeps the records of finished subjects until all are there; the stage drops it at the end.
 RECORDS = "checkpoints"
@@ -100,5 +100,4 @@ def subject_files(subject: Mapping[str, Any], sources: Sequence[str] = SOURCES) 
 
 
 def _fingerprint(path: str) -> list[int]:
-    facts = require_file(path, "check the path in cohort.json, or scan the cohort again").stat()
-    return [facts.st_size, facts.st_mtime_ns]
+    return list(file_state(require_file(path, "check the path in cohort.json, or scan the cohort again")))

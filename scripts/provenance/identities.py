@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import numpy as np
 
 from scripts.provenance.leakage import LeakageError
 from scripts.running.errors import some_names
+from scripts.running.files import file_state
 from scripts.splits.lists import FOLD_PARTS, image_path, read_list
 from scripts.splits.parts import load_splits, part_subjects
 from scripts.splits.patients import patient_of
@@ -84,12 +84,11 @@ def image_digest(path: str | Path) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    status = os.stat(path)
-    return _digest(str(path), status.st_size, status.st_mtime_ns)
+    return _digest(str(path), file_state(path))
 
 
 @functools.cache
-def _digest(path: str, size: int, modified: int) -> str:
+def _digest(path: str, state: tuple[int, int]) -> str:
     # As float32, to which every image is cast; 0 and -0 are one intensity.
     image: Any = nib.load(path)
     array = np.ascontiguousarray(image.dataobj, dtype=np.float32) + 0.0

@@ -15,7 +15,7 @@ from typing import Any
 from fire.parser import DefaultParseValue
 from monai.bundle import ComponentLocator, ConfigParser
 
-from scripts.running.files import require_utf8
+from scripts.running.files import file_state, require_utf8
 
 # Arguments of `monai.bundle run` itself, not of the config.
 RUN_ARGUMENTS = {
@@ -68,7 +68,7 @@ class Invocation:
     def files_merged(self) -> ConfigParser:
         """Merge the files alone, without the overrides."""
         parser = ConfigParser()
-        states = tuple((path, *_state(path)) for path in self.config_files)
+        states = tuple((path, *file_state(path)) for path in self.config_files)
         parser.set({parser.meta_key: {}, **copy.deepcopy(_load_merged(states))})
         return parser
 
@@ -93,11 +93,6 @@ def load_files(paths: str | Sequence[str]) -> dict[str, Any]:
         require_utf8(path)
     merged: dict[str, Any] = ConfigParser.load_config_files(paths)
     return merged
-
-
-def _state(path: str) -> tuple[int, int]:
-    status = Path(path).stat()
-    return status.st_size, status.st_mtime_ns
 
 
 @functools.lru_cache(maxsize=256)

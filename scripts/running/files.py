@@ -286,6 +286,12 @@ def read_csv(path: PathLike) -> list[dict[str, str]]:
         raise ValueError(f"{path} must be a table in CSV, got {error}; save it again as CSV") from error
 
 
+def file_state(path: PathLike) -> tuple[int, int]:
+    """Return size and time of change (ns) of a file: while they stay the same, it is taken to hold the same."""
+    status = os.stat(path)
+    return status.st_size, status.st_mtime_ns
+
+
 def sha256_text(text: str) -> str:
     """Hash a string (UTF-8) to 64 hexadecimal digits."""
     return hashlib.sha256(text.encode("utf-8")).hexdigest()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
-from scripts.running.files import JOURNAL, RECORD, read_json, sha256_file
+from scripts.running.files import JOURNAL, RECORD, file_state, read_json, sha256_file
 
 try:
     import fcntl
@@ -134,8 +134,8 @@ def output_hashes(folder: Path) -> dict[str, str | None]:
 
 
 def _state(path: Path) -> dict[str, int]:
-    status = path.stat()
-    return {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    size, changed_ns = file_state(path)
+    return {"bytes": size, "mtime_ns": changed_ns}
 
 
 def _is_as_recorded(path: Path, recorded: Mapping[str, Any]) -> bool:

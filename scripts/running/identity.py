@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from scripts.running.files import sha256_file, sha256_text
+from scripts.running.files import file_state, sha256_file, sha256_text
 
 # The folder that holds the package `scripts`.
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,7 +73,7 @@ def code_identity(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:
         path = _file_of(name, root)
         if path is None:
             raise ValueError(f"modules must be of the package scripts in {root}, got {name!r}, which has no file")
-        digest, imported = _parsed(path, _state(path), root)
+        digest, imported = _parsed(path, file_state(path), root)
         parts = [
             f"{part.name}:{sha256_file(part)}"
             for part in sorted(path.parent.glob(f"{path.stem}.*"))
@@ -94,11 +94,6 @@ def _module_of(name: str, root: Path) -> str | None:
 def _file_of(name: str, root: Path) -> Path | None:
     path = root.joinpath(*name.split("."))
     return next((file for file in (path.with_name(path.name + ".py"), path / "__init__.py") if file.is_file()), None)
-
-
-def _state(path: Path) -> tuple[int, int]:
-    status = path.stat()
-    return status.st_size, status.st_mtime_ns
 
 
 @cache

@@ -18,7 +18,7 @@ from monai.bundle.config_item import ComponentLocator
 
 from scripts.running.configs import Invocation
 from scripts.running.errors import some_names
-from scripts.running.files import require_utf8
+from scripts.running.files import file_state, require_utf8
 
 # Keys that take values of another kind than their default, too, as the comment beside them says.
 ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
@@ -380,11 +380,10 @@ def _steps(name: str) -> list[str]:
 
 def load_file(path: str) -> Mapping[str, Any]:
     """Return what one config file says, not merged; read once while the file stays the same."""
-    status = Path(path).stat()
-    return _load_state(path, status.st_mtime_ns, status.st_size)
+    return _load_state(path, file_state(path))
 
 
 @lru_cache(maxsize=256)
-def _load_state(path: str, modified: int, size: int) -> Mapping[str, Any]:
+def _load_state(path: str, state: tuple[int, int]) -> Mapping[str, Any]:
     require_utf8(path)
     return {str(key): value for key, value in (ConfigParser.load_config_file(path) or {}).items()}

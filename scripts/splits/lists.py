@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.running.files import read_json
+from scripts.running.files import file_state, read_json
 from scripts.splits.patients import SUBJECT_ID, SUBJECT_ID_RULE
 
 Schema = dict[str, Any]
@@ -133,7 +133,7 @@ MADE_BY = {
     "provenance": "its training",
 }
 
-_checked: set[tuple[str, int, int, str]] = set()
+_checked: set[tuple[str, tuple[int, int], str]] = set()
 
 
 def read_list(path: str | Path | None, kind: str) -> dict[str, Any]:
@@ -153,8 +153,7 @@ def read_list(path: str | Path | None, kind: str) -> dict[str, Any]:
     if not path:
         raise ValueError(f"{kind}_path must be a {kind}.json, got {path!r}; pass --{kind}_path")
     content = read_json(path)
-    state = os.stat(path)
-    key = (os.path.abspath(path), state.st_size, state.st_mtime_ns, kind)
+    key = (os.path.abspath(path), file_state(path), kind)
     if key not in _checked:
         require_schema(content, kind, path)
         _checked.add(key)
