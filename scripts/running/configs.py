@@ -7,7 +7,7 @@ import functools
 import re
 import shlex
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -135,13 +135,20 @@ def reachable(config: Mapping[str, Any], roots: Iterable[str]) -> dict[str, Any]
 
 def references(value: Any) -> set[str]:
     """Collect the top-level ids that a config value refers to by `@` or `%`."""
+    return {name for text in texts(value) for name in REFERENCE.findall(text)}
+
+
+def texts(value: Any) -> Iterator[str]:
+    """List the strings of a config value, keys included."""
     if isinstance(value, str):
-        return set(REFERENCE.findall(value))
-    if isinstance(value, Mapping):
-        return set().union(*(references(item) for item in [*value.keys(), *value.values()]), set())
-    if isinstance(value, (list, tuple)):
-        return set().union(*(references(item) for item in value), set())
-    return set()
+        yield value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from texts(key)
+            yield from texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from texts(item)
 
 
 def _parse_flags(arguments: list[str]) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from scripts.running.configs import texts
 from scripts.running.files import file_state, sha256_file, sha256_text
 
 # The folder that holds the package `scripts`.
@@ -29,25 +30,12 @@ def target_modules(config: Mapping[str, Any], root: Path = ROOT) -> set[str]:
     Raises:
         ValueError: if a dotted name begins with no module of `scripts`: its code could not be watched.
     """
-    names = {name for text in _texts(config) for name in DOTTED_NAME.findall(text)}
+    names = {name for text in texts(config) for name in DOTTED_NAME.findall(text)}
     modules = {name: _module_of(name, root) for name in names}
     unknown = sorted(name for name, module in modules.items() if module is None)
     if unknown:
         raise ValueError(f"a config must name modules that exist, got {', '.join(unknown)}; correct the dotted names")
     return {module for module in modules.values() if module is not None}
-
-
-def _texts(value: Any) -> Iterator[str]:
-    """List the strings of a config, keys included."""
-    if isinstance(value, str):
-        yield value
-    elif isinstance(value, Mapping):
-        for key, item in value.items():
-            yield from _texts(key)
-            yield from _texts(item)
-    elif isinstance(value, (list, tuple)):
-        for item in value:
-            yield from _texts(item)
 
 
 def code_identity(modules: Iterable[str], root: Path = ROOT) -> dict[str, str]:
