@@ -39,6 +39,11 @@ def seed_everything(seed: int, num_threads: int | None = None) -> None:
     torch.backends.cudnn.benchmark = False
     if num_threads is not None:
         torch.set_num_threads(num_threads)
+    seed_random_states(seed)
+
+
+def seed_random_states(seed: int) -> None:
+    """Seed torch, numpy and random."""
     torch.manual_seed(seed)
     np.random.seed(seed)
     random.seed(seed)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-import random
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EarlyStopping
 
 from scripts.provenance.state_dicts import save_tensors
 from scripts.running.files import sha256_text
+from scripts.running.process import seed_random_states
 
 logger = logging.getLogger(__name__)
 
@@ -40,9 +39,7 @@ class EpochSeed:
     def __call__(self, engine: Engine) -> None:
         """Seed torch, numpy, random and the transforms for `engine.state.epoch`."""
         epoch_seed = int(sha256_text(f"{self.seed}/{engine.state.epoch}")[:8], 16)
-        torch.manual_seed(epoch_seed)
-        np.random.seed(epoch_seed)
-        random.seed(epoch_seed)
+        seed_random_states(epoch_seed)
         for randomizable in self.randomizables:
             randomizable.set_random_state(seed=epoch_seed)
 
