@@ -22,6 +22,7 @@ from scripts.patches.image_sets import ImageSet
 from scripts.patches.pictures import save_picture
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_csv, write_csv, write_json
+from tests.helpers import list_header
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
 CLASSES = ("LGG", "HGG")
@@ -319,19 +320,7 @@ def _settings(folder: Path) -> dict[str, Any]:
 
 
 def _listing(cohort: str, size: tuple[int, int]) -> dict[str, Any]:
-    return {
-        "name": cohort,
-        "simulated": True,
-        "modality": {str(index): name for index, name in enumerate(MODALITIES)},
-        "labels": {str(index): name for index, name in enumerate(CLASSES)},
-        "spatial_dims": 2,
-        "patch_size": list(size),
-        "spacing_mm": 3.0,
-        "intensity_mode": "percentile",
-        "intensity_percentiles": [0.5, 99.5],
-        "zscore_limit": None,
-        "preprocessing": {"ChooseCenterd.slice": "largest"},
-    }
+    return {"name": cohort, **list_header(MODALITIES, {"LGG": 0, "HGG": 1}, size, spacing_mm=3.0)}
 
 
 def _image(size: tuple[int, int], label: int, noise: float, random: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import fcntl
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from monai.bundle import ConfigWorkflow
 
 from scripts.provenance.image_form import ImageForm
 from scripts.running.configs import Invocation
+from scripts.running.folders import LOCK
 from scripts.running.stages import run_invocation
 
 ROOT = Path(__file__).parents[1]
@@ -19,6 +21,33 @@ TINY = str(ROOT / "tests" / "tiny.yaml")  # recipe of the smallest study that ha
 def image_form(num_channels: int = 4, size: Sequence[int] = (96, 96)) -> ImageForm:
     """Return the form of images of so many modalities, of this size."""
     return ImageForm(("t1n", "t1c", "t2w", "t2f")[:num_channels], {"LGG": 0, "HGG": 1}, size, spatial_dims=len(size))
+
+
+def list_header(
+    modalities: Sequence[str], classes: Mapping[str, int], size: Sequence[int], spacing_mm: float = 1.0
+) -> dict[str, Any]:
+    """Return what a list of simulated images says about how they are made."""
+    form = ImageForm(modalities, classes, size, spacing_mm, spatial_dims=len(size))
+    return {
+        "simulated": True,
+        **form.names(),
+        "patch_size": list(size),
+        "spacing_mm": spacing_mm,
+        "intensity_mode": "percentile",
+        "intensity_percentiles": [0.5, 99.5],
+        "zscore_limit": None,
+        "preprocessing": {"ChooseCenterd.slice": "largest"},
+    }
+
+
+def is_locked(folder: Path) -> bool:
+    """Tell whether another descriptor holds the lock of a stage's folder."""
+    with (folder / LOCK).open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
 
 
 def config_files(*names: str) -> list[str]:

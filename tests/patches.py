@@ -10,6 +10,7 @@ import numpy as np
 
 from scripts.running.files import write_json
 from scripts.splits.draw import write_splits
+from tests.helpers import list_header
 
 # A network for these patches that trains in a second.
 TINY_GENERATOR: dict[str, Any] = {
@@ -44,7 +45,8 @@ def write_tiny_patches(
             _write_patch(folder / f"{subject}.nii.gz", random, spatial_shape, len(modalities))
             entry = {"image": f"{subject}.nii.gz", "label": label if graded else None, "subject_id": subject}
             entries.append({**entry, "site": "A", "lesion_volume_ml": 1.0})
-    write_json(folder / "patches.json", _header(modalities, classes, spatial_shape) | {"training": entries})
+    header = list_header(modalities, {name: label for label, name in enumerate(classes)}, spatial_shape)
+    write_json(folder / "patches.json", {"name": "tiny", **header, "training": entries})
     grades = [(entry["subject_id"], entry["label"]) for entry in entries]
     subjects = [{"subject_id": s, "site": "A", "grade": None if g is None else classes[g]} for s, g in grades]
     write_json(folder / "cohort.json", {"name": "tiny", "simulated": True, "subjects": subjects})
@@ -60,19 +62,3 @@ def _write_patch(path: Path, random: np.random.Generator, spatial_shape: tuple[i
     volume = image[:, :, None] if len(spatial_shape) == 2 else image
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
-
-
-def _header(modalities: tuple[str, ...], classes: tuple[str, ...], spatial_shape: tuple[int, ...]) -> dict:
-    return {
-        "name": "tiny",
-        "simulated": True,
-        "modality": {str(index): name for index, name in enumerate(modalities)},
-        "labels": {str(index): name for index, name in enumerate(classes)},
-        "spatial_dims": len(spatial_shape),
-        "patch_size": list(spatial_shape),
-        "spacing_mm": 1.0,
-        "intensity_mode": "percentile",
-        "intensity_percentiles": [0.5, 99.5],
-        "zscore_limit": None,
-        "preprocessing": {"ChooseCenterd.slice": "largest"},
-    }

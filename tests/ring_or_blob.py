@@ -11,6 +11,7 @@ import numpy as np
 
 from scripts.provenance.record import hash_subjects
 from scripts.running.files import sha256_text, write_json
+from tests.helpers import list_header
 
 GRADES = {"LGG": 0, "HGG": 1}
 MODALITIES = ("t1c", "t2f", "t1n", "t2w")
@@ -42,18 +43,7 @@ def write_image(path: Path, image: np.ndarray) -> None:
 
 def image_header(num_channels: int = 2, size: Sequence[int] = (32, 32), classes: Mapping[str, int] = GRADES) -> dict:
     """Return what a list of images says about how they are made."""
-    return {
-        "simulated": True,
-        "modality": {str(index): name for index, name in enumerate(MODALITIES[:num_channels])},
-        "labels": {str(label): name for name, label in classes.items()},
-        "spatial_dims": len(size),
-        "patch_size": list(size),
-        "spacing_mm": 1.0,
-        "intensity_mode": "percentile",
-        "intensity_percentiles": [0.5, 99.5],
-        "zscore_limit": None,
-        "preprocessing": {"ChooseCenterd.slice": "largest"},
-    }
+    return list_header(MODALITIES[:num_channels], classes, size)
 
 
 def write_patches(

@@ -18,19 +18,9 @@ from scripts.running.files import read_json
 from scripts.volumes.mask_marks import model_mark
 from tests.helpers import ROOT, config_files
 from tests.inference_requests import ask, make_weights
-from tests.tiny_subjects import MODALITIES, make_images, write_subject, write_volume
+from tests.tiny_subjects import MODALITIES, make_images, write_volume
 
 REAL = Path(os.environ.get("BRATS_REAL_DATA_DIR", "nowhere"))
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return make_weights(tmp_path_factory.mktemp("weights") / "models")
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory):
-    return write_subject(tmp_path_factory.mktemp("patient"))
 
 
 @pytest.fixture(scope="module")

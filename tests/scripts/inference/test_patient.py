@@ -5,18 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.inference_requests import ask, make_weights
+from tests.inference_requests import ask
 from tests.tiny_subjects import AFFINE, make_images, make_mask, write_subject, write_volume
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return make_weights(tmp_path_factory.mktemp("weights") / "models")
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory):
-    return write_subject(tmp_path_factory.mktemp("patient"))
 
 
 def test_a_4d_file_without_channel_order_is_refused(patient, weights, tmp_path):

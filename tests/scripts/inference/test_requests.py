@@ -6,12 +6,7 @@ import pytest
 
 from scripts.inference.requests import parse_channels, parse_images, parse_request, stored_channel_order
 from scripts.running.files import write_json
-from tests.tiny_subjects import MODALITIES, write_subject
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory):
-    return write_subject(tmp_path_factory.mktemp("patient"))
+from tests.tiny_subjects import MODALITIES
 
 
 def test_a_channel_order_stored_beside_a_4d_file_is_read(tmp_path):

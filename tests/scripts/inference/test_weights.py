@@ -13,17 +13,7 @@ from scripts.classifier.networks import FoldEnsemble
 from scripts.running import files
 from scripts.running.files import read_json, write_json
 from tests.inference_requests import ask, make_weights
-from tests.tiny_subjects import MODALITIES, write_subject
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory):
-    return make_weights(tmp_path_factory.mktemp("weights") / "models")
-
-
-@pytest.fixture(scope="module")
-def patient(tmp_path_factory):
-    return write_subject(tmp_path_factory.mktemp("patient"))
+from tests.tiny_subjects import MODALITIES
 
 
 def test_missing_weights_name_the_path_and_the_command_that_makes_them(patient, tmp_path):

@@ -21,11 +21,6 @@ from tests.tiny_subjects import (
 )
 
 
-@pytest.fixture
-def subject(tmp_path):
-    return write_subject(tmp_path / "S1")
-
-
 def test_region_slice_center_and_volumes_are_those_of_the_mask(subject):
     patch = patch_of(subject)
     mask = make_mask()

@@ -21,11 +21,6 @@ from tests.tiny_subjects import (
 )
 
 
-@pytest.fixture
-def subject(tmp_path):
-    return write_subject(tmp_path / "S1")
-
-
 @pytest.mark.parametrize("dims", [2, 3])
 def test_cells_lie_on_the_anatomy_that_their_affine_says(subject, dims):
     size = [16, 14, 9][:dims]

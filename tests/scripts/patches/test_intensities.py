@@ -20,11 +20,6 @@ from tests.tiny_subjects import (
 )
 
 
-@pytest.fixture
-def subject(tmp_path):
-    return write_subject(tmp_path / "S1")
-
-
 def test_brain_percentiles_are_those_of_monai(subject):
     volume = make_images()["t2f"]
     low, high = MeasureIntensitiesd().measure(Volume("a", volume, AFFINE))

@@ -19,11 +19,6 @@ from tests.tiny_subjects import (
 )
 
 
-@pytest.fixture
-def subject(tmp_path):
-    return write_subject(tmp_path / "S1")
-
-
 def test_modalities_stored_in_different_orders_give_the_same_patch(tmp_path, subject):
     array, affine = reoriented(make_images()["t2w"], AFFINE, "PIL")
     paths = {**subject["images"], "t2w": write_volume(tmp_path / "t2w.nii.gz", array, affine)}

@@ -29,6 +29,7 @@ from scripts.running.folders import (
     strangers,
     waiting_for_locks,
 )
+from tests.helpers import is_locked
 
 
 @pytest.fixture
@@ -36,15 +37,6 @@ def folder(tmp_path):
     """A folder; the locks that a test takes in it are given up."""
     with locks_of_block():
         yield tmp_path
-
-
-def is_locked(folder):
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def test_a_second_process_is_kept_out_until_the_lock_is_released(folder):

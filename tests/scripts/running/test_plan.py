@@ -6,22 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.running.plan import Plan, Setup, group_folds
+from scripts.running.plan import Setup, group_folds
 from tests.helpers import ROOT
 
 CONFIGS = ROOT / "configs"
-
-
-@pytest.fixture
-def plan(tmp_path):
-    return Plan(
-        study_dir=str(tmp_path / "study"),
-        cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_path": "x"}},
-        setups={"real": {}, "ddpm": {"method": "ddpm"}, "ddpm_mi": {"method": "ddpm_mi"}},
-        methods={"ddpm": [], "ddpm_mi": ["options/mutual_information"]},
-        classes=["LGG", "HGG"],
-        num_folds=3,
-    )
 
 
 def test_every_stage_comes_after_those_it_needs_and_before_the_report(plan):

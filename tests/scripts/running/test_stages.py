@@ -11,6 +11,7 @@ from scripts.running import stages
 from scripts.running.configs import Invocation
 from scripts.running.files import read_json, sha256_file, write_json, write_text
 from scripts.running.stages import AlreadyFinished, Stage, input_hash, invoked
+from tests.helpers import is_locked
 
 
 @pytest.fixture
@@ -318,17 +319,6 @@ def test_a_block_that_ends_gives_up_its_own_locks_and_no_others(config):
         assert not is_locked(config.parent / "second")
         assert is_locked(config.parent / "first")
     assert not is_locked(config.parent / "first")
-
-
-def is_locked(folder):
-    import fcntl
-
-    with (folder / ".lock").open("w") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return True
-    return False
 
 
 def test_kind_and_place_of_a_stage_are_written_down_and_change_nothing(config):

@@ -9,22 +9,13 @@ from monai.bundle import ConfigParser
 
 from scripts.running.configs import Invocation
 from scripts.running.files import write_json
-from scripts.running.plan import Plan
 from scripts.running.stages import invoked
 from scripts.running.study import Study
 from tests.helpers import ROOT, config_files
 
 
 @pytest.fixture
-def study(tmp_path):
-    plan = Plan(
-        study_dir=str(tmp_path / "study"),
-        cohorts={"a": {"config": "phantom", "phantom_site": "A"}, "b": {"config": "cohort", "source_path": "x"}},
-        setups={"real": {}, "ddpm": {"method": "ddpm"}, "ddpm_mi": {"method": "ddpm_mi"}},
-        methods={"ddpm": [], "ddpm_mi": ["options/mutual_information"]},
-        classes=["LGG", "HGG"],
-        num_folds=3,
-    )
+def study(plan):
     return Study(plan, config_dir=str(ROOT / "configs"))
 
 
