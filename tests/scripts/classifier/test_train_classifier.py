@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.recipes import SGD
 from scripts.provenance.record import hash_subject, read_provenance
 from scripts.running.files import read_json, sha256_text
 from tests.helpers import run_stage
@@ -66,13 +67,6 @@ def test_a_training_learns_to_tell_a_ring_from_a_blob(tmp_path: Path) -> None:
     assert curve[-1]["selection_accuracy"] == 1
 
 
-SGD = {
-    "_target_": "torch.optim.SGD",
-    "params": "$@network.parameters()",
-    "lr": "@classifier_learning_rate",
-    "momentum": 0.9,
-    "nesterov": True,
-}
 OTHER_RECIPE = {
     "classifier_ema_decay": 0.9,
     "classifier_optimizer": SGD,
