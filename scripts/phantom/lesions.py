@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
+from scripts.phantom.grid import part_within, voxel_size_mm
 from scripts.phantom.smooth_fields import Field, SmoothField
-from scripts.phantom.tissue_maps import TissueMaps, step
+from scripts.phantom.tissue_maps import TissueMaps, edge_softness_mm, step
 
 MASK_CODES = {"necrotic": 1, "edema": 2, "enhancing": 3}
 MATCHED = ("volume", "style", "azimuth", "height", "eccentricity")  # distributed alike in every grade
 MAX_RADIUS_MM = 62.0
+KNOTS_MM = {"core": 11.0, "edema": 13.0, "ring": 7.0, "nodules": 7.0, "texture": 3.5}  # of what deforms a part
 
 
 @dataclass
@@ -78,7 +80,8 @@ def plan_lesion(
         The plan, independent of any grid.
     """
     normal = float(ndtri(np.clip(quantiles["volume"], 1e-6, 1 - 1e-6)))
-    volume_ml = float(np.clip(volume["median_ml"] * np.exp(volume["log_std"] * normal), *_limits(volume)))
+    limits = volume["min_ml"], volume["max_ml"]
+    volume_ml = float(np.clip(volume["median_ml"] * np.exp(volume["log_std"] * normal), *limits))
     axes = np.exp(rng.normal(0, 0.16, 3))
     rotation = np.linalg.qr(rng.standard_normal((3, 3)))[0]
     cumulated = np.cumsum(list(grade["styles"].values()))
@@ -96,10 +99,6 @@ def _center(quantiles: Mapping[str, float]) -> NDArray[np.floating]:
     return np.array([center[0] + 10 * np.sign(center[0]), center[1], max(center[2], -8.0)])
 
 
-def _limits(volume: Mapping[str, float]) -> tuple[float, float]:
-    return volume["min_ml"], volume["max_ml"]
-
-
 def make_lesion(
     plan: LesionPlan, axes_mm: Sequence[NDArray[np.floating]], tissue: TissueMaps, rng: np.random.Generator
 ) -> Lesion:
@@ -114,22 +113,13 @@ def make_lesion(
     Returns:
         The lesion on its box.
     """
-    fields = {name: SmoothField(rng, knots, half_width_mm=70.0) for name, knots in _KNOTS_MM.items()}
-    box = tuple(_box(axis, middle) for axis, middle in zip(axes_mm, plan.center_mm, strict=True))
+    fields = {name: SmoothField(rng, knots, half_width_mm=70.0) for name, knots in KNOTS_MM.items()}
+    box = tuple(part_within(axis, MAX_RADIUS_MM, middle) for axis, middle in zip(axes_mm, plan.center_mm, strict=True))
     axes = [axis[part] - middle for axis, part, middle in zip(axes_mm, box, plan.center_mm, strict=True)]
     sampled = {name: field(axes) for name, field in fields.items()}
-    voxel_mm = [abs(axis[1] - axis[0]) for axis in axes_mm]
-    softness = max(0.35 * float(np.mean(voxel_mm)), 0.5)
+    voxel_mm = voxel_size_mm(axes_mm)
     core_depth, edema_depth = _depths(plan, axes, tissue, box, sampled, float(np.prod(voxel_mm)) / 1000)
-    return _compose(plan, box, core_depth, edema_depth, sampled, softness)
-
-
-_KNOTS_MM = {"core": 11.0, "edema": 13.0, "ring": 7.0, "nodules": 7.0, "texture": 3.5}
-
-
-def _box(axis: NDArray[np.floating], middle: float) -> slice:
-    inside = np.flatnonzero(np.abs(axis - middle) <= MAX_RADIUS_MM)
-    return slice(int(inside[0]), int(inside[-1]) + 1)
+    return _compose(plan, box, core_depth, edema_depth, sampled, edge_softness_mm(voxel_mm))
 
 
 def _depths(
@@ -194,4 +184,4 @@ def _inner_depths(plan: LesionPlan, core_depth: Field, sampled: Mapping[str, Fie
     inside = core_depth > 1.0
     level = np.where(inside, sampled["nodules"], np.float32(-10))
     threshold = np.quantile(level[inside], 1 - plan.drawn["nodule_fraction"]) if inside.any() else np.float32(10)
-    return nowhere, (level - threshold) * np.float32(_KNOTS_MM["nodules"])
+    return nowhere, (level - threshold) * np.float32(KNOTS_MM["nodules"])

@@ -12,28 +12,19 @@ from typing import Any
 
 import numpy as np
 import yaml
-from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import gaussian_filter
+from numpy.typing import NDArray
 from scipy.stats.qmc import Halton
 
-from scripts.phantom.lesions import MASK_CODES, MATCHED, Lesion, LesionPlan, make_lesion, plan_lesion
-from scripts.phantom.relaxation_times import ContrastAgent, Tissue, relaxation_at
-from scripts.phantom.signal_equations import (
-    SEQUENCES,
-    null_inversion_time,
-    relaxation_with_contrast_agent,
-    rician_magnitude,
-)
-from scripts.phantom.smooth_fields import Field, SmoothField
-from scripts.phantom.tissue_maps import TissueMaps, make_tissue_maps
+from scripts.phantom.grid import grid, part_within
+from scripts.phantom.lesions import MASK_CODES, MATCHED, LesionPlan, make_lesion, plan_lesion
+from scripts.phantom.scanner import scan
+from scripts.phantom.smooth_fields import Field
+from scripts.phantom.tissue_maps import make_tissue_maps
 from scripts.running.files import PathLike, read_json, write_json
 from scripts.running.progress import progress
 from scripts.volumes.nifti import write_nifti
 
-FIELD_OF_VIEW_MM = (240.0, 240.0, 155.0)
-MAX_MATRIX_SIZE = (240, 240, 155)
 BRAIN_LIMITS_MM = (84.0, 104.0, 80.0)  # no brain of scripts/phantom/tissue_maps.py reaches farther from the middle
-WHITE_MATTER_LEVEL = 500.0  # stored integer of white matter before the scanner's arbitrary scale
 
 
 @dataclass
@@ -115,7 +106,7 @@ def make_subject(
     quantiles = matched_quantiles(seed, site, index, fraction, list(settings["grades"]))
     plan = plan_lesion(plan_rng, settings["lesion_volume"], settings["grades"][grade], quantiles)
     # Nothing is computed where no brain reaches; half of the field of view is air.
-    box = tuple(_within(axis, limit) for axis, limit in zip(axes_mm, BRAIN_LIMITS_MM, strict=True))
+    box = tuple(part_within(axis, limit) for axis, limit in zip(axes_mm, BRAIN_LIMITS_MM, strict=True))
     axes_mm = [axis[part] for axis, part in zip(axes_mm, box, strict=True)]
     tissue = make_tissue_maps(axes_mm, anatomy_rng, functools.partial(_mass_effect, plan))
     lesion = make_lesion(plan, axes_mm, tissue, lesion_rng)
@@ -125,11 +116,6 @@ def make_subject(
     images = {modality: _embed(image, box, matrix_size) for modality, image in images.items()}
     mask = _embed(mask, box, matrix_size)
     return SimulatedSubject(f"SIM-{site}-{index:04d}", site, grade, images, mask, affine)
-
-
-def _within(axis: NDArray[np.floating], limit: float) -> slice:
-    inside = np.flatnonzero(np.abs(axis) <= limit)
-    return slice(int(inside[0]), int(inside[-1]) + 1)
 
 
 def _embed(image: NDArray[np.int16], box: tuple[slice, ...], matrix_size: Sequence[int]) -> NDArray[np.int16]:
@@ -174,27 +160,6 @@ def _generators(seed: int, site: str, index: int, count: int) -> list[np.random.
     return [np.random.default_rng(part) for part in np.random.SeedSequence([seed, site_number, index]).spawn(count)]
 
 
-def grid(matrix_size: Sequence[int]) -> tuple[list[NDArray[np.float64]], NDArray[np.float64]]:
-    """Positions of the voxels and affine of a matrix over the field of view, in the voxel order of BraTS (L, P, S).
-
-    Args:
-        matrix_size: voxels in x, y, z.
-
-    Returns:
-        Three arrays of positions along the RAS axes, mm, and the affine, shape (4, 4).
-
-    Raises:
-        ValueError: if the matrix does not have three sizes between 16 and those of BraTS.
-    """
-    sizes = tuple(int(size) for size in matrix_size)
-    if len(sizes) != 3 or any(not 16 <= size <= limit for size, limit in zip(sizes, MAX_MATRIX_SIZE, strict=True)):
-        raise ValueError(f"matrix_size must be three sizes from 16 to {MAX_MATRIX_SIZE}, got {list(matrix_size)!r}")
-    spacing = np.array(FIELD_OF_VIEW_MM) / sizes * [-1, -1, 1]
-    affine = np.diag([*spacing, 1.0])
-    affine[:3, 3] = -spacing * (np.array(sizes) - 1) / 2
-    return [affine[d, 3] + affine[d, d] * np.arange(sizes[d]) for d in range(3)], affine
-
-
 def _mass_effect(plan: LesionPlan, coordinates: list[Field]) -> list[Field]:
     """Coordinates at which a brain pushed aside by the lesion shows the undisturbed anatomy."""
     offsets = [axis - np.float32(middle) for axis, middle in zip(coordinates, plan.center_mm, strict=True)]
@@ -202,106 +167,6 @@ def _mass_effect(plan: LesionPlan, coordinates: list[Field]) -> list[Field]:
     squared = (offsets[0] ** 2 + offsets[1] ** 2 + offsets[2] ** 2) / reach**2
     pull = np.float32(plan.drawn["mass_effect"]) * np.exp(-squared)
     return [axis - offset * pull for axis, offset in zip(coordinates, offsets, strict=True)]
-
-
-def scan(
-    tissue: TissueMaps,
-    lesion: Lesion,
-    protocol: Mapping[str, Any],
-    axes_mm: Sequence[NDArray[np.floating]],
-    rng: np.random.Generator,
-) -> dict[str, NDArray[np.int16]]:
-    """Image a brain with a lesion by every sequence of a site.
-
-    Signals of the tissues in a voxel add up (partial volume); then receive bias field, resolution, and Rician noise.
-
-    Args:
-        tissue: the healthy brain.
-        lesion: what grows in it.
-        protocol: settings of the site.
-        axes_mm: positions of the voxels, mm.
-        rng: source of the patient's tissue variation, bias field and noise.
-
-    Returns:
-        Modality -> int16 image, background 0, brain >= 1, in arbitrary units.
-    """
-    typical, agent = relaxation_at(float(protocol["field_strength_tesla"]))
-    spread = {name: 3.0 if name in lesion.fractions else 1.0 for name in typical}
-    table = {name: _individual(values, rng, spread[name]) for name, values in typical.items()}
-    texture = 1 + 0.025 * SmoothField(rng, 6.0)(axes_mm)
-    bias = np.exp(np.float32(protocol["bias_log_std"]) * SmoothField(rng, 75.0)(axes_mm))
-    voxel_mm = [abs(axis[1] - axis[0]) for axis in axes_mm]
-    blur_voxels = [protocol["blur_mm"] / size for size in voxel_mm]
-    images = {}
-    for modality, sequence in protocol["sequences"].items():
-        signal, reference = _noise_free(tissue, lesion, with_inversion_time(sequence, typical), table, agent)
-        if protocol["blur_mm"]:
-            signal = gaussian_filter(signal, blur_voxels, truncate=2.5)
-        gain = np.float32(WHITE_MATTER_LEVEL * rng.uniform(0.6, 1.6) / reference)
-        noisy = rician_magnitude(signal * texture * bias, protocol["noise_fraction"] * reference, rng)
-        images[modality] = _as_stored(noisy * gain, tissue.brain)
-    return images
-
-
-def with_inversion_time(sequence: Mapping[str, Any], typical: Mapping[str, Tissue]) -> dict[str, Any]:
-    """Return the parameters of a sequence, with `nulls: TISSUE` as the inversion time that a scanner is set to for it.
-
-    Args:
-        sequence: parameters as `configs/phantom.yaml` lists them.
-        typical: tissue name -> relaxation times of nobody in particular: a protocol is not tuned to the patient.
-
-    Raises:
-        ValueError: if there is no such tissue.
-    """
-    parameters = dict(sequence)
-    nulled = parameters.pop("nulls", None)
-    if nulled is None:
-        return parameters
-    if nulled not in typical:
-        raise ValueError(f"nulls must be one of {', '.join(typical)}, got {nulled!r}; correct phantom_sites")
-    return {**parameters, "ti_ms": null_inversion_time(typical[nulled].t1_ms, parameters["tr_ms"])}
-
-
-def _individual(tissue: Tissue, rng: np.random.Generator, spread: float) -> Tissue:
-    t1, t2, density = np.exp(spread * rng.normal(0, (0.05, 0.05, 0.01)))
-    return Tissue(tissue.t1_ms * t1, tissue.t2_ms * t2, min(tissue.proton_density * density, 1.0))
-
-
-def _noise_free(
-    tissue: TissueMaps,
-    lesion: Lesion,
-    sequence: Mapping[str, Any],
-    table: Mapping[str, Tissue],
-    agent: ContrastAgent,
-) -> tuple[Field, float]:
-    """Signal of every voxel, and that of white matter."""
-    parameters = {name: value for name, value in sequence.items() if name not in ("sequence", "contrast_agent")}
-    equation = functools.partial(SEQUENCES[sequence["sequence"]], **parameters)
-    doses = sequence.get("contrast_agent") or {"blood_mmol": 0.0, "tumor_factor": 0.0}
-    signal = np.zeros(tissue.brain.shape, np.float32)
-    for name, fraction in tissue.fractions.items():
-        concentration = doses["blood_mmol"] if name == "blood" else 0.0
-        signal += fraction * np.float32(equation(*_with_agent(table[name], concentration, agent)))
-    inside = signal[lesion.box]
-    inside *= 1 - sum(lesion.fractions.values())
-    for name, fraction in lesion.fractions.items():
-        part = fraction > 0
-        concentration = doses["tumor_factor"] * lesion.concentration_mmol[part] if name == "enhancing" else 0.0
-        t1_ms, t2_ms, density = _with_agent(table[name], concentration, agent)
-        texture = lesion.texture[part]
-        inside[part] += fraction[part] * equation(t1_ms * texture, t2_ms * texture, density).astype(np.float32)
-    return signal, float(equation(*table["wm"]))
-
-
-def _with_agent(tissue: Tissue, concentration_mmol: ArrayLike, agent: ContrastAgent) -> tuple[Any, Any, float]:
-    t1_ms = relaxation_with_contrast_agent(tissue.t1_ms, concentration_mmol, agent.r1)
-    t2_ms = relaxation_with_contrast_agent(tissue.t2_ms, concentration_mmol, agent.r2)
-    return t1_ms, t2_ms, tissue.proton_density
-
-
-def _as_stored(image: Field, brain: NDArray[np.bool_]) -> NDArray[np.int16]:
-    stored = np.clip(np.rint(image), 1, np.iinfo(np.int16).max)
-    return np.where(brain, stored, 0).astype(np.int16)
 
 
 def make_cohort(

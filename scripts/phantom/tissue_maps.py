@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from scripts.phantom.grid import voxel_size_mm
 from scripts.phantom.smooth_fields import Field, SmoothField
 
 # (center, semi-axes) in mm, RAS axes with the middle of the field of view as origin; x is mirrored where it is not 0.
@@ -73,8 +74,7 @@ def make_tissue_maps(
         SmoothField(rng, spacing) for spacing in (45.0, 6.5, 25.0, 18.0, 9.0)
     )
     coordinates = _scaled_grid(axes_mm, scale)
-    softness = 0.35 * float(np.mean([abs(axis[1] - axis[0]) for axis in axes_mm]))
-    softness = max(softness, 0.5)
+    softness = edge_softness_mm(voxel_size_mm(axes_mm))
     depth = _union_depth(coordinates, BRAIN_PARTS) + 2.5 * shape_field(axes_mm)
     inner = coordinates if warp is None else warp(coordinates)
     sulcus_mm = _distance_to_zero(fold_field, axes_mm)
@@ -103,12 +103,17 @@ def _fractions(
     return TissueMaps(fractions, ventricles, depth > 0, depth)
 
 
+def edge_softness_mm(voxel_mm: Sequence[float]) -> float:
+    """Return the width of the transition at a surface: about a third of a voxel, and half a mm at least."""
+    return max(0.35 * float(np.mean(voxel_mm)), 0.5)
+
+
 def step(distance_mm: Field, softness_mm: float) -> Field:
     """Fraction of a voxel inside a surface.
 
     Args:
         distance_mm: signed distance of the voxel's center, mm, positive inside.
-        softness_mm: width of the transition, about a third of a voxel, > 0 mm.
+        softness_mm: width of the transition, > 0 mm; see `edge_softness_mm`.
 
     Returns:
         Fraction in [0, 1].

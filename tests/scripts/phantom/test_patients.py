@@ -9,15 +9,10 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.phantom.patients import (
-    default_settings,
-    grid,
-    make_cohort,
-    make_subject,
-    subject_grade,
-    with_inversion_time,
-)
+from scripts.phantom.grid import grid
+from scripts.phantom.patients import default_settings, make_cohort, make_subject, subject_grade
 from scripts.phantom.relaxation_times import relaxation_at
+from scripts.phantom.scanner import with_inversion_time
 from scripts.phantom.signal_equations import inversion_recovery
 from scripts.running.files import read_json
 from tests.helpers import run_stage
