@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import BatchSampler, DataLoader, Dataset, SequentialSampler, WeightedRandomSampler
+from torch.utils.data import DataLoader, Dataset, SequentialSampler, WeightedRandomSampler
 
 from scripts.patches.class_balance import synthetic_limits
-from scripts.patches.tensors import LabeledImages, batches
+from scripts.patches.tensors import LabeledImages, batches, full_batches, in_batches
 from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_subjects
@@ -179,15 +179,13 @@ def training_batches(
         return batches(dataset, batch_size, epoch_images)
     labels = torch.tensor([item["label"] for item in dataset.items])
     weights = 1 / labels.bincount()[labels].double()
-    num_images = math.ceil(epoch_images / batch_size) * batch_size
-    sampler = WeightedRandomSampler(weights.tolist(), num_images)
-    return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=True), batch_size=None)
+    sampler = WeightedRandomSampler(weights.tolist(), full_batches(epoch_images, batch_size))
+    return in_batches(dataset, sampler, batch_size)
 
 
 def ordered_batches(dataset: Dataset, batch_size: int) -> DataLoader:
     """Iterate over all images in their order; the last batch may be smaller."""
-    in_order = SequentialSampler(dataset)  # type: ignore[arg-type]
-    return DataLoader(dataset, sampler=BatchSampler(in_order, batch_size, drop_last=False), batch_size=None)
+    return in_batches(dataset, SequentialSampler(dataset), batch_size)  # type: ignore[arg-type]
 
 
 def even_batches(dataset: Dataset, batch_size: int) -> DataLoader:

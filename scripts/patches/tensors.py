@@ -11,7 +11,7 @@ from monai.data import NibabelReader
 from monai.transforms import Compose, LoadImage
 from monai.utils import convert_to_tensor
 from torch import Tensor
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Sampler
 
 from scripts.provenance.image_form import ImageForm, image_facts
 from scripts.running.errors import root_cause
@@ -211,8 +211,18 @@ def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None) 
         Loader of dictionaries of batched tensors, shuffled by torch's global random state.
     """
     wanted = len(dataset) if epoch_images is None else epoch_images  # type: ignore[arg-type]
-    sampler = RandomSampler(dataset, num_samples=math.ceil(wanted / batch_size) * batch_size)  # type: ignore[arg-type]
-    return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=True), batch_size=None)
+    sampler = RandomSampler(dataset, num_samples=full_batches(wanted, batch_size))  # type: ignore[arg-type]
+    return in_batches(dataset, sampler, batch_size)
+
+
+def full_batches(num_images: int, batch_size: int) -> int:
+    """Round a number of images up to full batches."""
+    return math.ceil(num_images / batch_size) * batch_size
+
+
+def in_batches(dataset: Dataset, sampler: Sampler[int], batch_size: int) -> DataLoader:
+    """Ask a dataset for one batch of what a sampler draws at a time; the last batch may be smaller."""
+    return DataLoader(dataset, sampler=BatchSampler(sampler, batch_size, drop_last=False), batch_size=None)
 
 
 def patches_header(patches_path: str) -> Mapping[str, Any]:
