@@ -11,6 +11,8 @@ from scripts.evaluation.answers import GROUP, Answers, group_answers
 from scripts.provenance.image_form import names_by_label
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
+    Floats,
+    Labels,
     Measure,
     auc_one_against_rest,
     average_precision,
@@ -69,18 +71,15 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
         Measure -> estimate with its interval: `MEASURES`, the sensitivity of each class, `mcc`, `auprc` (of the first
         class), `brier` and `ece`.
     """
-    labels, probabilities, predicted = answers.labels, answers.probabilities, answers.predictions
-    num_classes = len(answers.classes)
+    labels, probabilities, num_classes = answers.labels, answers.probabilities, len(answers.classes)
+    main = _main_measures(labels, probabilities)
     weights = draw_weights(labels, num_draws, seed)
     resampled = {name: bootstrap(one, labels, probabilities, weights) for name, one in BOOTSTRAPPED.items()}
-    area = auc(labels, probabilities)
     if num_classes > 2:
-        area = bootstrap(auc_one_against_rest, labels, probabilities, weights)
-    per_class = sensitivities(labels, predicted, num_classes)
+        main["auc"] = bootstrap(auc_one_against_rest, labels, probabilities, weights)
+    per_class = sensitivities(labels, answers.predictions, num_classes)
     return {
-        "balanced_accuracy": balanced_accuracy(labels, predicted, num_classes),
-        "auc": area,
-        "accuracy": accuracy(labels, predicted),
+        **main,
         "weighted_f1": resampled.pop("weighted_f1"),
         **{f"sensitivity_{name}": one for name, one in zip(answers.classes, per_class, strict=True)},
         **resampled,
@@ -95,19 +94,26 @@ def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> 
         classes: class name -> label.
     """
     names = names_by_label(classes)
-    labels = [int(row["label"]) for row in rows]
+    labels = np.array([int(row["label"]) for row in rows])
     probabilities = np.array([[row[f"probability_{name}"] for name in names] for row in rows])
-    predictions = probabilities.argmax(axis=1).tolist()
-    measures: dict[str, Estimate] = {
-        "balanced_accuracy": balanced_accuracy(labels, predictions, len(names)),
-        "auc": auc(labels, probabilities),
-        "accuracy": accuracy(labels, predictions),
-        "weighted_f1": Estimate(value_of(weighted_f1, np.array(labels), probabilities)),
+    measures = {
+        **_main_measures(labels, probabilities),
+        "weighted_f1": Estimate(value_of(weighted_f1, labels, probabilities)),
     }
-    per_class = sensitivities(labels, predictions, len(names))
+    per_class = sensitivities(labels, probabilities.argmax(axis=1), len(names))
     return {
         "n": len(rows),
-        "n_by_class": {name: labels.count(index) for index, name in enumerate(names)},
+        "n_by_class": {name: int((labels == index).sum()) for index, name in enumerate(names)},
         **{name: estimate._asdict() for name, estimate in measures.items()},
         "sensitivity": {name: estimate._asdict() for name, estimate in zip(names, per_class, strict=True)},
+    }
+
+
+def _main_measures(labels: Labels, probabilities: Floats) -> dict[str, Estimate]:
+    """The measures whose interval has a closed form."""
+    predictions = probabilities.argmax(axis=1)
+    return {
+        "balanced_accuracy": balanced_accuracy(labels, predictions, probabilities.shape[1]),
+        "auc": auc(labels, probabilities),
+        "accuracy": accuracy(labels, predictions),
     }

@@ -95,12 +95,7 @@ class MemorizationAudit:
             )
         require_small_shift(self.max_shift, synthetic.shape[2:])
         cells = self._cells(synthetic, training, held_out)
-        nearest = {}
-        for name, similarity in similarity_measures(synthetic.ndim - 2, self.max_shift).items():
-            nearest[name] = _search(similarity, synthetic, training, held_out, self.block_size)
-        if self.features is not None:
-            seen, unseen = (self._featured(real) for real in (training, held_out))
-            nearest["features"] = _search(negative_l2, self.features(synthetic), seen, unseen, self.block_size)
+        nearest = self._nearest(synthetic, training, held_out)
         judged = nearest[JUDGED]
         ratios = copy_ratios(judged.synthetic.similarities[:, : judged.num_training])
         figures: dict[str, Any] = {
@@ -131,9 +126,20 @@ class MemorizationAudit:
         }
         return {**figures, **verdict, "images": _rows(nearest, ratios, copies)}
 
-    def _featured(self, real: ImageSet) -> ImageSet:
-        assert self.features is not None
-        return replace(real, images=self.features(real.images)) if len(real.images) else real
+    def _nearest(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> dict[str, Comparison]:
+        """Search by every similarity, the one of features last."""
+        similarities = similarity_measures(synthetic.ndim - 2, self.max_shift)
+        nearest = {
+            name: _search(similarity, synthetic, training, held_out, self.block_size)
+            for name, similarity in similarities.items()
+        }
+        features = self.features
+        if features is not None:
+            seen, unseen = (
+                replace(real, images=features(real.images)) if len(real) else real for real in (training, held_out)
+            )
+            nearest["features"] = _search(negative_l2, features(synthetic), seen, unseen, self.block_size)
+        return nearest
 
     def _compare(self, name: str, comparison: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
         """Return max-similarities with their baselines, AuthPct and C_T by one similarity.
