@@ -15,13 +15,14 @@ from scripts.patches.network_grid import NetworkGrid
 from scripts.patches.segmentation_bundle import SegmentationBundle
 from scripts.patches.stage import locate_subjects
 from scripts.patches.subject_records import SubjectRecords, missing_modalities, require_usable
+from scripts.patches.subject_volumes import read_modalities
 from scripts.running.files import sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
 from scripts.volumes.mask_marks import model_mark
 from scripts.volumes.nifti import write_nifti
-from scripts.volumes.reading import read_channels, read_volume
+from scripts.volumes.reading import read_volume
 from scripts.volumes.skull_stripping import strip_skull
 from scripts.volumes.volume import Volume, require_one_geometry
 
@@ -93,7 +94,7 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
 
     def make(self, subject: Mapping[str, Any]) -> dict[str, Any]:
         """Strip the skull and segment, as far as the subject needs it, and write the files."""
-        volumes = _read(subject)
+        volumes = read_modalities(subject)
         require_one_geometry(volumes)
         changes: dict[str, Any] = {"sha256": {}}
         if subject.get("brain_mask"):
@@ -140,12 +141,6 @@ def _write_volume(path: Path, volume: Volume, description: bytes) -> None:
     # NIfTI readers differ in what they do with 64 bits.
     dtype = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
     write_nifti(path, np.asarray(volume.data, dtype), volume.affine, description, level=1)
-
-
-def _read(subject: Mapping[str, Any]) -> dict[str, Volume]:
-    if subject.get("image"):
-        return read_channels(subject["image"], subject.get("channel_order"))
-    return {modality: read_volume(path) for modality, path in subject["images"].items()}
 
 
 def _needs_work(subject: Mapping[str, Any]) -> bool:

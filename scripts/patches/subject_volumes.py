@@ -41,15 +41,7 @@ class ReadVolumesd(Transform):
         Raises:
             ValueError: if a modality is not there, or a file cannot be used.
         """
-        available = read_channels(data["image"], data.get("channel_order")) if data.get("image") else data["images"]
-        missing = [modality for modality in self.modalities if modality not in available]
-        if missing:
-            raise ValueError(
-                f"images must hold the modalities {self.modalities}, got {sorted(available)} without {missing};"
-                " add the files, or set modalities to those you have"
-            )
-        images = {modality: available[modality] for modality in self.modalities}
-        volumes = {key: item if isinstance(item, Volume) else read_volume(item) for key, item in images.items()}
+        volumes = read_modalities(data, self.modalities)
         mask, brain_mask = data.get("mask"), data.get("brain_mask")
         return {
             **data,
@@ -163,6 +155,29 @@ class RequireBraind(Transform):
     def pixel_settings() -> dict[str, Any]:
         """Return nothing: it changes no pixel."""
         return {}
+
+
+def read_modalities(subject: Mapping[Any, Any], modalities: Sequence[str] | None = None) -> dict[str, Volume]:
+    """Read the images of a subject, each file once.
+
+    Args:
+        subject: `images` (modality -> path), or `image` and `channel_order` of one 4D file.
+        modalities: those to read, in this order; None reads all.
+
+    Raises:
+        ValueError: if a modality is not there, or a file cannot be used.
+    """
+    one_file = subject.get("image")
+    images = read_channels(one_file, subject.get("channel_order")) if one_file else subject["images"]
+    wanted = list(images) if modalities is None else list(modalities)
+    missing = [modality for modality in wanted if modality not in images]
+    if missing:
+        raise ValueError(
+            f"images must hold the modalities {wanted}, got {sorted(images)} without {missing};"
+            " add the files, or set modalities to those you have"
+        )
+    sources = {modality: images[modality] for modality in wanted}
+    return {key: item if isinstance(item, Volume) else read_volume(item) for key, item in sources.items()}
 
 
 def click_in_ras(reference: Volume, click: Sequence[float]) -> np.ndarray:
