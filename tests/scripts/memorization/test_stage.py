@@ -131,7 +131,7 @@ def test_subjects_that_selected_the_generator_are_no_baseline(study):
     change(study["synthetic_path"], provenance=provenance)
     with pytest.raises(RuntimeError) as caught:
         run_stage("audit", **study)
-    assert "'validation' with ['S4']; pass --held_out_part test" in messages(caught.value)
+    assert "'validation' with S4; pass --held_out_part test" in messages(caught.value)
 
 
 def test_splits_that_select_on_validation_take_the_test_part_as_baseline(study):
