@@ -21,7 +21,7 @@ def data(tmp_path_factory):
     return write_patches(folder / "a"), write_splits(folder / "a"), other
 
 
-def held_out(data, seen=()):
+def held_out(data, seen=("trained_on",)):
     patches, splits, other = data
     folds = read_json(splits)["folds"]
     members = [
