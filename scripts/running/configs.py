@@ -104,12 +104,13 @@ def _load_merged(states: tuple[tuple[str, int, int], ...]) -> dict[str, Any]:
 def parser_of(config: Mapping[str, Any]) -> ConfigParser:
     """Return a parser of a merged config that knows MONAI's components, which each new one would collect anew."""
     parser = ConfigParser(dict(config))
-    parser.locator = _components()
+    parser.locator = components()
     return parser
 
 
 @functools.cache
-def _components() -> ComponentLocator:
+def components() -> ComponentLocator:
+    """Return the table of MONAI's components, which each parser would collect anew."""
     return ComponentLocator()
 
 

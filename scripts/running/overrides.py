@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
-from monai.bundle.config_item import ComponentLocator
 
-from scripts.running.configs import Invocation
+from scripts.running.configs import Invocation, components
 from scripts.running.errors import some_names
 from scripts.running.files import file_state, require_utf8
 
@@ -247,7 +246,7 @@ def _arguments(component: Mapping[str, Any]) -> list[str]:
 def _locate(target: str) -> Any:
     if "." in target:
         return pydoc.locate(target)
-    module = ComponentLocator().get_component_module_name(target)
+    module = components().get_component_module_name(target)
     return pydoc.locate(f"{module if isinstance(module, str) else (module or [''])[0]}.{target}")
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import yaml
 from monai.bundle import ConfigWorkflow
 
-from scripts.running.configs import Invocation, reachable
+from scripts.running.configs import Invocation, components, reachable
 from scripts.running.errors import explain_errors, some_names
 from scripts.running.files import (
     RECORD,
@@ -99,12 +99,14 @@ def check_command_line() -> None:
 
 def create_workflow(invocation: Invocation) -> ConfigWorkflow:
     """Build the workflow of `invocation`, of which nothing is done yet; use it inside `invoked`."""
-    return ConfigWorkflow(
+    workflow = ConfigWorkflow(
         config_file=list(invocation.config_files),
         logging_file=False,
         workflow_type=None,  # type: ignore[arg-type]
         **invocation.overrides,
     )
+    workflow.parser.locator = components()
+    return workflow
 
 
 @contextlib.contextmanager

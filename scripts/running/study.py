@@ -13,7 +13,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from scripts.running.configs import Invocation
+from scripts.running.configs import Invocation, parser_of
 from scripts.running.errors import explain_errors, root_cause, some_names
 from scripts.running.folders import read_record
 from scripts.running.overrides import Source, check_overrides, config_folder, is_part, known_keys, load_file
@@ -234,7 +234,7 @@ class Study:
     def _check_stages(self) -> None:
         """Make the `checks` of every kind of stage, which need no file, as the stages themselves do when they begin."""
         for planned in self.plan.kinds():
-            settings = ConfigParser(self.invocation_of(planned).merged())
+            settings = parser_of(self.invocation_of(planned).merged())
             if "checks" not in settings.get():
                 continue
             try:
@@ -273,7 +273,7 @@ class Study:
 
     def _settings(self, config: str) -> ConfigParser | None:
         planned = next((planned for planned in self.plan.kinds() if planned.config == config), None)
-        return None if planned is None else ConfigParser(self.invocation_of(planned).merged())
+        return None if planned is None else parser_of(self.invocation_of(planned).merged())
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         own = [Path(self.config_dir, f"{name}.yaml").resolve() for name in ("common", "study")]

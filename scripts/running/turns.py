@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from monai.bundle import ConfigParser
 from torch import Tensor
 
-from scripts.running.configs import Invocation
+from scripts.running.configs import Invocation, parser_of
 from scripts.running.stages import AlreadyFinished, create_workflow, invoked
 
 logger = logging.getLogger(__name__)
@@ -217,7 +216,7 @@ class _WithoutPauses(logging.Filter):
 
 
 def _device(invocation: Invocation) -> torch.device:
-    return torch.device(ConfigParser(invocation.merged()).get_parsed_content("device"))
+    return torch.device(parser_of(invocation.merged()).get_parsed_content("device"))
 
 
 def _stop_beside(name: str, others: Sequence[Turn], error: BaseException) -> None:
