@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import logging
 import platform
@@ -57,6 +58,7 @@ def device_type(device: Any) -> str | None:
     return ("cuda" if torch.cuda.is_available() else "cpu") if text.startswith("$") else text.partition(":")[0]
 
 
+@functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a number can depend on, as far as they are installed."""
     installed = {"python": platform.python_version()}
