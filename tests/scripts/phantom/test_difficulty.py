@@ -15,7 +15,7 @@ from benchmarks.phantom_difficulty import (
     scale_intensity,
 )
 
-COARSE = (80, 80, 52)  # 3 mm: patches of 32 x 32
+COARSE = (80, 80, 26)  # 3 mm, slices of 6 mm: patches of 32 x 32
 
 
 @pytest.fixture(scope="module")
