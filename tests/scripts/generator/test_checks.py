@@ -37,9 +37,9 @@ DRAWING = {"num_images": None, "batch_size": 64, "max_draws_per_image": 2.0, "sn
 def test_the_networks_of_the_recipes_pass_and_take_no_time(recipe):
     config = Invocation(tuple(config_files("train_generator", *recipe))).merged()
     settings = {name: config.get(f"generator_{name}", config.get(name)) for name in NETWORK if name != "in_channels"}
-    start = time.monotonic()
+    start = time.thread_time()  # of this thread alone, however busy the machine is
     check_network(in_channels=4, **settings)
-    assert time.monotonic() - start < 5
+    assert time.thread_time() - start < 5
 
 
 @pytest.mark.parametrize(
