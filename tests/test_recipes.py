@@ -64,9 +64,9 @@ def synthetic(data):
         trained = folder / f"generator_{method}"
         settings = {**common, "generator_class": None, "output_dir": str(trained)}
         run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"))
-        # The paper draws with all steps of DDPM: ten of them here.
+        # The paper draws with all steps of DDPM: four of them here.
         few = {} if recipe == ("recipes/paper",) else {"num_inference_steps": 2}
-        steps = {"num_train_timesteps": 10, **few}
+        steps = {"num_train_timesteps": 4, **few}
         for name in ("LGG", "HGG"):
             drawn = folder / f"synthetic_{name}_{method}"
             settings = {**common, "generator_class": name, "num_images": 4, "output_dir": str(drawn)}
