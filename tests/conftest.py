@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-LONG = ("test_workers.py", "test_kill.py", "test_recipes.py", "test_audit.py", "test_turns.py", "test_memorization.py")
+# Those of more than 20 s of one core, the longest first as far as they were timed.
+LONG = (
+    *("test_workers.py", "test_recipes.py", "test_kill.py", "test_audit.py", "test_turns.py", "test_memorization.py"),
+    *("test_difficulty.py", "test_synthetic_set.py", "test_networks.py", "test_train_classifier.py"),
+    "test_shortcuts.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
