@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
-
-MOMENTUM = "ema_momentum"  # of the trainer's state, where ignite's handler reads the share of the new weights
+from torch import Tensor
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WarmEMA:
-    """Trainer handler: update ignite's moving average at every step, with more of the new weights at the start.
+    """Trainer handler: update a moving average at every step, with more of the new weights at the start.
 
     At step n the share of the new weights is max(1 - decay, 9 / (10 + n)). It follows from the trainer's iteration
-    alone, so a resumed training averages as an uninterrupted one.
+    alone, so a resumed training averages as an uninterrupted one. All parameters are updated in one call: ignite's own
+    update calls the kernels of each, which on a CPU takes a small network ten times as long.
 
     Args:
-        ema: the average; its `momentum` is 1 - decay.
+        ema: the average, which is not attached to a trainer itself; its `momentum` is 1 - decay. Buffers of floats are
+            averaged where it says `handle_buffers="update"`; all others are copied.
     """
 
     def __init__(self, ema: EMAHandler) -> None:
@@ -23,9 +26,16 @@ class WarmEMA:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
-        # First, so that the average of a step is taken with the share of that step.
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._set_share)
-        self.ema.attach(engine, name=MOMENTUM, warn_if_exists=False)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
 
-    def _set_share(self, engine: Engine) -> None:
-        setattr(engine.state, MOMENTUM, max(self.ema.momentum, 9 / (10 + engine.state.iteration)))
+    @torch.no_grad()
+    def _update(self, engine: Engine) -> None:
+        average = get_ema_multi_avg_fn(1 - max(self.ema.momentum, 9 / (10 + engine.state.iteration)))
+        pairs = list(zip(self.ema.ema_model.buffers(), self.ema.model.buffers(), strict=True))
+        averaged = [pair for pair in pairs if self.ema.handle_buffers == "update" and pair[0].is_floating_point()]
+        averaged += zip(self.ema.ema_model.parameters(), self.ema.model.parameters(), strict=True)
+        olds: list[Tensor] = [old for old, _ in averaged]
+        average(olds, [new for _, new in averaged], torch.tensor(0))  # torch asks for a count that it does not read
+        for old, new in pairs:
+            if not (self.ema.handle_buffers == "update" and old.is_floating_point()):
+                old.copy_(new)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any, ClassVar
+
 import pytest
 import torch
 from ignite.engine import Engine
 from ignite.handlers import EMAHandler
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.training.averaging import WarmEMA
 
@@ -56,4 +60,24 @@ def test_the_average_of_constant_weights_is_exact_and_follows_the_iteration() ->
     # Shares of the new weights: 9 / 11, then 9 / 12; both above 1 - decay.
     assert ema.ema_model.weight.item() == pytest.approx(1 - (2 / 11) * (3 / 12))
     engine.run([0] * 2, max_epochs=10)
-    assert engine.state.ema_momentum == 0.5
+    left = math.prod(1 - max(0.5, 9 / (10 + number)) for number in range(1, 21))
+    assert engine.state.iteration == 20
+    assert ema.ema_model.weight.item() == pytest.approx(1 - left)
+
+
+@pytest.mark.parametrize("num_layers", [1, 9])
+def test_an_update_is_one_call_however_many_parameters_there_are(num_layers: int) -> None:
+    class Counter(TorchDispatchMode):
+        names: ClassVar[list[str]] = []
+
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            self.names.append(str(function))
+            return function(*args, **(kwargs or {}))
+
+    model = torch.nn.Sequential(*(torch.nn.Linear(2, 2) for _ in range(num_layers)))
+    engine = Engine(lambda engine, batch: None)
+    WarmEMA(EMAHandler(model, momentum=0.5)).attach(engine)
+    Counter.names = []
+    with Counter():
+        engine.run([0], max_epochs=1)
+    assert [name for name in Counter.names if "lerp" in name or "mul" in name] == ["aten._foreach_lerp_.Scalar"]
