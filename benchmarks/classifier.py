@@ -94,9 +94,7 @@ def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tup
     def cached() -> Iterable[Any]:
         return DataLoader(CacheDataset(items, load, progress=False), batch_size=arguments.batch_size, shuffle=True)
 
-    def ours() -> Iterable[Any]:
-        return training_batches(LabeledImages(items, FORM, arguments.device), arguments.batch_size, len(items))
-
+    ours = our_loader(items, arguments)
     table: list[tuple[str, Loader, dict[str, Any]]] = [
         ("stock MONAI, fp32", stock, {}),
         ("stock MONAI with CacheDataset, fp32", cached, {}),
@@ -113,6 +111,26 @@ def rows(items: list[dict[str, Any]], arguments: argparse.Namespace) -> list[tup
             ("ours, bf16, channels last, CUDA graph, five folds", ours, {**fast, "graph": True, "folds": 5}),
         ]
     return table
+
+
+def our_loader(items: list[dict[str, Any]], arguments: argparse.Namespace) -> Loader:
+    """Return what makes our batches, in memory on the device."""
+
+    def ours() -> Iterable[Any]:
+        return training_batches(LabeledImages(items, FORM, arguments.device), arguments.batch_size, len(items))
+
+    return ours
+
+
+def fold_rows(
+    items: list[dict[str, Any]], arguments: argparse.Namespace, folds: int = 5
+) -> list[tuple[str, Loader, dict[str, Any]]]:
+    """Rows, as of `rows`, of one fold alone and of several together, with the options for them that the device has."""
+    on_gpu = arguments.device.startswith("cuda")
+    fast = {"amp": True, "channels_last": True, "graph": True} if on_gpu else {}
+    name, how = "bf16, channels last, CUDA graph" if on_gpu else "fp32", {"decollate": False, **fast}
+    ours = our_loader(items, arguments)
+    return [(f"one fold, {name}", ours, how), (f"{folds} folds together, {name}", ours, {**how, "folds": folds})]
 
 
 def images_per_second(loader: Loader, arguments: argparse.Namespace, folds: int = 1, **how: bool) -> float:

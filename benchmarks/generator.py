@@ -16,7 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +26,7 @@ from monai.bundle import ConfigParser
 from monai.inferers import DiffusionInferer
 from monai.networks.schedulers import DDIMScheduler, DDPMScheduler
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from scripts.generator.noise import ImageNoise
@@ -49,6 +50,13 @@ SIZES: dict[str, dict[str, Any]] = {
         "generator_channels": [16, 32, 32],
         "generator_num_res_blocks": 1,
         "generator_num_head_channels": 32,
+        "generator_norm_num_groups": 8,
+    },
+    "small": {
+        "patch_size": [48, 48],
+        "generator_channels": [16, 32, 64],
+        "generator_num_res_blocks": 1,
+        "generator_num_head_channels": 64,
         "generator_norm_num_groups": 8,
     },
     "full": {},
@@ -79,6 +87,14 @@ class Row(NamedTuple):
     memory: float | None = None
 
 
+class Measurement(NamedTuple):
+    """A row that is not measured yet: `work` returns its value."""
+
+    group: str
+    name: str
+    work: Callable[[], float]
+
+
 class DiffusersUNet(nn.Module):
     """`UNet2DModel` of diffusers with the widths, depths and attention of MONAI's, called as MONAI's is.
 
@@ -100,9 +116,11 @@ class DiffusersUNet(nn.Module):
                 "generator_norm_num_groups",
             )
         )
+        self.unshuffle: int = config.get_parsed_content("generator_unshuffle")
+        folded = len(modalities) * self.unshuffle**2
         self.network = unet(
-            in_channels=len(modalities),
-            out_channels=len(modalities),
+            in_channels=folded,
+            out_channels=folded,
             block_out_channels=tuple(channels),
             down_block_types=tuple("AttnDownBlock2D" if has else "DownBlock2D" for has in attention),
             up_block_types=tuple("AttnUpBlock2D" if has else "UpBlock2D" for has in reversed(attention)),
@@ -113,7 +131,8 @@ class DiffusersUNet(nn.Module):
 
     def forward(self, x: Tensor, timesteps: Tensor, context: None = None) -> Tensor:
         """Predict the noise."""
-        return self.network(x, timesteps).sample
+        predicted = self.network(functional.pixel_unshuffle(x, self.unshuffle), timesteps).sample
+        return functional.pixel_shuffle(predicted, self.unshuffle)
 
 
 class RandomPatches(Dataset):
@@ -158,7 +177,7 @@ def configured(overlays: Sequence[str], num_images: int, **overrides: Any) -> Co
     parser.read_config([str(CONFIGS / f"{name}.yaml") for name in ("common", "train_generator", *overlays)])
     patches = {"num_images": num_images, "num_channels": "$len(@modalities)", "patch_size": "@patch_size"}
     parser["train#dataset"] = {"_target_": "benchmarks.generator.RandomPatches", **patches, "device": "@device"}
-    parser["train#handlers"] = ["@ema"]
+    parser["train#handlers"] = [{"_target_": "scripts.training.averaging.WarmEMA", "ema": "@ema"}]
     # The stock loop beside it knows no classes; an epoch is the images in memory.
     parser.update({"generator_condition": None, "generator_epoch_images": None, **overrides})
     return parser
@@ -202,7 +221,7 @@ def time_loop(
             timesteps = torch.randint(0, ALL_STEPS, (len(clean),), device=device)
             with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
                 noise_pred = inferer(inputs=clean, diffusion_model=network, noise=noise, timesteps=timesteps)
-                loss = torch.nn.functional.smooth_l1_loss(noise_pred, noise)
+                loss = functional.smooth_l1_loss(noise_pred, noise)
             loss.backward()
             optimizer.step()
 
@@ -217,14 +236,19 @@ def time_sampling(
     stock: bool,
     amp: bool = False,
     share: float = 1.0,
+    guidance_scale: float = 1.0,
 ) -> float:
-    """Images a second by MONAI's inferer or by ours, where the scheduler's steps are that share of those needed."""
+    """Images a second by MONAI's inferer or by ours, where the scheduler's steps are that share of those needed.
+
+    With guidance the network is one that is told the class.
+    """
     device = next(network.parameters()).device
+    labels = None if guidance_scale == 1 else torch.zeros(batch, dtype=torch.long)
     network.eval()
 
     def ours() -> None:
         with torch.autocast(device.type, dtype=torch.bfloat16, enabled=amp):
-            sample_images(network, scheduler, ImageNoise(0, range(batch), shape, device))
+            sample_images(network, scheduler, ImageNoise(0, range(batch), shape, device), labels, guidance_scale)
 
     def monai() -> None:
         noise = torch.randn(batch, *shape, device=device)
@@ -233,26 +257,36 @@ def time_sampling(
     return share * batch / seconds_of(monai if stock else ours, device)
 
 
-def training_rows(
+def training_measurements(
     config: ConfigParser, sizes: dict[str, Any], shape: Sequence[int], steps: int, device: torch.device
-) -> Iterator[Row]:
-    """Time training: stock, ours without and with MI, on a GPU with each option, and diffusers' network."""
+) -> Iterator[Measurement]:
+    """Training: stock, ours without and with MI, and diffusers' network; on a GPU then with each faster option."""
     group, on_gpu, batch = "train, images/s", device.type == "cuda", sizes["generator_batch_size"]
     loop = partial(time_loop, steps, shape=shape, batch_size=batch, device=device)
-    yield measured(group, "stock MONAI", device, partial(loop, network=new_network(config).to(device)))
-    for name, overlays in (("without MI", ()), ("with MI", ("options/mutual_information",))):
-        for option, keys in {"": {}, **(TRAINING_OPTIONS if on_gpu else {})}.items():
-            rates: list[float] = []
-            train = partial(time_our_training, steps, overlays, device, rates, **sizes, **keys)
-            title = f"ours {name}" + (f", {option}" if option else "")
-            yield measured(group, title, device, train)
-            if "generator_compile" in keys:
-                yield Row("first epoch, s", title, steps * batch / rates[0])
+
+    def ours(title: str, overlays: Sequence[str] = (), **keys: Any) -> Iterator[Measurement]:
+        rates: list[float] = []
+        train = partial(time_our_training, steps, overlays, device, rates, **sizes, **keys)
+        yield Measurement(group, title, train)
+        if "generator_compile" in keys and rates:  # none where the row was measured before
+            yield Measurement("first epoch, s", title, lambda: steps * batch / rates[0])
+
+    yield Measurement(group, "stock MONAI", partial(loop, network=new_network(config).to(device)))
+    yield from ours("ours without MI")
+    yield from ours("ours with MI", ["options/mutual_information"])
     name = "diffusers UNet2DModel" + (", bf16" if on_gpu else "")
-    yield measured(group, name, device, partial(loop, network=DiffusersUNet(config).to(device), amp=on_gpu))
+    yield Measurement(group, name, partial(loop, network=DiffusersUNet(config).to(device), amp=on_gpu))
+    yield from ours("ours behind unshuffle 2 (another network)", generator_unshuffle=2)
+    if on_gpu:
+        for option, keys in TRAINING_OPTIONS.items():
+            yield from ours(f"ours without MI, {option}", **keys)
+        compiled: Any = torch.compile(DiffusersUNet(config).to(device))
+        yield Measurement(group, f"{name}, compiled", partial(loop, network=compiled, amp=True))
+        for option, keys in TRAINING_OPTIONS.items():
+            yield from ours(f"ours with MI, {option}", ["options/mutual_information"], **keys)
 
 
-def sampling_rows(
+def sampling_measurements(
     config: ConfigParser,
     networks: dict[str, tuple[nn.Module, bool]],
     shape: Sequence[int],
@@ -260,8 +294,8 @@ def sampling_rows(
     fast: tuple[str, int],
     batch: int,
     device: torch.device,
-) -> Iterator[Row]:
-    """Time sampling with all steps, of which `timed` are run, and with a fast sampler, for each (network, in bf16)."""
+) -> Iterator[Measurement]:
+    """Sampling with all steps, of which `timed` are run, and with a fast sampler, for each (network, in bf16)."""
     stock = new_network(config).to(device)
     last, few = (scheduler(num_train_timesteps=ALL_STEPS) for scheduler in (DDPMScheduler, DDIMScheduler))
     last.timesteps = last.timesteps[-timed:]
@@ -273,9 +307,15 @@ def sampling_rows(
     )
     for group, name, stock_scheduler, scheduler, share in groups:
         work = partial(time_sampling, shape=shape, batch=batch, share=share)
-        yield measured(group, name, device, partial(work, stock_scheduler, stock, stock=True))
+        yield Measurement(group, name, partial(work, stock_scheduler, stock, stock=True))
         for title, (network, amp) in networks.items():
-            yield measured(group, title, device, partial(work, scheduler, network, stock=False, amp=amp))
+            yield Measurement(group, title, partial(work, scheduler, network, stock=False, amp=amp))
+    # As configs/generate.yaml draws: a network told the class, which sees every image twice.
+    config["generator_condition"] = "label"
+    conditional = new_network(config).to(device)
+    config["generator_condition"] = None
+    guided = partial(time_sampling, ours, conditional, shape, batch, stock=False, guidance_scale=3.0)
+    yield Measurement(groups[1][0], "ours with guidance 3 (two evaluations a step)", guided)
 
 
 def sampling_networks(
@@ -295,10 +335,10 @@ def sampling_networks(
     return {**plain, **{f"ours, bf16, {name}": (network, True) for name, network in options.items()}}
 
 
-def startup_rows(sizes: dict[str, Any]) -> Iterator[Row]:
-    """Time a fresh process up to the point where training could begin."""
+def startup_measurements(sizes: dict[str, Any]) -> Iterator[Measurement]:
+    """A fresh process up to the point where training could begin."""
     for name, code in STARTS.items():
-        yield Row("start-up, s", name, startup_seconds(code.replace("{sizes}", repr(sizes))))
+        yield Measurement("start-up, s", name, partial(startup_seconds, code.replace("{sizes}", repr(sizes))))
 
 
 def startup_seconds(code: str) -> float:
@@ -313,8 +353,9 @@ def new_network(config: ConfigParser) -> nn.Module:
     return config.get_parsed_content("generator_def", lazy=False)
 
 
-def measured(group: str, name: str, device: torch.device, work: Callable[[], float]) -> Row:
-    """Run `work` and note the most memory in use meanwhile: the device's on a GPU, else this process's, resident."""
+def measured(measurement: Measurement, device: torch.device) -> Row:
+    """Measure, and note the most memory in use meanwhile: the device's on a GPU, else this process's, resident."""
+    group, name, work = measurement
     if device.type == "cuda":
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
@@ -367,11 +408,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"size {options.size} on {name}, torch {torch.__version__}, batches of {options.batch_size} and"
         f" {options.sampling_batch}; {millions[0]:.3g} M parameters, diffusers {millions[1]:.3g} M"
     )
-    rows = list(training_rows(config, sizes, shape, options.steps, device))
     fast = (options.sampler, options.sampler_steps)
     networks = sampling_networks(config, sizes, device)
-    rows += sampling_rows(config, networks, shape, options.timed_steps, fast, options.sampling_batch, device)
-    rows += [] if options.no_startup else startup_rows(sizes)
+    measurements = chain(
+        training_measurements(config, sizes, shape, options.steps, device),
+        sampling_measurements(config, networks, shape, options.timed_steps, fast, options.sampling_batch, device),
+    )
+    rows = [measured(measurement, device) for measurement in measurements]
+    starts = [] if options.no_startup else startup_measurements(sizes)
+    rows += [Row(start.group, start.name, start.work()) for start in starts]
     print(table(rows))
     print(
         f"{ALL_STEPS} steps: {options.timed_steps} were timed;"
