@@ -48,7 +48,7 @@ def check_network(
         "num_head_channels": num_head_channels,
         "norm_num_groups": norm_num_groups,
     }
-    shape = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": in_channels}
+    shape: dict[str, Any] = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": in_channels}
     with torch.device("meta"):  # sizes only: nothing is allocated or computed
         try:
             network = ClassConditionalUNet(None, dropout_prob, unshuffle, **shape, **arguments)

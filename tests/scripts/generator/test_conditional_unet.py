@@ -102,3 +102,12 @@ def test_a_size_that_cannot_be_folded_is_refused():
         network(torch.randn(1, 1, 9, 8), torch.tensor([5]))
     with pytest.raises(ValueError, match="generator_unshuffle must be >= 1"):
         ClassConditionalUNet(unshuffle=0, **SIZE)
+
+
+def test_in_bf16_it_answers_nearly_the_same_in_the_type_of_the_images(network):
+    exact = predict(network, [0, 1])
+    network.bf16 = True
+    rounded = predict(network, [0, 1])
+    assert rounded.dtype == exact.dtype == torch.float32
+    assert not torch.equal(rounded, exact)
+    assert float((rounded - exact).std() / exact.std()) < 0.03

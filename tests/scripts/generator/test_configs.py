@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from monai.bundle import ConfigParser
 
@@ -30,3 +31,12 @@ def test_the_full_size_network_is_the_one_of_the_paper():
     scheduler = parser.get_parsed_content("scheduler")
     assert scheduler.num_train_timesteps == 1000
     torch.testing.assert_close(scheduler.betas[[0, -1]], torch.tensor([1e-4, 0.02]))
+
+
+@pytest.mark.parametrize(("device", "of_network", "of_trainer"), [("cpu", True, False), ("cuda:0", False, True)])
+def test_bf16_is_of_the_network_on_a_cpu_where_the_trainer_knows_none(device, of_network, of_trainer):
+    parser = ConfigParser()
+    parser.read_config(config_files("train_generator", "recipes/quick"))
+    parser.update({"device": device, "generator_amp": True})
+    assert parser.get_parsed_content("network_def").bf16 is of_network
+    assert parser.get_parsed_content("train#trainer#amp") is of_trainer
