@@ -16,6 +16,7 @@ from bundle.pins import ROOT
 from bundle.trained import Trained
 from scripts.provenance.record import FILE_NAME, read_provenance
 from scripts.running.files import read_json, write_json, write_text
+from scripts.running.identity import code_identity, target_modules
 
 NAME = "brats_mri_grade_classification"
 TESTS = ROOT / "bundle" / "zoo_tests"
@@ -82,11 +83,28 @@ def _fill(root: Path, trained: Trained, terms: str) -> None:
         write_json(root / "configs" / name, content)
     shutil.copy(ROOT / "configs" / "logging.conf", root / "configs" / "logging.conf")
     _copy_weights(trained, root / "models")
-    shutil.copytree(ROOT / "scripts", root / "scripts", ignore=shutil.ignore_patterns("__pycache__", ".*"))
+    _copy_rooms(configs, root / "scripts")
     shutil.copytree(TESTS, root / "tests", ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
     write_text(root / "docs" / "README.md", model_card(trained, configs, metadata))
     write_text(root / "docs" / "data_license.txt", terms)
     shutil.copy(ROOT / "LICENSE", root / "LICENSE")
+
+
+def _copy_rooms(configs: Mapping[str, Mapping[str, Any]], scripts: Path) -> None:
+    """Copy the rooms of `scripts` that the configs reach, each whole: no phantom, no report."""
+    scripts.mkdir(parents=True)
+    shutil.copy(ROOT / "scripts" / "__init__.py", scripts / "__init__.py")
+    for room in sorted(_rooms_of(set().union(*map(target_modules, configs.values())))):
+        source = ROOT / "scripts" / room
+        shutil.copytree(source, scripts / room, ignore=shutil.ignore_patterns("__pycache__", ".*"))
+
+
+def _rooms_of(modules: set[str]) -> set[str]:
+    """Name the rooms of some modules, and those that any module of these rooms imports."""
+    rooms = {name.split(".")[1] for name in code_identity(modules)}
+    paths = [path for room in rooms for path in (ROOT / "scripts" / room).glob("*.py") if path.stem != "__init__"]
+    members = {f"scripts.{path.parent.name}.{path.stem}" for path in paths}
+    return rooms if members == modules else _rooms_of(members)
 
 
 def _copy_weights(trained: Trained, models: Path) -> None:

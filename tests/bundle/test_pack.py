@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import pytest
@@ -45,6 +46,22 @@ def test_the_generators_configs_carry_their_sizes_and_sampler(packed):
     generate = config(packed, "generate.json")
     assert generate["generator_channels"] == config(packed, "train_generator.json")["generator_channels"] == [8, 8]
     assert (generate["sampler"], generate["num_inference_steps"]) == ("ddim", 3)
+
+
+def test_the_package_holds_the_rooms_that_its_configs_reach_and_no_others(packed):
+    rooms = {path.name for path in (packed / "scripts").iterdir() if path.is_dir()}
+    assert {"inference", "patches", "volumes", "classifier", "generator", "running"} <= rooms
+    assert not rooms & {"cohorts", "phantom", "report"}
+    for room in rooms:
+        kept = {path.relative_to(packed) for path in (packed / "scripts" / room).glob("*.*")}
+        assert kept == {path.relative_to(ROOT) for path in (ROOT / "scripts" / room).glob("*.*")}
+
+
+def test_what_serves_a_package_finds_the_rooms_that_it_imports(packed):
+    # MONAI Label's app runs on the package's own scripts, not on those of this repository.
+    for path in [*packed.glob("scripts/*/*.py"), *(ROOT / "bundle" / "label_app").glob("*.py")]:
+        for name in re.findall(r"^\s*from (scripts(?:\.\w+)+) import", path.read_text(encoding="utf-8"), re.MULTILINE):
+            assert (packed / f"{name.replace('.', '/')}.py").is_file(), f"{path.name} imports {name}"
 
 
 def test_no_path_and_no_choice_of_the_run_is_carried_over(study, packed):

@@ -391,7 +391,7 @@ def test_after_training_the_stock_app_serves_the_weights_on_disk(stock, world, e
 
 
 def test_the_documented_requests_are_answered(ours, world, tmp_path):
-    page = (ROOT / "docs" / "label.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "how-to" / "label.md").read_text(encoding="utf-8")
     requests = re.findall(r"^    (curl .*)$", page, re.MULTILINE)
     assert len(requests) >= 10
     mask = make_mask()
