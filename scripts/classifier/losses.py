@@ -37,7 +37,7 @@ def focal_alpha(
         ValueError: if `alpha` is outside [0, 1], of another length than K, the mode is unknown or lacks its counts.
     """
     if alpha_mode not in ALPHA_MODES:
-        raise ValueError(f"alpha_mode must be one of {', '.join(ALPHA_MODES)}, got {alpha_mode!r}")
+        raise ValueError(f"classifier_focal_alpha_mode must be one of {', '.join(ALPHA_MODES)}, got {alpha_mode!r}")
     if alpha_mode == "inverse_frequency":
         counts = list(class_counts or [])
         if len(counts) != num_classes or min(counts) < 1:
@@ -45,7 +45,9 @@ def focal_alpha(
         return [sum(counts) / (num_classes * count) for count in counts]
     factors = [float(factor) for factor in ([alpha] if isinstance(alpha, (int, float)) else alpha)]
     if not all(0 <= factor <= 1 for factor in factors) or len(factors) not in (1, num_classes):
-        raise ValueError(f"alpha must be one number in [0, 1], or {num_classes}, one per class; got {alpha!r}")
+        raise ValueError(
+            f"classifier_focal_alpha must be one number in [0, 1], or {num_classes}, one per class; got {alpha!r}"
+        )
     if len(factors) == num_classes:
         return factors
     first = 1 - factors[0] if alpha_mode == "class" else factors[0]

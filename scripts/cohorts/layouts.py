@@ -86,7 +86,7 @@ def find_subjects(
         ValueError: if the layout is unknown, or there is nobody.
     """
     if layout not in ("auto", *LAYOUTS):
-        raise ValueError(f"layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
+        raise ValueError(f"cohort_layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
     files = files_below(source) if source.is_dir() else []
     layout = detect_layout(source, files) if layout == "auto" else layout
     if layout == "table":

@@ -23,7 +23,9 @@ def snap_background(images: Tensor, tolerance: float = 0.1) -> Tensor:
         ValueError: if `tolerance` is not in [0, 1).
     """
     if not 0 <= tolerance < 1:
-        raise ValueError(f"tolerance must be in [0, 1), got {tolerance!r}; brain tissue begins well above -1 + 0.1")
+        raise ValueError(
+            f"snap_tolerance must be in [0, 1), got {tolerance!r}; brain tissue begins well above -1 + 0.1"
+        )
     images = images.clamp(-1, 1)
     background = (images <= -1 + tolerance).all(dim=1, keepdim=True)
     return images.masked_fill(background, -1)

@@ -37,7 +37,7 @@ class Nearness(NamedTuple):
 def alignments(spatial_dims: int, max_shift: int) -> list[Alignment]:
     """List every flip of every axis with every shift of up to `max_shift` pixels; the first changes nothing."""
     if max_shift < 0:
-        raise ValueError(f"max_shift must be >= 0 pixels, got {max_shift!r}")
+        raise ValueError(f"audit_max_shift must be >= 0 pixels, got {max_shift!r}")
     # Small shifts first: of equally similar ones the smallest is reported.
     steps = sorted(range(-max_shift, max_shift + 1), key=abs)
     flips = list(product((False, True), repeat=spatial_dims))
@@ -155,7 +155,7 @@ def require_small_shift(max_shift: int, shape: Sequence[int]) -> None:
     """
     if not 0 <= max_shift <= min(shape) // 4:
         raise ValueError(
-            f"max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, got {max_shift!r};"
+            f"audit_max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, got {max_shift!r};"
             f" pass --audit_max_shift {min(shape) // 4}"
         )
 

@@ -31,7 +31,7 @@ def parzen_weights(values: Tensor, num_bins: int) -> Tensor:
         ValueError: if `num_bins` is below 2.
     """
     if num_bins < 2:
-        raise ValueError(f"num_bins must be >= 2, got {num_bins!r}; 16 to 32 suit images of 96 x 96")
+        raise ValueError(f"mi_num_bins must be >= 2, got {num_bins!r}; 16 to 32 suit images of 96 x 96")
     centers = torch.linspace(-1, 1, num_bins, dtype=values.dtype, device=values.device)
     precision = ((num_bins - 1) / (2 * SIGMA_IN_BINS)) ** 2
     offsets, slopes = (-0.5 * precision * centers**2)[:, None], (precision * centers)[:, None]
@@ -198,12 +198,13 @@ def check_options(estimator: str, channels: str, with_gradient: bool = True) -> 
     """Raise ValueError if `estimator` or `channels` is unknown, or the estimator lacks the gradient that is needed."""
     if estimator in WITHOUT_GRADIENT and with_gradient:
         raise ValueError(
-            f"estimator must have a gradient, got {estimator!r}, which is for logs (mi_weight 0); use 'parzen_gaussian'"
+            f"mi_estimator must have a gradient, got {estimator!r}, which is for logs (mi_weight 0); use"
+            " 'parzen_gaussian'"
         )
-    if estimator not in {**ESTIMATORS, **WITHOUT_GRADIENT}:
-        raise ValueError(f"estimator must be one of {', '.join(ESTIMATORS)}, got {estimator!r}")
+    if estimator not in (known := {**ESTIMATORS, **({} if with_gradient else WITHOUT_GRADIENT)}):
+        raise ValueError(f"mi_estimator must be one of {', '.join(known)}, got {estimator!r}")
     if channels not in CHANNEL_MODES:
-        raise ValueError(f"channels must be one of {', '.join(CHANNEL_MODES)}, got {channels!r}")
+        raise ValueError(f"mi_channels must be one of {', '.join(CHANNEL_MODES)}, got {channels!r}")
 
 
 def _information_and_entropies(first: Tensor, second: Tensor, num_bins: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -36,9 +36,11 @@ class MeasureIntensitiesd(Transform):
         zscore_limit: float = 4.0,
     ) -> None:
         if mode not in ("percentile", "zscore"):
-            raise ValueError(f"mode must be 'percentile' or 'zscore', got {mode!r}")
+            raise ValueError(f"intensity_mode must be 'percentile' or 'zscore', got {mode!r}")
         if not 0 <= percentiles[0] < percentiles[1] <= 100:
-            raise ValueError(f"percentiles must be two increasing numbers in [0, 100], got {list(percentiles)!r}")
+            raise ValueError(
+                f"intensity_percentiles must be two increasing numbers in [0, 100], got {list(percentiles)!r}"
+            )
         if not zscore_limit > 0:
             raise ValueError(f"zscore_limit must be > 0, got {zscore_limit!r}")
         self.mode = mode

@@ -24,7 +24,7 @@ class NetworkGrid:
 
     def __init__(self, reference: Volume, spacing_mm: float | None) -> None:
         if spacing_mm is not None and not spacing_mm > 0:
-            raise ValueError(f"spacing_mm must be > 0, or None for the patient's own, got {spacing_mm!r}")
+            raise ValueError(f"segmentation_spacing_mm must be > 0, or None for the patient's own, got {spacing_mm!r}")
         self.reference = reference
         self.own_shape = reference.ras.shape
         self.own_affine = reference.ras_affine @ inv_ornt_aff(RAS_TO_LPS, self.own_shape)

@@ -25,7 +25,9 @@ def grid(matrix_size: Sequence[int]) -> tuple[list[NDArray[np.float64]], NDArray
     """
     sizes = tuple(int(size) for size in matrix_size)
     if len(sizes) != 3 or any(not 16 <= size <= limit for size, limit in zip(sizes, MAX_MATRIX_SIZE, strict=True)):
-        raise ValueError(f"matrix_size must be three sizes from 16 to {MAX_MATRIX_SIZE}, got {list(matrix_size)!r}")
+        raise ValueError(
+            f"phantom_matrix_size must be three sizes from 16 to {MAX_MATRIX_SIZE}, got {list(matrix_size)!r}"
+        )
     spacing = np.array(FIELD_OF_VIEW_MM) / sizes * [-1, -1, 1]
     affine = np.diag([*spacing, 1.0])
     affine[:3, 3] = -spacing * (np.array(sizes) - 1) / 2

@@ -150,7 +150,8 @@ def matched_quantiles(seed: int, site: str, index: int, lgg_fraction: float, gra
 def _site_settings(site: str, settings: Mapping[str, Any]) -> Mapping[str, Any]:
     if site not in settings["sites"]:
         raise ValueError(
-            f"site must be one of {sorted(settings['sites'])}, got {site!r}; describe a new one under phantom_sites"
+            f"phantom_site must be one of {sorted(settings['sites'])}, got {site!r}; describe a new one under"
+            " phantom_sites"
         )
     return settings["sites"][site]
 
@@ -196,7 +197,7 @@ def make_cohort(
         ValueError: if an argument does not fit, or the folder holds a phantom of other settings.
     """
     if num_subjects < 1:
-        raise ValueError(f"num_subjects must be >= 1, got {num_subjects!r}")
+        raise ValueError(f"phantom_num_subjects must be >= 1, got {num_subjects!r}")
     folder = Path(output_dir)
     settings = default_settings() if settings is None else settings
     protocol = _site_settings(site, settings)

@@ -27,7 +27,24 @@ PACKAGES = (
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4
 LARGEST = 2**31 - 1
+MOST_THREADS = 1024  # of torch; of a thousand million, libgomp says "Out of memory" and ends the process
 TOP_PAD = 64 * 2**20
+
+
+def require_num_threads(num_threads: int | None) -> None:
+    """Refuse a number of torch threads for which OpenMP would end the process without a word of ours.
+
+    Args:
+        num_threads: from 1 to `MOST_THREADS`; None keeps the number.
+
+    Raises:
+        ValueError: if it is out of range.
+    """
+    if num_threads is not None and not 1 <= num_threads <= MOST_THREADS:
+        raise ValueError(
+            f"num_threads must be from 1 to {MOST_THREADS}, got {num_threads!r}; more than the cores of the machine"
+            " make nothing faster"
+        )
 
 
 def seed_everything(seed: int, num_threads: int | None = None) -> None:

@@ -49,7 +49,7 @@ from scripts.running.folders import (
 )
 from scripts.running.identity import code_identity, target_modules
 from scripts.running.overrides import check_overrides
-from scripts.running.process import device_type, keep_freed_memory, seed_everything, versions
+from scripts.running.process import device_type, keep_freed_memory, require_num_threads, seed_everything, versions
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +196,9 @@ class Stage:
         keep_old_code: keep a run that differs in its code only, and write down that this was asked for.
         kind: what the stage makes, in a word, such as "generator"; written down for those who read the study.
         belongs_to: its cohort, fold, setup, method and class_name, as the study names them; written down likewise.
+
+    Raises:
+        ValueError: if `output_dir` is no path, or `num_threads` no number of threads.
     """
 
     def __init__(
@@ -214,6 +217,7 @@ class Stage:
                 f"output_dir must be the path of a folder, got {output_dir!r}; pass --output_dir PATH (digits in"
                 " quotes: --output_dir \"'2020'\")"
             )
+        require_num_threads(num_threads)
         self.output_dir = Path(output_dir)
         self.inputs = list(inputs)
         self.seed = seed
@@ -232,7 +236,7 @@ class Stage:
         """
         return self._identity([None if path is None else self._input_hash(path) for path in self.inputs])
 
-    def chosen(self) -> dict[str, Any]:
+    def choices(self) -> dict[str, Any]:
         """Return the part of the identity that somebody chose: settings, threads, seed and kind of device."""
         return {
             "settings": {key: value for key, value in self._config.items() if not PLACE.search(key)},
@@ -320,7 +324,7 @@ class Stage:
         return reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
 
     def _identity(self, input_hashes: Sequence[str | None]) -> dict[str, Any]:
-        return {**self.chosen(), "inputs": list(input_hashes), "code": code_identity(target_modules(self._config))}
+        return {**self.choices(), "inputs": list(input_hashes), "code": code_identity(target_modules(self._config))}
 
     def _write_record(self, identity: Mapping[str, Any], finished: bool) -> None:
         record = {

@@ -18,7 +18,7 @@ from scripts.running.errors import explain_errors, root_cause, some_names
 from scripts.running.folders import read_record
 from scripts.running.overrides import Source, check_overrides, config_folder, is_part, known_keys, load_file
 from scripts.running.plan import Plan, PlannedStage, group_folds
-from scripts.running.process import consoles_silenced, logged_to
+from scripts.running.process import consoles_silenced, logged_to, require_num_threads
 from scripts.running.progress import StudyProgress
 from scripts.running.stages import AlreadyFinished, current_invocation, invoked, run_invocation
 from scripts.running.status import PlannedInvocation, StudyStatus, compare
@@ -235,6 +235,7 @@ class Study:
         """Make the `checks` of every kind of stage, which need no file, as the stages themselves do when they begin."""
         for planned in self.plan.kinds():
             settings = parser_of(self.invocation_of(planned).merged())
+            require_num_threads(settings.get_parsed_content("num_threads"))
             if "checks" not in settings.get():
                 continue
             try:

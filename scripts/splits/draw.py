@@ -159,8 +159,8 @@ def _draw(
         rows = [patient for patient in patients if str(patient["grade"]) == grade]
         count = _drawn(fraction, len(rows))
         sites = _pooled_sites(rows, count)
-        kept, drawn = train_test_split(rows, test_size=count, stratify=sites, random_state=random)
-        taken, rest = taken + drawn, rest + kept
+        left, drawn = train_test_split(rows, test_size=count, stratify=sites, random_state=random)
+        taken, rest = taken + drawn, rest + left
     return sorted(taken, key=_stratum), sorted(rest, key=_stratum)
 
 
@@ -227,7 +227,7 @@ def _check_arguments(
         if not 0 <= fraction < 1:
             raise ValueError(f"{name} must be in [0, 1), got {fraction!r}")
     if tuple(stratify_by) not in ((), ("grade",), STRATA):
-        raise ValueError(f"stratify_by must be [], [grade] or [grade, site], got {list(stratify_by)!r}")
+        raise ValueError(f"splits_stratify_by must be [], [grade] or [grade, site], got {list(stratify_by)!r}")
     if selection not in SELECTIONS:
         raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
     if selection == "validation" and num_folds == 1:

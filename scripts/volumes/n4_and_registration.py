@@ -26,7 +26,7 @@ def correct_bias_field(volume: Volume, shrink_factor: int = 4) -> Volume:
         ValueError: if `shrink_factor` is below 1 or the volume is empty.
     """
     if shrink_factor < 1:
-        raise ValueError(f"shrink_factor must be >= 1, got {shrink_factor!r}")
+        raise ValueError(f"bias_shrink_factor must be >= 1, got {shrink_factor!r}")
     if not volume.data.any():
         raise ValueError(f"{volume.path} must vary inside the brain, got zeros only; leave the subject out")
     sitk = _simpleitk()

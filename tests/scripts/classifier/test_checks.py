@@ -36,8 +36,8 @@ def test_every_backbone_takes_the_patches_of_the_defaults(backbone):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet51"}, "backbone must be one of .*got 'resnet51'"),
-        ({"backbone": "densenet121", "stem_stride": 1}, "stem_stride must be 2 for a DenseNet"),
+        ({"backbone": "resnet51"}, "classifier_backbone must be one of .*got 'resnet51'"),
+        ({"backbone": "densenet121", "stem_stride": 1}, "classifier_stem_stride must be 2 for a DenseNet"),
         ({"backbone": "vit_tiny", "image_size": [40, 40]}, "patch_size must be 2 multiples of 16 for a ViT"),
         (
             {"backbone": "densenet121", "image_size": [8, 8]},

@@ -126,9 +126,9 @@ def test_an_unknown_backbone_is_refused_with_the_known_ones() -> None:
 
 def test_the_stem_stride_of_a_resnet_can_be_one_and_that_of_a_densenet_cannot() -> None:
     assert tiny(stem_stride=1).members[0].conv1.stride == (1, 1)
-    with pytest.raises(ValueError, match="stem_stride must be 2 for a DenseNet, got 1"):
+    with pytest.raises(ValueError, match="classifier_stem_stride must be 2 for a DenseNet, got 1"):
         create_backbone("densenet121", stem_stride=1)
-    with pytest.raises(ValueError, match="stem_stride must be 2 for a ViT, got 1"):
+    with pytest.raises(ValueError, match="classifier_stem_stride must be 2 for a ViT, got 1"):
         create_backbone("vit_tiny", stem_stride=1, image_size=(32, 32))
 
 

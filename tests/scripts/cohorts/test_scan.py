@@ -378,7 +378,7 @@ def test_a_folder_without_or_with_two_layouts_is_refused(brats_2018, tmp_path):
         scan(brats_2018, tmp_path)
     with pytest.raises(FileNotFoundError, match="which does not exist"):
         scan(tmp_path / "nowhere", tmp_path)
-    with pytest.raises(ValueError, match="layout must be auto or one of"):
+    with pytest.raises(ValueError, match="cohort_layout must be auto or one of"):
         scan(brats_2018, tmp_path, layout="bids")
 
 

@@ -23,5 +23,5 @@ def test_snapping_leaves_real_patches_alone_but_for_near_background():
 
 @pytest.mark.parametrize("tolerance", [-0.1, 1.0])
 def test_a_tolerance_out_of_range_is_refused(tolerance):
-    with pytest.raises(ValueError, match=r"tolerance must be in \[0, 1\)"):
+    with pytest.raises(ValueError, match=r"snap_tolerance must be in \[0, 1\)"):
         snap_background(torch.zeros(1, 1, 2, 2), tolerance)

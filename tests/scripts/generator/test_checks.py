@@ -96,9 +96,9 @@ def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, chang
         (("generate",), {"sampler": "foo"}, "sampler must be one of ddpm, ddim"),
         (("generate",), {"num_inference_steps": 5000}, "num_inference_steps must be from"),
         (("generate",), {"max_draws_per_image": 0.5}, "max_draws_per_image must be >= 1, got 0.5"),
-        (("train_classifier",), {"classifier_backbone": "resnet51"}, "backbone must be one of"),
+        (("train_classifier",), {"classifier_backbone": "resnet51"}, "classifier_backbone must be one of"),
         (("train_classifier",), {"classifier_batch_size": 1}, "classifier_batch_size must be >= 2, got 1"),
-        (("train_classifier",), {"classifier_focal_alpha_mode": "foo"}, "alpha_mode must be one of"),
+        (("train_classifier",), {"classifier_focal_alpha_mode": "foo"}, "classifier_focal_alpha_mode must be one of"),
         (("train_classifier", "options/cuda_graph"), {"device": "cpu"}, "device must be a CUDA device"),
     ],
 )

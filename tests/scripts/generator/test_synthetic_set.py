@@ -193,7 +193,7 @@ def test_a_set_with_rejected_copies_continues_byte_for_byte(tmp_path, generator,
 
 def test_a_generator_that_copies_too_often_is_refused(tmp_path, generator, copying):
     message = refusal_of(generate, tmp_path, "set", generator, **{**copying[0], "max_draws_per_image": 1.2})
-    assert "num_images must be reached within 1.2 draws an image, got 4 of 5" in message
+    assert "num_images must be reached within 1.2 draws per image, got 4 of 5" in message
     assert "fewer epochs" in message
 
 
@@ -222,7 +222,7 @@ def test_an_evaluator_of_a_generator_that_copies_too_often_is_refused(generator,
     parser.update({**TINY_GENERATOR, **SET, **copying[0], "device": "cpu", "generator_path": str(generator)})
     parser["max_draws_per_image"] = 1.2
     parser["output_dir"] = "nowhere"
-    with pytest.raises(ValueError, match=r"num_images must be reached within 1\.2 draws an image, got 4 of 5"):
+    with pytest.raises(ValueError, match=r"num_images must be reached within 1\.2 draws per image, got 4 of 5"):
         parser.get_parsed_content("evaluator").run()
 
 

@@ -151,7 +151,7 @@ def test_pixels_give_similarity_and_discrepancy():
     assert discrepancy["p_value"] == 0.01
     assert "median distance" in discrepancy["kernel"]
     similarity, _ = (measure_sets(m, 10, 20, splits, 9) for m in pixel_measures(images[..., :8]))
-    assert "at least 10 pixels a side" in similarity["reason"]
+    assert "at least 10 pixels along each side" in similarity["reason"]
 
 
 def test_a_measure_is_given_disjoint_indices_of_the_right_sets():

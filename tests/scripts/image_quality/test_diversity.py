@@ -51,7 +51,7 @@ def test_one_size_has_one_window(side, scales, window):
 
 
 def test_images_of_a_few_pixels_are_refused():
-    with pytest.raises(ValueError, match="at least 10 pixels a side"):
+    with pytest.raises(ValueError, match="at least 10 pixels along each side"):
         choose_scales((9, 30))
 
 

@@ -120,5 +120,5 @@ def test_too_few_exchanges_for_the_threshold_are_refused():
 @pytest.mark.parametrize("max_shift", [-1, 2])
 def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
     images = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(0))
-    with pytest.raises(ValueError, match="max_shift must be 0 to a quarter"):
+    with pytest.raises(ValueError, match="audit_max_shift must be 0 to a quarter"):
         MemorizationAudit(max_shift=max_shift)(images, ImageSet(images, "abc"), ImageSet(images[:0], []))

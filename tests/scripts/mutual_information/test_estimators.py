@@ -181,9 +181,9 @@ def test_shares_sum_to_one_far_outside_the_bins_too():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"estimator": "mine"}, "estimator must be one of parzen_gaussian, nmi, gaussian"),
+        ({"estimator": "mine"}, "estimator must be one of parzen_gaussian, nmi, gaussian, histogram"),
         ({"channels": "mean"}, "channels must be one of per_channel, pooled"),
-        ({"num_bins": 1}, "num_bins must be >= 2"),
+        ({"num_bins": 1}, "mi_num_bins must be >= 2"),
     ],
 )
 def test_unknown_options_are_refused(options, message):

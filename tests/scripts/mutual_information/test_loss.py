@@ -146,7 +146,7 @@ def test_a_pair_known_to_do_harm_is_warned_about():
         ({"mi_pair": "x0__x0"}, "mi_pair must be one of x0_pred__x0"),
         ({"mi_estimator": "histogram"}, "must have a gradient"),
         ({"mi_timestep_weighting": "snr"}, "mi_timestep_weighting must be one of uniform, min_snr, high_noise"),
-        ({"mi_channels": "all"}, "channels must be one of"),
+        ({"mi_channels": "all"}, "mi_channels must be one of"),
     ],
 )
 def test_unknown_options_are_refused(options, message):

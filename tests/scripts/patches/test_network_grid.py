@@ -55,7 +55,7 @@ def test_the_own_voxels_of_a_patient_stay_if_asked_for():
 
 
 def test_what_does_not_fit_is_refused():
-    with pytest.raises(ValueError, match="spacing_mm must be > 0"):
+    with pytest.raises(ValueError, match="segmentation_spacing_mm must be > 0"):
         NetworkGrid(volume(), 0.0)
     with pytest.raises(ValueError, match=r"codes must have the shape \(40, 33, 22\)"):
         NetworkGrid(volume(), 1.0).to_reference(np.zeros((22, 33, 40)))

@@ -159,7 +159,7 @@ def test_number_of_sequences_and_grades_is_free():
 
 @pytest.mark.parametrize("matrix_size", [(241, 240, 155), (80, 80), (8, 80, 52)])
 def test_matrix_size_that_does_not_fit_is_refused(matrix_size):
-    with pytest.raises(ValueError, match="matrix_size must be three sizes"):
+    with pytest.raises(ValueError, match="phantom_matrix_size must be three sizes"):
         grid(matrix_size)
 
 

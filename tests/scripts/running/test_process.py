@@ -11,7 +11,14 @@ import pytest
 import torch
 
 from scripts.running import process
-from scripts.running.process import consoles_silenced, device_type, keep_freed_memory, logged_to, versions
+from scripts.running.process import (
+    consoles_silenced,
+    device_type,
+    keep_freed_memory,
+    logged_to,
+    require_num_threads,
+    versions,
+)
 from tests.helpers import ROOT
 
 
@@ -36,6 +43,13 @@ def test_tensors_of_a_training_soon_take_no_new_pages():
 @pytest.mark.parametrize(("device", "kind"), [("cuda:1", "cuda"), ("cpu", "cpu"), (None, None)])
 def test_the_kind_of_device_counts_and_its_number_does_not(device, kind):
     assert device_type(device) == kind
+
+
+@pytest.mark.parametrize("number", [0, -1, 10**9])
+def test_a_number_of_threads_that_would_end_the_process_is_refused(number):
+    with pytest.raises(ValueError, match=f"num_threads must be from 1 to 1024, got {number};"):
+        require_num_threads(number)
+    require_num_threads(None)
 
 
 # They serve, print, draw or read; what they return does not change a number.

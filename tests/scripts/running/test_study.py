@@ -95,6 +95,13 @@ def test_a_wrong_override_of_a_cohort_is_refused_by_the_cohorts_name(study, coho
         study.begin()
 
 
+def test_threads_that_would_end_the_process_of_a_stage_are_refused_before_any_work(study):
+    own = Invocation(tuple(config_files("study")), {"num_threads": 10**9})
+    with invoked(own), pytest.raises(ValueError, match="num_threads must be from 1 to 1024, got 1000000000"):
+        study.begin()
+    assert not study.study_dir.exists()
+
+
 PHANTOM, OWN = {"config": "phantom", "phantom_site": "A"}, {"config": "cohort", "source_path": "patients.csv"}
 SEGMENTED = {"config": "segment", "cohort_path": "unsegmented.json"}
 REAL, DDPM = {"real": None}, {"real": {}, "ddpm": {"method": "ddpm"}}
@@ -170,7 +177,7 @@ def test_a_folder_of_a_study_of_other_settings_is_refused_and_left_alone(study):
         own = study.invocation_of(planned)
         with invoked(own):
             stage = ConfigParser(own.merged()).get_parsed_content("stage")
-            identity = {**stage.chosen(), "inputs": ["old"], "code": "old"}
+            identity = {**stage.choices(), "inputs": ["old"], "code": "old"}
         record = study.study_dir / planned.name / "stage.json"
         write_json(record, {"identity": identity, "finished": True})
         study.begin()
@@ -197,7 +204,7 @@ def test_a_client_without_gpu_continues_a_study_that_workers_with_gpus_began(stu
     with invoked(Invocation((*config_files("study"), str(ROOT / "configs" / "recipes" / "quick.yaml")))):
         own = study.invocation_of(planned)
         with invoked(own):
-            identity = ConfigParser(own.merged()).get_parsed_content("stage").chosen()
+            identity = ConfigParser(own.merged()).get_parsed_content("stage").choices()
         elsewhere = {**identity, "device": "elsewhere"}
         write_json(study.study_dir / planned.name / "stage.json", {"identity": elsewhere, "finished": True})
         with pytest.raises(ValueError, match="differs in device, in a/fold0/classifier_real"):

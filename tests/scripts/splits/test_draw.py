@@ -151,7 +151,7 @@ def test_more_than_two_classes_are_split_likewise():
     [
         ({"num_folds": 0}, "num_folds must be at least 1"),
         ({"test_fraction": 1.0}, r"test_fraction must be in \[0, 1\)"),
-        ({"stratify_by": ["age"]}, "stratify_by must be"),
+        ({"stratify_by": ["age"]}, "splits_stratify_by must be"),
         ({"selection": "test"}, "selection must be one of"),
         ({"classes": ["GBM"]}, "grade must be one of the classes GBM or empty, got HGG, LGG"),
     ],

@@ -34,7 +34,7 @@ def changed(path: Path, changes: dict[str, object]) -> Path:
     ("changes", "message"),
     [
         ({"datatype": 26996}, "must hold numbers of a type of NIfTI, got data code 26996; copy"),
-        ({"datatype": 2}, r"must hold 8 bits a voxel \(bitpix\), as its datatype uint8 says, got 16"),
+        ({"datatype": 2}, r"must hold 8 bits per voxel \(bitpix\), as its datatype uint8 says, got 16"),
         ({"datatype": 2, "bitpix": 8}, r"must end behind 29392 bytes for shape \(40, 33, 22\) of uint8, got 58432"),
         ({"vox_offset": 0}, r"must have its voxels behind the header \(vox_offset of at least 352\), got 0"),
         ({"vox_offset": np.inf}, "must have its voxels behind the header .* got inf"),

@@ -98,7 +98,7 @@ def test_a_missing_package_names_the_way_to_it(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("factor", "scale", "message"), [(0, 1, "shrink_factor must be >= 1"), (2, 0, "got zeros only")]
+    ("factor", "scale", "message"), [(0, 1, "bias_shrink_factor must be >= 1"), (2, 0, "got zeros only")]
 )
 def test_what_cannot_be_corrected_is_refused(factor, scale, message):
     with pytest.raises(ValueError, match=message):
