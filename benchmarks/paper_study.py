@@ -47,7 +47,7 @@ class Work:
         generator_images: trained images of the generators of one method, over classes, folds, cohorts and epochs.
         sampled_images: over methods, classes, folds and cohorts.
         classifier_images: trained images over setups, folds, cohorts and epochs.
-        starts: processes of stock, one a stage.
+        starts: processes of stock, one per stage.
     """
 
     subjects: int
@@ -127,7 +127,7 @@ def measure(
 
     Args:
         device: of the networks.
-        batch_size: images a step; the paper's is 32, which on a CPU takes minutes a step.
+        batch_size: images per step; the paper's is 32, which on a CPU takes minutes per step.
         threads: of torch.
         size: key of `benchmarks.generator.SIZES`; only "full" is the study's.
         backbone: of the classifier; only "resnet152" is the study's.

@@ -84,7 +84,7 @@ class Experiment:
     """Sizes of the experiment, the same in every arm.
 
     Args:
-        output_dir: gets a folder a cohort; what is finished there is not done again.
+        output_dir: gets a folder for each cohort; what is finished there is not done again.
         backbone: of `scripts.classifier.networks.BACKBONES`.
         patch_size: pixels of each side; the field of view stays 96 mm.
         num_epochs: at most.

@@ -41,7 +41,7 @@ from scripts.running.progress import progress
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = [f"{name}:{n}" for name in ("ddim", "dpm_solver", "unipc") for n in (10, 20, 50)]
-ENOUGH = 2000  # images a side, below which a verdict is marked as indicative
+ENOUGH = 2000  # images on a side, below which a verdict is marked as indicative
 COLUMNS = ("sampler", "steps", "s/image", "KID", "KID - KID all steps", "coverage", "max-Pearson", "non-inferior")
 
 
@@ -129,7 +129,7 @@ def table(result: dict[str, Any]) -> str:
         lines.append("| " + " | ".join(map(str, cells)) + " |")
     floors, best = result["floors"], result["cheapest"]
     sides = f"N = {result['num_images']} synthetic and {result['num_reals']} real images"
-    few = f"; indicative, below {ENOUGH} a side" if min(result["num_images"], result["num_reals"]) < ENOUGH else ""
+    few = f"; indicative, below {ENOUGH} on a side" if min(result["num_images"], result["num_reals"]) < ENOUGH else ""
     return "\n".join(
         [
             *lines,

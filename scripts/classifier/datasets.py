@@ -37,7 +37,7 @@ class ClassifierData:
         fold: number of the fold, from 0.
         classes: class name -> label.
         synthetic_paths: `synthetic.json` files to add to the training; each goes through `scripts.provenance.leakage`.
-        synthetic_ratio: synthetic images a class, relative to its real ones; see `synthetic_limits`.
+        synthetic_ratio: synthetic images of each class, relative to its real ones; see `synthetic_limits`.
         synthetic_balance: let the smaller classes take more, up to class balance.
         synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
         train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
@@ -163,8 +163,8 @@ def training_batches(
 
     Args:
         dataset: takes a list of indices.
-        batch_size: images a step, at least 2.
-        epoch_images: images an epoch, rounded up to full batches: the number of *real* training images by default.
+        batch_size: images per step, at least 2.
+        epoch_images: images per epoch, rounded up to full batches: the number of *real* training images by default.
         sampling: `shuffled` shows each image once before any again; `balanced` draws every class alike, with
             replacement, so that the images of a small class come more often.
 

@@ -117,10 +117,12 @@ def _vit(hidden_size: int, num_heads: int) -> Builder:
 
 def _require_stem_of_two(stem_stride: int, family: str) -> None:
     if stem_stride != 2:
-        raise ValueError(f"stem_stride must be 2 for {family}, got {stem_stride!r}; only ResNets can change it")
+        raise ValueError(
+            f"classifier_stem_stride must be 2 for {family}, got {stem_stride!r}; only ResNets can change it"
+        )
 
 
-TOKEN_SIZE = 16  # pixels a side of what a ViT sees as one word
+TOKEN_SIZE = 16  # pixels of each side of what a ViT sees as one word
 # Name -> function of (spatial_dims, in_channels, num_classes, stem_stride, image_size). A new backbone is a line here.
 BACKBONES: dict[str, Builder] = {
     **{f"resnet{depth}": _resnet(getattr(nets, f"resnet{depth}")) for depth in (10, 18, 34, 50, 101, 152)},
@@ -170,7 +172,7 @@ def create_backbone(
         ValueError: if the name is unknown, or the stem or the size is none that the backbone can have.
     """
     if backbone not in BACKBONES:
-        raise ValueError(f"backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+        raise ValueError(f"classifier_backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
     return BACKBONES[backbone](spatial_dims, in_channels, num_classes, stem_stride, image_size)
 
 

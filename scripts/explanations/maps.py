@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from scripts.patches.intensities import BACKGROUND
 
-MIN_CELLS = 3  # a coarser map than 3 cells a side says nothing about where
+MIN_CELLS = 3  # a coarser map than 3 cells along each side says nothing about where
 
 
 def explain(
@@ -52,7 +52,7 @@ def normalize(heat: Tensor) -> np.ndarray:
 
 
 def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS) -> str:
-    """Name the last module of a network whose output still is a map of at least `min_cells` a side.
+    """Name the last module of a network whose output still is a map of at least `min_cells` along each side.
 
     A map has the image's spatial dimensions, reduced by about one factor. A module that is called more than once, such
     as an activation that all blocks share, has no map of its own; what lies in a block whose own map is too coarse
@@ -86,7 +86,7 @@ def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS)
     if not layers:
         raise ValueError(
             f"explanation must be 'occlusion' for images of {sides}, got 'gradcam':"
-            f" no layer of this network has a map of {min_cells} cells a side"
+            f" no layer of this network has a map of {min_cells} cells along each side"
         )
     return layers[-1]
 

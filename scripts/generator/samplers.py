@@ -92,7 +92,7 @@ def sampling_scheduler(
     Args:
         scheduler: noise scheduler that the network was trained with.
         sampler: one of `SAMPLERS`.
-        num_inference_steps: number of network calls an image, from 1 to T; None means all T.
+        num_inference_steps: number of network calls per image, from 1 to T; None means all T.
 
     Returns:
         Scheduler with its timesteps set.

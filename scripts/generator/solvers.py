@@ -32,7 +32,7 @@ class DiffusersScheduler(Scheduler):
     Args:
         scheduler: noise scheduler of the training, whose noise levels and clipping are taken over.
         solver: scheduler of diffusers with the same noise levels, predicting epsilon, or a flow if `scheduler` is one.
-        num_inference_steps: number of steps; solvers of the Heun type call the network about twice a step.
+        num_inference_steps: number of steps; solvers of the Heun type call the network about twice per step.
         even_log_snr: place the timesteps evenly in log signal-to-noise (`even_log_snr_timesteps`), not as the solver
             places them. At 20 steps the standard deviation of a Gaussian is then within 1.5 % instead of 5 % (std 0.5)
             or 50 % (std 0.1).
@@ -137,7 +137,7 @@ def multistep_scheduler(scheduler: Scheduler, sampler: str, num_inference_steps:
     Args:
         scheduler: noise scheduler that the network was trained with.
         sampler: "dpm_solver" or "unipc".
-        num_inference_steps: number of network calls an image, from 2 to T.
+        num_inference_steps: number of network calls per image, from 2 to T.
 
     Raises:
         ValueError: if the number of steps is out of range.

@@ -146,7 +146,7 @@ class SyntheticSet:
         """
         if num_draws > self.num_images * self.max_draws_per_image:
             raise ValueError(
-                f"num_images must be reached within {self.max_draws_per_image:g} draws an image, got"
+                f"num_images must be reached within {self.max_draws_per_image:g} draws per image, got"
                 f" {num_accepted} of {self.num_images} without copies of training images;"
                 " train the generator on more subjects or for fewer epochs, or raise max_draws_per_image"
             )

@@ -56,7 +56,7 @@ def stratified_timesteps(num_images: int, num_draws: int, num_train_timesteps: i
 
     Args:
         num_images: number of images, >= 1.
-        num_draws: timesteps an image, >= 1.
+        num_draws: timesteps per image, >= 1.
         num_train_timesteps: T.
 
     Returns:

@@ -20,7 +20,7 @@ class ValidationNoiseDataset(Dataset):
 
     Args:
         images: dataset of dictionaries with "image", shape (C, *spatial).
-        num_draws: timesteps an image.
+        num_draws: timesteps per image.
         num_train_timesteps: T of the noise scheduler.
         seed: seed of the noise.
     """

@@ -26,7 +26,7 @@ class Scales(NamedTuple):
 
     @property
     def smallest_side(self) -> int:
-        """Pixels a side from which the window fits the coarsest scale."""
+        """Pixels along each side from which the window fits the coarsest scale."""
         return self.window * 2 ** (self.num_scales - 1)
 
     @property
@@ -57,8 +57,8 @@ def choose_scales(spatial_shape: Sequence[int]) -> Scales:
         if side >= scales.smallest_side:
             return scales
     raise ValueError(
-        f"MS-SSIM must have images of at least {SCALES[-1].smallest_side} pixels a side, got {tuple(spatial_shape)};"
-        " make larger patches (patch_size)"
+        f"MS-SSIM must have images of at least {SCALES[-1].smallest_side} pixels along each side, got"
+        f" {tuple(spatial_shape)}; make larger patches (patch_size)"
     )
 
 

@@ -24,7 +24,7 @@ def synthetic_limits(
 
     Args:
         num_real: real training images of each class.
-        ratio: wanted synthetic images a class, relative to its real ones, >= 0.
+        ratio: wanted synthetic images of each class, relative to its real ones, >= 0.
         balance: let smaller classes take more, until all are as large as the largest with its synthetic images.
         with_real: the real images train, too, and count for the balance.
 

@@ -57,7 +57,7 @@ class ReadVolumesd(Transform):
 
 
 class CorrectBiasFieldd(Transform):
-    """Divide each modality by its smooth intensity inhomogeneity (N4; needs SimpleITK, about a minute a subject).
+    """Divide each modality by its smooth intensity inhomogeneity (N4; needs SimpleITK, about a minute per subject).
 
     Args:
         shrink_factor: the field is estimated on every n-th voxel of each axis, >= 1.

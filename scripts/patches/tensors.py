@@ -204,8 +204,8 @@ def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None) 
 
     Args:
         dataset: takes a list of indices.
-        batch_size: images a batch.
-        epoch_images: images an epoch, as for a class of few images; None is the number of images there are.
+        batch_size: images per batch.
+        epoch_images: images per epoch, as for a class of few images; None is the number of images there are.
 
     Returns:
         Loader of dictionaries of batched tensors, shuffled by torch's global random state.

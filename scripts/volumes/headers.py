@@ -194,7 +194,7 @@ def _require_consistent(path: Path, fields: Any, dtype: np.dtype) -> None:
     bits, offset, least = int(fields["bitpix"]), float(fields["vox_offset"]), fields.single_vox_offset
     if bits != dtype.itemsize * 8:
         raise VolumeError(
-            f"{path} must hold {dtype.itemsize * 8} bits a voxel (bitpix), as its datatype {dtype} says, got {bits};"
+            f"{path} must hold {dtype.itemsize * 8} bits per voxel (bitpix), as its datatype {dtype} says, got {bits};"
             " its header contradicts itself: export it again"
         )
     if not least <= offset < math.inf:

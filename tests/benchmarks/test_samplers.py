@@ -64,7 +64,7 @@ def test_the_table_names_margin_number_and_features_and_the_figure_is_there(resu
     content, folder, _ = result
     text = (folder / "samplers.md").read_text(encoding="utf-8")
     assert f"Margin of the KID {content['floors']['kid'] / 2:.4f}" in text
-    assert "N = 6 synthetic and 16 real images; indicative, below 2000 a side" in text
+    assert "N = 6 synthetic and 16 real images; indicative, below 2000 on a side" in text
     assert "whitened pixel-PCA components" in text
     assert "FID" not in text
     assert (folder / "samplers.png").read_bytes().startswith(b"\x89PNG")
