@@ -61,7 +61,8 @@ def test_what_serves_a_package_finds_the_rooms_that_it_imports(packed):
     # MONAI Label's app runs on the package's own scripts, not on those of this repository.
     for path in [*packed.glob("scripts/*/*.py"), *(ROOT / "bundle" / "label_app").glob("*.py")]:
         for name in re.findall(r"^\s*from (scripts(?:\.\w+)+) import", path.read_text(encoding="utf-8"), re.MULTILINE):
-            assert (packed / f"{name.replace('.', '/')}.py").is_file(), f"{path.name} imports {name}"
+            module = packed / name.replace(".", "/")
+            assert module.is_dir() or module.with_name(f"{module.name}.py").is_file(), f"{path.name} imports {name}"
 
 
 def test_no_path_and_no_choice_of_the_run_is_carried_over(study, packed):
