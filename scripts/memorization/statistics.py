@@ -17,7 +17,7 @@ LIMIT_PERMUTATIONS = 199  # exchanges at each step towards a limit of the gap
 LIMIT_ITERATIONS = (
     4  # steps; of intervals meant to hold 95 % of true shifts, 91 to 94 % did, and 93 to 94 % after twice as many
 )
-EXCHANGE_BLOCK = 2**17  # similarities that are exchanged at once, which bounds the memory
+EXCHANGE_BLOCK = 2**15  # similarities that are exchanged at once, which bounds the memory
 MIN_CELL = 20  # images of either kind below which a cell says nothing (Meehan et al. 2020 leave such cells out)
 
 
