@@ -287,7 +287,7 @@ def _measure(name: str, measurement: Measurement, device: torch.device, part: di
         print(f"{name:12}{measurement.name}: {_in_a_line(error)}", flush=True)
     else:
         part["rows"].append(row._asdict())
-        print(f"{name:12}{row.group:34}{row.name:50}{row.value:10.3g}", flush=True)
+        print(f"{name:12}{row.group:40}{row.name:50}{row.value:10.3g}", flush=True)
 
 
 def _in_a_line(error: Exception) -> str:
@@ -318,7 +318,9 @@ def _end_with_parent() -> None:
     """End this process group, which holds a part alone, when its input ends."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Unbuffered: a thread that waits inside a buffer would hold its lock when Python ends.
+        while os.read(sys.stdin.fileno(), 1):
+            pass
         os.killpg(os.getpgrp(), signal.SIGKILL)
 
     threading.Thread(target=wait, daemon=True).start()
