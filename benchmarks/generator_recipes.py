@@ -26,7 +26,6 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.phantom_patches import phantom_patches
-from scripts.generator.background import snap_background
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.controls import CONTROLS
 from scripts.generator.noise import ImageNoise
@@ -34,6 +33,7 @@ from scripts.generator.parametrization import ParametrizedPrepareBatch, noise_sc
 from scripts.generator.samplers import sample_images, sampling_scheduler
 from scripts.image_quality.distances import polynomial_kernel, squared_discrepancy
 from scripts.image_quality.manifold import manifold_measures, pairwise
+from scripts.patches.background import snap_background
 from scripts.running.files import read_json, write_json
 from scripts.running.progress import progress
 

@@ -31,8 +31,8 @@ from benchmarks.sampler_measures import (
     mean_max_pearson,
     real_floors,
 )
+from scripts.generator.diffusion_set import DiffusionSet
 from scripts.generator.samplers import sampling_scheduler
-from scripts.generator.synthetic_set import SyntheticSet
 from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import COLORS, STYLE, save_picture
 from scripts.provenance.record import hash_subject
@@ -46,7 +46,7 @@ COLUMNS = ("sampler", "steps", "s/image", "KID", "KID - KID all steps", "coverag
 
 
 def run(
-    generation: SyntheticSet,
+    generation: DiffusionSet,
     noise_scheduler: Any,
     reals: Tensor,
     training: Tensor,
@@ -110,7 +110,7 @@ def is_non_inferior(row: dict[str, Any], reference: dict[str, Any], floors: Floo
     )
 
 
-def draw(generation: SyntheticSet, num_images: int, description: str) -> tuple[Tensor, float]:
+def draw(generation: DiffusionSet, num_images: int, description: str) -> tuple[Tensor, float]:
     """Draw images 0 to N - 1 of the set; return them and the seconds it took."""
     starts = range(0, num_images, generation.batch_size)
     numbers = (range(start, min(start + generation.batch_size, num_images)) for start in starts)

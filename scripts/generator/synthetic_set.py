@@ -1,23 +1,20 @@
-"""Synthetic images of a trained generator, written as NIfTI with their provenance."""
+"""A set of synthetic images, written as NIfTI with their provenance, whatever draws them."""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
-from scripts.generator.background import snap_background
 from scripts.generator.checks import check_drawing
-from scripts.generator.guidance import check_guidance
-from scripts.generator.noise import ImageNoise
-from scripts.generator.samplers import sample_images, scheduler_name
 from scripts.memorization.copy_rejection import CopyFilter
+from scripts.patches.background import snap_background
 from scripts.patches.class_balance import synthetic_limits
 from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, recorded_images, require_same_images
 from scripts.running.files import read_json, sha256_file, write_json
@@ -25,43 +22,36 @@ from scripts.running.progress import progress
 from scripts.volumes.nifti import write_image
 
 
-class SyntheticSet:
+class SyntheticSet(ABC):
     """A set of images of one generator: each from (seed, k), whatever the batch it is drawn in.
 
     A stopped run continues with the batches that are not complete. Batches always start at the same images, so that
     a continued set equals an uninterrupted one byte for byte.
 
     Args:
-        network: trained generator.
-        scheduler: from `scripts.generator.samplers.sampling_scheduler`.
-        provenance: record of the generator, from `scripts.generator.record.checked_provenance`.
-        generator_path: weights that the record is about, for messages.
+        provenance: record of what draws, as `scripts.generator.record.GeneratorRecord` writes it.
+        origin: file that the record is about, for messages.
         output_dir: folder for the images and `synthetic.json`.
-        class_name: class to generate: that of the generator, or one of a generator conditioned on the class; None for
-            a generator of all classes.
+        class_name: class to generate; None for a generator of all classes.
         form: of the images.
         num_images: images to draw; None means `default_num_images`.
         ratio: synthetic images for each real one, where `num_images` is None.
         balance: make the smaller class as large as the largest, where `num_images` is None.
         batch_size: images drawn at once.
         seed: seed of the set.
-        snap_tolerance: as in `scripts.generator.background.snap_background`.
-        amp: sample under bf16 autocast.
-        guidance_scale: as in `scripts.generator.guidance.predict_noise`; 1 is none.
+        snap_tolerance: as in `scripts.patches.background.snap_background`.
         copy_filter: tells copies of training images, which are left out and replaced by the next k; None keeps all.
         max_draws_per_image: draws for each image wanted, >= 1, after which the run stops where a filter rejects.
 
     Raises:
         ValueError: if the generator draws images of other modalities, classes, size or spacing, its record does not
-            tell, it cannot be guided, or a number is out of range.
+            tell, or a number is out of range.
     """
 
     def __init__(
         self,
-        network: torch.nn.Module,
-        scheduler: Scheduler,
         provenance: Mapping[str, Any],
-        generator_path: str,
+        origin: str,
         output_dir: str,
         class_name: str | None,
         form: ImageForm,
@@ -71,33 +61,32 @@ class SyntheticSet:
         batch_size: int = 64,
         seed: int = 0,
         snap_tolerance: float = 0.1,
-        amp: bool = False,
-        guidance_scale: float = 1.0,
         copy_filter: CopyFilter | None = None,
         max_draws_per_image: float = 2.0,
     ) -> None:
-        self.network = network
-        self.scheduler = scheduler
         self.output_dir = Path(output_dir)
         self.class_name = class_name
         self.form = form
         self.batch_size = batch_size
         self.seed = seed
         self.snap_tolerance = snap_tolerance
-        self.amp = amp
-        self.guidance_scale = float(guidance_scale)
         self.copy_filter = copy_filter
         self.max_draws_per_image = max_draws_per_image
         self.provenance = dict(provenance)
-        self.image_facts = recorded_images(self.provenance, generator_path)
-        self._refuse_other_images(generator_path)
-        # Older records do not hold the share; the network is built with the one of its training.
-        label_dropout = self.provenance.get("label_dropout", getattr(network, "dropout_prob", None))
-        check_guidance(self.guidance_scale, self.provenance["condition"], class_name, label_dropout)
+        self.image_facts = recorded_images(self.provenance, origin)
+        self._refuse_other_images(origin)
         counts = self.provenance["class_counts"]
         wanted = default_num_images(counts, class_name, ratio, balance) if num_images is None else num_images
         check_drawing(wanted, batch_size, max_draws_per_image, snap_tolerance)
         self.num_images = wanted
+
+    @abstractmethod
+    def draw_raw(self, numbers: Sequence[int]) -> Tensor:
+        """Draw images k of the set, shape (B, C, *spatial), about [-1, 1], on any device."""
+
+    @abstractmethod
+    def how_drawn(self) -> dict[str, Any]:
+        """Return what the provenance of the set says about the way in which its images were drawn."""
 
     def run(self) -> Path:
         """Draw and write what is not there yet, then `synthetic.json`.
@@ -121,11 +110,7 @@ class SyntheticSet:
 
     def draw(self, numbers: Sequence[int]) -> Tensor:
         """Draw images k of the set, shape (B, C, *spatial), in [-1, 1] with background -1, on the CPU."""
-        device = next(self.network.parameters()).device
-        noise = ImageNoise(self.seed, numbers, (self.form.num_channels, *self.form.patch_size), device)
-        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=self.amp):
-            labels = self._labels(len(numbers))
-            images = sample_images(self.network, self.scheduler, noise, labels, self.guidance_scale)
+        images = self.draw_raw(numbers)
         if not torch.isfinite(images).all():
             raise RuntimeError(f"images must be finite, got NaN or infinity in images {numbers[0]} to {numbers[-1]}")
         return snap_background(images.float(), self.snap_tolerance).cpu()
@@ -196,16 +181,9 @@ class SyntheticSet:
             **{key: self.provenance[key] for key in copied},
             "class_name": self.class_name,
             "seed": self.seed,
-            "scheduler": scheduler_name(self.scheduler),
-            "num_inference_steps": len(self.scheduler.timesteps),
-            "guidance_scale": self.guidance_scale,
+            **self.how_drawn(),
             "snap_tolerance": self.snap_tolerance,
         }
-
-    def _labels(self, count: int) -> Tensor | None:
-        if self.provenance["condition"] is None or self.class_name is None:
-            return None
-        return torch.full((count,), self.form.classes[self.class_name])
 
     @property
     def _rejected_path(self) -> Path:

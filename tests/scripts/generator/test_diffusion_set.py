@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.generator.weights import load_generator
+from scripts.generator.diffusion_set import load_generator
 
 
 def test_weights_of_another_architecture_are_refused_by_name(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.generator.background import snap_background
+from scripts.patches.background import snap_background
 
 
 def test_background_is_where_every_channel_is_dark():
