@@ -49,6 +49,7 @@ class FeatureNetwork:
             of a classifier of two grades do not: for images of one grade, one answer is the right one.
         known_subjects: hashed subjects that it was trained on; it tells their images from all others.
         encoder_sha256: hash of the encoder's weights, where images go through one.
+        tells_classes: whether the logits are of the classes of the images, in the order of their labels.
     """
 
     name: str
@@ -59,6 +60,7 @@ class FeatureNetwork:
     names_classes: bool = False
     known_subjects: frozenset[str] = frozenset()
     encoder_sha256: str | None = None
+    tells_classes: bool = False
 
     @torch.inference_mode()
     def extract(self, images: Tensor, batch_size: int = 32, device: torch.device | str = "cpu") -> list[Features]:
@@ -167,6 +169,7 @@ def classifier_network(
         [_unchanged],
         provenance["weights_sha256"],
         known_subjects=frozenset(provenance["subjects"]),
+        tells_classes=True,
     )
 
 

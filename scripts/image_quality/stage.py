@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,13 @@ import torch
 
 from scripts.image_quality.comparison import Measure, feature_measures, measure_sets, pixel_measures, random_splits
 from scripts.image_quality.feature_networks import FeatureNetwork, NetworkChoice
+from scripts.image_quality.gate import Gate, label_area
 from scripts.patches.image_sets import (
     ALL,
     ImageSet,
     choose_parts,
     input_files,
+    join,
     read_parts,
     read_set,
     refuse_seen,
@@ -64,6 +66,8 @@ class ImageMeasurement:
         networks: feature networks.
         effort: numbers of images, draws and pairs.
         output_dir: gets `measures.json`.
+        label_paths: lists of the other classes of the same generator, which the label AUC needs.
+        gate: what the set must reach to be called finished.
 
     Raises:
         ValueError: if a number of `effort` is not positive.
@@ -80,6 +84,8 @@ class ImageMeasurement:
         networks: NetworkChoice,
         effort: Effort,
         output_dir: str,
+        label_paths: Sequence[str] = (),
+        gate: Gate | None = None,
     ) -> None:
         for name, value in vars(effort).items():
             if name != "seed" and value < 1:
@@ -89,11 +95,14 @@ class ImageMeasurement:
         self.form = form
         self.networks, self.effort = networks, effort
         self.output_dir = Path(output_dir)
+        self.label_paths = list(label_paths)
+        self.gate = gate or Gate()
 
     def inputs(self) -> list[str | None]:
         """List every file that the measures depend on, for the record of the stage."""
         return [
             *input_files(self.synthetic_path),
+            *self.label_paths,
             *input_files(self.real_path),
             self.splits_path,
             *self.networks.inputs(),
@@ -113,11 +122,14 @@ class ImageMeasurement:
         real, training, source = self._read_real()
         made_alike = require_made_alike(synthetic, real)
         networks, left_out = self.networks.load(training.images)
+        label_auc = self._label_auc(networks, synthetic, real, source)
         names = sorted(set(synthetic.class_names)) if set(real.class_names) != {ALL} else [ALL]
         classes = {
             name: self.measure_class(synthetic.of_class(name), real.of_class(name), networks)
             for name in progress(names, description="measures")
         }
+        for result in classes.values():
+            result["gate"] = self.gate.judge(label_auc, result["measures"])
         content = {
             **source,
             "simulated": self._simulated(),
@@ -125,6 +137,8 @@ class ImageMeasurement:
             "seed": self.effort.seed,
             "networks": [_describe(network, real) for network in networks],
             "left_out": left_out,
+            "gate": asdict(self.gate),
+            "label_auc": label_auc,
             "classes": classes,
         }
         write_json(self.output_dir / FILE_NAME, content)
@@ -175,6 +189,19 @@ class ImageMeasurement:
         digest = sha256_file(self.synthetic_path)
         return real, training, {**source, "fold": self.fold, "real_parts": parts, "synthetic_sha256": digest}
 
+    def _label_auc(
+        self, networks: Sequence[FeatureNetwork], synthetic: ImageSet, real: ImageSet, source: Mapping[str, Any]
+    ) -> dict[str, Any]:
+        others = [read_set(path, self.form) for path in self.label_paths]
+        for other in others:
+            require_made_alike(other, real)
+            _refuse_other_generator(other.path, source)
+        classifier = next((network for network in networks if network.tells_classes), None)
+        choice = self.networks
+        return label_area(
+            classifier, join([synthetic, *others]), real, self.form.class_names, choice.batch_size, choice.device
+        )
+
     def _at_most(self, images: ImageSet) -> ImageSet:
         if len(images) <= self.effort.max_images:
             return images
@@ -196,3 +223,14 @@ def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:
         "encoder_sha256": network.encoder_sha256,
         "num_known_real": len(known),
     }
+
+
+def _refuse_other_generator(path: str, source: Mapping[str, Any]) -> None:
+    provenance = read_list(path, "synthetic").get("provenance") or {}
+    keys = [key for key in ("cohort", "method", "fold") if source[key] is not None]
+    for key in keys:
+        if provenance.get(key) != source[key]:
+            raise ValueError(
+                f"label_paths must be of the {key} {source[key]!r} of synthetic_path, got {provenance.get(key)!r} in"
+                f" {path}; give the sets of the same generator"
+            )

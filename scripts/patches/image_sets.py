@@ -69,6 +69,13 @@ class ImageSet:
         return replace(self, images=self.images.to(device))
 
 
+def join(sets: Sequence[ImageSet]) -> ImageSet:
+    """Put sets of images of one shape together; path and facts are those of the first."""
+    keys = ("patients", "names", "subject_ids", "class_names")
+    known: dict[str, Any] = {key: [value for one in sets for value in getattr(one, key)] for key in keys}
+    return replace(sets[0], images=torch.cat([one.images for one in sets]), **known)
+
+
 def input_files(path: str | None) -> list[str | None]:
     """Return what a stage reads of a set: the list, which stands for its images, or every image of a folder.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.image_quality.gate import UNFINISHED, VERDICTS
 from scripts.report.study_files import StudyFiles
 from scripts.report.words import format_number, format_p, name_method
 from scripts.running.files import read_json
@@ -21,7 +22,8 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
     Returns:
         Items of the template: `measures`, one per cohort: its name, the parts of the real images, groups of rows of one
         feature network, reasons why intervals are missing, and methods of which nothing says how their images were
-        made; `measures_left_out`: networks that were not used, with the reason.
+        made; `measures_left_out`: networks that were not used, with the reason; `gates`: what `gate_rows` returns;
+        `unfinished`: what `unfinished_images` returns.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
     groups: dict[tuple[str, str, str, str, str], list[Mapping[str, Any]]] = {}
@@ -36,13 +38,68 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         for key, rows_of_key in sorted(groups.items(), key=lambda item: (item[0][0], order[item[0][1:3]], item[0][3:]))
     ]
     left_out = {(item["network"], item["reason"]) for content in contents for item in content["left_out"]}
+    gates = gate_rows(contents)
     return {
+        "gates": gates,
+        "unfinished": unfinished_images(gates),
         "measures": [
             _describe_cohort(cohort, [row for row in rows if row["cohort"] == cohort], contents)
             for cohort in dict.fromkeys(content["cohort"] for content in contents)
         ],
         "measures_left_out": [{"network": network, "reason": reason} for network, reason in sorted(left_out)],
     }
+
+
+def gate_rows(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Put what the sets of each cohort, method and class reached of the gates together, over the folds.
+
+    Args:
+        contents: of `measures.json` files; those of before there were gates are left out.
+
+    Returns:
+        Rows with `cohort`, `method`, `class`, `num_folds`, `verdicts` (verdict -> number of folds, the gravest first),
+        the mean `label_auc`, `real_label_auc`, `coverage` and `real_coverage`, None where no fold has it, `gate`, the
+        two values to reach, and `reasons`, one per gate that a fold did not pass.
+    """
+    groups: dict[tuple[str, str, str], list[tuple[Mapping[str, Any], Mapping[str, Any]]]] = {}
+    for content in (content for content in contents if "gate" in content):
+        for name, result in content["classes"].items():
+            groups.setdefault((content["cohort"], content["method"], name), []).append((content, result["gate"]))
+    rows = []
+    for (cohort, method, name), members in sorted(groups.items()):
+        verdicts = [judged["verdict"] for _, judged in members]
+        areas = [content["label_auc"] for content, _ in members]
+        rows.append(
+            {
+                **{"cohort": cohort, "method": method, "class": name, "num_folds": len(members)},
+                "verdicts": {verdict: verdicts.count(verdict) for verdict in VERDICTS if verdict in verdicts},
+                "label_auc": mean_of_known(area["value"] for area in areas),
+                "real_label_auc": mean_of_known(area["real"] for area in areas),
+                "coverage": mean_of_known(judged["coverage"] for _, judged in members),
+                "real_coverage": mean_of_known(judged["real_coverage"] for _, judged in members),
+                "gate": members[0][0]["gate"],
+                "reasons": list(dict.fromkeys(reason for _, judged in members for reason in judged["reasons"])),
+            }
+        )
+    return rows
+
+
+def unfinished_images(gates: Sequence[Mapping[str, Any]]) -> str:
+    """Say of which methods some sets are unfinished, by what `gate_rows` returns; empty where none is."""
+    counts: dict[str, list[int]] = {}
+    for row in gates:
+        of_method = counts.setdefault(row["method"], [0, 0])
+        of_method[0] += row["verdicts"].get(UNFINISHED, 0)
+        of_method[1] += row["num_folds"]
+    named = [f"{name_method(method)} ({few} of {all_} sets)" for method, (few, all_) in counts.items() if few]
+    if not named:
+        return ""
+    gate = gates[0]["gate"]
+    return (
+        f"Unfinished, by measurement, are images of {' and '.join(named)}: their label AUC is below"
+        f" {format_number(gate['label_auc'], 2)} or their coverage below {format_number(gate['coverage'], 2)}, which"
+        " real images reach. What a classifier gains or loses by such images says little about the method."
+    )
 
 
 def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
 from scripts.report.results import result_sections, summary_table
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.trainings import curve_figure, regularizer_section, unfinished_generators
+from scripts.report.trainings import curve_figure, regularizer_section
 from scripts.report.words import (
     capitalize_first,
     format_interval,
@@ -44,7 +44,6 @@ def write_report(
     title: str,
     question: str,
     setups: Sequence[str] = (),
-    unfinished_images: bool = False,
     num_samples: int = 6,
     num_curves: int = 8,
     reference: str = "real",
@@ -60,7 +59,6 @@ def write_report(
         title: heading of the page.
         question: what the study asks, a sentence or two.
         setups: order of the setups; others follow.
-        unfinished_images: the generators were trained too shortly to give good images, and the page says so.
         num_samples: images shown of each class and method.
         num_curves: training curves drawn at most, first folds first.
         reference: setup that the others are compared with.
@@ -78,19 +76,18 @@ def write_report(
     predictions = merge_predictions(files.named("predictions.csv"))
     numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
-    unfinished = unfinished_generators(files) if unfinished_images else ""
-    sentences = findings(numbers, unfinished)
+    measures = measure_section(files)
+    sentences = findings(numbers, measures["unfinished"])
     content = {
         "title": title,
         "question": question,
-        "unfinished": unfinished,
         "findings": sentences,
         **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"]),
         "comparison": comparison_sections(numbers, metrics, predictions, setups),
         **cohort_sections(files),
         "shortcuts": shortcuts_section(files),
         **image_sections(files, num_samples),
-        **measure_section(files),
+        **measures,
         **explanation_sections(files),
         **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
         "audit": audit_section(files),

@@ -8,7 +8,6 @@ from typing import Any
 
 from scripts.patches.pictures import draw_curve
 from scripts.report.study_files import StudyFiles
-from scripts.report.words import name_method
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
@@ -30,22 +29,6 @@ def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
         "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in drawn.items()},
         "left_out": sum(map(len, trainings.values())) - sum(map(len, drawn.values())),
     }
-
-
-def unfinished_generators(files: StudyFiles) -> str:
-    """Say which methods' images come from generators that were trained too shortly; nothing without generators."""
-    epochs: dict[str, int] = {}
-    for path in files.trainings("generator"):
-        method = name_method(read_json(path.parent / "provenance.json")["method"])
-        epochs[method] = max(len(read_json(path)), epochs.get(method, 0))
-    if not epochs:
-        return ""
-    longest = max(epochs.values())
-    return (
-        f"The images of {' and '.join(sorted(epochs))} are unfinished: their generators were trained for {longest}"
-        f" epoch{'' if longest == 1 else 's'} only, to show that every step works, so no figure here says what the"
-        " method can do."
-    )
 
 
 def regularizer_section(files: StudyFiles) -> dict[str, Any]:

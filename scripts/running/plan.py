@@ -268,9 +268,11 @@ class Plan:
         folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
         synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
         needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
+        others = [name for name in self._synthetic_names(cohort, fold, method) if name != synthetic]
         common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
         audited = {**common, "patches_path": paths["patches_path"]}
         measured = {**common, "real_path": paths["patches_path"], "fold": fold}
+        measured["label_paths"] = [self._path(name, "synthetic.json") for name in others]
         audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
         after_classifier = (classifier,) if "real" in self.setups else ()
         measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
@@ -278,7 +280,11 @@ class Plan:
         return [
             PlannedStage(audit, "audit", (), self._to(audit, audited, **place), needs),
             PlannedStage(
-                measures, "measure_images", (), self._to(measures, measured, **place), (*needs, *after_classifier)
+                measures,
+                "measure_images",
+                (),
+                self._to(measures, measured, **place),
+                (*needs, *others, *after_classifier),
             ),
         ]
 

@@ -240,3 +240,45 @@ def test_weights_of_another_network_are_refused(made, settings):
 
 def test_a_number_of_splits_below_one_is_refused(settings):
     assert "measure_num_splits must be at least 1, got 0" in refusal(**{**settings, "measure_num_splits": 0})
+
+
+def other_class(made, folder, **changes):
+    """Write a set of HGG like that of LGG."""
+    listing = read_json(made / "drawn" / "patches.json")
+    entries = [entry for entry in listing["training"] if entry["label"] == 1]
+    rows = [{**entry, "image": str(made / "drawn" / entry["image"])} for entry in entries]
+    provenance = read_json(made / "synthetic" / "synthetic.json")["provenance"]
+    write_json(folder / "hgg.json", {**listing, "provenance": {**provenance, **changes}, "training": rows})
+    return str(folder / "hgg.json")
+
+
+def test_with_the_sets_of_all_classes_the_label_auc_is_measured_and_the_set_is_judged(made, settings, tmp_path):
+    paths = {"label_paths": [other_class(made, tmp_path)], "gate_label_auc": 1.0, "gate_coverage": 0.0}
+    result = measure(**settings, **splits(made), **classifier(made), **paths)
+    area = result["label_auc"]
+    assert (area["num_images"], area["num_real"], area["reason"]) == (28, 32, None)
+    assert 0 <= area["low"] <= area["value"] <= area["high"] <= 1
+    assert result["gate"] == {"label_auc": 1.0, "coverage": 0.0}
+    judged = result["classes"]["LGG"]["gate"]
+    # A network with random weights cannot tell the classes of real images, so that it proves nothing.
+    assert (area["real"] < 1, judged["verdict"]) == (True, "cannot be told")
+    rows = {row["measure"]: row for row in result["classes"]["LGG"]["measures"] if "resnet10" in row["network"]}
+    assert judged["coverage"] == rows["coverage"]["value"]
+
+
+def test_of_one_class_or_without_a_classifier_there_is_a_reason_for_no_label_auc(made, settings):
+    result = measure(**settings, **splits(made), **classifier(made))
+    assert result["label_auc"]["reason"] == "no synthetic images of HGG; give their lists in label_paths"
+    without = measure(**{**settings, "output_dir": f"{settings['output_dir']}_without"}, **splits(made))
+    assert "give classifier_path" in without["label_auc"]["reason"]
+    assert without["classes"]["LGG"]["gate"]["verdict"] == "cannot be told"
+
+
+def test_the_set_of_another_generator_is_no_other_class(made, settings, tmp_path):
+    path = other_class(made, tmp_path, method="ddpm_mi")
+    message = "label_paths must be of the method 'ddpm' of synthetic_path, got 'ddpm_mi' in"
+    assert message in refusal(**settings, **splits(made), **classifier(made), label_paths=[path])
+
+
+def test_a_gate_out_of_range_is_refused(settings):
+    assert "gate_coverage must be in [0, 1], got 2" in refusal(**settings, gate_coverage=2.0)

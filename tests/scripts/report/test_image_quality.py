@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from scripts.report.image_quality import average_rows, measure_section
+import pytest
+
+from scripts.report.image_quality import average_rows, gate_rows, measure_section, unfinished_images
 from scripts.report.page import render_part
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import write_json
@@ -96,3 +98,36 @@ def test_the_page_names_the_methods_of_which_nothing_says_how_their_images_were_
     assert cohort["not_made_alike"] == ["ddpm"]
     html = render_part("image_quality.html.j2", section(tmp_path, stages))
     assert "Nothing says how the images of DDPM were made." in html
+
+
+GATE = {"label_auc": 0.8, "coverage": 0.6}
+
+
+def judged(verdict, coverage, method="ddpm", area=0.7, reasons=()):
+    gate = {"verdict": verdict, "reasons": list(reasons), "coverage": coverage, "real_coverage": 0.9}
+    common = {"cohort": "site_a", "method": method, "gate": GATE, "label_auc": {"value": area, "real": 0.95}}
+    return {**common, "classes": {"LGG": {"measures": [], "gate": gate}}}
+
+
+def test_the_gates_of_the_folds_stand_together_and_a_failed_fold_is_not_outvoted():
+    contents = [judged("finished", 0.8), judged("unfinished", 0.4, reasons=["coverage 0.40 is below the gate 0.6"])]
+    (row,) = gate_rows(contents)
+    assert list(row["verdicts"].items()) == [("unfinished", 1), ("finished", 1)]
+    assert (row["label_auc"], row["coverage"]) == pytest.approx((0.7, 0.6))
+    assert row["reasons"] == ["coverage 0.40 is below the gate 0.6"]
+
+
+def test_unfinished_methods_are_named_with_their_number_of_sets_and_the_gates():
+    rows = gate_rows([judged("unfinished", 0.1), judged("finished", 0.9), judged("unfinished", 0.2, "mixed")])
+    sentence = unfinished_images(rows)
+    assert sentence.startswith(
+        "Unfinished, by measurement, are images of DDPM (1 of 2 sets) and Mixed pairs (control) (1 of 1 sets): their"
+        " label AUC is below .80 or their coverage below .60, which real images reach."
+    )
+    assert unfinished_images(gate_rows([judged("finished", 0.9), judged("cannot be told", None)])) == ""
+
+
+def test_measures_of_before_there_were_gates_have_none():
+    (old,) = [judged("finished", 0.9)]
+    del old["gate"]
+    assert gate_rows([old]) == []

@@ -3,7 +3,7 @@ from __future__ import annotations
 import re
 
 from scripts.report.study_files import StudyFiles
-from scripts.report.trainings import curve_figure, read_curves, unfinished_generators
+from scripts.report.trainings import curve_figure, read_curves
 from scripts.running.files import write_json
 
 
@@ -25,11 +25,3 @@ def test_the_first_folds_are_drawn_and_the_others_counted(study):
     curves = curve_figure(StudyFiles(str(folder), stages), num_curves=3)
     assert {kind: len(figures) for kind, figures in curves["figures"].items()} == {"generators": 3, "classifiers": 3}
     assert curves["left_out"] == 2 * 8 - 2 * 3
-
-
-def test_unfinished_generators_are_named_with_their_epochs(study):
-    folder, stages = study
-    assert unfinished_generators(StudyFiles(str(folder), stages)).startswith(
-        "The images of DDPM and DDPM + MI are unfinished: their generators were trained for 8 epochs only"
-    )
-    assert unfinished_generators(StudyFiles(str(folder), ["site_a/cohort"])) == ""

@@ -56,7 +56,10 @@ def test_images_are_measured_in_the_features_of_the_real_classifier_of_their_fol
     measured = {planned.name: planned for planned in plan.stages() if "/measures_" in planned.name}
     assert len(measured) == 2 * 3 * 2 * 2
     planned = measured["a/fold1/measures_HGG_ddpm"]
-    assert set(planned.needs) == {"a/fold1/synthetic_HGG_ddpm", "a/fold1/classifier_real", "a/patches", "a/splits"}
+    sets = {"a/fold1/synthetic_HGG_ddpm", "a/fold1/synthetic_LGG_ddpm"}
+    assert set(planned.needs) == {*sets, "a/fold1/classifier_real", "a/patches", "a/splits"}
+    (other,) = planned.overrides["label_paths"]
+    assert other.endswith("a/fold1/synthetic_LGG_ddpm/synthetic.json")
     assert planned.overrides["classifier_path"].endswith("a/fold1/classifier_real/model.pt")
     assert planned.overrides["synthetic_path"].endswith("a/fold1/synthetic_HGG_ddpm/synthetic.json")
     assert planned.overrides["fold"] == 1
