@@ -10,6 +10,7 @@ import pytest
 import yaml
 from monai.bundle import ConfigParser
 
+from scripts.generator.controls import CONTROLS
 from scripts.running.configs import Invocation, reachable, references
 from scripts.running.identity import DOTTED_NAME, target_modules
 from scripts.running.overrides import check_overrides, known_keys
@@ -32,6 +33,7 @@ STAGES = {
     ),
     "train_generator+stop_memorization": ("train_generator", "options/stop_memorization"),
     "generate": ("generate",),
+    "generate_control": ("generate_control",),
     "audit": ("audit",),
     "measure_images": ("measure_images",),
     "train_classifier": ("train_classifier",),
@@ -186,7 +188,7 @@ def test_the_setups_of_a_study_are_overrides_of_a_classifier(names):
     for name, settings in content["setups"].items():
         setup = Setup.of(name, settings)
         assert set(setup.overrides()) <= set(training)
-        assert setup.method is None or setup.method in content["methods"]
+        assert setup.method is None or setup.method in (*content["methods"], *content["controls"])
         assert all((ROOT / "configs" / f"{overlay}.yaml").is_file() for overlay in setup.overlays)
 
 
@@ -212,4 +214,4 @@ def test_as_many_synthetic_images_are_generated_as_a_training_takes():
 def test_the_report_lists_the_setups_that_there_are():
     listed = merged(("report",))["report_setups"]
     studies = [merged(names) for names in STAGES.values() if names[0] == "study"]
-    assert set(listed) == {setup for study in studies for setup in study["setups"]}
+    assert set(listed) == {setup for study in studies for setup in study["setups"]} | set(CONTROLS)

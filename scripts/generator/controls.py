@@ -92,6 +92,16 @@ CONTROLS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
 }
 
 
+def check_control(name: str) -> None:
+    """Refuse a name that is no control generator.
+
+    Raises:
+        ValueError: listing the names that there are.
+    """
+    if name not in CONTROLS:
+        raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {name!r}")
+
+
 def _require_several(images: Tensor) -> None:
     if len(images) < 2:
         raise ValueError(f"images must be at least 2 for this control generator, got {len(images)}")

@@ -114,6 +114,7 @@ class Plan:
         explained_setups: setups of whose evaluations some cases are explained.
         synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
         generated_ratio: synthetic images of each class that are generated, likewise.
+        controls: control generators, each a method without training, with a setup of its name.
     """
 
     study_dir: str | Path
@@ -126,9 +127,14 @@ class Plan:
     explained_setups: Sequence[str] = ()
     synthetic_ratio: float = 1.0
     generated_ratio: float = 1.0
+    controls: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        self.setups = {name: Setup.of(name, setup) for name, setup in self.setups.items()}
+        setups = {
+            **self.setups,
+            **{name: Setup(method=name) for name in self.controls or () if name not in self.setups},
+        }
+        self.setups = {name: Setup.of(name, setup) for name, setup in setups.items()}
 
     def check(self, config_dir: Path) -> None:
         """Refuse names, overlays and numbers that do not fit each other.
@@ -139,8 +145,13 @@ class Plan:
         Raises:
             ValueError: naming the key and the way out.
         """
-        for key in ("cohorts", "setups", "methods"):
+        if not isinstance(self.controls, (list, tuple)):
+            raise ValueError(f"controls must be a list of control generators, got {self.controls!r}; [] is none")
+        for key in ("cohorts", "controls", "setups", "methods"):
             _check_names(key, getattr(self, key))
+        both = [name for name in self.controls if name in self.methods]
+        if both:
+            raise ValueError(f"controls must not be named as methods are, got {some_names(both)}; rename the method")
         for name, cohort in self.cohorts.items():
             _check_source(name, cohort, config_dir)
         for name, overlays in self.methods.items():
@@ -196,8 +207,12 @@ class Plan:
         return [*before, self._report_stage(before)]
 
     def kinds(self) -> list[PlannedStage]:
-        """List one stage of each kind: of the same config with the same overlays."""
-        return list({(planned.config, planned.overlays): planned for planned in reversed(self.stages())}.values())[::-1]
+        """List one stage of each kind: of the same config with the same overlays, and of each control generator."""
+        kinds = {
+            (planned.config, planned.overlays, planned.overrides.get("control")): planned
+            for planned in reversed(self.stages())
+        }
+        return list(kinds.values())[::-1]
 
     def source_of(self, cohort: str) -> PlannedStage:
         """Return the stage that makes the `cohort.json` of a cohort."""
@@ -206,10 +221,9 @@ class Plan:
     def _check_setup(self, name: str, setup: Setup) -> None:
         if setup.method is None:
             return
-        if setup.method not in self.methods:
-            raise ValueError(
-                f"setups.{name} must have a method of methods {sorted(self.methods)}, got {setup.method!r}"
-            )
+        known = [*sorted(self.methods), *self.controls]
+        if setup.method not in known:
+            raise ValueError(f"setups.{name} must have a method of methods {known}, got {setup.method!r}")
         ratio = self.synthetic_ratio if setup.ratio is None else setup.ratio
         if ratio > self.generated_ratio:
             raise ValueError(
@@ -238,6 +252,8 @@ class Plan:
         }
 
     def _synthesis_stages(self, cohort: str, fold: int, method: str) -> list[PlannedStage]:
+        if method in self.controls:
+            return [self._control_stage(cohort, fold, method, name) for name in self.classes]
         trained: list[str | None] = [None] if self.condition else [*self.classes]
         generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
         sets = [
@@ -262,6 +278,13 @@ class Plan:
         needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
         return PlannedStage(name, "generate", (), self._to(name, inputs, **place), needs)
+
+    def _control_stage(self, cohort: str, fold: int, control: str, class_name: str) -> PlannedStage:
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "control": control}
+        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{control}"
+        needs = (f"{cohort}/patches", f"{cohort}/splits")
+        place = {"cohort": cohort, "fold": fold, "method": control, "class_name": class_name}
+        return PlannedStage(name, "generate_control", (), self._to(name, inputs, **place), needs)
 
     def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
         """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""

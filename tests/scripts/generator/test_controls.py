@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.generator.controls import CONTROLS, mixed, noisy, pca_gaussian
+from scripts.generator.controls import CONTROLS, check_control, mixed, noisy, pca_gaussian
 
 
 def images(count=6, spatial_shape=(12, 16)):
@@ -55,3 +55,8 @@ def test_noise_is_of_the_stated_size_and_spares_the_background():
 def test_one_training_image_is_refused(name):
     with pytest.raises(ValueError, match="images must be at least 2"):
         draw(name, images(1))
+
+
+def test_a_name_that_is_no_control_generator_is_refused_with_those_that_are():
+    with pytest.raises(ValueError, match="control must be one of pca_gaussian, mixed, deformed, noisy, got 'gan'"):
+        check_control("gan")

@@ -8,6 +8,7 @@ import torch
 from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import NUM_COPIES, count_named, plant, real_images, untrained_noise
+from scripts.generator.controls import CONTROLS
 from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE
 from scripts.patches.image_sets import ImageSet
@@ -122,3 +123,19 @@ def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
     images = torch.randn(3, 1, 6, 5, generator=torch.Generator().manual_seed(0))
     with pytest.raises(ValueError, match="audit_max_shift must be 0 to a quarter"):
         MemorizationAudit(max_shift=max_shift)(images, ImageSet(images, "abc"), ImageSet(images[:0], []))
+
+
+@pytest.mark.parametrize("control", ["mixed", "noisy", "deformed"])
+def test_control_generators_that_copy_are_said_to_memorize(patients, real, control):
+    drawn = CONTROLS[control](patients[0], 60, torch.Generator().manual_seed(0))
+    result = AUDIT(drawn, *real)
+    assert result["verdict"] == MEMORIZES
+    # A mix of two halves is as near to both: its copies are those with most of one.
+    assert result["copies"]["number"] >= {"mixed": 20, "noisy": 55, "deformed": 5}[control]
+
+
+def test_the_gaussian_of_the_training_patients_copies_none_of_them(patients, real):
+    drawn = CONTROLS["pca_gaussian"](patients[0], 60, torch.Generator().manual_seed(0))
+    result = AUDIT(drawn, *real)
+    assert result["copies"]["number"] == 0
+    assert result["verdict"] == NO_SIGN

@@ -90,6 +90,32 @@ def test_ddpm_and_ddpm_mi_differ_by_one_overlay(plan):
     assert {key for key in plain.overrides if plain.overrides[key] != regularized.overrides[key]} == names
 
 
+def test_a_control_is_a_method_of_one_stage_that_is_judged_and_used_as_any_other(plan):
+    stages = {planned.name: planned for planned in replace(plan, controls=["mixed"]).stages()}
+    drawn = stages["b/fold1/synthetic_HGG_mixed"]
+    assert (drawn.config, drawn.needs) == ("generate_control", ("b/patches", "b/splits"))
+    assert {"control": "mixed", "generator_class": "HGG", "fold": 1}.items() <= drawn.overrides.items()
+    assert not any("generator_" in name and "mixed" in name for name in stages)
+    assert {"b/fold1/audit_HGG_mixed", "b/fold1/measures_HGG_mixed", "b/evaluation_mixed"} <= set(stages)
+    classifier = stages["b/fold1/classifier_mixed"]
+    assert {"b/fold1/synthetic_LGG_mixed", "b/fold1/synthetic_HGG_mixed"} <= set(classifier.needs)
+    assert classifier.overrides["synthetic_method"] == "mixed"
+    assert all("/fold1/synthetic_" in path for path in classifier.overrides["synthetic_paths"])
+
+
+def test_a_setup_may_name_a_control_in_its_own_way(plan):
+    setups = {**plan.setups, "mixed": {"method": "mixed", "ratio": 0.5}, "alone": {"method": "noisy"}}
+    own = replace(plan, setups=setups, controls=["mixed", "noisy"])
+    own.check(CONFIGS)
+    assert own.setups["mixed"] == Setup(method="mixed", ratio=0.5)
+    assert {"mixed", "noisy", "alone"} <= set(own.setups)
+
+
+def test_the_settings_of_every_control_are_checked(plan):
+    kinds = replace(plan, controls=["mixed", "noisy"]).kinds()
+    assert [kind.overrides["control"] for kind in kinds if kind.config == "generate_control"] == ["mixed", "noisy"]
+
+
 def test_the_same_patients_twice_are_refused(plan):
     plan.cohorts["c"] = dict(plan.cohorts["a"])
     with pytest.raises(ValueError, match="cohorts must differ, got the same patients as a and c"):
@@ -151,6 +177,9 @@ def test_tasks_are_the_stages_of_the_plan_in_its_order_and_folds_of_one_setup_to
         ({"methods": {"ddpm": "options/x", "ddpm_mi": []}}, r"methods.ddpm must be a list .* write \[options/x\]"),
         ({"methods": {"ddpm": ["mutual_information"], "ddpm_mi": []}}, "did you mean options/mutual_information"),
         ({"setups": {"x": {"overlays": ["mine"]}}}, "setups.x#overlays must name files .* got 'mine', .* put the file"),
+        ({"controls": "mixed"}, "controls must be a list of control generators, got 'mixed'"),
+        ({"controls": ["ddpm"]}, "controls must not be named as methods are, got ddpm; rename the method"),
+        ({"controls": ["a/b"]}, "controls must have names of letters, .* got 'a/b'"),
         ({"num_folds": 1}, "num_folds must be >= 2 in a study, got 1: audit and measures"),
         (
             {"setups": {"x": {"method": "ddpm", "ratio": 2.0}}},
