@@ -133,7 +133,7 @@ def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Ite
     discordant = count_discordant(own.right, reference.right)
     fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": len(own.rows)}
     counts = dict(zip(("only_setup_right", "only_reference_right"), discordant, strict=True))
-    area, p = _auc_difference(own, reference, num_draws, seed)
+    area, p = area_difference(own, reference, num_draws, seed)
     measures: list[tuple[str, Estimate, str | None, float | None]] = [
         ("accuracy", accuracy_difference(own.right, reference.right), "exact McNemar", mcnemar(*discordant)),
         ("balanced_accuracy", balanced_accuracy_difference(own.labels, own.right, reference.right), None, None),
@@ -145,7 +145,8 @@ def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Ite
         yield {**fixed, "measure": measure, **estimate._asdict(), "coverage": coverage, **tested}
 
 
-def _auc_difference(own: Answers, reference: Answers, num_draws: int, seed: int) -> tuple[Estimate, float | None]:
+def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int) -> tuple[Estimate, float | None]:
+    """AUC of a setup less that of another on the same subjects, with DeLong's p; of more classes without p."""
     if len(own.classes) == 2:
         scores, others = (answers.probabilities @ [-1.0, 1.0] for answers in (own, reference))
         return auc_difference(own.labels == 1, scores, others)

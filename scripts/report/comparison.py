@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import (
     GROUP,
     TEST,
@@ -57,8 +58,8 @@ def comparison_numbers(
 
     Returns:
         `role` (see `main_role`); `comparisons` (a row per setup, test and measure), `not_compared`, `power` (a row per
-        test); of the tests of that role `sites`, `calibration`, `volumes` and `volume_correlations`; and `seeds`, of
-        the tests on other cohorts.
+        test), `controls` (what `compare_with_controls` returns); of the tests of that role `sites`, `calibration`,
+        `volumes` and `volume_correlations`; and `seeds`, of the tests on other cohorts.
 
     Raises:
         ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
@@ -77,6 +78,7 @@ def comparison_numbers(
         "comparisons": comparisons,
         "not_compared": not_compared,
         "power": power_rows(comparisons),
+        "controls": compare_with_controls(groups, *_synthetic_setups(files), num_draws, seed),
         "sites": [row for answers in main for row in _sites(answers)],
         "calibration": [_calibration(answers, num_draws, seed) for answers in main],
         "volumes": list(_volumes(main)),
@@ -117,6 +119,7 @@ def comparison_sections(
         **numbers,
         "by_test": _by_test([{**row, "differs": differs(row)} for row in comparisons]),
         "num_tests": {row["role"]: row["num_tests"] for row in comparisons if row["num_tests"]},
+        "controls": _by_direction([row for row in numbers["controls"] if row["role"] == numbers["role"]]),
         "references": sorted({row["reference"] for row in comparisons}),
         "sites": [{**test, "one_site": _only_site(test["rows"])} for test in _by_direction(numbers["sites"])],
         "further": _by_direction(_further(metrics, numbers, names)),
@@ -135,6 +138,21 @@ def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
     }
     for answers in groups:
         refuse_other_subjects(answers, splits.get(answers.direction), patches.get(answers.cohort))
+
+
+def _synthetic_setups(files: StudyFiles) -> tuple[list[str], list[str]]:
+    """Setups that add synthetic images to all real ones: of diffusion models, and of control generators."""
+    provenances = [read_json(path)["provenance"] for path in files.named("synthetic.json")]
+    controls = {provenance["method"] for provenance in provenances if provenance.get("control")}
+    methods = {
+        settings["setup"]: settings["synthetic_method"]
+        for record in files.records.values()
+        if (settings := record.settings).get("synthetic_method") is not None
+        and settings.get("train_on_real", True)
+        and settings.get("synthetic_labels", "own") == "own"
+    }
+    of_controls = [setup for setup, method in methods.items() if method in controls]
+    return [setup for setup in methods if setup not in of_controls], of_controls
 
 
 def _sites(answers: Answers) -> Iterator[dict[str, Any]]:

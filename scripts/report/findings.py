@@ -25,17 +25,20 @@ def findings(numbers: Row, unfinished: str = "") -> list[str]:
 
     Args:
         numbers: what `comparison_numbers` returns.
-        unfinished: sentence about generators that were trained too shortly; empty where none was.
+        unfinished: sentence about images that did not reach the gates; empty where all did.
 
     Returns:
         Sentences that stand on their own, at least one.
     """
     role = numbers["role"]
     rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
+    controls = [row for row in numbers.get("controls", ()) if row["role"] == role]
+    against = [_against_controls(controls, role)] if controls else []
+    last = [unfinished] if unfinished else []
     if not rows:
-        return [_not_compared(numbers, role), *([unfinished] if unfinished else [])]
+        return [_not_compared(numbers, role), *against, *last]
     power = [row for row in numbers["power"] if row["role"] == role]
-    return [_what_differs(rows, role), _what_could_be_found(power), *([unfinished] if unfinished else [])]
+    return [_what_differs(rows, role), *against, _what_could_be_found(power), *last]
 
 
 def _what_differs(rows: Sequence[Row], role: str) -> str:
@@ -56,6 +59,31 @@ def _what_differs(rows: Sequence[Row], role: str) -> str:
     more = f"; and {others} more below" if others else ""
     verb = "differs" if count == 1 else "differ"
     return f"{lead}, {count} {verb} {corrected}: {'; '.join(map(_difference, shown))}{more}."
+
+
+def _against_controls(rows: Sequence[Row], role: str) -> str:
+    """Say which diffusion models beat every control generator, each with the control that comes nearest to it."""
+    families: dict[tuple[str, ...], list[Row]] = {}
+    for row in rows:
+        families.setdefault((row["setup"], *_test(row)), []).append(row)
+    nearest = [min(family, key=lambda row: row["value"]) for family in families.values()]
+    winners = [row for row in nearest if row["beats_all"]]
+    where, _ = TESTED_ON[role]
+    if winners:
+        named = "; ".join(map(_over_control, winners[:MAX_NAMED]))
+        return f"Better in AUC {where} than every control generator, the nearest named: {named}."
+    best = max(nearest, key=lambda row: row["value"])
+    return f"No diffusion model beats every control generator in AUC {where}; the nearest to it: {_over_control(best)}."
+
+
+def _over_control(row: Row) -> str:
+    sign = "+" if row["value"] > 0 else ""
+    setups = f"“{name_setup(row['setup'])}”, {name_test(row)}, {sign}{format_number(row['value'], 2)} over"
+    words = f"{setups} “{name_setup(row['control'])}” (95 % interval {format_interval(row)}"
+    if row["p_holm"] is None:
+        return f"{words})"
+    corrected = f"after Holm’s correction for {_count(row['num_tests'], 'test')}"
+    return f"{words}, p against all controls {format_p(row['p_holm'])} {corrected})"
 
 
 def _difference(row: Row) -> str:

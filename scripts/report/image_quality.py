@@ -96,7 +96,7 @@ def unfinished_images(gates: Sequence[Mapping[str, Any]]) -> str:
         return ""
     gate = gates[0]["gate"]
     return (
-        f"Unfinished, by measurement, are images of {' and '.join(named)}: their label AUC is below"
+        f"By measurement, images of {' and '.join(named)} are unfinished: their label AUC is below"
         f" {format_number(gate['label_auc'], 2)} or their coverage below {format_number(gate['coverage'], 2)}, which"
         " real images reach. What a classifier gains or loses by such images says little about the method."
     )

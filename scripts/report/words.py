@@ -11,6 +11,10 @@ SETUP_NAMES = {
     "augmentation": "+ augmentation",
     "ddpm": "+ DDPM",
     "ddpm_mi": "+ DDPM with MI",
+    "pca_gaussian": "+ PCA Gaussian (control)",
+    "mixed": "+ mixed pairs (control)",
+    "deformed": "+ deformed copies (control)",
+    "noisy": "+ noisy copies (control)",
     "synthetic_only": "DDPM images only",
     "synthetic_shuffled": "DDPM images only, labels shuffled (control)",
     "ratio_0_5": "+ DDPM with MI, 0.5 for each real image",
@@ -18,11 +22,20 @@ SETUP_NAMES = {
     "ratio_2": "+ DDPM with MI, 2 for each real image",
     "ratio_5": "+ DDPM with MI, 5 for each real image",
 }
-METHOD_NAMES = {"real": "Real", "ddpm": "DDPM", "ddpm_mi": "DDPM + MI"}
+METHOD_NAMES = {
+    "real": "Real",
+    "ddpm": "DDPM",
+    "ddpm_mi": "DDPM + MI",
+    "pca_gaussian": "PCA Gaussian (control)",
+    "mixed": "Mixed pairs (control)",
+    "deformed": "Deformed copies (control)",
+    "noisy": "Noisy copies (control)",
+}
 KIND_NAMES = {
     "cohort": "cohorts",
     "generator": "generators",
     "synthetic": "synthetic sets",
+    "control": "sets of control generators",
     "audit": "memorization audits",
     "measures": "image measures",
     "classifier": "classifiers",

@@ -138,3 +138,35 @@ def test_folders_that_are_no_other_seeds_of_the_study_are_refused(tmp_path):
         with pytest.raises(ValueError, match=message):
             numbers(rows, own, folders)
     assert numbers(rows, own, [one])["seeds"]
+
+
+def write_set(folder, name, method, **provenance):
+    write_json(folder / name / "synthetic.json", {"provenance": {"method": method, **provenance}})
+    return name
+
+
+def write_classifier(folder, setup, **settings):
+    write_json(
+        folder / f"classifier_{setup}" / "stage.json",
+        {"kind": "classifier", "identity": {"settings": {"setup": setup, **settings}}},
+    )
+    return f"classifier_{setup}"
+
+
+def test_setups_of_diffusion_models_are_compared_with_those_of_control_generators_and_no_others(tmp_path):
+    stages = [
+        write_set(tmp_path, "synthetic_LGG_ddpm", "ddpm", num_inference_steps=20),
+        write_set(tmp_path, "synthetic_LGG_mixed", "mixed", control="mixed"),
+        write_classifier(tmp_path, "real", synthetic_method=None),
+        write_classifier(tmp_path, "ddpm", synthetic_method="ddpm"),
+        write_classifier(tmp_path, "twice_mixed", synthetic_method="mixed"),
+        write_classifier(tmp_path, "synthetic_only", synthetic_method="ddpm", train_on_real=False),
+        write_classifier(tmp_path, "shuffled", synthetic_method="ddpm", synthetic_labels="shuffled"),
+    ]
+    setups = ("real", "ddpm", "twice_mixed", "synthetic_only", "shuffled")
+    rows = prediction_rows(dict.fromkeys(setups, 1.0))
+    files = StudyFiles(str(tmp_path), stages)
+    found = comparison_numbers(rows, files, SeedStudies(), setups, "real", num_draws=100, seed=0)
+    assert [(row["setup"], row["control"]) for row in found["controls"]] == [("ddpm", "twice_mixed")]
+    (test,) = comparison_sections(found, compute_metrics(rows, 100), rows, setups)["controls"]
+    assert (test["direction"], len(test["rows"])) == ("a", 1)

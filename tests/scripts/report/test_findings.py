@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers, main_role
 from scripts.evaluation.setups import compare_setups, power_rows
 from scripts.report.findings import findings
@@ -98,3 +99,36 @@ def test_unfinished_generators_are_said_last():
 def test_the_locked_test_speaks_where_there_is_no_other_cohort():
     rows = prediction_rows(role="locked_test") + prediction_rows(role="out_of_fold", seed=2)
     assert "(2 setups on the locked test part)" in findings(numbers(rows))[0]
+
+
+def with_controls(skills, **options):
+    rows = prediction_rows(skills, **options)
+    controls = [name for name in skills if name in ("mixed", "pca_gaussian")]
+    diffusion = [name for name in skills if name.startswith("ddpm")]
+    against = compare_with_controls(group_answers(rows), diffusion, controls, num_draws=100)
+    return {**numbers(rows), "controls": against}
+
+
+def test_a_diffusion_model_that_beats_every_control_is_said_right_after_the_first_sentence():
+    found = with_controls({"real": 0.0, "ddpm": 3.0, "mixed": 0.3, "pca_gaussian": 0.0}, sizes=(40, 60))
+    nearest = min(found["controls"], key=lambda row: row["value"])
+    assert findings(found)[1].startswith(
+        "Better in AUC on another cohort than every control generator, the nearest named: “+ DDPM”, a → b,"
+        f" +{format_number(nearest['value'], 2)} over “+ mixed pairs (control)” (95 % interval "
+    )
+    assert findings(found)[1].endswith("after Holm’s correction for 1 test).")
+
+
+def test_that_none_beats_every_control_is_said_with_the_nearest_to_it():
+    found = with_controls({"real": 1.0, "ddpm": 1.0, "ddpm_mi": 0.2, "mixed": 1.5})
+    assert findings(found)[1].startswith(
+        "No diffusion model beats every control generator in AUC on another cohort; the nearest to it: “+ DDPM”, a → b,"
+        " −."
+    )
+    alone = prediction_rows({"ddpm": 1.0, "mixed": 1.0})
+    against = compare_with_controls(group_answers(alone), ["ddpm"], ["mixed"], num_draws=100)
+    assert findings({**numbers(alone), "controls": against})[1].startswith("No diffusion model beats")
+
+
+def test_nothing_is_said_of_controls_where_there_are_none():
+    assert not any("control generator" in sentence for sentence in findings(with_controls({"real": 1.0, "ddpm": 1.0})))

@@ -121,7 +121,7 @@ def test_unfinished_methods_are_named_with_their_number_of_sets_and_the_gates():
     rows = gate_rows([judged("unfinished", 0.1), judged("finished", 0.9), judged("unfinished", 0.2, "mixed")])
     sentence = unfinished_images(rows)
     assert sentence.startswith(
-        "Unfinished, by measurement, are images of DDPM (1 of 2 sets) and Mixed pairs (control) (1 of 1 sets): their"
+        "By measurement, images of DDPM (1 of 2 sets) and Mixed pairs (control) (1 of 1 sets) are unfinished: their"
         " label AUC is below .80 or their coverage below .60, which real images reach."
     )
     assert unfinished_images(gate_rows([judged("finished", 0.9), judged("cannot be told", None)])) == ""

@@ -105,7 +105,7 @@ def test_another_seed_stands_beside_the_intervals(study, tmp_path, write_report)
 
 def test_images_that_measured_below_a_gate_are_called_unfinished_above_the_samples_and_in_the_first_lines(report):
     html = (report / "report.html").read_text(encoding="utf-8")
-    words = "Unfinished, by measurement, are images of DDPM (4 of 4 sets): their label AUC is below .80 or"
+    words = "By measurement, images of DDPM (4 of 4 sets) are unfinished: their label AUC is below .80 or"
     assert html.count(words) == 2
     assert words in (report / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
     assert "label AUC 0.70 is below the gate 0.8; real images reach 0.90" in html

@@ -1,0 +1,69 @@
+"""Whether images of a diffusion model help a classifier more than those of every control generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from scripts.evaluation.answers import TEST, Answers, aligned
+from scripts.evaluation.setups import MIN_SUBJECTS, area_difference
+from scripts.statistics.interval_coverage import coverage_beside
+from scripts.statistics.paired_tests import holm
+from scripts.statistics.power import ALPHA
+
+
+def compare_with_controls(
+    groups: Sequence[Answers], setups: Sequence[str], controls: Sequence[str], num_draws: int, seed: int = 0
+) -> list[dict[str, Any]]:
+    """Compare setups with images of diffusion models with those with images of control generators, by AUC.
+
+    To beat every control is to be better than each of them, so the p of a setup on a test is the largest of its p
+    against them (an intersection-union test: Berger 1982, "Multiparameter hypothesis testing and acceptance
+    sampling"), 1 where a control is not worse. These are corrected by Holm over the setups and tests of a role.
+
+    Args:
+        groups: what `group_answers` returns.
+        setups: names of the setups with images of diffusion models.
+        controls: names of the setups with images of control generators.
+        num_draws: of the bootstrap, which more than two classes need.
+        seed: of the draws.
+
+    Returns:
+        A row per test, setup and control: `direction`, `role`, `cohort`, `setup`, `control`, `n`, `value` (positive
+        where the setup is better), `low`, `high`, `interval`, `coverage`, `p`; and of the setup against all controls of
+        the test `p_holm`, `num_tests` and `beats_all`. More than two classes have no p: there every interval must be
+        above 0. Tests with fewer than two subjects of a class are left out.
+
+    Raises:
+        ValueError: if two setups were tested on other subjects.
+    """
+    rows: list[dict[str, Any]] = []
+    for own in (answers for answers in groups if answers.setup in setups and min(answers.n_by_class) >= MIN_SUBJECTS):
+        against = [answers for answers in groups if answers.setup in controls and answers.test == own.test]
+        for control in against:
+            estimate, p = area_difference(own, aligned(control, own), num_draws, seed)
+            fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": len(own.rows)}
+            coverage = coverage_beside("auc_difference", own.n_by_class)
+            rows.append({**fixed, **estimate._asdict(), "coverage": coverage, "p": p, "classes": len(own.classes)})
+    for role in dict.fromkeys(row["role"] for row in rows):
+        _judge([row for row in rows if row["role"] == role])
+    return rows
+
+
+def _judge(rows: Sequence[dict[str, Any]]) -> None:
+    """Write into the rows of one role whether their setup beats all controls of their test."""
+    families: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        families.setdefault((row["setup"], *(row[name] for name in TEST)), []).append(row)
+    two_classes = rows[0]["classes"] == 2
+    worst = [max(_p_of_better(row) for row in family) for family in families.values()]
+    corrected = holm(worst) if two_classes else [None] * len(worst)
+    for family, p in zip(families.values(), corrected, strict=True):
+        above = all(row["low"] is not None and row["low"] > 0 for row in family)
+        for row in family:
+            del row["classes"]
+            row |= {"p_holm": p, "num_tests": len(worst), "beats_all": above if p is None else p < ALPHA}
+
+
+def _p_of_better(row: dict[str, Any]) -> float:
+    return row["p"] if row["p"] is not None and row["value"] is not None and row["value"] > 0 else 1.0
