@@ -125,13 +125,13 @@ def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
         MemorizationAudit(max_shift=max_shift)(images, ImageSet(images, "abc"), ImageSet(images[:0], []))
 
 
-@pytest.mark.parametrize("control", ["mixed", "noisy", "deformed"])
+@pytest.mark.parametrize("control", ["mixed", "noisy"])
 def test_control_generators_that_copy_are_said_to_memorize(patients, real, control):
     drawn = CONTROLS[control](patients[0], 60, torch.Generator().manual_seed(0))
     result = AUDIT(drawn, *real)
     assert result["verdict"] == MEMORIZES
     # A mix of two halves is as near to both: its copies are those with most of one.
-    assert result["copies"]["number"] >= {"mixed": 20, "noisy": 55, "deformed": 5}[control]
+    assert result["copies"]["number"] >= {"mixed": 20, "noisy": 55}[control]
 
 
 def test_the_gaussian_of_the_training_patients_copies_none_of_them(patients, real):
