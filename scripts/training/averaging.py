@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from torch import Tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
+
+logger = logging.getLogger(__name__)
 
 
 class WarmEMA:
@@ -14,7 +18,9 @@ class WarmEMA:
 
     At step n the share of the new weights is max(1 - decay, 9 / (10 + n)). It follows from the trainer's iteration
     alone, so a resumed training averages as an uninterrupted one. All parameters are updated in one call: ignite's own
-    update calls the kernels of each, which on a CPU takes a small network ten times as long.
+    update calls the kernels of each, which on a CPU takes a small network ten times as long. An average
+    longer than the training is thus cut to its last tenth, and a warning says so when the training starts: a training
+    on few images has few steps, and how many is known only when its files are read.
 
     Args:
         ema: the average, which is not attached to a trainer itself; its `momentum` is 1 - decay. Buffers of floats are
@@ -26,7 +32,19 @@ class WarmEMA:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
+        engine.add_event_handler(Events.STARTED, self._say_if_longer_than_training)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
+
+    def _say_if_longer_than_training(self, engine: Engine) -> None:
+        num_steps = engine.state.max_epochs * engine.state.epoch_length
+        if num_steps * self.ema.momentum < 1:
+            logger.warning(
+                "the moving average of the weights takes the last tenth of the %d steps of this training: a decay of"
+                " %g would take %.0f; train longer, or set a smaller decay",
+                num_steps,
+                1 - self.ema.momentum,
+                1 / self.ema.momentum,
+            )
 
     @torch.no_grad()
     def _update(self, engine: Engine) -> None:

@@ -81,3 +81,29 @@ def test_an_update_is_one_call_however_many_parameters_there_are(num_layers: int
     with Counter():
         engine.run([0], max_epochs=1)
     assert [name for name in Counter.names if "lerp" in name or "mul" in name] == ["aten._foreach_lerp_.Scalar"]
+
+
+@pytest.mark.parametrize(("decay", "num_steps"), [(0.999, 20), (0.9999, 200), (0.99, 50)])
+def test_an_average_longer_than_the_training_is_cut_to_its_last_tenth_and_says_so(decay, num_steps, caplog) -> None:
+    model = torch.nn.Linear(1, 1, bias=False)
+    ema = EMAHandler(model, momentum=1 - decay)
+    torch.nn.init.constant_(ema.ema_model.weight, -1e3)  # the untrained start
+
+    def step(engine: Engine, batch: int) -> None:
+        with torch.no_grad():
+            model.weight.fill_(engine.state.iteration)
+
+    engine = Engine(step)
+    WarmEMA(ema).attach(engine)
+    engine.run([0] * num_steps, max_epochs=1)
+    age = num_steps - ema.ema_model.weight.item()
+    assert age == pytest.approx(num_steps / 10, abs=1)
+    assert f"the last tenth of the {num_steps} steps of this training: a decay of {decay:g}" in caplog.text
+
+
+@pytest.mark.parametrize(("decay", "num_steps"), [(0.9, 11), (0.5, 2)])
+def test_an_average_within_the_training_says_nothing(decay, num_steps, caplog) -> None:
+    engine = Engine(lambda engine, batch: None)
+    WarmEMA(EMAHandler(torch.nn.Linear(1, 1), momentum=1 - decay)).attach(engine)
+    engine.run([0] * num_steps, max_epochs=1)
+    assert not caplog.text
