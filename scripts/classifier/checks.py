@@ -54,6 +54,7 @@ def check_training(
     sampling: str,
     learning_rate: float,
     ema_decay: float,
+    checkpoint_interval: int = 1,
 ) -> None:
     """Refuse numbers and names by which no classifier can train.
 
@@ -65,6 +66,7 @@ def check_training(
         sampling: `classifier_sampling`.
         learning_rate: `classifier_learning_rate`.
         ema_decay: `classifier_ema_decay`.
+        checkpoint_interval: `classifier_checkpoint_interval`.
 
     Raises:
         ValueError: naming the config key.
@@ -74,6 +76,7 @@ def check_training(
         "classifier_patience": (patience, 1),
         "classifier_batch_size": (batch_size, 2),
         "classifier_epoch_images": (epoch_images, 1),
+        "classifier_checkpoint_interval": (checkpoint_interval, 1),
     }
     for name, (value, lowest) in least.items():
         if value is not None and value < lowest:

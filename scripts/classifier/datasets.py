@@ -67,7 +67,7 @@ class ClassifierData:
     ) -> None:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
         self.train_on_real = train_on_real
-        _check_synthesis(synthetic_method, train_on_real, synthetic_labels)
+        check_synthesis(synthetic_method, train_on_real, synthetic_labels, synthetic_ratio)
         refuse_two_names(patches_path, splits_path, fold)
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
         only_select = selecting_subjects(splits_path, fold)
@@ -84,8 +84,6 @@ class ClassifierData:
             self.synthetic = choose_synthetic(self.synthetic_sets, self.classes, limits)
         if synthetic_labels == "shuffled":
             self.synthetic = shuffle_labels(self.synthetic, seed)
-        if not self.training:
-            raise ValueError(f"synthetic_ratio must be above 0 where train_on_real is false, got {synthetic_ratio!r}")
 
     @property
     def num_real(self) -> dict[str, int]:
@@ -246,11 +244,26 @@ def shuffle_labels(items: Items, seed: int) -> Items:
     return [{**item, "label": items[other]["label"]} for item, other in zip(items, order, strict=True)]
 
 
-def _check_synthesis(method: str | None, train_on_real: bool, labels: str) -> None:
+def check_synthesis(method: str | None, train_on_real: bool, labels: str, ratio: float = 1.0) -> None:
+    """Refuse a share of synthetic images by which nothing would train.
+
+    Args:
+        method: `synthetic_method`; None adds no synthetic images.
+        train_on_real: whether real images train.
+        labels: `synthetic_labels`.
+        ratio: `synthetic_ratio`.
+
+    Raises:
+        ValueError: naming the config key.
+    """
     if labels not in SYNTHETIC_LABELS:
         raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
     if not train_on_real and method is None:
         raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
+    if not ratio >= 0:
+        raise ValueError(f"synthetic_ratio must be >= 0, got {ratio!r}; 1 adds as many images as there are real ones")
+    if not train_on_real and ratio == 0:
+        raise ValueError("synthetic_ratio must be above 0 where train_on_real is false, got 0: nothing would train")
 
 
 def _count(items: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, int]:

@@ -77,6 +77,8 @@ class ClassFocalLoss(FocalLoss):
         alpha_mode: str = "class",
         class_counts: Sequence[int] | None = None,
     ) -> None:
+        if not gamma >= 0:
+            raise ValueError(f"classifier_focal_gamma must be >= 0, got {gamma!r}; 0 is cross-entropy")
         factors = focal_alpha(num_classes, alpha, alpha_mode, class_counts)
         super().__init__(to_onehot_y=True, gamma=gamma, alpha=factors, reduction="none", use_softmax=True)
 

@@ -48,6 +48,21 @@ def parse_grade(value: object, classes: Collection[str], grade_map: GradeMap | N
     raise ValueError(f"grade must be {accepted_words(classes)}, got {value!r}; or say what it means with grade_map")
 
 
+def check_grade_map(grade_map: GradeMap | None, classes: Collection[str]) -> None:
+    """Refuse a map that gives something else than classes.
+
+    Args:
+        grade_map: as in `parse_grade`.
+        classes: names of the classes.
+
+    Raises:
+        TypeError: if it is no mapping.
+        ValueError: naming the word and the class that there is not.
+    """
+    for word, name in _checked(grade_map).items():
+        _known(name, word, classes)
+
+
 def grade_of_folder(name: str, classes: Collection[str], grade_map: GradeMap | None = None) -> str | None:
     """Find the class that the name of a folder means, such as HGG, hgg or Low Grade.
 

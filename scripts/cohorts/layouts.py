@@ -17,6 +17,17 @@ from scripts.volumes.file_names import as_named, is_nifti
 LAYOUTS = ("brats_2018", "brats_2023", "decathlon", "table")
 
 
+def require_source(source_path: str | Path | None) -> Path:
+    """Return the path of a source that was given, as it was named.
+
+    Raises:
+        ValueError: if none was given.
+    """
+    if not source_path:
+        raise ValueError(f"source_path must be a folder or a table, got {source_path!r}; pass --source_path")
+    return as_named(source_path)
+
+
 def resolve_source(source_path: str | Path | None) -> Path:
     """Return the path of a source under the name that was given; relative paths of a table start beside that name.
 
@@ -24,12 +35,20 @@ def resolve_source(source_path: str | Path | None) -> Path:
         ValueError: if none was given.
         FileNotFoundError: if it is no folder and no file.
     """
-    if not source_path:
-        raise ValueError(f"source_path must be a folder or a table, got {source_path!r}; pass --source_path")
-    source = as_named(source_path)
+    source = require_source(source_path)
     if not source.is_dir() and (why := why_no_file(source)):
         raise FileNotFoundError(f"source_path must be a folder or a table, got {source}, which {why}")
     return source
+
+
+def check_layout(layout: str) -> None:
+    """Refuse a layout that there is not.
+
+    Raises:
+        ValueError: with those that there are.
+    """
+    if layout not in ("auto", *LAYOUTS):
+        raise ValueError(f"cohort_layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
 
 
 def detect_layout(source: Path, files: Sequence[Path]) -> str:
@@ -85,8 +104,7 @@ def find_subjects(
     Raises:
         ValueError: if the layout is unknown, or there is nobody.
     """
-    if layout not in ("auto", *LAYOUTS):
-        raise ValueError(f"cohort_layout must be auto or one of {', '.join(LAYOUTS)}, got {layout!r}")
+    check_layout(layout)
     files = files_below(source) if source.is_dir() else []
     layout = detect_layout(source, files) if layout == "auto" else layout
     if layout == "table":

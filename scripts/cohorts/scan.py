@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cohorts.checks import check_complete, check_identities, check_voxels_differ, read_all
-from scripts.cohorts.grades import GradeMap
-from scripts.cohorts.layouts import find_subjects, resolve_source
+from scripts.cohorts.grades import GradeMap, check_grade_map
+from scripts.cohorts.layouts import check_layout, find_subjects, require_source, resolve_source
 from scripts.cohorts.mask_conventions import decide_conventions
 from scripts.cohorts.subjects import Source, Subject
 from scripts.cohorts.words import name_of
@@ -76,8 +76,7 @@ def scan_cohort(
     Raises:
         CohortError: with all problems of the cohort; each names the file and the way out.
     """
-    if mask_codes is not None:
-        parse_mask_codes(mask_codes)
+    check_scan(source_path, layout, classes, grade_map, mask_codes, num_workers)
     folder = resolve_source(source_path)
     source, _ = find_subjects(folder, layout, modalities, classes, grade_map)
     left_out = _leave_out(source, leave_out)
@@ -109,6 +108,29 @@ def scan_cohort(
     }
     write_json(path, cohort)
     return path
+
+
+def check_scan(
+    source_path: str | Path | None,
+    layout: str = "auto",
+    classes: Collection[str] = CLASSES,
+    grade_map: GradeMap | None = None,
+    mask_codes: str | Mapping[str, int] | None = None,
+    num_workers: int = 2,
+) -> None:
+    """Refuse settings by which no source can be scanned, without looking at it; arguments as of `scan_cohort`.
+
+    Raises:
+        TypeError: if `grade_map` or `mask_codes` is of another kind.
+        ValueError: naming the config key and the way out.
+    """
+    require_source(source_path)
+    check_layout(layout)
+    check_grade_map(grade_map, classes)
+    if mask_codes is not None:
+        parse_mask_codes(mask_codes)
+    if num_workers < 1:
+        raise ValueError(f"cohort_num_workers must be >= 1, got {num_workers!r}")
 
 
 def list_source(

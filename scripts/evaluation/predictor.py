@@ -28,6 +28,8 @@ class Predictor:
     """
 
     def __init__(self, form: ImageForm, batch_size: int = 64, device: torch.device | str = "cpu") -> None:
+        if batch_size < 1:
+            raise ValueError(f"evaluation_batch_size must be >= 1, got {batch_size!r}")
         self.form = form
         self.batch_size, self.device = batch_size, torch.device(device)
 

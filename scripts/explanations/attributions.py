@@ -72,12 +72,19 @@ class Attributor:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, names, known in (("output", [self.output], OUTPUTS), ("baseline", [self.baseline], BASELINES)):
-            _refuse_unknown(name, names, known)
-        _refuse_unknown("methods", self.methods, tuple(METHODS))
-        for name in ("num_superpixels", "compactness", "num_samples", "kernel_width", "occlusion_size"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)!r}")
+        _refuse_unknown("explain_output", [self.output], OUTPUTS)
+        _refuse_unknown("explain_baseline", [self.baseline], BASELINES)
+        _refuse_unknown("explain_methods", self.methods, tuple(METHODS))
+        numbers = {
+            "lime_num_superpixels": self.num_superpixels,
+            "lime_compactness": self.compactness,
+            "lime_num_samples": self.num_samples,
+            "lime_kernel_width": self.kernel_width,
+            "occlusion_size": self.occlusion_size,
+        }
+        for name, value in numbers.items():
+            if not value > 0:
+                raise ValueError(f"{name} must be positive, got {value!r}")
 
     def __call__(self, network: nn.Module, image: Tensor, label: int) -> dict[str, Attribution]:
         """Explain one class of one image by every method.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scripts.evaluation.answers import class_name
+from scripts.evaluation.answers import ROLES, class_name
 from scripts.provenance.image_form import names_by_label
 
 KINDS = ("surest", "wrong", "least_sure")
@@ -61,6 +61,24 @@ def rows_of_role(rows: Sequence[Mapping[str, str]], roles: Sequence[str]) -> tup
         if role in there:
             return role, [row for row in rows if row["role"] == role]
     raise ValueError(f"explain_roles must name a role of the predictions, {', '.join(there)}, got {list(roles)!r}")
+
+
+def check_cases(roles: Sequence[str], num_cases: int, num_randomized: int) -> None:
+    """Refuse cases that no evaluation has.
+
+    Args:
+        roles: `explain_roles`.
+        num_cases: `explain_num_cases`, of each kind.
+        num_randomized: `explain_num_randomized`, networks that each map is compared with.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    if not roles or set(roles) - set(ROLES):
+        raise ValueError(f"explain_roles must be of {', '.join(ROLES)}, got {list(roles)!r}")
+    for name, value in (("explain_num_cases", num_cases), ("explain_num_randomized", num_randomized)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value!r}")
 
 
 def choose_cases(rows: Sequence[Mapping[str, str]], classes: Mapping[str, int], num_cases: int) -> list[Case]:

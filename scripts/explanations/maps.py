@@ -14,6 +14,10 @@ from torch import Tensor, nn
 from scripts.patches.intensities import BACKGROUND
 
 MIN_CELLS = 3  # a coarser map than 3 cells along each side says nothing about where
+WITHOUT_GRADCAM = (
+    "set explanation (of configs/inference.yaml) to occlusion, or take gradcam out of explain_methods (of"
+    " configs/explain.yaml)"
+)
 
 
 def explain(
@@ -72,8 +76,7 @@ def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS)
     if any(isinstance(module, (SABlock, nn.MultiheadAttention)) for module in network.modules()):
         raise ValueError(
             f"explanation must be 'occlusion' for a {type(network).__name__}, got 'gradcam': its layers hold tokens and"
-            " not maps; set explanation (of configs/inference.yaml) to occlusion, or take gradcam out of"
-            " explain_methods (of configs/explain.yaml)"
+            f" not maps; {WITHOUT_GRADCAM}"
         )
     sides = tuple(image.shape[2:])
     maps, coarse = [], []
@@ -86,9 +89,31 @@ def deepest_layer(network: nn.Module, image: Tensor, min_cells: int = MIN_CELLS)
     if not layers:
         raise ValueError(
             f"explanation must be 'occlusion' for images of {sides}, got 'gradcam':"
-            f" no layer of this network has a map of {min_cells} cells along each side"
+            f" no layer of this network has a map of {min_cells} cells along each side; {WITHOUT_GRADCAM}"
         )
     return layers[-1]
+
+
+def map_layer(network: nn.Module, image: Tensor, layer: str | None = None) -> str:
+    """Name the layer whose map GradCAM weighs: the one that was asked for, else the deepest with a fine enough map.
+
+    Args:
+        network: from (1, C, *spatial) to logits.
+        image: (1, C, *spatial).
+        layer: name of a module; None takes that of `deepest_layer`.
+
+    Raises:
+        ValueError: if the network has no such map; see `deepest_layer`.
+    """
+    if layer is None:
+        return deepest_layer(network, image)
+    shapes = dict(_shapes_of_outputs(network, image))
+    if layer not in shapes or len(shapes[layer][-1]) != image.ndim:
+        raise ValueError(
+            f"explanation_layer must be a module of {type(network).__name__} that gives a map, got {layer!r};"
+            " null takes the deepest whose map is fine enough"
+        )
+    return layer
 
 
 def _shapes_of_outputs(network: nn.Module, image: Tensor) -> list[tuple[str, list[tuple[int, ...]]]]:
@@ -124,7 +149,7 @@ def _is_map(shape: Sequence[int], sides: Sequence[int]) -> bool:
 
 
 def _gradcam(member: nn.Module, image: Tensor, label: int, layer: str | int | None) -> Tensor:
-    name = str(layer) if layer is not None else deepest_layer(member, image)
+    name = map_layer(member, image, None if layer is None else str(layer))
     with torch.enable_grad():
         # A copy, because MONAI leaves its hooks on the network and turns in-place layers off. Its scaling, which puts 1
         # where least speaks for the class, is left out: `normalize` does that.

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import torch
 
 from scripts.generator.conditional_unet import ClassConditionalUNet
+
+SELECTIONS = ("inner", "validation", "train")  # parts of a fold that validate a generator
 
 
 def check_network(
@@ -96,8 +98,35 @@ def _check_levels(
         )
 
 
+def check_classes(classes: Collection[str], condition: str | None, class_name: str | None) -> None:
+    """Refuse a class that there is not, and a condition that no network takes.
+
+    Args:
+        classes: names of the classes.
+        condition: `generator_condition`.
+        class_name: `generator_class`; None is every class.
+
+    Raises:
+        ValueError: naming the config key and the way out.
+    """
+    if condition not in (None, "label"):
+        raise ValueError(
+            f"generator_condition must be label or null, got {condition!r}; label tells one network which class to draw"
+        )
+    if class_name is not None and class_name not in classes:
+        raise ValueError(f"generator_class must be one of {', '.join(classes)}, or null for all, got {class_name!r}")
+
+
 def check_training(
-    max_epochs: int, val_interval: int, batch_size: int, learning_rate: float, ema_decay: float, num_draws: int
+    max_epochs: int,
+    val_interval: int,
+    batch_size: int,
+    learning_rate: float,
+    ema_decay: float,
+    num_draws: int,
+    epoch_images: int | None = None,
+    checkpoint_interval: int = 1,
+    selection: str = "inner",
 ) -> None:
     """Refuse a training that could not end with weights.
 
@@ -108,6 +137,9 @@ def check_training(
         learning_rate: `generator_learning_rate`.
         ema_decay: `generator_ema_decay`.
         num_draws: `generator_num_validation_draws`.
+        epoch_images: `generator_epoch_images`; None is as many as there are.
+        checkpoint_interval: `generator_checkpoint_interval`.
+        selection: `generator_selection`.
 
     Raises:
         ValueError: naming the config key and the way out.
@@ -117,9 +149,11 @@ def check_training(
         "generator_val_interval": val_interval,
         "generator_batch_size": batch_size,
         "generator_num_validation_draws": num_draws,
+        "generator_epoch_images": epoch_images,
+        "generator_checkpoint_interval": checkpoint_interval,
     }
     for name, value in at_least_one.items():
-        if value < 1:
+        if value is not None and value < 1:
             raise ValueError(f"{name} must be >= 1, got {value!r}")
     if val_interval > max_epochs:
         raise ValueError(
@@ -130,6 +164,11 @@ def check_training(
         raise ValueError(f"generator_learning_rate must be > 0, got {learning_rate!r}")
     if not 0 < ema_decay < 1:
         raise ValueError(f"generator_ema_decay must be in (0, 1), got {ema_decay!r}; .999 remembers about 1000 steps")
+    if selection not in SELECTIONS:
+        raise ValueError(
+            f"generator_selection must be one of {', '.join(SELECTIONS)}, got {selection!r}; inner is what no"
+            " classifier refuses"
+        )
 
 
 def check_drawing(

@@ -92,12 +92,14 @@ def noise_scheduler(
         flow_scale: likewise.
 
     Raises:
-        ValueError: if the parametrization is unknown.
+        ValueError: if the parametrization is unknown, or there is no timestep.
     """
     if parametrization not in PARAMETRIZATIONS:
         raise ValueError(
             f"generator_parametrization must be one of {', '.join(PARAMETRIZATIONS)}, got {parametrization!r}"
         )
+    if num_train_timesteps < 1:
+        raise ValueError(f"num_train_timesteps must be >= 1, got {num_train_timesteps!r}; the paper has 1000")
     if parametrization == "flow":
         return FlowScheduler(num_train_timesteps, flow_location, flow_scale)
     return DDPMScheduler(

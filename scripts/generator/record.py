@@ -81,6 +81,7 @@ class GeneratorRecord:
         method: "ddpm" or "ddpm_mi".
         condition: "label" where the network is conditioned on the class, else None.
         parametrization: what the network predicts, of `scripts.generator.parametrization`.
+        label_dropout: share of the labels hidden in the training, without which it cannot be guided.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class GeneratorRecord:
         method: str,
         condition: str | None = None,
         parametrization: str = "epsilon",
+        label_dropout: float | None = None,
     ) -> None:
         self.weights_path = Path(weights_path)
         self.patches_path = patches_path
@@ -106,6 +108,7 @@ class GeneratorRecord:
         self.method = method
         self.condition = condition
         self.parametrization = parametrization
+        self.label_dropout = label_dropout
 
     def write(self) -> Path:
         """Write `provenance.json` beside the weights.
@@ -129,6 +132,7 @@ class GeneratorRecord:
             class_name=self.class_name,
             condition=self.condition,
             parametrization=self.parametrization,
+            label_dropout=self.label_dropout if self.condition else None,
             selection_subjects=hash_subjects(self.selection.subject_ids),
             class_counts=class_counts(self.patches_path, self.splits_path, self.fold),
             images=self.training.image_facts,

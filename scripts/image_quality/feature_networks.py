@@ -232,6 +232,10 @@ class NetworkChoice:
     batch_size: int = 32
     device: torch.device | str = "cpu"
 
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise ValueError(f"measure_batch_size must be at least 1, got {self.batch_size!r}")
+
     @property
     def weights_path(self) -> str | None:
         """Weights of Inception-v3: those given, else those in the cache, else None."""

@@ -44,6 +44,9 @@ class Effort:
         num_permutations: of the permutation test.
         num_pairs: pairs of images of a set, for MS-SSIM.
         seed: of all draws.
+
+    Raises:
+        ValueError: if a number is not positive.
     """
 
     max_images: int = 2500
@@ -51,6 +54,11 @@ class Effort:
     num_permutations: int = 1000
     num_pairs: int = 100
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if name != "seed" and value < 1:
+                raise ValueError(f"measure_{name} must be at least 1, got {value!r}")
 
 
 class ImageMeasurement:
@@ -68,9 +76,6 @@ class ImageMeasurement:
         output_dir: gets `measures.json`.
         label_paths: lists of the other classes of the same generator, which the label AUC needs.
         gate: what the set must reach to be called finished.
-
-    Raises:
-        ValueError: if a number of `effort` is not positive.
     """
 
     def __init__(
@@ -87,9 +92,6 @@ class ImageMeasurement:
         label_paths: Sequence[str] = (),
         gate: Gate | None = None,
     ) -> None:
-        for name, value in vars(effort).items():
-            if name != "seed" and value < 1:
-                raise ValueError(f"measure_{name} must be at least 1, got {value!r}")
         self.synthetic_path, self.real_path, self.splits_path = synthetic_path, real_path, splits_path
         self.fold, self.real_parts = fold, real_parts
         self.form = form

@@ -59,6 +59,9 @@ class MemorizationAudit:
         block_size: int = 64,
     ) -> None:
         self.thresholds = thresholds or Thresholds()
+        for name, number in (("audit_num_cells", num_cells), ("audit_block_size", block_size)):
+            if number < 1:
+                raise ValueError(f"{name} must be >= 1, got {number!r}")
         if 1 / (num_permutations + 1) > self.thresholds.gap_p_value:
             raise ValueError(
                 f"audit_num_permutations must be at least {math.ceil(1 / self.thresholds.gap_p_value) - 1} for a gap to"

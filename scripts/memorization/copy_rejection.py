@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,8 +29,7 @@ class CopyFilter:
     """
 
     def __init__(self, training: ImageSet, copy_ratio: float, max_shift: int) -> None:
-        if not 0 < copy_ratio < 1:
-            raise ValueError(f"audit_copy_ratio must be in (0, 1), got {copy_ratio!r}")
+        _check_ratio(copy_ratio)
         if len(training.different_patients) < 2:
             raise ValueError(
                 f"reject_copies must have at least 2 training subjects of the class to compare with, got"
@@ -47,6 +46,33 @@ class CopyFilter:
         training = self.training.images
         nearness = nearest_by_subject(images.to(training.device), training, self.owners, self.similarity)
         return (copy_ratios(nearness.similarities) < self.copy_ratio).tolist()
+
+
+def check_rejection(
+    reject_copies: bool,
+    patches_path: str | None,
+    splits_path: str | None,
+    copy_ratio: float,
+    max_shift: int,
+    patch_size: Sequence[int],
+) -> None:
+    """Refuse settings by which no copy could be told; see `copy_filter`.
+
+    Args:
+        reject_copies: whether copies are told at all.
+        patches_path: `patches.json` of the generator.
+        splits_path: `splits.json` of the generator.
+        copy_ratio: see `CopyFilter`.
+        max_shift: likewise.
+        patch_size: cells of each axis.
+
+    Raises:
+        ValueError: naming the config key and the way out.
+    """
+    if reject_copies:
+        _require_paths(patches_path, splits_path)
+        _check_ratio(copy_ratio)
+        require_small_shift(max_shift, patch_size)
 
 
 def copy_filter(
@@ -71,13 +97,22 @@ def copy_filter(
     Raises:
         ValueError: if the two files are not given, or do not hold the generator's subjects.
     """
+    _require_paths(patches_path, splits_path)
+    patches = read_list(str(patches_path), "patches")
+    behind = seen_by_generator(provenance, patches["training"])
+    of_class = [row for row in behind if label is None or row["label"] == label]
+    return CopyFilter(read_rows(str(patches_path), patches, of_class).to(device), copy_ratio, max_shift)
+
+
+def _check_ratio(copy_ratio: float) -> None:
+    if not 0 < copy_ratio < 1:
+        raise ValueError(f"audit_copy_ratio must be in (0, 1), got {copy_ratio!r}; .5 is the default")
+
+
+def _require_paths(patches_path: str | None, splits_path: str | None) -> None:
     for name, path in (("patches_path", patches_path), ("splits_path", splits_path)):
         if path is None:
             raise ValueError(
                 f"{name} must be given where reject_copies is true, got None; pass the file that the generator was"
                 " trained with, or --reject_copies False"
             )
-    patches = read_list(str(patches_path), "patches")
-    behind = seen_by_generator(provenance, patches["training"])
-    of_class = [row for row in behind if label is None or row["label"] == label]
-    return CopyFilter(read_rows(str(patches_path), patches, of_class).to(device), copy_ratio, max_shift)

@@ -46,7 +46,11 @@ class Thresholds:
         for name in ("copy_ratio", "gap_p_value", "min_relative_gap", "usable_similarity"):
             value = getattr(self, name)
             if not 0 < value < 1:
-                raise ValueError(f"{name} must be in (0, 1), got {value!r}")
+                raise ValueError(f"audit_{name} must be in (0, 1), got {value!r}")
+        for name in ("min_images", "min_training", "min_held_out"):
+            value = getattr(self, name)
+            if value < 1:
+                raise ValueError(f"audit_{name} must be >= 1, got {value!r}")
 
 
 def judge(figures: Mapping[str, Any], thresholds: Thresholds) -> dict[str, Any]:

@@ -30,6 +30,8 @@ class ChooseRegiond(Transform):
     def __init__(self, chain: Sequence[str] = ("enhancing", "core", "whole"), min_et_ml: float = 0.5) -> None:
         if not chain or set(chain) - set(REGIONS):
             raise ValueError(f"region_chain must be a list of {list(REGIONS)}, got {list(chain)!r}")
+        if not min_et_ml >= 0:
+            raise ValueError(f"min_et_ml must be >= 0, got {min_et_ml!r}; 0 takes any enhancing voxel")
         self.chain = list(chain)
         self.min_et_ml = min_et_ml
 
@@ -90,6 +92,8 @@ class ChooseCenterd(Transform):
             raise ValueError(f"slice must be one of {list(SLICES)}, got {slice!r}")
         if spatial_dims not in (2, 3) or (spatial_dims == 3 and slice == "all"):
             raise ValueError(f"spatial_dims must be 2, or 3 with slice largest or centroid, got {spatial_dims!r}")
+        if min_tumor_voxels < 1:
+            raise ValueError(f"min_tumor_voxels must be >= 1, got {min_tumor_voxels!r}; 1 takes every slice with tumor")
         self.slice = slice
         self.min_tumor_voxels = min_tumor_voxels
         self.spatial_dims = spatial_dims
@@ -133,7 +137,7 @@ class ChooseCenterd(Transform):
 
     def _slices_with_tumor(self, data: Mapping[Hashable, Any], reference: Volume) -> list[int]:
         area_mm2 = np.bincount(data["labeled_voxels"].of_region("whole")[:, 2]) * np.prod(reference.spacing_mm[:2])
-        indices = np.flatnonzero(area_mm2 >= max(self.min_tumor_voxels, 1) - 1e-6).tolist()
+        indices = np.flatnonzero(area_mm2 >= self.min_tumor_voxels - 1e-6).tolist()
         if not indices:
             raise ValueError(
                 f"{data['mask_volume'].path} must hold a slice with min_tumor_voxels {self.min_tumor_voxels} of tumor,"

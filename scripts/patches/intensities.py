@@ -37,7 +37,7 @@ class MeasureIntensitiesd(Transform):
     ) -> None:
         if mode not in ("percentile", "zscore"):
             raise ValueError(f"intensity_mode must be 'percentile' or 'zscore', got {mode!r}")
-        if not 0 <= percentiles[0] < percentiles[1] <= 100:
+        if len(percentiles) != 2 or not 0 <= percentiles[0] < percentiles[1] <= 100:
             raise ValueError(
                 f"intensity_percentiles must be two increasing numbers in [0, 100], got {list(percentiles)!r}"
             )

@@ -64,6 +64,8 @@ class CorrectBiasFieldd(Transform):
     """
 
     def __init__(self, shrink_factor: int = 4) -> None:
+        if shrink_factor < 1:
+            raise ValueError(f"bias_shrink_factor must be >= 1, got {shrink_factor!r}")
         self.shrink_factor = shrink_factor
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Subject:

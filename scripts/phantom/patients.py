@@ -17,7 +17,9 @@ from scipy.stats.qmc import Halton
 
 from scripts.phantom.grid import grid, part_within
 from scripts.phantom.lesions import MASK_CODES, MATCHED, LesionPlan, make_lesion, plan_lesion
-from scripts.phantom.scanner import scan
+from scripts.phantom.relaxation_times import relaxation_at
+from scripts.phantom.scanner import scan, with_inversion_time
+from scripts.phantom.signal_equations import SEQUENCES
 from scripts.phantom.smooth_fields import Field
 from scripts.phantom.tissue_maps import make_tissue_maps
 from scripts.running.files import PathLike, read_json, write_json
@@ -170,6 +172,35 @@ def _mass_effect(plan: LesionPlan, coordinates: list[Field]) -> list[Field]:
     return [axis - offset * pull for axis, offset in zip(coordinates, offsets, strict=True)]
 
 
+def check_cohort(
+    site: str,
+    num_subjects: int,
+    matrix_size: Sequence[int],
+    lgg_fraction: float | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
+    """Refuse a cohort that cannot be simulated; arguments as of `make_cohort`.
+
+    Raises:
+        ValueError: naming what must be otherwise.
+    """
+    if num_subjects < 1:
+        raise ValueError(f"phantom_num_subjects must be >= 1, got {num_subjects!r}")
+    protocol = _site_settings(site, default_settings() if settings is None else settings)
+    grid(matrix_size)
+    fraction = protocol["lgg_fraction"] if lgg_fraction is None else lgg_fraction
+    if not 0 <= fraction <= 1:
+        raise ValueError(f"phantom_lgg_fraction must be in [0, 1], got {fraction!r}; null is that of the site")
+    typical, _ = relaxation_at(float(protocol["field_strength_tesla"]))
+    for modality, sequence in protocol["sequences"].items():
+        if sequence["sequence"] not in SEQUENCES:
+            raise ValueError(
+                f"phantom_sites#{site}#sequences#{modality}#sequence must be one of {', '.join(SEQUENCES)}, got"
+                f" {sequence['sequence']!r}"
+            )
+        with_inversion_time(sequence, typical)
+
+
 def make_cohort(
     output_dir: PathLike,
     site: str,
@@ -196,12 +227,10 @@ def make_cohort(
     Raises:
         ValueError: if an argument does not fit, or the folder holds a phantom of other settings.
     """
-    if num_subjects < 1:
-        raise ValueError(f"phantom_num_subjects must be >= 1, got {num_subjects!r}")
+    check_cohort(site, num_subjects, matrix_size, lgg_fraction, settings)
     folder = Path(output_dir)
     settings = default_settings() if settings is None else settings
     protocol = _site_settings(site, settings)
-    grid(matrix_size)
     fraction = protocol["lgg_fraction"] if lgg_fraction is None else lgg_fraction
     _claim(folder, {"site": site, "matrix_size": list(matrix_size), "seed": seed, "lgg_fraction": fraction, **settings})
     subjects = []

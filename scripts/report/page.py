@@ -34,8 +34,10 @@ from scripts.report.words import (
     name_test,
 )
 from scripts.running.files import write_csv, write_json, write_text
+from scripts.statistics.bootstrap import MIN_DRAWS
 
 NO_OTHER_SEEDS = SeedStudies()
+EVALUATION = "evaluation_"  # of the folder of an evaluation, before the name of its setup
 
 
 def write_report(
@@ -106,6 +108,42 @@ def write_report(
     summary = f"{words}\n\n{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
     write_text(folder / "summary.txt", summary)
     return folder / "report.html"
+
+
+def check_report(
+    reference: str,
+    stage_names: Sequence[str] | None,
+    num_bootstrap_draws: int,
+    num_samples: int,
+    num_curves: int,
+) -> None:
+    """Refuse a report that would compare with nothing, or draw nothing.
+
+    Args:
+        reference: `report_reference`.
+        stage_names: of the study, whose evaluations end in the names of their setups; None where nobody knows them yet.
+        num_bootstrap_draws: at least `MIN_DRAWS`.
+        num_samples: `report_num_samples`.
+        num_curves: `report_num_curves`.
+
+    Raises:
+        ValueError: naming the config key and the way out.
+    """
+    stages = [name.rpartition("/")[2] for name in stage_names or ()]
+    setups = list(dict.fromkeys(name.removeprefix(EVALUATION) for name in stages if name.startswith(EVALUATION)))
+    if len(setups) > 1 and reference not in setups:
+        raise ValueError(
+            f"report_reference must be one of the setups {', '.join(setups)}, got {reference!r}; pass"
+            f" --report_reference {setups[0]}"
+        )
+    numbers = {
+        "num_bootstrap_draws": (num_bootstrap_draws, MIN_DRAWS),
+        "report_num_samples": (num_samples, 1),
+        "report_num_curves": (num_curves, 1),
+    }
+    for name, (number, lowest) in numbers.items():
+        if number < lowest:
+            raise ValueError(f"{name} must be at least {lowest}, got {number!r}")
 
 
 def render(content: Mapping[str, Any]) -> str:

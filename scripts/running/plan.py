@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
+from scripts.running.stages import PLACE
 
 SOURCES = ("phantom", "cohort", "segment")  # configs that make a cohort.json
 LABELS = ("own", "shuffled")
@@ -213,6 +214,16 @@ class Plan:
             for planned in reversed(self.stages())
         }
         return list(kinds.values())[::-1]
+
+    def variants(self) -> list[PlannedStage]:
+        """List one stage of each kind and settings: places and folds aside, others of it are no different."""
+
+        def variant(planned: PlannedStage) -> str:
+            settings = {key: value for key, value in planned.overrides.items() if not PLACE.search(key)}
+            settings.pop("fold", None)
+            return repr((planned.config, planned.overlays, settings))
+
+        return list({variant(planned): planned for planned in reversed(self.stages())}.values())[::-1]
 
     def source_of(self, cohort: str) -> PlannedStage:
         """Return the stage that makes the `cohort.json` of a cohort."""

@@ -57,7 +57,8 @@ ENTRY_POINTS = ("initialize", "run", "finalize")
 # Where things lie, and how the work is cut, does not change what comes out; the content of inputs is hashed instead.
 PLACE = re.compile(
     r"(_dir|_dirs|_path|_paths|_root|_checkpoint_interval|_num_workers|_block_size)$"
-    r"|^(device|overwrite|keep_old_code|imports|stage|stage_inputs|stage_kind|stage_belongs_to|num_workers)$"
+    r"|^(device|overwrite|keep_old_code|folds_together|imports|num_workers)$"
+    r"|^stage(_inputs|_kind|_belongs_to)?$"
 )
 
 _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=None)

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
 from scripts.running.configs import Invocation, parser_of
 from scripts.running.errors import explain_errors, root_cause, some_names
 from scripts.running.folders import read_record
@@ -90,8 +88,6 @@ class Study:
         if invocation is not None:
             self._check_overrides(invocation)
         self._check_stages()
-        self._refuse_unexplainable()
-        self._refuse_impossible_graphs()
         if self.dry_run:
             return
         status = self.status()
@@ -232,8 +228,8 @@ class Study:
                 check_overrides(Invocation(within[0].config_files if within else own.config_files, {key: value}))
 
     def _check_stages(self) -> None:
-        """Make the `checks` of every kind of stage, which need no file, as the stages themselves do when they begin."""
-        for planned in self.plan.kinds():
+        """Make the `checks` of the stages, which need no file, as the stages themselves do when they begin."""
+        for planned in self.plan.variants():
             settings = parser_of(self.invocation_of(planned).merged())
             require_num_threads(settings.get_parsed_content("num_threads"))
             if "checks" not in settings.get():
@@ -242,39 +238,6 @@ class Study:
                 settings.get_parsed_content("checks")
             except RuntimeError as error:
                 raise root_cause(error) from error
-
-    def _refuse_unexplainable(self) -> None:
-        """Refuse explanations that would stop the study after hours of training."""
-        evaluation, explanation = self._settings("evaluate"), self._settings("explain")
-        if evaluation is None or explanation is None:
-            return
-        ensemble, scaled = (evaluation.get_parsed_content(key) for key in ("ensemble", "temperature_scaling"))
-        if ensemble != "mean_probability" or scaled:
-            raise ValueError(
-                f"explained_setups must be [] with ensemble {ensemble} and temperature_scaling {scaled}, got"
-                f" {list(self.plan.explained_setups)}: the explained model.pt answers with the mean probability,"
-                " unscaled; set explained_setups to [], or keep ensemble mean_probability and temperature_scaling false"
-            )
-        keys = ("classifier_backbone", "explain_methods", "explanation_layer")
-        backbone, methods, layer = (explanation.get_parsed_content(key) for key in keys)
-        if str(backbone).startswith("vit_") and "gradcam" in methods and layer is None:
-            raise ValueError(
-                f"explain_methods must be without gradcam for classifier_backbone {backbone}, which has no maps,"
-                f" got {list(methods)}; set explain_methods to [lime, occlusion], or explained_setups to []"
-            )
-
-    def _refuse_impossible_graphs(self) -> None:
-        """Refuse options of the classifiers' speed that would stop the study after hours of other work."""
-        settings = self._settings("train_classifier")
-        if settings is not None and settings.get_parsed_content("classifier_compile") and self.folds_together > 1:
-            raise ValueError(
-                f"folds_together must be 1 with classifier_compile, got {self.folds_together}: compiled networks"
-                " share CUDA graphs, which are made for one stream; lay options/cuda_graph over the setups instead"
-            )
-
-    def _settings(self, config: str) -> ConfigParser | None:
-        planned = next((planned for planned in self.plan.kinds() if planned.config == config), None)
-        return None if planned is None else parser_of(self.invocation_of(planned).merged())
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         own = [Path(self.config_dir, f"{name}.yaml").resolve() for name in ("common", "study")]

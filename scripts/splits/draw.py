@@ -68,8 +68,7 @@ def make_splits(
         ValueError: if an argument is out of range, a class is missing from a part of a fold, or there are too few sites
             to hold out.
     """
-    _check_arguments(num_folds, test_fraction, inner_fraction, stratify_by, selection)
-    _check_held_out(hold_out, stratify_by, selection)
+    check_splits(num_folds, test_fraction, inner_fraction, stratify_by, selection, hold_out)
     subjects = sorted(cohort["subjects"], key=lambda subject: subject["subject_id"])
     _check_subjects(subjects, classes)
     ungraded = [subject["subject_id"] for subject in subjects if subject.get("grade") is None]
@@ -218,9 +217,19 @@ def _subject_ids(patients: Iterable[Patient]) -> list[str]:
     return sorted(name for patient in patients for name in patient["subject_ids"])
 
 
-def _check_arguments(
-    num_folds: int, test_fraction: float, inner_fraction: float, stratify_by: Sequence[str], selection: str
+def check_splits(
+    num_folds: int,
+    test_fraction: float,
+    inner_fraction: float,
+    stratify_by: Sequence[str] = STRATA,
+    selection: str = "inner",
+    hold_out: str = "patients",
 ) -> None:
+    """Refuse settings by which no cohort can be split; arguments as of `make_splits`.
+
+    Raises:
+        ValueError: naming the config key.
+    """
     if num_folds < 1:
         raise ValueError(f"num_folds must be at least 1, got {num_folds!r}")
     for name, fraction in (("test_fraction", test_fraction), ("inner_fraction", inner_fraction)):
@@ -232,6 +241,7 @@ def _check_arguments(
         raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")
     if selection == "validation" and num_folds == 1:
         raise ValueError("selection must be inner where num_folds is 1, got 'validation': one fold validates nothing")
+    _check_held_out(hold_out, stratify_by, selection)
 
 
 def _check_held_out(hold_out: str, stratify_by: Sequence[str], selection: str) -> None:

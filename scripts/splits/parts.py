@@ -39,6 +39,20 @@ def load_splits(splits_path: str | Path) -> dict[str, Any]:
     return splits
 
 
+def check_parts(key: str, parts: Sequence[str] | None) -> None:
+    """Refuse parts that no split has.
+
+    Args:
+        key: of the config, for the message.
+        parts: names; None leaves the choice to the stage.
+
+    Raises:
+        ValueError: with the names that there are.
+    """
+    if parts is not None and (not parts or set(parts) - set(PARTS)):
+        raise ValueError(f"{key} must be a list of {', '.join(PARTS)}, or null, got {parts!r}")
+
+
 def part_subjects(splits: Mapping[str, Any], fold: int | None, part: str) -> list[str]:
     """List the subjects of one part.
 

@@ -18,9 +18,10 @@ class WarmEMA:
 
     At step n the share of the new weights is max(1 - decay, 9 / (10 + n)). It follows from the trainer's iteration
     alone, so a resumed training averages as an uninterrupted one. All parameters are updated in one call: ignite's own
-    update calls the kernels of each, which on a CPU takes a small network ten times as long. An average
-    longer than the training is thus cut to its last tenth, and a warning says so when the training starts: a training
-    on few images has few steps, and how many is known only when its files are read.
+    update calls the kernels of each, which on a CPU takes a small network ten times as long.
+
+    An average longer than the training is thus cut to its last tenth, and a warning says so when the training starts:
+    a training on few images has few steps, and how many is known only when its files are read.
 
     Args:
         ema: the average, which is not attached to a trainer itself; its `momentum` is 1 - decay. Buffers of floats are

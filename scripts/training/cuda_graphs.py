@@ -49,6 +49,25 @@ def refuse_impossible_graph(device: torch.device | str, compile_network: bool) -
         )
 
 
+def check_turns(folds_together: int, compile_network: bool) -> None:
+    """Refuse compiled networks that would train in turns.
+
+    Args:
+        folds_together: classifiers that a worker of a study trains in turns, >= 1.
+        compile_network: `classifier_compile`.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    if folds_together < 1:
+        raise ValueError(f"folds_together must be >= 1, got {folds_together!r}")
+    if compile_network and folds_together > 1:
+        raise ValueError(
+            f"folds_together must be 1 with classifier_compile, got {folds_together}: compiled networks share CUDA"
+            " graphs, which are made for one stream; lay options/cuda_graph over the setups instead"
+        )
+
+
 def refuse_random_network(network: nn.Module, shape: Sequence[int]) -> None:
     """Refuse a graph of a network that draws random numbers in training, by one pass on the CPU.
 

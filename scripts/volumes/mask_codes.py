@@ -33,11 +33,12 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
 PEDIATRIC = re.compile(r"BraTS-PEDs?-\d", re.IGNORECASE)  # task in a name, which says more than the layout
 
 
-def parse_mask_codes(declared: str | Mapping[str, Any]) -> MaskCodes:
+def parse_mask_codes(declared: str | Mapping[str, Any], key: str = "mask_codes") -> MaskCodes:
     """Read a declared convention.
 
     Args:
         declared: name of one of `CONVENTIONS`, or a mapping from tissue to code.
+        key: of the config, for messages.
 
     Returns:
         Tissue -> code, each code a positive integer of its own.
@@ -49,22 +50,18 @@ def parse_mask_codes(declared: str | Mapping[str, Any]) -> MaskCodes:
     if isinstance(declared, str):
         by_name = {_plain(name): codes for name, codes in CONVENTIONS.items()}
         if _plain(declared) not in by_name:
-            raise ValueError(
-                f"mask_codes must be {describe_conventions()}, got {declared!r}; or a mapping tissue: code"
-            )
+            raise ValueError(f"{key} must be {describe_conventions()}, got {declared!r}; or a mapping tissue: code")
         return dict(by_name[_plain(declared)])
     if not isinstance(declared, Mapping):
         raise TypeError(
-            f"mask_codes must be the name of a convention or a mapping tissue: code, got {declared!r}; write it as"
+            f"{key} must be the name of a convention or a mapping tissue: code, got {declared!r}; write it as"
             f" {{necrotic: 1, edema: 2, enhancing: 4}}, or name one of {', '.join(CONVENTIONS)}"
         )
     codes = list(declared.values())
     if any(isinstance(code, bool) or not isinstance(code, int) or code < 1 for code in codes):
-        raise ValueError(f"mask_codes must be integers of at least 1 (0 is background), got {declared!r}")
+        raise ValueError(f"{key} must be integers of at least 1 (0 is background), got {declared!r}")
     if not declared or set(declared) - set(TISSUES) or len(set(codes)) < len(codes):
-        raise ValueError(
-            f"mask_codes must give each of some of {', '.join(TISSUES)} a code of its own, got {declared!r}"
-        )
+        raise ValueError(f"{key} must give each of some of {', '.join(TISSUES)} a code of its own, got {declared!r}")
     return {str(tissue): int(code) for tissue, code in declared.items()}
 
 

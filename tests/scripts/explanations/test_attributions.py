@@ -144,11 +144,11 @@ def test_shares_of_nothing_are_none():
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"methods": ["shap"]}, "methods must be of lime, occlusion, gradcam, got 'shap'"),
+        ({"methods": ["shap"]}, "explain_methods must be of lime, occlusion, gradcam, got 'shap'"),
         ({"methods": []}, "got none"),
-        ({"output": "logit"}, "output must be of log_odds, probability, got 'logit'"),
-        ({"baseline": "blur"}, "baseline must be of background, mean, got 'blur'"),
-        ({"num_samples": 0}, "num_samples must be positive, got 0"),
+        ({"output": "logit"}, "explain_output must be of log_odds, probability, got 'logit'"),
+        ({"baseline": "blur"}, "explain_baseline must be of background, mean, got 'blur'"),
+        ({"num_samples": 0}, "lime_num_samples must be positive, got 0"),
     ],
 )
 def test_settings_that_are_not_understood_are_refused(values, message):

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from scripts.generator.checks import check_drawing, check_network, check_training
+from scripts.generator.checks import check_classes, check_drawing, check_network, check_training
 from scripts.running.configs import Invocation
 from tests.helpers import config_files, run_stage
 from tests.ring_or_blob import messages
@@ -31,6 +31,7 @@ TRAINING = {
     "num_draws": 16,
 }
 DRAWING = {"num_images": None, "batch_size": 64, "max_draws_per_image": 2.0, "snap_tolerance": 0.1}
+CLASSES = {"classes": ["LGG", "HGG"], "condition": "label", "class_name": None}
 
 
 @pytest.mark.parametrize("recipe", [(), ("recipes/quick",), ("recipes/small",), ("recipes/paper",)])
@@ -74,6 +75,21 @@ def test_a_network_that_cannot_be_is_refused_by_its_keys(changes, message):
         (check_training, TRAINING, {"learning_rate": float("nan")}, "generator_learning_rate must be > 0, got nan"),
         (check_training, TRAINING, {"ema_decay": 1}, r"generator_ema_decay must be in \(0, 1\), got 1"),
         (check_training, TRAINING, {"num_draws": 0}, "generator_num_validation_draws must be >= 1"),
+        (check_training, TRAINING, {"epoch_images": 0}, "generator_epoch_images must be >= 1, got 0"),
+        (check_training, TRAINING, {"checkpoint_interval": 0}, "generator_checkpoint_interval must be >= 1, got 0"),
+        (
+            check_training,
+            TRAINING,
+            {"selection": "test"},
+            "generator_selection must be one of inner, validation, train",
+        ),
+        (check_classes, CLASSES, {"condition": "class"}, "generator_condition must be label or null, got 'class'"),
+        (
+            check_classes,
+            CLASSES,
+            {"class_name": "MGG"},
+            "generator_class must be one of LGG, HGG, or null .* got 'MGG'",
+        ),
         (check_drawing, DRAWING, {"num_images": 0}, "num_images must be >= 1, got 0"),
         (check_drawing, DRAWING, {"batch_size": 0}, "generate_batch_size must be >= 1"),
         (check_drawing, DRAWING, {"max_draws_per_image": 0.5}, "max_draws_per_image must be >= 1, got 0.5"),
@@ -95,6 +111,37 @@ def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, chang
         (("train_generator", "options/mutual_information"), {"mi_pair": "foo"}, "mi_pair must be one of"),
         (("generate",), {"sampler": "foo"}, "sampler must be one of ddpm, ddim"),
         (("generate",), {"num_inference_steps": 5000}, "num_inference_steps must be from"),
+        (("train_generator",), {"generator_parametrization": "foo"}, "generator_parametrization must be one of"),
+        (("train_generator",), {"generator_unshuffle": 5}, "patch_size must be divisible by 20, got [96, 96]"),
+        (("train_generator",), {"generator_class": "MGG"}, "generator_class must be one of LGG, HGG, or null"),
+        (
+            ("generate",),
+            {"generator_parametrization": "flow", "sampler": "ddpm", "num_inference_steps": None},
+            "sampler must be one of ddim, dpm_solver, unipc for generator_parametrization flow",
+        ),
+        (
+            ("generate",),
+            {"generator_label_dropout": 0.0},
+            "guidance_scale must be 1 for a generator trained without label",
+        ),
+        (
+            ("generate",),
+            {"generator_condition": None, "guidance_scale": 3.0},
+            "guidance_scale must be 1 for a generator that is not told the class, got 3.0",
+        ),
+        (("generate",), {"generator_class": "MGG"}, "generator_class must be one of LGG, HGG, or null"),
+        (("generate",), {"synthetic_ratio": -1.0}, "generated_ratio must be >= 0, got -1.0; it is synthetic_ratio"),
+        (
+            ("generate",),
+            {"reject_copies": True, "patches_path": None},
+            "patches_path must be given where reject_copies",
+        ),
+        (
+            ("generate",),
+            {"reject_copies": True, "audit_copy_ratio": 1.5},
+            "audit_copy_ratio must be in (0, 1), got 1.5",
+        ),
+        (("generate",), {"reject_copies": True, "audit_max_shift": 25}, "--audit_max_shift 24"),
         (("generate",), {"max_draws_per_image": 0.5}, "max_draws_per_image must be >= 1, got 0.5"),
         (("train_classifier",), {"classifier_backbone": "resnet51"}, "classifier_backbone must be one of"),
         (("train_classifier",), {"classifier_batch_size": 1}, "classifier_batch_size must be >= 2, got 1"),

@@ -16,6 +16,7 @@ from ignite.engine import Events
 from monai.bundle import ConfigParser
 
 from scripts.classifier.datasets import ClassifierData
+from scripts.generator.record import checked_provenance
 from scripts.generator.synthetic_set import default_num_images
 from scripts.patches.class_balance import synthetic_limits
 from scripts.provenance.image_form import image_facts
@@ -247,6 +248,10 @@ def test_seeds_and_numbers_give_other_images(tmp_path, generator):
         ({"sampler": "unipc", "num_inference_steps": 1}, "from 2 to 20 for sampler 'unipc', got 1"),
         ({"guidance_scale": 2.0}, "guidance_scale must be 1 for a generator that is not told the class, got 2.0"),
         (
+            {"generator_parametrization": "epsilon"},
+            r"must be 'v_prediction', what .*model.pt predicts, got 'epsilon'; pass --generator_parametrization v_pr",
+        ),
+        (
             {"generator_channels": [8, 16]},
             r"model\.pt must hold weights of the configured generator, got \d+ differences",
         ),
@@ -388,12 +393,16 @@ def test_one_conditioned_generator_draws_each_class_from_the_same_noise(tmp_path
     assert not torch.equal(images_of(guided), images_of(folders[0]))
     scales = [read_json(folder / "synthetic.json")["provenance"]["guidance_scale"] for folder in (guided, folders[0])]
     assert scales == [4.0, 3.0]
-    always_told = {"generator_def#dropout_prob": 0.0, "guidance_scale": 4.0, "generator_class": "LGG", **conditioned}
-    assert re.search(
-        r"generator_class must be one of LGG, HGG, the classes that .*model\.pt was trained on, got 'GBM'",
-        refusal_of(generate, tmp_path, "other", model, generator_class="GBM", **conditioned),
-    )
-    assert "trained without label dropout" in refusal_of(generate, tmp_path, "told", model, **always_told)
+    with pytest.raises(ValueError, match="one of LGG, HGG, the classes that .*model.pt was trained on, got 'GBM'"):
+        checked_provenance(str(model), "GBM")
+
+
+def test_a_generator_that_was_always_told_the_class_is_not_guided_whatever_the_config_says(tmp_path, patches):
+    conditioned = {"generator_condition": "label", **patches}
+    always_told = {"generator_class": None, "generator_label_dropout": 0.0, "generator_max_epochs": 1}
+    model = train(tmp_path, "model", **always_told, **conditioned)
+    assert "trained without label dropout" in refusal_of(generate, tmp_path, "set", model, **conditioned)
+    generate(tmp_path, "unguided", model, guidance_scale=1.0, **conditioned)
 
 
 def test_a_conditioned_generator_refuses_subjects_without_grade(tmp_path):

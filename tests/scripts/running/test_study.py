@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 
 from scripts.running.configs import Invocation
 from scripts.running.files import write_json
+from scripts.running.plan import Setup
 from scripts.running.stages import invoked
 from scripts.running.study import Study
 from tests.helpers import ROOT, config_files
@@ -136,11 +137,14 @@ def test_every_recipe_fits_every_study(recipe, settings, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"ensemble": "vote"}, r"explained_setups must be \[\] with ensemble vote .*, got \['real'\].*set expl"),
-        ({"temperature_scaling": True}, r"explained_setups must be \[\] with .* temperature_scaling True"),
+        ({"ensemble": "vote"}, "ensemble must be mean_prob.* got vote and False.*set explained_setups of a study to "),
+        (
+            {"temperature_scaling": True},
+            "temperature_scaling false where answers are explained, got mean_probability and True",
+        ),
         (
             {"classifier_stem_stride": 2, "classifier_backbone": "vit_tiny"},
-            "explain_methods must be without gradcam for classifier_backbone vit_t",
+            "occlusion' for a VisionTransformer, .* or take gradcam out of explain_methods",
         ),
     ],
 )
@@ -150,6 +154,47 @@ def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, 
         study.plan.explained_setups = ["real"]
         with pytest.raises(ValueError, match=message):
             study.begin()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        ({"patch_size": [15, 15]}, r"patch_size must be divisible by 4, got \[15, 15\]"),
+        ({"crop": "foo"}, "crop must be"),
+        ({"inner_fraction": 1.0}, "inner_fraction must be in"),
+        (
+            {"num_inference_steps": 5000},
+            "num_inference_steps must be from 1 to 1000, the steps of the training, got 5000",
+        ),
+        ({"guidance_scale": 3.0, "generator_condition": None}, "not told the class, got 3.0"),
+        ({"report_reference": "gan"}, "report_reference must be one of the setups real, ddpm, ddpm_mi, got 'gan'"),
+    ],
+)
+def test_what_a_stage_refuses_its_study_refuses_before_any_work(study, overrides, message):
+    with (
+        invoked(Invocation(tuple(config_files("study", "recipes/quick")), overrides)),
+        pytest.raises(ValueError, match=message),
+    ):
+        study.begin()
+    assert not study.study_dir.exists()
+
+
+@pytest.mark.parametrize(
+    ("cohort", "setup", "message"),
+    [
+        ({"config": "phantom", "phantom_site": "Z"}, {}, "phantom_site must be one of .* got 'Z'"),
+        ({"config": "phantom", "phantom_site": "B"}, {"train_on_real": False}, "train_on_real must be true where"),
+    ],
+    ids=["second cohort", "last setup"],
+)
+def test_the_checks_are_those_of_every_cohort_and_setup(study, cohort, setup, message):
+    study.plan.cohorts["b"] = cohort
+    study.plan.setups["mine"] = Setup.of("mine", setup)
+    with (
+        invoked(Invocation(tuple(config_files("study", "recipes/quick")))),
+        pytest.raises(ValueError, match=message),
+    ):
+        study.begin()
 
 
 def test_answers_of_the_ensemble_by_default_may_be_explained(study):
@@ -214,11 +259,15 @@ def test_a_client_without_gpu_continues_a_study_that_workers_with_gpus_began(stu
 
 
 def test_how_many_folds_train_together_is_no_setting_of_a_stage(study):
-    before = [study.invocation_of(planned) for planned in study.plan.stages()]
-    overrides = {"folds_together": 3}
-    study.folds_together = 3
-    with invoked(Invocation(tuple(config_files("study")), overrides)):
-        assert [study.invocation_of(planned) for planned in study.plan.stages()] == before
+    planned = next(stage for stage in study.plan.stages() if stage.config == "train_classifier")
+
+    def chosen(**overrides):
+        with invoked(Invocation(tuple(config_files("study")), overrides)):
+            own = study.invocation_of(planned)
+        with invoked(own):
+            return ConfigParser(own.merged()).get_parsed_content("stage").chosen()
+
+    assert chosen(folds_together=3) == chosen()
 
 
 @pytest.mark.parametrize(
@@ -235,7 +284,7 @@ def test_how_many_folds_train_together_is_no_setting_of_a_stage(study):
 def test_classifiers_that_cannot_train_so_are_refused_before_any_work(study, together, overrides, message):
     study.folds_together = together
     with (
-        invoked(Invocation(tuple(config_files("study", "recipes/quick")), overrides)),
+        invoked(Invocation(tuple(config_files("study", "recipes/quick")), {"folds_together": together, **overrides})),
         pytest.raises(ValueError, match=message),
     ):
         study.begin()

@@ -1,0 +1,52 @@
+"""What the settings of patches and of masks by a model can be, told before any work and without any file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from scripts.volumes.mask_codes import parse_mask_codes
+
+
+def check_patches(
+    modalities: Sequence[str], registration: bool, registration_reference: str, num_workers: int = 1
+) -> None:
+    """Refuse what no transform of the patches sees when it is built.
+
+    Args:
+        modalities: of the cohort.
+        registration: whether modalities are brought onto one grid.
+        registration_reference: modality whose grid that is.
+        num_workers: `patches_num_workers`.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    if registration and registration_reference not in modalities:
+        raise ValueError(
+            f"registration_reference must be one of {', '.join(modalities)}, got {registration_reference!r}"
+        )
+    if num_workers < 1:
+        raise ValueError(f"patches_num_workers must be >= 1, got {num_workers!r}")
+
+
+def check_segmentation(
+    mask_codes: str | Mapping[str, int], spacing_mm: float | None, roi_size: Sequence[int] | None
+) -> None:
+    """Refuse settings by which no mask could be made.
+
+    Args:
+        mask_codes: `segmentation_mask_codes`.
+        spacing_mm: `segmentation_spacing_mm`; None leaves the patient's.
+        roi_size: `segmentation_roi_size`; None is the bundle's own.
+
+    Raises:
+        TypeError: if `mask_codes` is neither name nor mapping.
+        ValueError: naming the config key and the way out.
+    """
+    parse_mask_codes(mask_codes, "segmentation_mask_codes")
+    if spacing_mm is not None and not spacing_mm > 0:
+        raise ValueError(f"segmentation_spacing_mm must be > 0, or null for the patient's own, got {spacing_mm!r}")
+    if roi_size is not None and (len(roi_size) != 3 or any(size < 8 or size % 8 for size in roi_size)):
+        raise ValueError(
+            f"segmentation_roi_size must be three multiples of 8, got {list(roi_size)}; null is the bundle's own"
+        )
