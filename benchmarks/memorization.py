@@ -41,7 +41,11 @@ class Arm:
 
 
 # What the bounded weighting is made for; with velocity or flow the term is bounded by itself.
-PAPERS_PARAMETRIZATION = {"generator_parametrization": "epsilon", "generator_condition": None}
+PAPERS_PARAMETRIZATION = {
+    "generator_parametrization": "epsilon",
+    "generator_condition": None,
+    "generator_gaussian_rank": 0,
+}
 ARMS = {
     REFERENCE: Arm(),
     "ddpm_mi": Arm(("options/mutual_information",), method="ddpm_mi"),

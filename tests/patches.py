@@ -18,6 +18,7 @@ TINY_GENERATOR: dict[str, Any] = {
     "num_threads": 1,
     "patch_size": [8, 12],
     "generator_condition": None,
+    "generator_gaussian_rank": 0,
     "generator_channels": [8, 8],
     "generator_attention_levels": [False, True],
     "generator_num_res_blocks": 1,

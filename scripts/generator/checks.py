@@ -23,6 +23,7 @@ def check_network(
     norm_num_groups: int,
     unshuffle: int = 1,
     dropout_prob: float = 0.1,
+    gaussian_rank: int = 0,
 ) -> None:
     """Refuse a network that cannot be built, or that cannot take the patches.
 
@@ -37,11 +38,14 @@ def check_network(
         norm_num_groups: of group normalization.
         unshuffle: pixels of each axis folded into the channels.
         dropout_prob: share of labels dropped, in [0, 1).
+        gaussian_rank: principal components of the closed-form part; 0 for none.
 
     Raises:
         ValueError: naming the config keys and the way out.
     """
     check_patch_size(patch_size, spatial_dims)
+    if gaussian_rank < 0:
+        raise ValueError(f"generator_gaussian_rank must be >= 0, got {gaussian_rank!r}; 0 is the network alone")
     _check_levels(channels, attention_levels, num_head_channels, norm_num_groups)
     arguments: dict[str, Any] = {
         "channels": channels,
@@ -53,7 +57,7 @@ def check_network(
     shape: dict[str, Any] = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": in_channels}
     with torch.device("meta"):  # sizes only: nothing is allocated or computed
         try:
-            network = ClassConditionalUNet(None, dropout_prob, unshuffle, **shape, **arguments)
+            network = ClassConditionalUNet(None, dropout_prob, unshuffle, False, None, **shape, **arguments)
         except (RuntimeError, TypeError, ValueError) as error:
             if "generator_" in str(error):
                 raise

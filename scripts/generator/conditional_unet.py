@@ -11,6 +11,8 @@ from einops import rearrange
 from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor
 
+from scripts.generator.gaussian_prior import GaussianPrior
+
 
 class ClassConditionalUNet(DiffusionModelUNet):
     """`DiffusionModelUNet` whose `context` is a class label, so that stock inferer and trainer condition it.
@@ -29,6 +31,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
             Convolutional Neural Network", eq. 4): the network works on images smaller by this factor; 1 folds none.
         bf16: compute in bf16 under autocast, and return the type of the images. MONAI's trainer does so on a GPU only;
             a CPU with instructions for it is faster, too.
+        prior: closed-form guess that the network's output is added to; None adds nothing.
         kwargs: as for `DiffusionModelUNet`, of the images as they are.
     """
 
@@ -38,6 +41,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
         dropout_prob: float = 0.1,
         unshuffle: int = 1,
         bf16: bool = False,
+        prior: GaussianPrior | None = None,
         *,
         spatial_dims: int,
         in_channels: int,
@@ -60,10 +64,11 @@ class ClassConditionalUNet(DiffusionModelUNet):
         self.dropout_prob = dropout_prob
         self.unshuffle = unshuffle
         self.bf16 = bf16
+        self.prior = prior
         self.num_levels = len(self.down_blocks)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
-        """Predict the noise.
+        """Predict what the noise scheduler's parametrization wants.
 
         Args:
             x: noisy images, shape (B, C, *spatial).
@@ -81,11 +86,13 @@ class ClassConditionalUNet(DiffusionModelUNet):
         self._refuse_indivisible(x.shape[2:])
         if self.num_classes is None and context is not None:
             raise ValueError("context must be None for a generator without classes; set generator_condition: label")
-        labels = {} if self.num_classes is None else {"class_labels": self._labels(x, context)}
+        labels = self._labels(x, context)
+        told = {} if self.num_classes is None else {"class_labels": labels}
         # Autocast that is not enabled would end one around this call.
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            predicted = super().forward(self._fold(x), timesteps, **labels, **kwargs)
-        return self._unfold(predicted.to(x.dtype) if self.bf16 else predicted)
+            predicted = super().forward(self._fold(x), timesteps, **told, **kwargs)
+        predicted = self._unfold(predicted.to(x.dtype) if self.bf16 else predicted)
+        return predicted if self.prior is None else self.prior(x, timesteps, labels) + predicted
 
     def _refuse_indivisible(self, spatial_shape: Sequence[int]) -> None:
         divisor = self.unshuffle * 2 ** (self.num_levels - 1)

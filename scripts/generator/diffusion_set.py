@@ -37,8 +37,8 @@ def load_generator(network: nn.Module, generator_path: str, compile_network: boo
         network.state_dict(),
         state,
         f"{generator_path} must hold weights of the configured generator",
-        "set generator_channels and the other generator_* keys, modalities and spatial_dims as in its training"
-        " (config.yaml beside it)",
+        "set generator_channels and the other generator_* keys, modalities, patch_size and spatial_dims as in its"
+        " training (config.yaml beside it)",
     )
     network.load_state_dict(state)
     network.eval()

@@ -19,7 +19,8 @@ from scripts.classifier.datasets import ClassifierData
 from scripts.generator.record import checked_provenance
 from scripts.generator.synthetic_set import default_num_images
 from scripts.patches.class_balance import synthetic_limits
-from scripts.provenance.image_form import image_facts
+from scripts.patches.tensors import PatchTensorDataset
+from scripts.provenance.image_form import ImageForm, image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subject
 from scripts.running.configs import Invocation
@@ -403,6 +404,22 @@ def test_a_generator_that_was_always_told_the_class_is_not_guided_whatever_the_c
     model = train(tmp_path, "model", **always_told, **conditioned)
     assert "trained without label dropout" in refusal_of(generate, tmp_path, "set", model, **conditioned)
     generate(tmp_path, "unguided", model, guidance_scale=1.0, **conditioned)
+
+
+def test_the_closed_form_part_is_of_the_training_subjects_alone(tmp_path):
+    patches = write_tiny_patches(tmp_path / "patches", subjects_per_class=16)
+    settings = {"generator_class": None, "generator_condition": "label", "generator_gaussian_rank": 3}
+    weights = train(tmp_path, "model", generator_max_epochs=1, **settings, **patches)
+    state = torch.load(weights, weights_only=True)
+    form = ImageForm(["t1n", "t1c", "t2w", "t2f"], {"LGG": 0, "HGG": 1}, TINY_GENERATOR["patch_size"])
+    training = PatchTensorDataset(patches["patches_path"], patches["splits_path"], 0, "train", None, form)
+    assert 4 < len(training) < 32
+    for label in (0, 1):
+        mean = training.images[training.labels == label].flatten(1).mean(0)
+        assert torch.allclose(state["prior.mean"][label], mean, atol=1e-5)
+    assert torch.allclose(state["prior.mean"][2], training.images.flatten(1).mean(0), atol=1e-5)
+    drawn = generate(tmp_path, "set", weights, **{**settings, "generator_class": "HGG"})
+    assert len(images_of(drawn)) == 5
 
 
 def test_a_conditioned_generator_refuses_subjects_without_grade(tmp_path):
