@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,12 +23,14 @@ from typing import Any
 import numpy as np
 import torch
 from monai.networks.nets import resnet10
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.phantom_patches import phantom_patches
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.controls import CONTROLS
+from scripts.generator.gaussian_prior import GaussianPrior
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import ParametrizedPrepareBatch, noise_scheduler
 from scripts.generator.samplers import sample_images, sampling_scheduler
@@ -69,6 +72,8 @@ class Recipe:
         sampler: of `scripts.generator.samplers`.
         steps: evaluations of the sampler, less guidance.
         flip: mirror left and right at random in training.
+        gaussian_rank: principal components of the closed-form part; 0 is the network alone.
+        amp: bfloat16 in the network.
     """
 
     parametrization: str = "flow"
@@ -83,20 +88,24 @@ class Recipe:
     sampler: str = "ddim"
     steps: int = 20
     flip: bool = True
+    gaussian_rank: int = 0
+    amp: bool = False
 
 
 SMOOTH = torch.nn.functional.smooth_l1_loss
+GAUSSIAN = Recipe("v_prediction", gaussian_rank=16, guidance=1.5)
 RECIPES = {
     "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, flip=False),
-    "epsilon": Recipe("epsilon"),
-    "v": Recipe("v_prediction"),
-    "flow": Recipe("flow"),
-    "flow_guided_2": Recipe("flow", guidance=2.0),
-    "flow_guided_3": Recipe("flow", guidance=3.0),
-    "flow_unshuffled_guided_3": Recipe("flow", channels=(32, 64, 64), unshuffle=2, guidance=3.0),
-    "flow_wide_guided_3": Recipe("flow", channels=(32, 64, 64), guidance=3.0),
-    "flow_fast_guided_3": Recipe("flow", rate=0.004, guidance=3.0),
-    "flow_no_flip_guided_3": Recipe("flow", flip=False, guidance=3.0),
+    "default": GAUSSIAN,
+    "default, flow": dataclasses.replace(GAUSSIAN, parametrization="flow"),
+    "default, no guidance": dataclasses.replace(GAUSSIAN, guidance=1.0),
+    "default, unshuffled": dataclasses.replace(GAUSSIAN, channels=(32, 64, 64), unshuffle=2),
+    "default, bfloat16": dataclasses.replace(GAUSSIAN, amp=True),
+    "default, no flips": dataclasses.replace(GAUSSIAN, flip=False),
+    "network alone": dataclasses.replace(GAUSSIAN, gaussian_rank=0, guidance=1.0),
+    "network alone, guidance 3": dataclasses.replace(GAUSSIAN, gaussian_rank=0, guidance=3.0),
+    "network alone, flow, guidance 3": Recipe("flow", guidance=3.0),
+    "network alone, noise": Recipe("epsilon"),
 }
 
 
@@ -145,7 +154,9 @@ def cached(path: Path, make: Callable[[], Any]) -> Any:
 def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: int) -> tuple[torch.nn.Module, int]:
     """Train one network for a process time; returns its moving average and the number of steps."""
     torch.manual_seed(seed)
-    network = make_network(recipe)
+    network = make_network(recipe, images.shape[1:])
+    if network.prior is not None:
+        network.prior.fit(images, labels if recipe.conditional else None)
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warm_average(recipe.ema))
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate)
     prepare = ParametrizedPrepareBatch(noise_scheduler(recipe.parametrization), "label" if recipe.conditional else None)
@@ -160,8 +171,9 @@ def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: 
             batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
         inputs, target, _, arguments = prepare({"image": batch, "label": labels[indices]})
         noisy = prepare.scheduler.add_noise(inputs, arguments["noise"], arguments["timesteps"])
-        output = network(noisy, arguments["timesteps"], arguments.get("condition"))
-        loss = recipe.loss(output, target)
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.amp):
+            output = network(noisy, arguments["timesteps"], arguments.get("condition"))
+        loss = recipe.loss(output.float(), target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -170,11 +182,14 @@ def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: 
     return average.module.eval(), steps
 
 
-def make_network(recipe: Recipe) -> ClassConditionalUNet:
-    """MONAI's U-Net of the size of `configs/recipes/quick.yaml` and `small.yaml`."""
+def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:
+    """MONAI's U-Net of the size of `configs/recipes/quick.yaml` and `small.yaml`, for images of a shape."""
+    num_classes, rank = 2 if recipe.conditional else None, recipe.gaussian_rank
+    scheduler = noise_scheduler(recipe.parametrization)
     return ClassConditionalUNet(
-        num_classes=2 if recipe.conditional else None,
+        num_classes=num_classes,
         unshuffle=recipe.unshuffle,
+        prior=GaussianPrior(scheduler, rank, shape, num_classes) if rank else None,
         spatial_dims=2,
         in_channels=4,
         out_channels=4,
@@ -343,6 +358,11 @@ def runs(arguments: argparse.Namespace) -> Iterator[tuple[str, int]]:
             yield name, seed
 
 
+def file_name(name: str) -> str:
+    """Make a file's name of an arm's."""
+    return re.sub(r"\W+", "_", name)
+
+
 def run(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> dict[str, Any]:
     """Make and judge the set of one arm and seed."""
     training = judge.patients["training"]
@@ -355,12 +375,12 @@ def run(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> di
         seconds = arguments.seconds
         content = make_set(RECIPES[name], training, arguments.size, seconds, seed, arguments.images)
     images, labels = content.pop("images"), content.pop("labels")
-    torch.save({"images": images, "labels": labels}, arguments.folder / f"{name}_{seed}_set.pt")
+    torch.save({"images": images, "labels": labels}, arguments.folder / f"{file_name(name)}_{seed}_set.pt")
     return {"recipe": name, "seed": seed, **content, **judge.measures(images, labels)}
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown table: mean and, of several seeds, standard deviation of each measure."""
+    """Markdown table: mean of each measure and, of several seeds, its 95 % interval over seeds."""
     names = ["kernel_distance", "precision", "recall", "density", "coverage", "label_auc", "spectrum"]
     extra = [name for name in ("test_a", "test_b") if any(name in row for row in rows)]
     columns = ["recipe", "seeds", "steps", *names, *extra]
@@ -368,16 +388,17 @@ def table(rows: list[dict[str, Any]]) -> str:
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         own = [row for row in rows if row["recipe"] == recipe]
         steps = int(np.mean([sum(row.get("steps") or [0]) for row in own]))
-        cells = [_mean_and_spread([row[name] for row in own if name in row]) for name in [*names, *extra]]
+        cells = [_mean_and_interval([row[name] for row in own if name in row]) for name in [*names, *extra]]
         lines.append(f"| {recipe} | {len(own)} | {steps or ''} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _mean_and_spread(values: list[float]) -> str:
-    if not values:
-        return ""
-    spread = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
-    return f"{np.mean(values):.2f}{spread}"
+def _mean_and_interval(values: list[float]) -> str:
+    """Mean and, of several seeds, the 95 % interval of the mean by Student's t."""
+    if len(values) < 2:
+        return "".join(f"{value:.2f}" for value in values)
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
+    return f"{np.mean(values):.2f} ({np.mean(values) - half:.2f} to {np.mean(values) + half:.2f})"
 
 
 def floor(judge: Judge) -> dict[str, Any]:
@@ -405,7 +426,7 @@ def main() -> None:
     rows = [floor(judge)]
     every_run = list(runs(arguments))
     for name, seed in progress(every_run, len(every_run), "recipes"):
-        path = arguments.folder / f"{name}_{seed}.json"
+        path = arguments.folder / f"{file_name(name)}_{seed}.json"
         if not path.is_file():
             write_json(path, run(name, seed, judge, arguments))
         row = dict(read_json(path))
@@ -419,9 +440,9 @@ def main() -> None:
 
 
 def _end_use_of(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> dict[str, float]:
-    path = arguments.folder / f"{name}_{seed}_end_use_{arguments.end_use}.json"
+    path = arguments.folder / f"{file_name(name)}_{seed}_end_use_{arguments.end_use}.json"
     if not path.is_file():
-        stored = arguments.folder / f"{name}_{seed}_set.pt"
+        stored = arguments.folder / f"{file_name(name)}_{seed}_set.pt"
         load = partial(torch.load, stored, weights_only=True)
         synthetic = None if name == "real" else Patients(**load())
         write_json(path, end_use(judge, synthetic, seed, arguments.end_use))

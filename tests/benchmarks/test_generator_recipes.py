@@ -34,7 +34,7 @@ def test_the_average_forgets_its_start():
     assert float(average[0]) == pytest.approx(0.1 * 5 + 0.9 * 1)
 
 
-@pytest.mark.parametrize("name", ["before", "v", "flow_unshuffled_guided_3"])
+@pytest.mark.parametrize("name", ["before", "default", "default, unshuffled", "default, bfloat16"])
 def test_a_recipe_trains_within_its_time_and_draws_both_classes(name):
     recipe = dataclasses.replace(RECIPES[name], channels=(8, 8), steps=2)
     images = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -44,7 +44,8 @@ def test_a_recipe_trains_within_its_time_and_draws_both_classes(name):
     assert min(made["steps"]) >= 1
 
 
-def test_the_table_gives_mean_and_spread_over_seeds():
+def test_the_table_gives_the_mean_and_its_interval_over_seeds():
     names = ("kernel_distance", "precision", "recall", "density", "coverage", "label_auc", "spectrum")
-    rows = [{"recipe": "v", "steps": [10], **dict.fromkeys(names, value)} for value in (0.25, 0.75)]
-    assert table(rows).splitlines()[-1].startswith("| v | 2 | 10 | 0.50 ± 0.35 |")
+    rows = [{"recipe": "v", "steps": [10], **dict.fromkeys(names, value)} for value in (0.4, 0.5, 0.6)]
+    # t(2) = 4.303, and .1 / sqrt(3) = .0577.
+    assert table(rows).splitlines()[-1].startswith("| v | 3 | 10 | 0.50 (0.25 to 0.75) |")
