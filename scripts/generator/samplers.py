@@ -12,8 +12,7 @@ from torch import Tensor
 from scripts.generator.guidance import predict_noise
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import clipped_prediction, parametrization_of, signal_and_noise_scales
-from scripts.generator.solvers import SOLVERS, DiffusersScheduler, multistep_scheduler
-from scripts.generator.timesteps import even_log_snr_timesteps
+from scripts.generator.solvers import SOLVERS, DiffusersScheduler, even_log_snr_timesteps, multistep_scheduler
 
 SAMPLERS = ("ddpm", "ddim", *SOLVERS)
 

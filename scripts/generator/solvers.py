@@ -1,4 +1,4 @@
-"""Samplers of the library diffusers behind the interface of MONAI's schedulers."""
+"""Solvers of the library diffusers behind the interface of MONAI's schedulers, and the timesteps of few steps."""
 
 from __future__ import annotations
 
@@ -7,12 +7,17 @@ import importlib
 import inspect
 from typing import Any
 
+import numpy as np
 import torch
 from monai.networks.schedulers import Scheduler
 from torch import Tensor
 
-from scripts.generator.parametrization import clipped_prediction, noise_of, parametrization_of
-from scripts.generator.timesteps import even_log_snr_timesteps, noise_to_signal_ratio
+from scripts.generator.parametrization import (
+    clipped_prediction,
+    noise_of,
+    parametrization_of,
+    signal_and_noise_scales,
+)
 
 # Sampler -> class of diffusers. Both are of second order as they come.
 SOLVERS = {"dpm_solver": "DPMSolverMultistepScheduler", "unipc": "UniPCMultistepScheduler"}
@@ -155,3 +160,41 @@ def multistep_scheduler(scheduler: Scheduler, sampler: str, num_inference_steps:
     else:
         solver = solver_class(all_steps, trained_betas=scheduler.betas.tolist(), prediction_type="epsilon")
     return DiffusersScheduler(scheduler, solver, num_inference_steps)
+
+
+def even_log_snr_timesteps(scheduler: Scheduler, num_inference_steps: int) -> Tensor:
+    """Place timesteps evenly in log(alpha_t / sigma_t), from the last one to the first, each an integer of its own.
+
+    Source: Lu et al. 2022, "DPM-Solver: A Fast ODE Solver for Diffusion Probabilistic Model Sampling in Around 10
+    Steps", section 3.4 (uniform logSNR). Where two would fall on one integer, near the first, the higher moves up.
+
+    Args:
+        scheduler: noise scheduler.
+        num_inference_steps: N, 1 to the number of timesteps with noise: T, or T - 1 for a flow, which has none at 0.
+
+    Returns:
+        Integers, shape (N,), strictly decreasing from T - 1 to the first with noise; of one step, T - 1.
+
+    Raises:
+        ValueError: if there are fewer timesteps with noise.
+    """
+    noise_to_signal = noise_to_signal_ratio(scheduler)
+    first = int((noise_to_signal == 0).sum())
+    log_snr = (-noise_to_signal[first:].log()).double().numpy()[::-1]  # rising, from T - 1 to the first
+    last, count = len(log_snr) - 1, num_inference_steps
+    if count > len(log_snr):
+        raise ValueError(
+            f"num_inference_steps must be at most {len(log_snr)}, the timesteps with noise, got {num_inference_steps!r}"
+        )
+    even = np.linspace(log_snr[0], log_snr[-1], count)[::-1]  # falling: timesteps rise
+    timesteps = np.interp(even, log_snr, np.arange(last, -1, -1)).round().astype(np.int64)
+    ranks = np.arange(count)
+    timesteps = np.maximum.accumulate(timesteps - ranks) + ranks
+    timesteps = np.minimum(timesteps, last - count + 1 + ranks)
+    return torch.from_numpy(timesteps[::-1] + first)
+
+
+def noise_to_signal_ratio(scheduler: Scheduler) -> Tensor:
+    """Return sigma_t / alpha_t of every timestep, shape (T,), on the CPU."""
+    alpha, sigma = signal_and_noise_scales(scheduler, torch.arange(scheduler.num_train_timesteps))
+    return sigma / alpha

@@ -10,7 +10,6 @@ from torch.utils.data import Dataset
 
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import training_target
-from scripts.generator.timesteps import stratified_timesteps
 
 
 class ValidationNoiseDataset(Dataset):
@@ -69,3 +68,22 @@ class StoredNoisePrepareBatch(DiffusionPrepareBatch):
         if self.condition_name is not None:
             arguments["condition"] = batchdata[self.condition_name].to(device, non_blocking=non_blocking)
         return images, training_target(self.scheduler, images, noise, timesteps), (), arguments
+
+
+def stratified_timesteps(num_images: int, num_draws: int, num_train_timesteps: int) -> Tensor:
+    """Spread the timesteps of a validation evenly over all steps, and those of each image too.
+
+    Image i gets one timestep in each of `num_draws` equal parts of the range, at a place inside the part that is its
+    own; together the `num_images * num_draws` timesteps are evenly spaced.
+
+    Args:
+        num_images: number of images, >= 1.
+        num_draws: timesteps per image, >= 1.
+        num_train_timesteps: T.
+
+    Returns:
+        Integers, shape (num_images, num_draws), 0 <= t < T.
+    """
+    place = (torch.arange(num_images, dtype=torch.float64) + 0.5) / num_images
+    part = torch.arange(num_draws, dtype=torch.float64)
+    return ((part + place[:, None]) / num_draws * num_train_timesteps).floor().long()

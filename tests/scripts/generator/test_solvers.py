@@ -10,8 +10,9 @@ from monai.networks.schedulers import DDPMScheduler
 from scipy.integrate import solve_ivp
 
 from scripts.generator.noise import ImageNoise
+from scripts.generator.parametrization import noise_scheduler
 from scripts.generator.samplers import sample_images, sampling_scheduler, scheduler_name
-from scripts.generator.solvers import SOLVERS, DiffusersScheduler, multistep_scheduler
+from scripts.generator.solvers import SOLVERS, DiffusersScheduler, even_log_snr_timesteps, multistep_scheduler
 
 MEAN, STD = 0.2, 0.5
 STEPS = (10, 20, 50)
@@ -217,3 +218,27 @@ def test_timesteps_between_integers_are_refused(scheduler):
 
     with pytest.raises(ValueError, match="must be integers.*set even_log_snr"):
         DiffusersScheduler(scheduler, HeunDiscreteScheduler(), 7, even_log_snr=False)
+
+
+@pytest.mark.parametrize("steps", [2, 3, 10, 50, 400, 999, 1000])
+def test_timesteps_are_all_different_and_even_in_log_signal_to_noise_where_integers_allow(steps):
+    scheduler = DDPMScheduler(num_train_timesteps=1000)
+    timesteps = even_log_snr_timesteps(scheduler, steps)
+    assert (len(timesteps), timesteps[0].item(), timesteps[-1].item()) == (steps, 999, 0)
+    assert (timesteps.diff() < 0).all()
+    if steps == 10:
+        signal = scheduler.alphas_cumprod[timesteps]
+        gaps = (signal / (1 - signal)).log().diff()
+        assert gaps.max() < 1.25 * gaps.min()
+
+
+def test_one_step_begins_in_noise():
+    assert even_log_snr_timesteps(DDPMScheduler(num_train_timesteps=50), 1).tolist() == [49]
+
+
+def test_a_flow_begins_where_there_is_noise():
+    timesteps = even_log_snr_timesteps(noise_scheduler("flow"), 20)
+    assert (timesteps[0], timesteps[-1]) == (999, 1)
+    assert len(even_log_snr_timesteps(noise_scheduler("flow"), 999)) == 999
+    with pytest.raises(ValueError, match="num_inference_steps must be at most 999"):
+        even_log_snr_timesteps(noise_scheduler("flow"), 1000)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.generator.parametrization import PARAMETRIZATIONS, noise_scheduler, training_target
-from scripts.generator.validation import StoredNoisePrepareBatch, ValidationNoiseDataset
+from scripts.generator.validation import StoredNoisePrepareBatch, ValidationNoiseDataset, stratified_timesteps
 
 
 def test_validation_items_are_the_same_every_time():
@@ -34,3 +34,15 @@ def test_the_target_is_that_of_the_stored_noise(parametrization):
 def test_no_draws_are_refused():
     with pytest.raises(ValueError, match="num_draws must be >= 1"):
         ValidationNoiseDataset([], 0, 1000)
+
+
+@pytest.mark.parametrize(("num_images", "num_draws"), [(1, 1), (1, 8), (3, 4), (50, 16), (7, 150)])
+def test_timesteps_are_spread_evenly_over_all_and_over_each_image(num_images, num_draws):
+    timesteps = stratified_timesteps(num_images, num_draws, 1000)
+    assert timesteps.shape == (num_images, num_draws)
+    assert timesteps.min() >= 0
+    assert timesteps.max() < 1000
+    gaps = timesteps.flatten().sort().values.diff()
+    assert gaps.numel() == 0 or gaps.max() - gaps.min() <= 1
+    parts = (timesteps * num_draws).div(1000, rounding_mode="floor")
+    assert (parts - torch.arange(num_draws)).abs().max() <= 1
