@@ -11,9 +11,10 @@ from tests.helpers import TINY, config_files
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_predictions_of_a_study_killed_ten_times_equal_the_uninterrupted_ones(tmp_path):
-    # One cohort and two setups have every kind of stage.
+    # One cohort and two setups have every kind of stage but a control's, which tests/scripts/generator/ stops.
     cohorts = {"site_a": {"config": "phantom", "phantom_site": "A"}}
     overrides = {"num_threads": 1, "cohorts": cohorts, "setups": {"real": {}, "ddpm_mi": {"method": "ddpm_mi"}}}
+    overrides["controls"] = []
     result = kill_and_resume([*config_files("study"), TINY], overrides, tmp_path, num_kills=10)
     assert len(result["kills"]) == 10
     assert not any("had ended" in kill for kill in result["kills"])

@@ -63,7 +63,7 @@ def synthetic(data):
     for method, overlays in {"ddpm": (), "ddpm_mi": ("options/mutual_information",)}.items():
         trained = folder / f"generator_{method}"
         settings = {**common, "generator_class": None, "output_dir": str(trained)}
-        run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"))
+        run_stage("train_generator", *overlays, *recipe, **settings, **chosen("generator"), **small_images(recipe))
         # The paper draws with all steps of DDPM: four of them here.
         few = {} if recipe == ("recipes/paper",) else {"num_inference_steps": 2}
         steps = {"num_train_timesteps": 4, **few}

@@ -108,18 +108,18 @@ class GaussianPrior(nn.Module):
         # bfloat16 would round the differences from the mean away.
         with torch.autocast(noisy_samples.device.type, enabled=False):
             original, noise = self.expected(noisy_samples.float(), timesteps, groups)
-            return training_target(self.scheduler, original, noise, timesteps.expand(len(noisy_samples)))
+            return training_target(self.scheduler, original, noise, timesteps.long().expand(noisy_samples.shape[0]))
 
     def expected(self, noisy_samples: Tensor, timesteps: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         """Return E[x_0 | x_t] and E[epsilon | x_t]; arguments as for `forward`."""
         alpha, sigma = (
             scale.reshape(-1, 1)
-            for scale in signal_and_noise_scales(self.scheduler, timesteps.expand(len(noisy_samples)))
+            for scale in signal_and_noise_scales(self.scheduler, timesteps.long().expand(noisy_samples.shape[0]))
         )
         mean, variances, rest = self.mean[groups], self.variances[groups], self.rest[groups]
         centered = noisy_samples.flatten(1) - alpha * mean
         # Against the axes of all groups at once: those of each image need not be copied.
-        own = nn.functional.one_hot(groups, len(self.mean)).to(centered)
+        own = (groups[:, None] == torch.arange(self.mean.shape[0], device=groups.device)).to(centered)
         coordinates = torch.einsum("bd,grd,bg->br", centered, self.axes, own)
 
         def scaled(gains: Tensor, rest_gain: Tensor) -> Tensor:

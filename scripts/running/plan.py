@@ -115,7 +115,8 @@ class Plan:
         explained_setups: setups of whose evaluations some cases are explained.
         synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
         generated_ratio: synthetic images of each class that are generated, likewise.
-        controls: control generators, each a method without training, with a setup of its name.
+        controls: control generators, each a method without training, with a setup of its name where there is another
+            to compare it with.
     """
 
     study_dir: str | Path
@@ -131,10 +132,9 @@ class Plan:
     controls: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        setups = {
-            **self.setups,
-            **{name: Setup(method=name) for name in self.controls or () if name not in self.setups},
-        }
+        # A single setup is compared with nothing, and needs no control.
+        controls = (self.controls or ()) if len(self.setups) > 1 else ()
+        setups = {**self.setups, **{name: Setup(method=name) for name in controls if name not in self.setups}}
         self.setups = {name: Setup.of(name, setup) for name, setup in setups.items()}
 
     def check(self, config_dir: Path) -> None:

@@ -70,12 +70,12 @@ def test_sampled_without_a_trained_network_it_has_the_covariance_of_the_images()
     prior = make_prior()
     prior.fit(make_images())
     network = make_network(prior, num_classes=None)
-    scheduler = sampling_scheduler(prior.scheduler, "ddim", 200)
-    drawn = sample_images(network, scheduler, ImageNoise(0, range(2000), SHAPE)).flatten(1)
-    assert torch.allclose(drawn.mean(0), prior.mean[0], atol=0.05)
+    scheduler = sampling_scheduler(prior.scheduler, "ddim", 100)
+    drawn = sample_images(network, scheduler, ImageNoise(0, range(400), SHAPE)).flatten(1)
+    assert torch.allclose(drawn.mean(0), prior.mean[0], atol=0.1)
     variances = ((drawn - drawn.mean(0)) @ prior.axes[0].T).var(0)
-    # The standard error of a variance of 2,000 draws is 3 %.
-    assert torch.allclose(variances, prior.variances[0], rtol=0.15)
+    # The standard error of a variance of 400 draws is 7 %.
+    assert torch.allclose(variances, prior.variances[0], rtol=0.25)
 
 
 def test_each_class_has_its_gaussian_and_no_class_that_of_all():

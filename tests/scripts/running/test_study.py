@@ -261,13 +261,13 @@ def test_a_client_without_gpu_continues_a_study_that_workers_with_gpus_began(stu
 def test_how_many_folds_train_together_is_no_setting_of_a_stage(study):
     planned = next(stage for stage in study.plan.stages() if stage.config == "train_classifier")
 
-    def chosen(**overrides):
+    def choices(**overrides):
         with invoked(Invocation(tuple(config_files("study")), overrides)):
             own = study.invocation_of(planned)
         with invoked(own):
-            return ConfigParser(own.merged()).get_parsed_content("stage").chosen()
+            return ConfigParser(own.merged()).get_parsed_content("stage").choices()
 
-    assert chosen(folds_together=3) == chosen()
+    assert choices(folds_together=3) == choices()
 
 
 @pytest.mark.parametrize(

@@ -219,4 +219,4 @@ def test_the_error_of_a_stage_reaches_the_user(tmp_path):
     options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
     with LocalCluster(**options) as cluster, pytest.raises(RuntimeError) as error:
         predict(tmp_path, scheduler_address=cluster.scheduler_address, phantom_num_subjects=3)
-    assert "fold 0 must have subjects of class" in str(root_cause(error.value))
+    assert "must have subjects of class LGG in each part" in str(root_cause(error.value))

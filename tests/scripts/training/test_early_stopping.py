@@ -59,6 +59,7 @@ def test_the_overlay_ends_the_training_of_a_stage_and_keeps_the_best_weights(tmp
     paths = write_tiny_patches(tmp_path / "patches")
     # So high a rate that the loss rises at once, after the average has taken the weights over.
     settings = {"generator_max_epochs": 40, "generator_learning_rate": 3.0, "generator_patience": 2}
+    paths |= {"patch_size": [8, 12]}
     files = (*config_files("train_generator", "options/stop_memorization"), str(TINY))
     run_invocation(Invocation(files, {"num_threads": 1, **paths, **settings, "output_dir": str(tmp_path / "out")}))
     rows = read_json(tmp_path / "out" / "metrics.json")
