@@ -49,7 +49,7 @@ class Counted:
 # Name -> overrides of configs/common.yaml and train_generator.yaml, steps of the sampler, evaluations a step.
 RECIPES: dict[str, tuple[dict[str, Any], int, int]] = {
     "paper.yaml: noise, 1000 steps": ({"generator_condition": None, "generator_unshuffle": 1}, 1000, 1),
-    "velocity, guidance 3, 20 steps": ({"generator_condition": "label", "generator_unshuffle": 1}, 20, GUIDED),
+    "velocity, guidance, 20 steps": ({"generator_condition": "label", "generator_unshuffle": 1}, 20, GUIDED),
     "the same, unshuffle 2": ({"generator_condition": "label", "generator_unshuffle": 2}, 20, GUIDED),
     "the same, unshuffle 2, (192, 384, 384)": (
         {"generator_condition": "label", "generator_unshuffle": 2, "generator_channels": [192, 384, 384]},

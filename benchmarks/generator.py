@@ -178,8 +178,9 @@ def configured(overlays: Sequence[str], num_images: int, **overrides: Any) -> Co
     patches = {"num_images": num_images, "num_channels": "$len(@modalities)", "patch_size": "@patch_size"}
     parser["train#dataset"] = {"_target_": "benchmarks.generator.RandomPatches", **patches, "device": "@device"}
     parser["train#handlers"] = [{"_target_": "scripts.training.averaging.WarmEMA", "ema": "@ema"}]
-    # The stock loop beside it knows no classes; an epoch is the images in memory.
-    parser.update({"generator_condition": None, "generator_epoch_images": None, **overrides})
+    # The stock loop beside it knows no classes and no closed-form part; an epoch is the images in memory.
+    alone = {"generator_condition": None, "generator_gaussian_rank": 0, "generator_epoch_images": None}
+    parser.update({**alone, **overrides})
     return parser
 
 

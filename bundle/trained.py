@@ -56,7 +56,8 @@ class Trained:
         if not root.is_dir():
             raise FileNotFoundError(f"{root} does not exist; run `make demo` or `make study`, which write one")
         files = StudyFiles(study_dir)
-        cohorts = {str(record.cohort) for record in files.finished("evaluation", setup=setup)}
+        evaluations = files.finished("evaluation", setup=setup)
+        cohorts = {str(record.cohort) for record in evaluations if record.cohort is not None}
         cohort_name = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation of setup {setup}")
         generators = files.finished("generator", cohort=cohort_name, fold=fold)
         methods = {str(record.place["method"]) for record in generators}
@@ -148,7 +149,7 @@ def _refuse_other_answers(metrics: Mapping[str, Any], folder: Path) -> None:
 
 def _choose(name: str, wanted: str | None, names: set[str], where: str) -> str:
     if not names:
-        raise FileNotFoundError(f"{name} must be one of {where}, got none; finish the study first")
+        raise FileNotFoundError(f"there must be a {name} in {where}, got none; finish the study first")
     if wanted is None and len(names) == 1:
         return next(iter(names))
     if wanted not in names:

@@ -44,7 +44,7 @@ class GaussianPrior(nn.Module):
     def __init__(self, scheduler: Scheduler, rank: int, shape: Sequence[int], num_classes: int | None = None) -> None:
         super().__init__()
         if rank < 1:
-            raise ValueError(f"generator_gaussian_rank must be >= 0, got {rank!r}; 0 is a network without this prior")
+            raise ValueError(f"rank must be >= 1, got {rank!r}; generator_gaussian_rank 0 is the network alone")
         self.scheduler = scheduler
         self.rank = rank
         groups, size = (num_classes or 0) + 1, torch.Size(shape).numel()
@@ -136,9 +136,10 @@ def fit_prior(network: nn.Module, dataset: Any) -> None:
     """Fit the prior of a generator, if it has one, to its training images.
 
     Args:
-        network: generator, with its `prior` or None.
+        network: generator; without a `prior` nothing is done.
         dataset: of the training part of a fold, with `images` and `labels`
             (`scripts.patches.tensors.LabeledImages`).
     """
-    if network.prior is not None:
-        network.prior.fit(dataset.images, dataset.labels)  # type: ignore[operator, union-attr]
+    prior = getattr(network, "prior", None)
+    if prior is not None:
+        prior.fit(dataset.images, dataset.labels)

@@ -50,8 +50,8 @@ class StageRecord:
         kind = self.content.get("kind")
         if not kind:
             raise ValueError(
-                f"kind must be what the stage makes, got {kind!r} in {self.name}/{RECORD}; set stage_kind in its config"
-                " and run it again"
+                f"kind must be what the stage makes, got {kind!r} in {self.name}/{RECORD}; an earlier version made"
+                " it: run its study again with --keep_old_code True, or with --overwrite True"
             )
         return str(kind)
 

@@ -28,7 +28,7 @@ def test_unshuffle_of_two_saves_nearly_three_quarters():
 
 
 def test_guidance_doubles_the_evaluations():
-    overrides, steps, evaluations = RECIPES["velocity, guidance 3, 20 steps"]
+    overrides, steps, evaluations = RECIPES["velocity, guidance, 20 steps"]
     assert steps * evaluations == 40
     assert Counted("x", 1, 5, 15, 40).sampling == 200
 

@@ -7,6 +7,7 @@ import shutil
 import pytest
 import torch
 import yaml
+from monai.bundle import ConfigParser
 
 from bundle.__main__ import main
 from bundle.large_files import read_large_files
@@ -108,6 +109,12 @@ def test_a_package_draws_without_the_patches_that_copies_are_told_by_and_says_so
 def test_the_model_card_has_the_sections_of_the_zoo_in_their_order(packed):
     lines = (packed / "docs" / "README.md").read_text(encoding="utf-8").splitlines()
     assert [line for line in lines if line in SECTIONS] == list(SECTIONS)
+
+
+def test_the_model_card_says_that_the_generators_hold_averages_of_training_images(packed):
+    assert ConfigParser(config(packed, "train_generator.json")).get_parsed_content("generator_gaussian_rank") == 16
+    card = (packed / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "hold the mean and the leading principal components of the training images" in card
 
 
 def test_large_files_name_every_weight_with_its_hash_and_address(packed):

@@ -41,7 +41,7 @@ def test_of_a_stage_that_was_run_alone_the_settings_say_what_it_belongs_to(tmp_p
 
 
 def test_a_record_that_does_not_say_its_kind_is_refused_by_name():
-    with pytest.raises(ValueError, match=r"got None in a/b/stage\.json; set stage_kind in its config"):
+    with pytest.raises(ValueError, match=r"got None in a/b/stage\.json; an earlier version made"):
         _ = StageRecord("a/b", {"kind": None}).kind
 
 
