@@ -41,7 +41,7 @@ class ClassifierData:
         synthetic_balance: let the smaller classes take more, up to class balance.
         synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
         train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
-        synthetic_labels: `own`, or `shuffled`: a control whose classifiers must answer as by chance.
+        synthetic_labels: `own`, or `shuffled`: a check of the protocol, whose classifiers must answer as by chance.
         seed: of the shuffling.
 
     Raises:

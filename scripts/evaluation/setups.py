@@ -28,7 +28,7 @@ COMPARISON_COLUMNS = (
     *("only_setup_right", "only_reference_right", "test", "p", "p_holm", "num_tests"),
 )
 MIN_SUBJECTS = 2  # of each class: a variance needs two
-CONTROLS = ("synthetic_shuffled",)  # setups that must answer as by chance: a check of the protocol, no hypothesis
+PROTOCOL_CHECKS = ("synthetic_shuffled",)  # setups of shuffled labels, which must answer as by chance: no hypotheses
 PAPER_GAIN = 0.02  # of the paper's accuracy, .89 over .87
 
 
@@ -46,8 +46,9 @@ def compare_setups(
     Returns:
         Rows with `COMPARISON_COLUMNS`, three per comparison (accuracy with McNemar's test, balanced accuracy, AUC with
         DeLong's test), p corrected by Holm over all `num_tests` tests of the role: every setup, every pair of cohorts,
-        and both tests, so that the chance of one false alarm among all of them keeps its level. The `CONTROLS` are no
-        hypotheses and have their p alone. And the tests that could not be compared, each with the `reason`.
+        and both tests, so that the chance of one false alarm among all of them keeps its level. Setups with images of
+        control generators are among them; the `PROTOCOL_CHECKS` are no hypotheses and have their p alone. And the
+        tests that could not be compared, each with the `reason`.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -75,9 +76,9 @@ def differs(comparison: Mapping[str, Any]) -> bool:
 def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Say for each test which gain in accuracy it could have found, and how many subjects the paper's gain needs.
 
-    The share of discordant pairs is the mean of those seen between the setups and the reference, without `CONTROLS`,
-    which disagree with it by design. The power is for a
-    gain fixed beforehand; that of the gain that was seen would say no more than its p (Hoenig, Heisey 2001).
+    The share of discordant pairs is the mean of those seen between the setups and the reference, without
+    `PROTOCOL_CHECKS`, which disagree with it by design. The power is for a gain fixed beforehand; that of the gain that
+    was seen would say no more than its p (Hoenig, Heisey 2001).
 
     Args:
         comparisons: what `compare_setups` returns.
@@ -90,7 +91,7 @@ def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     """
     tests: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in comparisons:
-        if row["measure"] == "accuracy" and row["setup"] not in CONTROLS:
+        if row["measure"] == "accuracy" and row["setup"] not in PROTOCOL_CHECKS:
             tests.setdefault(tuple(row[name] for name in TEST), []).append(row)
     return [{**dict(zip(TEST, test, strict=True)), **_power(rows)} for test, rows in tests.items()]
 
@@ -156,7 +157,7 @@ def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int)
 
 
 def _correct(rows: Sequence[dict[str, Any]]) -> None:
-    """Write `p_holm` and `num_tests` into the rows of one role that have a p and are no controls."""
-    family = [row for row in rows if row["p"] is not None and row["setup"] not in CONTROLS]
+    """Write `p_holm` and `num_tests` into the rows of one role that have a p and are no `PROTOCOL_CHECKS`."""
+    family = [row for row in rows if row["p"] is not None and row["setup"] not in PROTOCOL_CHECKS]
     for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
         row |= {"p_holm": p, "num_tests": len(family)}

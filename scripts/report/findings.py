@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from scripts.evaluation.setups import CONTROLS, differs
+from scripts.evaluation.setups import PROTOCOL_CHECKS, differs
 from scripts.report.words import MEASURE_NAMES, format_interval, format_number, format_p, name_setup, name_test
 
 # What the setups were tested on, and what several such tests are called.
@@ -110,8 +110,8 @@ def _what_could_be_found(power: Sequence[Row]) -> str:
 
 def _not_compared(numbers: Row, role: str) -> str:
     reasons = dict.fromkeys(row["reason"] for row in numbers["not_compared"] if row["role"] == role)
-    if any(row["setup"] in CONTROLS for row in numbers["comparisons"]):
-        reasons["a control is no hypothesis"] = None
+    if any(row["setup"] in PROTOCOL_CHECKS for row in numbers["comparisons"]):
+        reasons["a check of the protocol is no hypothesis"] = None
     return f"No two setups were compared {TESTED_ON[role][0]}" + (f": {'; '.join(reasons)}." if reasons else ".")
 
 

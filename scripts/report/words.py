@@ -16,7 +16,7 @@ SETUP_NAMES = {
     "deformed": "+ deformed copies (control)",
     "noisy": "+ noisy copies (control)",
     "synthetic_only": "DDPM images only",
-    "synthetic_shuffled": "DDPM images only, labels shuffled (control)",
+    "synthetic_shuffled": "DDPM images only, labels shuffled (check of the protocol)",
     "ratio_0_5": "+ DDPM with MI, 0.5 for each real image",
     "ratio_1": "+ DDPM with MI, 1 for each real image",
     "ratio_2": "+ DDPM with MI, 2 for each real image",

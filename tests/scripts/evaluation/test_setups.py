@@ -41,15 +41,21 @@ def test_holm_counts_every_setup_direction_and_test_of_one_role():
         assert {row["num_tests"] for row in family} == {size}
 
 
+def test_a_setup_with_images_of_a_control_generator_is_a_hypothesis():
+    rows, _ = compare(prediction_rows() + prediction_rows({"pca_gaussian": 0.0}, seed=3))
+    assert all(row["p_holm"] is not None for row in rows if row["setup"] == "pca_gaussian" and row["p"] is not None)
+    assert {row["num_tests"] for row in rows if row["p"] is not None} == {6}
+
+
 def test_only_a_p_below_the_level_after_correction_differs():
     assert [differs({"p_holm": p}) for p in (0.049, 0.05, None)] == [True, False, False]
 
 
-def test_a_control_is_shown_but_is_no_hypothesis():
+def test_a_check_of_the_protocol_is_shown_but_is_no_hypothesis():
     setups = prediction_rows()
-    control = prediction_rows({"synthetic_shuffled": 0.0}, seed=3)
+    check = prediction_rows({"synthetic_shuffled": 0.0}, seed=3)
     without, _ = compare(setups)
-    rows, _ = compare(setups + control)
+    rows, _ = compare(setups + check)
     shown = [row for row in rows if row["setup"] == "synthetic_shuffled"]
     assert [row for row in rows if row not in shown] == without
     assert [row["measure"] for row in shown] == ["accuracy", "balanced_accuracy", "auc"]
@@ -58,7 +64,7 @@ def test_a_control_is_shown_but_is_no_hypothesis():
     assert power_rows(rows) == power_rows(without)
 
 
-def test_a_control_alone_has_a_difference_and_no_power():
+def test_a_check_of_the_protocol_alone_has_a_difference_and_no_power():
     rows, left_out = compare(prediction_rows({"real": 1.0, "synthetic_shuffled": 0.0}))
     assert (len(rows), left_out, power_rows(rows)) == (3, [], [])
 

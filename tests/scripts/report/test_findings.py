@@ -65,11 +65,11 @@ def test_many_differences_are_counted_and_the_strongest_are_named():
     assert first.endswith("; and 2 more below.")
 
 
-def test_a_control_is_no_finding():
-    with_control = prediction_rows() + prediction_rows({"synthetic_shuffled": -9.0}, seed=3)
-    assert findings(numbers(with_control)) == findings(numbers(prediction_rows()))
+def test_a_check_of_the_protocol_is_no_finding():
+    with_check = prediction_rows() + prediction_rows({"synthetic_shuffled": -9.0}, seed=3)
+    assert findings(numbers(with_check)) == findings(numbers(prediction_rows()))
     (only,) = findings(numbers(prediction_rows({"real": 1.0, "synthetic_shuffled": 0.0})))
-    assert only == "No two setups were compared on another cohort: a control is no hypothesis."
+    assert only == "No two setups were compared on another cohort: a check of the protocol is no hypothesis."
 
 
 @pytest.mark.parametrize(
