@@ -368,7 +368,7 @@ def run(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> di
     training = judge.patients["training"]
     if name in CONTROLS:
         generator = torch.Generator().manual_seed(seed)
-        drawn = [CONTROLS[name](training.of(label), arguments.images, generator) for label in (0, 1)]
+        drawn = [CONTROLS[name](training.of(label))(arguments.images, generator) for label in (0, 1)]
         labels = torch.arange(2).repeat_interleave(arguments.images)
         content: dict[str, Any] = {"images": snap_background(torch.cat(drawn)), "labels": labels, "steps": []}
     else:

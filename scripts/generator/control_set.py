@@ -31,7 +31,7 @@ class ControlSet(SyntheticSet):
         settings: further arguments of `SyntheticSet`.
 
     Raises:
-        ValueError: as `SyntheticSet`, or if there is no such control generator.
+        ValueError: as `SyntheticSet`, or if there is no such control generator, or too few training images for it.
     """
 
     def __init__(
@@ -62,13 +62,12 @@ class ControlSet(SyntheticSet):
         }
         super().__init__(provenance, patches_path, class_name=class_name, **settings)
         self.control = control
-        self.training_images = training.images.cpu()
+        self.draw_from_training = CONTROLS[control](training.images.cpu())
 
     def draw_raw(self, numbers: Sequence[int]) -> Tensor:
         """Draw each image k from a generator of its own, seeded by (seed, k)."""
-        draw = CONTROLS[self.control]
         generators = [torch.Generator().manual_seed(image_seed(self.seed, k)) for k in numbers]
-        return torch.cat([draw(self.training_images, 1, generator) for generator in generators])
+        return torch.cat([self.draw_from_training(1, generator) for generator in generators])
 
     def how_drawn(self) -> dict[str, Any]:
         """Name the control generator."""

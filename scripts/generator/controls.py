@@ -1,7 +1,7 @@
 """Generators without a network, which a diffusion model must beat before it earns its cost.
 
-Each draws images of one class from the training images of that class: a Gaussian that copies nobody, a mix that copies
-two at a time, deformed and noisy copies.
+Each takes the training images of one class, once, and returns what draws images of that class from them: a Gaussian
+that copies nobody, a mix that copies two at a time, deformed and noisy copies.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import torch
 from monai.transforms import Rand2DElastic, Rand3DElastic
 from torch import Tensor
 
+Draw = Callable[[int, torch.Generator], Tensor]
 
-def pca_gaussian(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+
+def pca_gaussian(images: Tensor) -> Draw:
     """Draw from the Gaussian with the mean and the covariance of the training images.
 
     x = mean + X^T z / sqrt(N - 1), X the centered images, z standard normal of length N: it has the sample covariance
@@ -21,44 +23,57 @@ def pca_gaussian(images: Tensor, count: int, generator: torch.Generator) -> Tens
 
     Args:
         images: training images, shape (N, C, *spatial), in [-1, 1]; N >= 2.
-        count: images to draw.
-        generator: source of randomness.
 
     Returns:
-        Shape (count, C, *spatial), clamped to [-1, 1].
+        A function of the number of images and the source of randomness, to images (count, C, *spatial) in [-1, 1].
+
+    Raises:
+        ValueError: if there are too few images.
     """
     _require_several(images)
     mean = images.mean(0)
     deviations = (images - mean).flatten(1) / (len(images) - 1) ** 0.5
-    weights = torch.randn(count, len(images), generator=generator)
-    return (mean + (weights @ deviations).view(count, *mean.shape)).clamp(-1, 1)
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        weights = torch.randn(count, len(images), generator=generator)
+        return (mean + (weights @ deviations).view(count, *mean.shape)).clamp(-1, 1)
+
+    return draw
 
 
-def mixed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def mixed(images: Tensor) -> Draw:
     """Mix two training images of the class, with a share drawn from [0, 1]; the audit calls such images copies.
 
     Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", eq. 1, within a class, Beta(1, 1).
 
-    Args and returns as for `pca_gaussian`.
+    Args, returns and raises as for `pca_gaussian`.
     """
     _require_several(images)
-    first, second = (images[torch.randint(len(images), (count,), generator=generator)] for _ in range(2))
-    share = torch.rand(count, generator=generator).reshape(-1, *[1] * (images.ndim - 1))
-    return share * first + (1 - share) * second
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        first, second = (images[torch.randint(len(images), (count,), generator=generator)] for _ in range(2))
+        share = torch.rand(count, generator=generator).reshape(-1, *[1] * (images.ndim - 1))
+        return share * first + (1 - share) * second
+
+    return draw
 
 
-def noisy(images: Tensor, count: int, generator: torch.Generator, std: float = 0.1) -> Tensor:
+def noisy(images: Tensor, std: float = 0.1) -> Draw:
     """Add Gaussian noise to training images: copies, which the audit must name.
 
     Args and returns as for `pca_gaussian`; `std` is in units of [-1, 1]. The background stays -1.
     """
-    originals = images[torch.randint(len(images), (count,), generator=generator)]
-    noise = std * torch.randn(originals.shape, generator=generator)
-    background = (originals <= -1).all(1, keepdim=True)
-    return torch.where(background, originals, (originals + noise).clamp(-1, 1))
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        originals = images[torch.randint(len(images), (count,), generator=generator)]
+        noise = std * torch.randn(originals.shape, generator=generator)
+        background = (originals <= -1).all(1, keepdim=True)
+        return torch.where(background, originals, (originals + noise).clamp(-1, 1))
+
+    return draw
 
 
-def deformed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def deformed(images: Tensor) -> Draw:
     """Turn, scale, mirror and bend training images, by MONAI's elastic transform: copies, seen by the audit or not.
 
     Up to 15 degrees, 10 %, 4 pixels of displacement at a spacing of a quarter of the image.
@@ -77,14 +92,18 @@ def deformed(images: Tensor, count: int, generator: torch.Generator) -> Tensor:
         elastic = Rand2DElastic(spacing=max(images.shape[-1] // 4, 2), magnitude_range=(0.5, 2), **options)
     else:
         elastic = Rand3DElastic(sigma_range=(4, 6), magnitude_range=(20, 60), **options)
-    elastic.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))  # type: ignore[attr-defined]
-    originals = images[torch.randint(len(images), (count,), generator=generator)]
-    mirrored = torch.rand(count, generator=generator) < 0.5
-    bent = [elastic(image.flip(1) if mirror else image) for image, mirror in zip(originals, mirrored, strict=True)]
-    return torch.stack([torch.as_tensor(image) for image in bent]).clamp(-1, 1)
+
+    def draw(count: int, generator: torch.Generator) -> Tensor:
+        elastic.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))  # type: ignore[attr-defined]
+        originals = images[torch.randint(len(images), (count,), generator=generator)]
+        mirrored = torch.rand(count, generator=generator) < 0.5
+        bent = [elastic(image.flip(1) if mirror else image) for image, mirror in zip(originals, mirrored, strict=True)]
+        return torch.stack([torch.as_tensor(image) for image in bent]).clamp(-1, 1)
+
+    return draw
 
 
-CONTROLS: dict[str, Callable[[Tensor, int, torch.Generator], Tensor]] = {
+CONTROLS: dict[str, Callable[[Tensor], Draw]] = {
     "pca_gaussian": pca_gaussian,
     "mixed": mixed,
     "deformed": deformed,

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from scripts.classifier.datasets import ClassifierData
-from scripts.generator.controls import CONTROLS
+from scripts.generator.controls import CONTROLS, Draw, pca_gaussian
 from scripts.generator.noise import image_seed
 from scripts.memorization.verdict import MEMORIZES
 from scripts.patches.tensors import load_images
@@ -74,7 +74,7 @@ def test_a_set_is_drawn_from_the_training_patches_of_its_class_and_says_so(tmp_p
         (f"LGG_{k:04d}.nii.gz", 0) for k in range(7)
     ]
     assert image_facts(listing, "set") == image_facts(read_json(patches["patches_path"]), "patches")
-    drawn = CONTROLS[control](load_images(training, 4), 1, torch.Generator().manual_seed(image_seed(0, 2)))
+    drawn = CONTROLS[control](load_images(training, 4))(1, torch.Generator().manual_seed(image_seed(0, 2)))
     near = drawn.abs().le(0.9)  # off the background, which is snapped
     torch.testing.assert_close(images_of(folder)[2][near[0]], drawn[near], rtol=0, atol=1e-5)
 
@@ -98,15 +98,29 @@ def test_a_training_patch_changes_the_set_and_what_it_records(tmp_path, patches)
     assert first["provenance"]["weights_sha256"] != second["provenance"]["weights_sha256"]
 
 
-def test_a_stopped_set_continues_byte_for_byte_and_in_batches_of_any_size(tmp_path, patches):
-    whole = draw(tmp_path, "whole", patches)
-    stopped = draw(tmp_path, "stopped", patches)
+@pytest.mark.parametrize("control", ["mixed", "pca_gaussian"])
+def test_a_stopped_set_continues_byte_for_byte_and_in_batches_of_any_size(tmp_path, patches, control):
+    whole = draw(tmp_path, "whole", patches, control)
+    stopped = draw(tmp_path, "stopped", patches, control)
     for name in ("synthetic.json", "LGG_0003.nii.gz"):
         (stopped / name).unlink()
-    draw(tmp_path, "stopped", patches)
-    assert files_of(stopped) == files_of(whole) == files_of(draw(tmp_path, "batches", patches, generate_batch_size=2))
-    other = draw(tmp_path, "other", patches, seed=1)
+    draw(tmp_path, "stopped", patches, control)
+    in_batches = draw(tmp_path, "batches", patches, control, generate_batch_size=2)
+    assert files_of(stopped) == files_of(whole) == files_of(in_batches)
+    other = draw(tmp_path, "other", patches, control, seed=1)
     assert not torch.equal(images_of(other), images_of(whole))
+
+
+def test_the_training_images_are_taken_in_once_a_set(tmp_path, patches, monkeypatch):
+    taken: list[int] = []
+
+    def counted(images: torch.Tensor) -> Draw:
+        taken.append(len(images))
+        return pca_gaussian(images)
+
+    monkeypatch.setitem(CONTROLS, "pca_gaussian", counted)
+    draw(tmp_path, "set", patches, "pca_gaussian", generate_batch_size=2)
+    assert taken == [len(training_of(patches))]
 
 
 def test_a_control_draws_as_many_images_as_a_classifier_takes_which_refuses_those_of_a_held_out_subject(

@@ -16,7 +16,7 @@ def images(count=6, spatial_shape=(12, 16)):
 
 
 def draw(name, training, count=50, seed=0):
-    return CONTROLS[name](training, count, torch.Generator().manual_seed(seed))
+    return CONTROLS[name](training)(count, torch.Generator().manual_seed(seed))
 
 
 @pytest.mark.parametrize("spatial_shape", [(12, 16), (8, 12, 16)], ids=["2d", "3d"])
@@ -32,21 +32,21 @@ def test_images_have_the_form_and_range_of_the_training_images_and_follow_the_se
 
 def test_the_gaussian_has_the_mean_and_the_covariance_of_the_training_images():
     training = images() * 0.2  # far from the clamp
-    drawn = pca_gaussian(training, 20000, torch.Generator().manual_seed(0)).flatten(1)
+    drawn = pca_gaussian(training)(20000, torch.Generator().manual_seed(0)).flatten(1)
     torch.testing.assert_close(drawn.mean(0), training.flatten(1).mean(0), atol=0.01, rtol=0)
     torch.testing.assert_close(drawn[:, :40].T.cov(), training.flatten(1)[:, :40].T.cov(), atol=0.002, rtol=0)
 
 
 def test_a_mix_lies_between_two_training_images():
     training = images(2)
-    drawn = mixed(training, 40, torch.Generator().manual_seed(0)).flatten(1)
+    drawn = mixed(training)(40, torch.Generator().manual_seed(0)).flatten(1)
     low, high = training.flatten(1).amin(0), training.flatten(1).amax(0)
     assert ((drawn >= low - 1e-6) & (drawn <= high + 1e-6)).all()
 
 
 def test_noise_is_of_the_stated_size_and_spares_the_background():
     training = images(1)
-    drawn = noisy(training, 200, torch.Generator().manual_seed(0), std=0.05)
+    drawn = noisy(training, std=0.05)(200, torch.Generator().manual_seed(0))
     assert (drawn[..., :2] == -1).all()
     assert float((drawn - training)[..., 2:].std()) == pytest.approx(0.05, abs=0.002)
 
@@ -54,7 +54,7 @@ def test_noise_is_of_the_stated_size_and_spares_the_background():
 @pytest.mark.parametrize("name", ["pca_gaussian", "mixed"])
 def test_one_training_image_is_refused(name):
     with pytest.raises(ValueError, match="images must be at least 2"):
-        draw(name, images(1))
+        CONTROLS[name](images(1))
 
 
 def test_a_name_that_is_no_control_generator_is_refused_with_those_that_are():

@@ -127,7 +127,7 @@ def test_a_shift_that_leaves_little_overlap_is_refused(max_shift):
 
 @pytest.mark.parametrize("control", ["mixed", "noisy"])
 def test_control_generators_that_copy_are_said_to_memorize(patients, real, control):
-    drawn = CONTROLS[control](patients[0], 60, torch.Generator().manual_seed(0))
+    drawn = CONTROLS[control](patients[0])(60, torch.Generator().manual_seed(0))
     result = AUDIT(drawn, *real)
     assert result["verdict"] == MEMORIZES
     # A mix of two halves is as near to both: its copies are those with most of one.
@@ -135,7 +135,7 @@ def test_control_generators_that_copy_are_said_to_memorize(patients, real, contr
 
 
 def test_the_gaussian_of_the_training_patients_copies_none_of_them(patients, real):
-    drawn = CONTROLS["pca_gaussian"](patients[0], 60, torch.Generator().manual_seed(0))
+    drawn = CONTROLS["pca_gaussian"](patients[0])(60, torch.Generator().manual_seed(0))
     result = AUDIT(drawn, *real)
     assert result["copies"]["number"] == 0
     assert result["verdict"] == NO_SIGN
