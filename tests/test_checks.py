@@ -41,7 +41,7 @@ def test_a_stage_with_settings_has_checks_and_makes_them_first(name):
 
 
 @pytest.mark.parametrize("name", WITH_SETTINGS)
-def test_every_number_of_a_stage_is_checked(name):
+def test_every_number_of_a_stage_is_handed_to_a_check(name):
     content = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text(encoding="utf-8"))
     numbers = {key for key, value in content.items() if is_number(value)}
     assert numbers - make_checks(STAGES[name]) - OF_FILES == set()
@@ -128,6 +128,9 @@ def test_every_stage_passes_with_every_recipe(name, recipe):
         ("measure_images", {"measure_num_splits": 0}, "measure_num_splits must be at least 1, got 0"),
         ("measure_images", {"measure_batch_size": 0}, "measure_batch_size must be at least 1, got 0"),
         ("measure_images", {"measure_real_parts": ["foo"]}, r"measure_real_parts must be .* or null, got \['foo'\]"),
+        ("generate", {"generator_class": "FOO"}, "generator_class must be one of LGG, HGG, or null for all, got 'FOO'"),
+        ("generate_control", {"generator_class": "FOO"}, "generator_class must be one of LGG, HGG, .* got 'FOO'"),
+        ("generate_control", {"control": "gan"}, "control must be one of pca_gaussian, .* got 'gan'"),
         ("train_generator", {"num_train_timesteps": 0}, "num_train_timesteps must be >= 1, got 0"),
         ("train_classifier", {"synthetic_ratio": -1.0}, "synthetic_ratio must be >= 0, got -1.0"),
         ("train_classifier", {"train_on_real": False}, "train_on_real must be true where synthetic_method is null"),

@@ -162,7 +162,7 @@ def test_the_audit_reads_the_set_of_a_control_as_that_of_any_generator(tmp_path,
         ({"control": "gan"}, "control must be one of pca_gaussian, mixed, deformed, noisy, got 'gan'"),
         ({"num_images": 0}, "num_images must be >= 1, got 0"),
         ({"patch_size": [16, 12]}, r"must have patch_size \[8, 12\], as .*patches.json has, got \[16, 12\]"),
-        ({"generator_class": "GBM"}, "GBM"),
+        ({"generator_class": "GBM"}, "generator_class must be one of LGG, HGG, or null for all, got 'GBM'"),
     ],
 )
 def test_what_cannot_be_drawn_is_refused_before_any_work(tmp_path, patches, overrides, message):
