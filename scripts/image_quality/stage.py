@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,6 +77,9 @@ class ImageMeasurement:
         output_dir: gets `measures.json`.
         label_paths: lists of the other classes of the same generator, which the label AUC needs.
         gate: what the set must reach to be called finished.
+
+    Raises:
+        ValueError: if `label_paths` holds a folder, whose images have no class, or a set is given twice.
     """
 
     def __init__(
@@ -99,6 +103,7 @@ class ImageMeasurement:
         self.output_dir = Path(output_dir)
         self.label_paths = list(label_paths)
         self.gate = gate or Gate()
+        _check_label_paths(self.label_paths, synthetic_path)
 
     def inputs(self) -> list[str | None]:
         """List every file that the measures depend on, for the record of the stage."""
@@ -117,14 +122,17 @@ class ImageMeasurement:
             Its path.
 
         Raises:
-            ValueError: if the sets do not fit each other, by what their images are made of, range, cohort or fold.
+            ValueError: if the sets do not fit each other, by what their images are made of, range, cohort, fold or
+                generator.
             LeakageError: if the generator has seen subjects of a part that is held out.
         """
         synthetic = read_set(self.synthetic_path, self.form)
         real, training, source = self._read_real()
         made_alike = require_made_alike(synthetic, real)
+        other_classes = self._read_other_classes(real)
         networks, left_out = self.networks.load(training.images)
-        label_auc = self._label_auc(networks, synthetic, real, source)
+        classifier = next((network for network in networks if network.tells_classes), None)
+        label_auc = self._label_auc(classifier, join([synthetic, *other_classes]), real)
         names = sorted(set(synthetic.class_names)) if set(real.class_names) != {ALL} else [ALL]
         classes = {
             name: self.measure_class(synthetic.of_class(name), real.of_class(name), networks)
@@ -185,24 +193,32 @@ class ImageMeasurement:
         real, training = (
             read_parts(self.real_path, self.splits_path, self.fold, names, self.form) for names in (parts, ["train"])
         )
-        provenance = set_provenance(self.synthetic_path, self.fold, str(read_list(self.real_path, "patches")["name"]))
-        refuse_seen(provenance, self.synthetic_path, real, parts, self.fold)
+        provenance = self._guarded_provenance(self.synthetic_path, real)
         source = {name: provenance.get(name) for name in ("cohort", "method")}
         digest = sha256_file(self.synthetic_path)
         return real, training, {**source, "fold": self.fold, "real_parts": parts, "synthetic_sha256": digest}
 
-    def _label_auc(
-        self, networks: Sequence[FeatureNetwork], synthetic: ImageSet, real: ImageSet, source: Mapping[str, Any]
-    ) -> dict[str, Any]:
-        others = [read_set(path, self.form) for path in self.label_paths]
-        for other in others:
-            require_made_alike(other, real)
-            _refuse_other_generator(other.path, source)
-        classifier = next((network for network in networks if network.tells_classes), None)
+    def _read_other_classes(self, real: ImageSet) -> list[ImageSet]:
+        """Read the sets of `label_paths`, each guarded as that of `synthetic_path` is."""
+        sets = []
+        for path in self.label_paths:
+            if self.splits_path is not None:
+                self._guarded_provenance(path, real)
+            _refuse_other_generator(path, self.synthetic_path)
+            sets.append(read_set(path, self.form))
+            require_made_alike(sets[-1], real)
+        return sets
+
+    def _guarded_provenance(self, path: str, real: ImageSet) -> Mapping[str, Any]:
+        """Read the provenance of a set of this cohort and fold whose generator has not seen the held-out images."""
+        assert self.splits_path is not None
+        provenance = set_provenance(path, self.fold, str(read_list(self.real_path, "patches")["name"]))
+        refuse_seen(provenance, path, real, choose_parts(self.splits_path, self.real_parts), self.fold)
+        return provenance
+
+    def _label_auc(self, classifier: FeatureNetwork | None, synthetic: ImageSet, real: ImageSet) -> dict[str, Any]:
         choice = self.networks
-        return label_area(
-            classifier, join([synthetic, *others]), real, self.form.class_names, choice.batch_size, choice.device
-        )
+        return label_area(classifier, synthetic, real, self.form.class_names, choice.batch_size, choice.device)
 
     def _at_most(self, images: ImageSet) -> ImageSet:
         if len(images) <= self.effort.max_images:
@@ -227,12 +243,27 @@ def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:
     }
 
 
-def _refuse_other_generator(path: str, source: Mapping[str, Any]) -> None:
-    provenance = read_list(path, "synthetic").get("provenance") or {}
-    keys = [key for key in ("cohort", "method", "fold") if source[key] is not None]
-    for key in keys:
-        if provenance.get(key) != source[key]:
+def _check_label_paths(label_paths: Sequence[str], synthetic_path: str) -> None:
+    for path in label_paths:
+        if not path.endswith(".json"):
+            raise ValueError(f"label_paths must be synthetic.json lists, got {path}: images of a folder have no class")
+    paths = [synthetic_path, *label_paths]
+    places = [os.path.realpath(path) for path in paths]
+    twice = [path for index, path in enumerate(paths) if places[index] in places[:index]]
+    if twice:
+        raise ValueError(
+            f"label_paths must list each set once, and not that of synthetic_path, got {twice[0]} twice;"
+            " give the sets of the other classes"
+        )
+
+
+def _refuse_other_generator(path: str, synthetic_path: str) -> None:
+    if not synthetic_path.endswith(".json"):
+        return  # the images of a folder are of nobody known
+    other, own = (read_list(name, "synthetic").get("provenance") or {} for name in (path, synthetic_path))
+    for key in ("cohort", "method", "fold"):
+        if own and other.get(key) != own.get(key):
             raise ValueError(
-                f"label_paths must be of the {key} {source[key]!r} of synthetic_path, got {provenance.get(key)!r} in"
+                f"label_paths must be of the {key} {own.get(key)!r} of synthetic_path, got {other.get(key)!r} in"
                 f" {path}; give the sets of the same generator"
             )

@@ -280,5 +280,36 @@ def test_the_set_of_another_generator_is_no_other_class(made, settings, tmp_path
     assert message in refusal(**settings, **splits(made), **classifier(made), label_paths=[path])
 
 
+def test_the_set_of_another_fold_is_no_other_class(made, settings, tmp_path):
+    path = other_class(made, tmp_path, fold=1)
+    message = f"{path} must be of cohort 'tiny' and fold 0, got cohort 'tiny' and fold 1"
+    assert message in refusal(**settings, **splits(made), label_paths=[path])
+    without_splits = {**settings, "output_dir": str(tmp_path / "without_splits")}
+    message = f"label_paths must be of the fold 0 of synthetic_path, got 1 in {path}"
+    assert message in refusal(**without_splits, label_paths=[path])
+
+
+def test_another_class_whose_generator_saw_the_held_out_images_is_refused(made, settings, tmp_path):
+    validation = read_json(splits(made)["splits_path"])["folds"][0]["validation"]
+    path = other_class(made, tmp_path, subjects=hash_subjects(validation))
+    refused = refusal(**settings, **splits(made), label_paths=[path])
+    assert "must not know the subjects of validation of fold 0" in refused
+    assert path in refused
+
+
+def test_the_folder_of_another_class_is_refused_by_its_key(made, settings, tmp_path):
+    refused = refusal(**settings, **splits(made), label_paths=[str(made / "drawn")])
+    assert f"label_paths must be synthetic.json lists, got {made / 'drawn'}" in refused
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["synthetic_path", "listed twice"])
+def test_a_set_that_is_given_twice_is_refused(made, settings, tmp_path, own):
+    path = other_class(made, tmp_path)
+    (tmp_path / "link").symlink_to(made / "synthetic")
+    paths = [path, str(tmp_path / "link" / "synthetic.json")] if own else [path, path]
+    refused = refusal(**settings, **splits(made), label_paths=paths)
+    assert f"label_paths must list each set once, and not that of synthetic_path, got {paths[1]} twice" in refused
+
+
 def test_a_gate_out_of_range_is_refused(settings):
     assert "gate_coverage must be in [0, 1], got 2" in refusal(**settings, gate_coverage=2.0)
