@@ -15,6 +15,7 @@ from scripts.statistics.intervals import auc
 
 UNFINISHED, UNDECIDED, FINISHED = "unfinished", "cannot be told", "finished"
 VERDICTS = (UNFINISHED, UNDECIDED, FINISHED)  # the gravest first
+NO_CLASSIFIER = "no classifier of real images; give classifier_path"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Gate:
 
     Args:
         label_auc: in [0, 1]; of a classifier of real images that tells the classes of the synthetic ones.
-        coverage: in [0, 1]; share of real images that have a synthetic one near.
+        coverage: in [0, 1]; share of real images that have a synthetic one near, at the number of images of the floor:
+            with more synthetic images it can only rise, and real images are not judged with as many.
 
     Raises:
         ValueError: if one is out of range.
@@ -37,22 +39,24 @@ class Gate:
             if not 0 <= value <= 1:
                 raise ValueError(f"gate_{name} must be in [0, 1], got {value!r}; 0 lets every set pass")
 
-    def judge(self, label_auc: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def judge(
+        self, label_auc: Mapping[str, Any], rows: Sequence[Mapping[str, Any]], classifier: str | None
+    ) -> dict[str, Any]:
         """Judge the images of one class.
 
         Args:
             label_auc: what `label_area` returns.
-            rows: of `measures.json`; the last that measures coverage counts, which is the classifier's where there is
-                one.
+            rows: of `measures.json`.
+            classifier: name of the network that tells the classes, whose coverage counts; None where there is none.
 
         Returns:
             `verdict`, one of `VERDICTS`, and `reasons`, a sentence for each gate that was not passed; `coverage` and
-            `real_coverage`, the values that counted, or None.
+            `real_coverage`, the values that counted, both at the number of images of the floor, or None.
         """
-        row = next((row for row in reversed(rows) if row["measure"] == "coverage"), None)
-        coverage, floor = (row["value"], row["floor"]) if row else (None, None)
+        row = next((row for row in rows if (row["measure"], row["network"]) == ("coverage", classifier)), None)
+        coverage, floor = (row["value_at_floor_n"], row["floor"]) if row else (None, None)
         real_coverage = floor["mean"] if floor else None
-        missing = row["reason"] if row else "no network to measure it with; give classifier_path"
+        missing = row["reason"] if row else NO_CLASSIFIER
         judged = [
             _judge("label AUC", label_auc["value"], label_auc["real"], self.label_auc, label_auc["reason"]),
             _judge("coverage", coverage, real_coverage, self.coverage, missing),
@@ -90,7 +94,7 @@ def label_area(
     """
     nothing = dict.fromkeys(("value", "low", "high", "num_images", "real", "num_real", "reason"))
     if network is None:
-        return {**nothing, "reason": "no classifier of real images; give classifier_path"}
+        return {**nothing, "reason": NO_CLASSIFIER}
     missing = [name for name in class_names if name not in synthetic.class_names]
     if missing:
         return {**nothing, "reason": f"no synthetic images of {', '.join(missing)}; give their lists in label_paths"}

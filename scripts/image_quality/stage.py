@@ -139,7 +139,7 @@ class ImageMeasurement:
             for name in progress(names, description="measures")
         }
         for result in classes.values():
-            result["gate"] = self.gate.judge(label_auc, result["measures"])
+            result["gate"] = self.gate.judge(label_auc, result["measures"], classifier.name if classifier else None)
         content = {
             **source,
             "simulated": self._simulated(),

@@ -17,9 +17,11 @@ def area(value, real=0.9, reason=None):
     return {"value": value, "real": real, "reason": reason}
 
 
-def coverage(value, real=0.8, reason=None):
-    floor = None if value is None else {"mean": real}
-    return {"measure": "coverage", "value": value, "floor": floor, "reason": reason}
+def coverage(value, real=0.8, reason=None, network="resnet10", of_all_images=1.0):
+    known = {"value": None, "value_at_floor_n": None, "floor": None}
+    if value is not None:
+        known = {"value": of_all_images, "value_at_floor_n": value, "floor": {"mean": real}}
+    return {"measure": "coverage", "network": network, **known, "reason": reason}
 
 
 @pytest.mark.parametrize(
@@ -42,15 +44,26 @@ def coverage(value, real=0.8, reason=None):
     ],
 )
 def test_a_set_is_judged_by_the_gravest_of_its_gates(label_auc, row, verdict, reason):
-    judged = GATE.judge(label_auc, [row, {"measure": "MMD"}])
+    judged = GATE.judge(label_auc, [row, {"measure": "MMD", "network": "resnet10"}], "resnet10")
     assert judged["verdict"] == verdict
     assert judged["reasons"] == [] if reason is None else any(reason in text for text in judged["reasons"])
 
 
-def test_the_coverage_of_the_last_network_counts_and_none_is_said():
-    rows = [coverage(0.1), coverage(0.9)]
-    assert GATE.judge(area(0.9), rows)["coverage"] == 0.9
-    assert "no network" in GATE.judge(area(0.9), [])["reasons"][0]
+def test_coverage_counts_at_the_number_of_images_at_which_real_images_were_judged():
+    judged = GATE.judge(area(0.9), [coverage(0.5, real=0.8, of_all_images=0.7)], "resnet10")
+    assert (judged["verdict"], judged["coverage"], judged["real_coverage"]) == (UNFINISHED, 0.5, 0.8)
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_the_coverage_in_the_features_of_the_classifier_counts(first):
+    rows = [coverage(0.9), coverage(0.1, network="Inception-v3")]
+    assert GATE.judge(area(0.9), rows if first else rows[::-1], "resnet10")["coverage"] == 0.9
+
+
+def test_without_a_classifier_nothing_can_be_told_of_the_coverage():
+    judged = GATE.judge(area(0.9), [coverage(0.1, network="Inception-v3")], None)
+    assert (judged["verdict"], judged["coverage"]) == (UNDECIDED, None)
+    assert judged["reasons"] == ["coverage was not measured: no classifier of real images; give classifier_path"]
 
 
 @pytest.mark.parametrize("limits", [{"label_auc": 1.1}, {"coverage": -0.1}])

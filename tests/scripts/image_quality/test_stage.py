@@ -263,7 +263,8 @@ def test_with_the_sets_of_all_classes_the_label_auc_is_measured_and_the_set_is_j
     # A network with random weights cannot tell the classes of real images, so that it proves nothing.
     assert (area["real"] < 1, judged["verdict"]) == (True, "cannot be told")
     rows = {row["measure"]: row for row in result["classes"]["LGG"]["measures"] if "resnet10" in row["network"]}
-    assert judged["coverage"] == rows["coverage"]["value"]
+    assert judged["coverage"] == rows["coverage"]["value_at_floor_n"]
+    assert judged["real_coverage"] == rows["coverage"]["floor"]["mean"]
 
 
 def test_of_one_class_or_without_a_classifier_there_is_a_reason_for_no_label_auc(made, settings):
