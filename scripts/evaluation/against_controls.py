@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from scripts.evaluation.answers import TEST, Answers, aligned
@@ -13,7 +13,7 @@ from scripts.statistics.power import ALPHA
 
 
 def compare_with_controls(
-    groups: Sequence[Answers], setups: Sequence[str], controls: Sequence[str], num_draws: int, seed: int = 0
+    groups: Sequence[Answers], controls: Mapping[str, Collection[str]], num_draws: int, seed: int = 0
 ) -> list[dict[str, Any]]:
     """Compare setups with images of diffusion models with those with images of control generators, by AUC.
 
@@ -23,8 +23,8 @@ def compare_with_controls(
 
     Args:
         groups: what `group_answers` returns.
-        setups: names of the setups with images of diffusion models.
-        controls: names of the setups with images of control generators.
+        controls: name of each setup with images of a diffusion model -> names of the setups with images of control
+            generators that it is compared with.
         num_draws: of the bootstrap, which more than two classes need.
         seed: of the draws.
 
@@ -38,8 +38,8 @@ def compare_with_controls(
         ValueError: if two setups were tested on other subjects.
     """
     rows: list[dict[str, Any]] = []
-    for own in (answers for answers in groups if answers.setup in setups and min(answers.n_by_class) >= MIN_SUBJECTS):
-        against = [answers for answers in groups if answers.setup in controls and answers.test == own.test]
+    for own in (answers for answers in groups if answers.setup in controls and min(answers.n_by_class) >= MIN_SUBJECTS):
+        against = [answers for answers in groups if answers.setup in controls[own.setup] and answers.test == own.test]
         for control in against:
             estimate, p = area_difference(own, aligned(control, own), num_draws, seed)
             fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": len(own.rows)}

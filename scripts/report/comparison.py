@@ -78,7 +78,7 @@ def comparison_numbers(
         "comparisons": comparisons,
         "not_compared": not_compared,
         "power": power_rows(comparisons),
-        "controls": compare_with_controls(groups, *_synthetic_setups(files), num_draws, seed),
+        "controls": compare_with_controls(groups, _controls_of_setups(files), num_draws, seed),
         "sites": [row for answers in main for row in _sites(answers)],
         "calibration": [_calibration(answers, num_draws, seed) for answers in main],
         "volumes": list(_volumes(main)),
@@ -140,19 +140,26 @@ def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
         refuse_other_subjects(answers, splits.get(answers.direction), patches.get(answers.cohort))
 
 
-def _synthetic_setups(files: StudyFiles) -> tuple[list[str], list[str]]:
-    """Setups that add synthetic images to all real ones: of diffusion models, and of control generators."""
-    provenances = [read_json(path)["provenance"] for path in files.named("synthetic.json")]
-    controls = {provenance["method"] for provenance in provenances if provenance.get("control")}
-    methods = {
-        settings["setup"]: settings["synthetic_method"]
+def _controls_of_setups(files: StudyFiles) -> dict[str, list[str]]:
+    """Setups that add images of diffusion models to all real ones -> those of control generators that train alike."""
+    trained = {
+        settings["setup"]: settings
         for record in files.records.values()
         if (settings := record.settings).get("synthetic_method") is not None
         and settings.get("train_on_real", True)
         and settings.get("synthetic_labels", "own") == "own"
     }
-    of_controls = [setup for setup, method in methods.items() if method in controls]
-    return [setup for setup in methods if setup not in of_controls], of_controls
+    controls = [setup for setup, settings in trained.items() if settings["synthetic_method"] in files.control_methods]
+    return {
+        setup: [control for control in controls if _common_settings(trained[control]) == _common_settings(settings)]
+        for setup, settings in trained.items()
+        if setup not in controls
+    }
+
+
+def _common_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what two setups must share for a difference between them to be that of their methods."""
+    return {key: value for key, value in settings.items() if key not in ("setup", "synthetic_method", "fold")}
 
 
 def _sites(answers: Answers) -> Iterator[dict[str, Any]]:

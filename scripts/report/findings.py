@@ -55,14 +55,13 @@ def _what_differs(rows: Sequence[Row], role: str) -> str:
     if not different:
         return f"{lead}, none differs {corrected}; the smallest corrected p is {format_p(smallest['p_holm'])}."
     shown = sorted(different, key=lambda row: row["p_holm"])[:MAX_NAMED]
-    others = len(different) - len(shown)
-    more = f"; and {others} more below" if others else ""
+    more = _more(len(different) - len(shown))
     verb = "differs" if count == 1 else "differ"
     return f"{lead}, {count} {verb} {corrected}: {'; '.join(map(_difference, shown))}{more}."
 
 
 def _against_controls(rows: Sequence[Row], role: str) -> str:
-    """Say which diffusion models beat every control generator, each with the control that comes nearest to it."""
+    """Say where diffusion models beat every control generator and where not, each with the control nearest to it."""
     families: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         families.setdefault((row["setup"], *_test(row)), []).append(row)
@@ -70,10 +69,18 @@ def _against_controls(rows: Sequence[Row], role: str) -> str:
     winners = [row for row in nearest if row["beats_all"]]
     where, _ = TESTED_ON[role]
     if winners:
-        named = "; ".join(map(_over_control, winners[:MAX_NAMED]))
-        return f"Better in AUC {where} than every control generator, the nearest named: {named}."
+        others = [row for row in nearest if not row["beats_all"]]
+        rest = f" Not better beyond chance: {_over_controls(others)}." if others else ""
+        return (
+            f"Better in AUC {where} than every control generator, the nearest named: {_over_controls(winners)}.{rest}"
+        )
     best = max(nearest, key=lambda row: row["value"])
-    return f"No diffusion model beats every control generator in AUC {where}; the nearest to it: {_over_control(best)}."
+    lead = f"No diffusion model beats every control generator in AUC {where} beyond chance"
+    return f"{lead}; the nearest to it: {_over_control(best)}."
+
+
+def _over_controls(rows: Sequence[Row]) -> str:
+    return "; ".join(map(_over_control, rows[:MAX_NAMED])) + _more(len(rows) - MAX_NAMED)
 
 
 def _over_control(row: Row) -> str:
@@ -117,6 +124,10 @@ def _not_compared(numbers: Row, role: str) -> str:
 
 def _test(row: Row) -> tuple[str, str]:
     return row["direction"], row["cohort"]
+
+
+def _more(number: int) -> str:
+    return f"; and {number} more below" if number > 0 else ""
 
 
 def _count(number: int, noun: str) -> str:

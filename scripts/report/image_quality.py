@@ -23,7 +23,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         Items of the template: `measures`, one per cohort: its name, the parts of the real images, groups of rows of one
         feature network, reasons why intervals are missing, and methods of which nothing says how their images were
         made; `measures_left_out`: networks that were not used, with the reason; `gates`: what `gate_rows` returns;
-        `unfinished`: what `unfinished_images` returns.
+        `unfinished`: what `unfinished_images` returns of the methods that train; a control generator never finishes.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
     groups: dict[tuple[str, str, str, str, str], list[Mapping[str, Any]]] = {}
@@ -41,7 +41,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
     gates = gate_rows(contents)
     return {
         "gates": gates,
-        "unfinished": unfinished_images(gates),
+        "unfinished": unfinished_images([row for row in gates if row["method"] not in files.control_methods]),
         "measures": [
             _describe_cohort(cohort, [row for row in rows if row["cohort"] == cohort], contents)
             for cohort in dict.fromkeys(content["cohort"] for content in contents)

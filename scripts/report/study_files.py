@@ -137,6 +137,12 @@ class StudyFiles:
         records = {record.name: record for folder, record in self.records.items() if (folder / name).exists()}
         return {name: record.content["identity"] for name, record in records.items()}
 
+    @cached_property
+    def control_methods(self) -> set[str]:
+        """Methods of the sets that control generators drew."""
+        provenances = [read_json(path)["provenance"] for path in self.named("synthetic.json")]
+        return {provenance["method"] for provenance in provenances if provenance.get("control")}
+
     def inputs(self) -> list[str]:
         """List every file that the report reads, for the record of the stage."""
         return [str(path) for name in (*RESULT_FILES, "config.yaml") for path in self.named(name)]

@@ -10,12 +10,12 @@ from scripts.evaluation.answers import group_answers
 from scripts.statistics.paired_tests import auc_difference
 from tests.predictions import prediction_rows
 
-CONTROLS = ("pca_gaussian", "mixed")
+CONTROLS = dict.fromkeys(("ddpm", "ddpm_mi"), ("pca_gaussian", "mixed"))
 
 
 def compared(skills, **options):
     groups = group_answers(prediction_rows(skills, **options))
-    return compare_with_controls(groups, ["ddpm", "ddpm_mi"], CONTROLS, num_draws=100)
+    return compare_with_controls(groups, CONTROLS, num_draws=100)
 
 
 def test_a_setup_better_than_every_control_beats_them():
@@ -45,7 +45,7 @@ def test_setups_and_directions_are_corrected_together_and_roles_apart():
     rows = prediction_rows(skills)
     rows += [{**row, "direction": "b", "cohort": "a"} for row in prediction_rows(skills, seed=1)]
     rows += prediction_rows(skills, role="out_of_fold", seed=2)
-    found = compare_with_controls(group_answers(rows), ["ddpm", "ddpm_mi"], CONTROLS, num_draws=100)
+    found = compare_with_controls(group_answers(rows), CONTROLS, num_draws=100)
     assert {row["role"]: row["num_tests"] for row in found} == {"external": 4, "out_of_fold": 2}
 
 
@@ -72,3 +72,10 @@ def test_there_is_nothing_to_compare_without_both_kinds(skills):
 
 def test_a_test_with_one_subject_of_a_class_is_left_out():
     assert compared({"ddpm": 1.0, "mixed": 1.0}, sizes=(1, 20)) == []
+
+
+def test_a_setup_is_compared_with_its_own_controls_alone():
+    groups = group_answers(prediction_rows({"ddpm": 1.0, "half": 1.0, "mixed": 1.0, "half_mixed": 1.0}))
+    rows = compare_with_controls(groups, {"ddpm": ["mixed"], "half": ["half_mixed"]}, num_draws=100)
+    assert {(row["setup"], row["control"]) for row in rows} == {("ddpm", "mixed"), ("half", "half_mixed")}
+    assert {row["num_tests"] for row in rows} == {2}

@@ -170,3 +170,19 @@ def test_setups_of_diffusion_models_are_compared_with_those_of_control_generator
     assert [(row["setup"], row["control"]) for row in found["controls"]] == [("ddpm", "twice_mixed")]
     (test,) = comparison_sections(found, compute_metrics(rows, 100), rows, setups)["controls"]
     assert (test["direction"], len(test["rows"])) == ("a", 1)
+
+
+def test_setups_that_differ_in_more_than_the_method_are_not_compared_with_controls(tmp_path):
+    classifiers = {
+        "ddpm": {"synthetic_method": "ddpm", "synthetic_ratio": 1.0},
+        "many": {"synthetic_method": "ddpm", "synthetic_ratio": 5.0},
+        "augmented": {"synthetic_method": "ddpm", "synthetic_ratio": 1.0, "train": {"dataset": "augmented"}},
+        "mixed": {"synthetic_method": "mixed", "synthetic_ratio": 1.0, "fold": 1},
+        "many_mixed": {"synthetic_method": "mixed", "synthetic_ratio": 5.0},
+    }
+    stages = [write_classifier(tmp_path, setup, **{"fold": 0, **own}) for setup, own in classifiers.items()]
+    stages.append(write_set(tmp_path, "synthetic_LGG_mixed", "mixed", control="mixed"))
+    rows = prediction_rows(dict.fromkeys(classifiers, 1.0))
+    files = StudyFiles(str(tmp_path), stages)
+    found = comparison_numbers(rows, files, SeedStudies(), [*classifiers], "ddpm", num_draws=100, seed=0)
+    assert {(row["setup"], row["control"]) for row in found["controls"]} == {("ddpm", "mixed"), ("many", "many_mixed")}

@@ -131,3 +131,16 @@ def test_measures_of_before_there_were_gates_have_none():
     (old,) = [judged("finished", 0.9)]
     del old["gate"]
     assert gate_rows([old]) == []
+
+
+def test_a_control_generator_is_not_called_unfinished(tmp_path):
+    for method in ("ddpm", "mixed"):
+        write_json(
+            tmp_path / method / "measures.json", {**judged("unfinished", 0.1, method), "left_out": [], "real_parts": []}
+        )
+        provenance = {"method": method, **({"control": method} if method == "mixed" else {})}
+        write_json(tmp_path / method / "synthetic.json", {"provenance": provenance})
+    found = section(tmp_path, ["ddpm", "mixed"])
+    assert [row["method"] for row in found["gates"]] == ["ddpm", "mixed"]
+    assert found["unfinished"].startswith("By measurement, images of DDPM (1 of 1 sets) are unfinished")
+    assert section(tmp_path, ["mixed"])["unfinished"] == ""
