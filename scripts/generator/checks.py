@@ -185,7 +185,7 @@ def check_drawing(
         batch_size: `generate_batch_size`.
         max_draws_per_image: draws for each image wanted.
         snap_tolerance: in units of [-1, 1].
-        ratio: `generated_ratio`, synthetic images for each real one.
+        ratio: `generated_ratio`, synthetic images for each real one, > 0 where `num_images` is None.
 
     Raises:
         ValueError: naming the config key.
@@ -196,5 +196,8 @@ def check_drawing(
             raise ValueError(f"{name} must be >= 1, got {value!r}")
     if not 0 <= snap_tolerance < 1:
         raise ValueError(f"snap_tolerance must be in [0, 1), got {snap_tolerance!r}; .1 is the default")
-    if not ratio >= 0:
-        raise ValueError(f"generated_ratio must be >= 0, got {ratio!r}; it is synthetic_ratio where it is not set")
+    if num_images is None and not ratio > 0:
+        raise ValueError(
+            f"generated_ratio must be > 0, got {ratio!r}; it is synthetic_ratio where it is not set: pass"
+            " --synthetic_ratio 1, or leave out the setups with synthetic images"
+        )

@@ -94,7 +94,9 @@ def test_a_network_that_cannot_be_is_refused_by_its_keys(changes, message):
         (check_drawing, DRAWING, {"batch_size": 0}, "generate_batch_size must be >= 1"),
         (check_drawing, DRAWING, {"max_draws_per_image": 0.5}, "max_draws_per_image must be >= 1, got 0.5"),
         (check_drawing, DRAWING, {"snap_tolerance": 1}, r"snap_tolerance must be in \[0, 1\), got 1"),
-        (check_drawing, DRAWING, {"ratio": -1}, "generated_ratio must be >= 0, got -1"),
+        (check_drawing, DRAWING, {"ratio": -1}, "generated_ratio must be > 0, got -1"),
+        (check_drawing, DRAWING, {"ratio": 0}, "generated_ratio must be > 0, got 0; it is synthetic_ratio where"),
+        (check_drawing, DRAWING, {"ratio": float("nan")}, "generated_ratio must be > 0, got nan"),
     ],
 )
 def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, changes, message):
@@ -131,7 +133,8 @@ def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, chang
             "guidance_scale must be 1 for a generator that is not told the class, got 3.0",
         ),
         (("generate",), {"generator_class": "MGG"}, "generator_class must be one of LGG, HGG, or null"),
-        (("generate",), {"synthetic_ratio": -1.0}, "generated_ratio must be >= 0, got -1.0; it is synthetic_ratio"),
+        (("generate",), {"synthetic_ratio": -1.0}, "generated_ratio must be > 0, got -1.0; it is synthetic_ratio"),
+        (("generate_control",), {"generated_ratio": 0}, "generated_ratio must be > 0, got 0; it is synthetic_ratio"),
         (
             ("generate",),
             {"reject_copies": True, "patches_path": None},

@@ -167,6 +167,7 @@ def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, 
             "num_inference_steps must be from 1 to 1000, the steps of the training, got 5000",
         ),
         ({"guidance_scale": 3.0, "generator_condition": None}, "not told the class, got 3.0"),
+        ({"synthetic_ratio": 0.0}, "generated_ratio must be > 0, got 0.0; it is synthetic_ratio where it is not set"),
         ({"report_reference": "gan"}, "report_reference must be one of the setups real, ddpm, ddpm_mi, got 'gan'"),
     ],
 )
