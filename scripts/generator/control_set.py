@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.generator.controls import CONTROLS, check_control
+from scripts.generator.controls import CONTROLS, check_control, require_images
 from scripts.generator.noise import image_seed
 from scripts.generator.synthetic_set import SyntheticSet
 from scripts.patches.class_balance import class_counts
@@ -46,6 +46,7 @@ class ControlSet(SyntheticSet):
         **settings: Any,
     ) -> None:
         check_control(control)
+        require_images(control, len(training), f"{class_name or 'any class'} in fold {fold} of {splits_path}")
         header = patches_header(patches_path)
         provenance = {
             "cohorts": [header["name"]],

@@ -30,7 +30,7 @@ def pca_gaussian(images: Tensor) -> Draw:
     Raises:
         ValueError: if there are too few images.
     """
-    _require_several(images)
+    require_images("pca_gaussian", len(images))
     mean = images.mean(0)
     deviations = (images - mean).flatten(1) / (len(images) - 1) ** 0.5
 
@@ -48,7 +48,7 @@ def mixed(images: Tensor) -> Draw:
 
     Args, returns and raises as for `pca_gaussian`.
     """
-    _require_several(images)
+    require_images("mixed", len(images))
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         first, second = (images[torch.randint(len(images), (count,), generator=generator)] for _ in range(2))
@@ -109,6 +109,7 @@ CONTROLS: dict[str, Callable[[Tensor], Draw]] = {
     "deformed": deformed,
     "noisy": noisy,
 }
+PUT_TOGETHER = ("pca_gaussian", "mixed")  # of several training images each
 
 
 def check_control(name: str) -> None:
@@ -121,6 +122,20 @@ def check_control(name: str) -> None:
         raise ValueError(f"control must be one of {', '.join(CONTROLS)}, got {name!r}")
 
 
-def _require_several(images: Tensor) -> None:
-    if len(images) < 2:
-        raise ValueError(f"images must be at least 2 for this control generator, got {len(images)}")
+def require_images(name: str, count: int, source: str = "the class") -> None:
+    """Refuse fewer training images than a control generator puts together.
+
+    Args:
+        name: key of `CONTROLS`.
+        count: number of training images.
+        source: where they are from, for the message.
+
+    Raises:
+        ValueError: naming the source and the way out.
+    """
+    if count < 2 and name in PUT_TOGETHER:
+        others = " or ".join(control for control in CONTROLS if control not in PUT_TOGETHER)
+        raise ValueError(
+            f"control {name} must have at least 2 training images of {source}, got {count}; take {others}, set"
+            " controls: [] in a study, or split more patients"
+        )

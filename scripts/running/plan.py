@@ -115,8 +115,8 @@ class Plan:
         explained_setups: setups of whose evaluations some cases are explained.
         synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
         generated_ratio: synthetic images of each class that are generated, likewise.
-        controls: control generators, each a method without training, with a setup of its name where there is another
-            to compare it with.
+        controls: control generators, each a method without training, with a setup of its name where another of several
+            setups is of a diffusion model, of `methods`.
     """
 
     study_dir: str | Path
@@ -132,10 +132,11 @@ class Plan:
     controls: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        # A single setup is compared with nothing, and needs no control.
-        controls = (self.controls or ()) if len(self.setups) > 1 else ()
-        setups = {**self.setups, **{name: Setup(method=name) for name in controls if name not in self.setups}}
-        self.setups = {name: Setup.of(name, setup) for name, setup in setups.items()}
+        setups = {name: Setup.of(name, setup) for name, setup in self.setups.items()}
+        # A control is for a diffusion model to beat; and a single setup is compared with nothing.
+        has_rival = len(setups) > 1 and any(setup.method in self.methods for setup in setups.values())
+        controls = (self.controls or ()) if has_rival else ()
+        self.setups = {**setups, **{name: Setup(method=name) for name in controls if name not in setups}}
 
     def check(self, config_dir: Path) -> None:
         """Refuse names, overlays and numbers that do not fit each other.
@@ -175,7 +176,8 @@ class Plan:
     def stages(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.
 
-        The data of all cohorts come first, so that a fault in the last cohort is found before hours of training.
+        The data of all cohorts come first, then the sets of control generators, which need no training, so that a fault
+        in the last cohort or fold is found before hours of training.
         """
         data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
         methods = list(dict.fromkeys(setup.method for setup in self.setups.values() if setup.method is not None))
@@ -204,8 +206,10 @@ class Plan:
         explanations = [
             self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
         ]
-        before = [*data, *synthesis, *classifiers, *judgments, *evaluations, *explanations]
-        return [*before, self._report_stage(before)]
+        controls = [planned for planned in synthesis if planned.config == "generate_control"]
+        trained = [planned for planned in synthesis if planned.config != "generate_control"]
+        after = [*classifiers, *judgments, *evaluations, *explanations]
+        return [*data, *controls, *trained, *after, self._report_stage([*data, *synthesis, *after])]
 
     def kinds(self) -> list[PlannedStage]:
         """List one stage of each kind: of the same config with the same overlays, and of each control generator."""

@@ -145,6 +145,22 @@ def test_a_control_draws_as_many_images_as_a_classifier_takes_which_refuses_thos
         )
 
 
+@pytest.mark.parametrize("control", ["pca_gaussian", "mixed"])
+def test_a_fold_with_one_image_of_a_class_is_refused_by_its_class_fold_and_way_out(tmp_path, patches, control):
+    splits = read_json(patches["splits_path"])
+    alone, *others = {row["subject_id"] for row in training_of(patches)}
+    for fold in splits["folds"]:
+        fold.update({part: [name for name in names if name not in others] for part, names in fold.items()})
+    write_json(tmp_path / "few.json", {**splits, "test": [*splits["test"], *others]})
+    few = {**patches, "splits_path": str(tmp_path / "few.json")}
+    message = rf"{control} must have at least 2 training images of LGG in fold 0 of .*few.json, got 1; .*controls: \[\]"
+    with pytest.raises(RuntimeError) as caught:
+        draw(tmp_path, "set", few, control)
+    assert re.search(message, messages(caught.value))
+    draw(tmp_path, "noise", few, "noisy")
+    assert training_of(few)[0]["subject_id"] == alone
+
+
 def test_the_audit_reads_the_set_of_a_control_as_that_of_any_generator(tmp_path, patches):
     folder = draw(tmp_path, "set", patches, num_images=40)
     places = {"synthetic_path": str(folder / "synthetic.json"), "output_dir": str(tmp_path / "audit")}

@@ -53,7 +53,7 @@ def test_noise_is_of_the_stated_size_and_spares_the_background():
 
 @pytest.mark.parametrize("name", ["pca_gaussian", "mixed"])
 def test_one_training_image_is_refused(name):
-    with pytest.raises(ValueError, match="images must be at least 2"):
+    with pytest.raises(ValueError, match=f"control {name} must have at least 2 training images of the class, got 1"):
         CONTROLS[name](images(1))
 
 

@@ -111,6 +111,27 @@ def test_a_setup_may_name_a_control_in_its_own_way(plan):
     assert {"mixed", "noisy", "alone"} <= set(own.setups)
 
 
+@pytest.mark.parametrize("setups", [{"real": {}, "augmentation": {}}, {"ddpm": {"method": "ddpm"}}])
+def test_a_study_without_a_diffusion_model_to_compare_has_no_controls(plan, setups):
+    without = replace(plan, setups=setups, controls=["mixed"])
+    without.check(CONFIGS)
+    assert set(without.setups) == set(setups)
+    assert not any(planned.config == "generate_control" for planned in without.stages())
+
+
+def test_a_setup_of_a_control_brings_no_other_control(plan):
+    own = replace(plan, setups={"real": {}, "mine": {"method": "mixed"}}, controls=["mixed", "noisy"])
+    own.check(CONFIGS)
+    assert list(own.setups) == ["real", "mine"]
+
+
+def test_controls_of_every_cohort_and_fold_are_drawn_before_any_training(plan):
+    configs = [planned.config for planned in replace(plan, controls=["mixed"]).stages()]
+    drawn = [index for index, config in enumerate(configs) if config == "generate_control"]
+    assert len(drawn) == 2 * 3 * 2
+    assert max(drawn) < configs.index("train_generator")
+
+
 def test_the_settings_of_every_control_are_checked(plan):
     kinds = replace(plan, controls=["mixed", "noisy"]).kinds()
     assert [kind.overrides["control"] for kind in kinds if kind.config == "generate_control"] == ["mixed", "noisy"]
