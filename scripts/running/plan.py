@@ -28,6 +28,7 @@ class PlannedStage:
         overlays: config files that make this variant, likewise.
         overrides: ids and values, as on the command line.
         needs: names of the stages whose outputs it reads.
+        network_overlays: overlays of the stage that trained its generator, of which it takes the network and the noise.
     """
 
     name: str
@@ -35,6 +36,7 @@ class PlannedStage:
     overlays: tuple[str, ...]
     overrides: Mapping[str, Any]
     needs: tuple[str, ...] = ()
+    network_overlays: tuple[str, ...] = ()
 
     @property
     def belongs_to(self) -> Mapping[str, Any]:
@@ -225,7 +227,7 @@ class Plan:
         def variant(planned: PlannedStage) -> str:
             settings = {key: value for key, value in planned.overrides.items() if not PLACE.search(key)}
             settings.pop("fold", None)
-            return repr((planned.config, planned.overlays, settings))
+            return repr((planned.config, planned.overlays, planned.network_overlays, settings))
 
         return list({variant(planned): planned for planned in reversed(self.stages())}.values())[::-1]
 
@@ -292,7 +294,7 @@ class Plan:
         name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
         needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
-        return PlannedStage(name, "generate", (), self._to(name, inputs, **place), needs)
+        return PlannedStage(name, "generate", (), self._to(name, inputs, **place), needs, generator.overlays)
 
     def _control_stage(self, cohort: str, fold: int, control: str, class_name: str) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "control": control}

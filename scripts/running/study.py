@@ -25,6 +25,9 @@ from scripts.running.workers import run_on_workers
 
 logger = logging.getLogger(__name__)
 
+# Keys of `common` that generate must share with the training of its generator.
+NETWORK_KEY = re.compile(r"(generator_\w+|noise_scheduler|num_train_timesteps)\b")
+
 
 def check_command_line() -> None:
     """Refuse keys that no config has and values of another kind, before the study is built.
@@ -199,8 +202,21 @@ class Study:
         known = _merged(files)
         general = {key: value for key, value in own.overrides.items() if is_part(known, key)}
         general.pop("overwrite", None)
+        overrides = {**self._network_settings(planned, recipes), **general, **planned.overrides}
         # What is overwritten was consented to in `begin`, or is only out of date.
-        return Invocation((*files, *recipes), {**general, **planned.overrides}, may_overwrite=True)
+        return Invocation((*files, *recipes), overrides, may_overwrite=True)
+
+    def _network_settings(self, planned: PlannedStage, recipes: Sequence[str]) -> dict[str, Any]:
+        """Return what the overlays of a generator's training say of its network, where no recipe says otherwise."""
+        common = load_file(str(Path(self.config_dir) / "common.yaml"))
+        overlays = [load_file(str(Path(self.config_dir) / f"{name}.yaml")) for name in planned.network_overlays]
+        by_recipe = {key for path in recipes for key in load_file(path)}
+        return {
+            key: value
+            for overlay in overlays
+            for key, value in overlay.items()
+            if NETWORK_KEY.match(key) and is_part(common, key) and re.split("#|::", key)[0] not in by_recipe
+        }
 
     def _check_overrides(self, own: Invocation) -> None:
         """Check the command line and its recipes against the study and a stage of each kind.

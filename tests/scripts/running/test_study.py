@@ -71,6 +71,61 @@ def test_a_value_of_another_kind_is_refused_before_any_work(study, overrides, me
         study.begin()
 
 
+def write_overlay(study, folder, text):
+    """Give the method ddpm an overlay of a study's own, and return the config files of the study."""
+    shutil.copytree(ROOT / "configs", folder / "configs")
+    (folder / "configs" / "options" / "mine.yaml").write_text(text, encoding="utf-8")
+    study.plan.methods = {**study.plan.methods, "ddpm": ["options/stop_memorization", "options/mine"]}
+    study.config_dir = str(folder / "configs")
+    return tuple(str(folder / "configs" / f"{name}.yaml") for name in ("common", "study"))
+
+
+def merged_configs(study, method):
+    stages = [planned for planned in study.plan.stages() if planned.belongs_to.get("method") == method]
+    merged = {planned.config: study.invocation_of(planned).merged() for planned in stages}
+    return merged["train_generator"], merged["generate"]
+
+
+def test_generate_draws_with_the_network_that_the_overlays_of_its_method_train(study, tmp_path):
+    overlay = (
+        "generator_gaussian_rank: 0\ngenerator_unshuffle: 2\ngenerator_def#num_res_blocks: 1\n"
+        "noise_scheduler#beta_end: 0.03\nnum_train_timesteps: 500\ngenerator_max_epochs: 7\nseed: 3\n"
+    )
+    files = write_overlay(study, tmp_path, overlay)
+    with invoked(Invocation(files)):
+        study.begin()
+        trained, drawn = merged_configs(study, "ddpm")
+        _, plain = merged_configs(study, "ddpm_mi")
+    shared = ("generator_gaussian_rank", "generator_unshuffle", "noise_scheduler", "num_train_timesteps")
+    assert {key: drawn[key] for key in shared} == {key: trained[key] for key in shared}
+    assert (drawn["generator_gaussian_rank"], drawn["noise_scheduler"]["beta_end"]) == (0, 0.03)
+    assert drawn["generator_def"]["num_res_blocks"] == 1
+    assert "generator_max_epochs" not in drawn
+    assert drawn["seed"] == 0
+    assert plain["generator_gaussian_rank"] != 0
+
+
+def test_recipes_and_command_line_come_after_the_network_of_an_overlay_in_both_stages(study, tmp_path):
+    files = write_overlay(
+        study, tmp_path, "generator_unshuffle: 4\ngenerator_gaussian_rank: 0\ngenerator_num_res_blocks: 3\n"
+    )
+    (tmp_path / "recipe.yaml").write_text("generator_gaussian_rank: 5\n", encoding="utf-8")
+    with invoked(Invocation((*files, str(tmp_path / "recipe.yaml")), {"generator_unshuffle": 2})):
+        trained, drawn = merged_configs(study, "ddpm")
+    for config in (trained, drawn):
+        assert config["generator_unshuffle"] == 2
+        assert (config["generator_gaussian_rank"], config["generator_num_res_blocks"]) == (5, 3)
+
+
+def test_what_no_generator_draws_with_is_refused_for_the_network_of_an_overlay(study, tmp_path):
+    files = write_overlay(study, tmp_path, "generator_label_dropout: 0.0\n")
+    with (
+        invoked(Invocation(files)),
+        pytest.raises(ValueError, match="guidance_scale must be 1 for a generator trained without label"),
+    ):
+        study.begin()
+
+
 def test_a_part_goes_to_the_stages_that_have_it(study):
     overrides = {"train#early_stopping#patience": 3, "train#trainer#max_epochs": 1}
     with invoked(Invocation(tuple(config_files("study")), overrides)):
