@@ -27,7 +27,7 @@ from tests.helpers import ROOT, TINY, config_files
 def predict(folder, **overrides):
     """Run a study of a cohort and two setups, which is enough for parallel stages that need each other."""
     overrides |= {"study_dir": str(folder), "setups": {"real": {}, "ddpm": {"method": "ddpm"}}, "explained_setups": []}
-    overrides |= {"cohorts": {"site_a": {"config": "phantom", "phantom_site": "A"}}}
+    overrides |= {"cohorts": {"site_a": {"config": "phantom", "phantom_site": "A"}}, "controls": []}
     run_invocation(Invocation((*config_files("study"), TINY), overrides))
     return (folder / "report" / "predictions.csv").read_bytes()
 
