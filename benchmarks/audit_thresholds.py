@@ -9,26 +9,17 @@ import argparse
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.altered_copies import ALTERATIONS, noisy
 from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import real_images, untrained_noise
+from scripts.generator.controls import pca_gaussian
 from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.nearest_images import nearest_by_subject, similarity_measures
 from scripts.memorization.statistics import copy_ratios
 
 FIRST_SEED = 1000
 SIZES = ((12, 6), (30, 10), (60, 20))  # training and held-out patients
-
-
-def fitted_gaussian(training: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """Draw from a Gaussian with mean and covariance of the training images: a generator that copies nobody."""
-    mean = training.mean(0)
-    deviations = (training - mean).flatten(1) / (len(training) - 1) ** 0.5
-    return (
-        mean + (torch.randn(count, len(training), generator=generator) @ deviations).view(count, *mean.shape)
-    ).clamp(-1, 1)
 
 
 def measure(num_training: int, num_held_out: int, num_images: int, seed: int, grade: str, site: str) -> dict[str, Any]:
@@ -39,7 +30,7 @@ def measure(num_training: int, num_held_out: int, num_images: int, seed: int, gr
     audit = MemorizationAudit(num_permutations=199)
     real = real_images(training, "training"), real_images(held_out, "held out")
     honest = audit(fresh, *real)
-    gaussian = audit(fitted_gaussian(training, num_images, generator), *real)
+    gaussian = audit(pca_gaussian(training)(num_images, generator), *real)
     noise = audit(untrained_noise(fresh.shape, seed), *real)
     blurred = audit(noisy(fresh, generator, decibel=0.0), *real)
     aligned = similarity_measures(2, audit.max_shift)["aligned"]

@@ -36,29 +36,24 @@ from scripts.training.placing import place_network
 ALL_STEPS = 1000
 REPEATS = 3
 CONFIGS = Path(__file__).parents[1] / "configs"
+# Keys of configs/common.yaml that say how large images and generator are.
+SIZE_KEYS = (
+    *("patch_size", "generator_channels", "generator_num_res_blocks"),
+    *("generator_num_head_channels", "generator_norm_num_groups"),
+)
+
+
+def size_of(recipe: str) -> dict[str, Any]:
+    """Return the sizes of a recipe, as overrides."""
+    content = ConfigParser.load_config_file(CONFIGS / "recipes" / f"{recipe}.yaml")
+    return {key: content[key] for key in SIZE_KEYS}
+
+
 # Overrides of configs/common.yaml; full is what that file says.
 SIZES: dict[str, dict[str, Any]] = {
-    "tiny": {
-        "patch_size": [16, 16],
-        "generator_channels": [8, 16, 16],
-        "generator_num_res_blocks": 1,
-        "generator_num_head_channels": 16,
-        "generator_norm_num_groups": 8,
-    },
-    "quick": {
-        "patch_size": [32, 32],
-        "generator_channels": [16, 32, 32],
-        "generator_num_res_blocks": 1,
-        "generator_num_head_channels": 32,
-        "generator_norm_num_groups": 8,
-    },
-    "small": {
-        "patch_size": [48, 48],
-        "generator_channels": [16, 32, 64],
-        "generator_num_res_blocks": 1,
-        "generator_num_head_channels": 64,
-        "generator_norm_num_groups": 8,
-    },
+    "tiny": dict(zip(SIZE_KEYS, ([16, 16], [8, 16, 16], 1, 16, 8), strict=True)),
+    "quick": size_of("quick"),
+    "small": size_of("small"),
     "full": {},
 }
 # Tried on a GPU, one beside the other: name -> keys of configs/train_generator.yaml.
