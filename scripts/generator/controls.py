@@ -12,6 +12,8 @@ import torch
 from monai.transforms import Rand2DElastic, Rand3DElastic
 from torch import Tensor
 
+from scripts.patches.intensities import foreground
+
 Draw = Callable[[int, torch.Generator], Tensor]
 
 
@@ -67,8 +69,8 @@ def noisy(images: Tensor, std: float = 0.1) -> Draw:
     def draw(count: int, generator: torch.Generator) -> Tensor:
         originals = images[torch.randint(len(images), (count,), generator=generator)]
         noise = std * torch.randn(originals.shape, generator=generator)
-        background = (originals <= -1).all(1, keepdim=True)
-        return torch.where(background, originals, (originals + noise).clamp(-1, 1))
+        inside = foreground(originals, channel_axis=1).unsqueeze(1)
+        return torch.where(inside, (originals + noise).clamp(-1, 1), originals)
 
     return draw
 

@@ -105,17 +105,15 @@ class GaussianPrior(nn.Module):
         Returns:
             Shape of `noisy_samples`, float32.
         """
+        timesteps = timesteps.long().expand(noisy_samples.shape[0])
         # bfloat16 would round the differences from the mean away.
         with torch.autocast(noisy_samples.device.type, enabled=False):
             original, noise = self.expected(noisy_samples.float(), timesteps, groups)
-            return training_target(self.scheduler, original, noise, timesteps.long().expand(noisy_samples.shape[0]))
+            return training_target(self.scheduler, original, noise, timesteps)
 
     def expected(self, noisy_samples: Tensor, timesteps: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
-        """Return E[x_0 | x_t] and E[epsilon | x_t]; arguments as for `forward`."""
-        alpha, sigma = (
-            scale.reshape(-1, 1)
-            for scale in signal_and_noise_scales(self.scheduler, timesteps.long().expand(noisy_samples.shape[0]))
-        )
+        """Return E[x_0 | x_t] and E[epsilon | x_t]; arguments as for `forward`, timesteps of shape (B,)."""
+        alpha, sigma = (scale.reshape(-1, 1) for scale in signal_and_noise_scales(self.scheduler, timesteps))
         mean, variances, rest = self.mean[groups], self.variances[groups], self.rest[groups]
         centered = noisy_samples.flatten(1) - alpha * mean
         # Against the axes of all groups at once: those of each image need not be copied.

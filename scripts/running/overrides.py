@@ -146,9 +146,10 @@ def check_overrides(invocation: Invocation, known: Iterable[str] = (), source: S
     layers, is_referred_to = Layers(), _references(invocation)
     for index, path in enumerate(invocation.config_files):
         is_of_bundle = index == 0 or config_folder(invocation) in Path(path).resolve().parents
+        of_bundle = () if is_of_bundle else known_keys(config_folder(invocation))
         for key, value in load_file(path).items():
             if not is_of_bundle and _is_new(layers, key, is_referred_to):
-                refuse_unknown_key(key, known_keys(config_folder(invocation)), Source(Path(path).name))
+                refuse_unknown_key(key, of_bundle, Source(Path(path).name))
             if index:
                 _check(layers, key, value, Source(Path(path).name), is_referred_to)
             layers.add(key, value)

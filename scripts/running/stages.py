@@ -48,7 +48,7 @@ from scripts.running.folders import (
     strangers,
 )
 from scripts.running.identity import code_identity, target_modules
-from scripts.running.overrides import check_overrides
+from scripts.running.overrides import check_overrides, config_folder, known_keys
 from scripts.running.process import device_type, keep_freed_memory, require_num_threads, seed_everything, versions
 
 logger = logging.getLogger(__name__)
@@ -86,8 +86,11 @@ def run_invocation(invocation: Invocation) -> ConfigWorkflow:
     return workflow
 
 
-def check_command_line() -> None:
+def check_command_line(of_study: bool = False) -> None:
     """Refuse a misspelt key and a value of another kind, and let an error end in its cause, before any item is built.
+
+    Args:
+        of_study: take the keys of all stages, which a study hands on, too.
 
     Raises:
         ValueError: naming the key, what it must be, and the way out.
@@ -95,7 +98,7 @@ def check_command_line() -> None:
     explain_errors()
     invocation = current_invocation()
     if invocation is not None:
-        check_overrides(invocation)
+        check_overrides(invocation, known_keys(config_folder(invocation)) if of_study else ())
 
 
 def create_workflow(invocation: Invocation) -> ConfigWorkflow:

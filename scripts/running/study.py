@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.configs import Invocation, parser_of
-from scripts.running.errors import explain_errors, root_cause, some_names
+from scripts.running.errors import root_cause, some_names
 from scripts.running.folders import read_record
-from scripts.running.overrides import Source, check_overrides, config_folder, is_part, known_keys, load_file
+from scripts.running.overrides import Source, check_overrides, is_part, known_keys, load_file
 from scripts.running.plan import Plan, PlannedStage, group_folds
 from scripts.running.process import consoles_silenced, logged_to, require_num_threads
 from scripts.running.progress import StudyProgress
@@ -27,18 +27,6 @@ logger = logging.getLogger(__name__)
 
 # Keys of `common` that generate must share with the training of its generator.
 NETWORK_KEY = re.compile(r"(generator_\w+|noise_scheduler|num_train_timesteps)\b")
-
-
-def check_command_line() -> None:
-    """Refuse keys that no config has and values of another kind, before the study is built.
-
-    Raises:
-        ValueError: naming the key, what it must be, and the way out.
-    """
-    explain_errors()
-    invocation = current_invocation()
-    if invocation is not None:
-        check_overrides(invocation, known_keys(config_folder(invocation)))
 
 
 @dataclass
