@@ -22,7 +22,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.inferers import DiffusionInferer
 from monai.networks.nets import resnet10
+from monai.networks.schedulers import Scheduler
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
@@ -36,6 +38,8 @@ from scripts.generator.parametrization import ParametrizedPrepareBatch, noise_sc
 from scripts.generator.samplers import sample_images, sampling_scheduler
 from scripts.image_quality.distances import polynomial_kernel, squared_discrepancy
 from scripts.image_quality.manifold import manifold_measures, pairwise
+from scripts.mutual_information.inferer import MIRegularizedDiffusionInferer
+from scripts.mutual_information.loss import MIRegularizedNoiseLoss
 from scripts.patches.background import snap_background
 from scripts.running.files import read_json, write_json
 from scripts.running.progress import progress
@@ -74,10 +78,13 @@ class Recipe:
         flip: mirror left and right at random in training.
         gaussian_rank: principal components of the closed-form part; 0 is the network alone.
         amp: bfloat16 in the network.
+        affine: turn by up to 15 degrees, scale by up to 10 % and move by up to 5 % of a side at random in training.
+        mi_weight: share w of the mutual information in the loss (1 - w) D + w I; 0 trains without it.
+        mi_timestep_weighting: of `scripts.mutual_information.loss`.
     """
 
     parametrization: str = "flow"
-    loss: Callable[[Tensor, Tensor], Tensor] = torch.nn.functional.mse_loss
+    loss: torch.nn.Module = torch.nn.MSELoss()
     channels: tuple[int, ...] = (16, 32, 32)
     unshuffle: int = 1
     rate: float = 0.002
@@ -90,9 +97,12 @@ class Recipe:
     flip: bool = True
     gaussian_rank: int = 0
     amp: bool = False
+    affine: bool = False
+    mi_weight: float = 0.0
+    mi_timestep_weighting: str = "uniform"
 
 
-SMOOTH = torch.nn.functional.smooth_l1_loss
+SMOOTH = torch.nn.SmoothL1Loss()
 GAUSSIAN = Recipe("v_prediction", gaussian_rank=16, guidance=1.5)
 RECIPES = {
     "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, flip=False),
@@ -151,8 +161,30 @@ def cached(path: Path, make: Callable[[], Any]) -> Any:
 # -- training and drawing ---------------------------------------------------------------------------------------------
 
 
-def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: int) -> tuple[torch.nn.Module, int]:
-    """Train one network for a process time; returns its moving average and the number of steps."""
+def train(
+    recipe: Recipe,
+    images: Tensor,
+    labels: Tensor,
+    seconds: float,
+    seed: int,
+    look: Callable[[torch.nn.Module], None] | None = None,
+    num_looks: int = 12,
+) -> tuple[torch.nn.Module, int]:
+    """Train one network for a process time.
+
+    Args:
+        recipe: how.
+        images: of the training patients, (N, 4, size, size) in [-1, 1].
+        labels: their grades, shape (N,).
+        seconds: process time.
+        seed: of weights, noise and order.
+        look: called with the moving average `num_looks` times at equal distances, the last at the end; its time does
+            not count.
+        num_looks: times.
+
+    Returns:
+        The moving average and the number of steps.
+    """
     torch.manual_seed(seed)
     network = make_network(recipe, images.shape[1:])
     if network.prior is not None:
@@ -160,26 +192,60 @@ def train(recipe: Recipe, images: Tensor, labels: Tensor, seconds: float, seed: 
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warm_average(recipe.ema))
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate)
     prepare = ParametrizedPrepareBatch(noise_scheduler(recipe.parametrization), "label" if recipe.conditional else None)
-    start, steps = time.process_time(), 0
+    inferer, loss_function = inferer_and_loss(recipe, prepare.scheduler)
+    start, steps, num_seen = time.process_time(), 0, 0
     while (share := (time.process_time() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * (min(1, share / 0.03) * (1 - share) if recipe.decay else 1)
         indices = torch.randint(len(images), (8,))
-        batch = images[indices]
-        if recipe.flip:
-            mirrored = torch.rand(len(batch)) < 0.5
-            batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
+        batch = augmented(images[indices], recipe)
         inputs, target, _, arguments = prepare({"image": batch, "label": labels[indices]})
-        noisy = prepare.scheduler.add_noise(inputs, arguments["noise"], arguments["timesteps"])
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.amp):
-            output = network(noisy, arguments["timesteps"], arguments.get("condition"))
-        loss = recipe.loss(output.float(), target)
+            output = inferer(inputs, network, **arguments)
+        loss = loss_function(output.float() if isinstance(output, Tensor) else output, target)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         average.update_parameters(network)
         steps += 1
+        if look is not None and share * num_looks >= num_seen + 1:
+            before = time.process_time()
+            look(average.module.eval())
+            num_seen += 1
+            start += time.process_time() - before
+    if look is not None:
+        look(average.module.eval())
     return average.module.eval(), steps
+
+
+def inferer_and_loss(recipe: Recipe, scheduler: Scheduler) -> tuple[DiffusionInferer, torch.nn.Module]:
+    """The training pass of a recipe and its loss, with or without mutual information."""
+    if not recipe.mi_weight:
+        return DiffusionInferer(scheduler), recipe.loss
+    regularized = MIRegularizedNoiseLoss(
+        denoise_weight=1 - recipe.mi_weight,
+        mi_weight=recipe.mi_weight,
+        mi_timestep_weighting=recipe.mi_timestep_weighting,
+        mi_log_interval=10**9,
+        denoising_loss=recipe.loss,
+        parametrization=recipe.parametrization,
+    )
+    return MIRegularizedDiffusionInferer(scheduler), regularized
+
+
+def augmented(batch: Tensor, recipe: Recipe) -> Tensor:
+    """Mirror left and right, and turn, scale and move, at random, as the recipe says; background comes in."""
+    if recipe.flip:
+        mirrored = torch.rand(len(batch)) < 0.5
+        batch = torch.where(mirrored[:, None, None, None], batch.flip(2), batch)
+    if recipe.affine:
+        angle, scale = (torch.rand(2, len(batch)) * 2 - 1) * torch.tensor([[torch.pi / 12], [0.1]])
+        cosine, sine = (1 + scale) * angle.cos(), (1 + scale) * angle.sin()
+        shift = (torch.rand(2, len(batch)) * 2 - 1) * 0.1  # of half a side
+        matrices = torch.stack([cosine, -sine, shift[0], sine, cosine, shift[1]], 1).reshape(-1, 2, 3)
+        grid = torch.nn.functional.affine_grid(matrices, list(batch.shape), align_corners=False)
+        batch = torch.nn.functional.grid_sample(batch + 1, grid, align_corners=False) - 1
+    return batch
 
 
 def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:

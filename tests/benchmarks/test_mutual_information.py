@@ -1,0 +1,92 @@
+"""The experiment on mutual information: who is kept out, what is kept, and the intervals of its table."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import roc_auc_score
+
+from benchmarks.generator_recipes import Patients
+from benchmarks.mutual_information import (
+    ARMS,
+    PAPER,
+    Arm,
+    Choice,
+    auc_gain,
+    audit_of_set,
+    make_set,
+    mean_and_interval,
+    split_inner,
+)
+from tests.ring_or_blob import draw
+
+
+def patients(count, seed=0):
+    """Made-up patients of two classes in turn, 4 x 32 x 32."""
+    random = np.random.RandomState(seed)
+    images = [draw(index % 2, 4, (32, 32), random) for index in range(count)]
+    return Patients(torch.from_numpy(np.stack(images)), torch.arange(count) % 2)
+
+
+def test_a_fifth_of_each_class_is_kept_out_and_nobody_is_in_both():
+    images = torch.arange(24.0).reshape(24, 1, 1, 1)
+    rest, inner = split_inner(Patients(images, torch.tensor([0] * 4 + [1] * 20)))
+    assert inner.labels.tolist() == [0, 1, 1, 1, 1]
+    assert sorted([*rest.images.flatten().tolist(), *inner.images.flatten().tolist()]) == list(range(24))
+
+
+@pytest.mark.parametrize("name", ["MI .3", "stopped by audit", "augmented", "paper: MI .1, bounded"])
+def test_every_way_to_train_draws_both_classes(name):
+    arm = dataclasses.replace(ARMS[name], recipe=dataclasses.replace(ARMS[name].recipe, channels=(8, 8), steps=2))
+    images, steps = make_set(arm, patients(12), seconds=0.4, seed=0, count=3)
+    assert images.shape == (6, 4, 32, 32)
+    assert len(steps) == (1 if arm.recipe.conditional else 2)
+    assert min(steps) >= 1
+
+
+def test_the_weights_of_the_lowest_loss_are_kept():
+    class Constant(torch.nn.Module):
+        def __init__(self, value):
+            super().__init__()
+            self.value = torch.nn.Parameter(torch.tensor(value))
+
+        def forward(self, images, times, labels=None):
+            return torch.zeros_like(images) + self.value
+
+    everybody = patients(4)
+    choice = Choice(Arm(dataclasses.replace(PAPER), "loss"), everybody, everybody, seed=0)
+    # The noise has mean 0, so the constant 0 predicts it best.
+    for value in (2.0, 0.0, 1.0):
+        choice(Constant(value))
+    assert choice.weights["value"] == 0
+
+
+def test_copies_are_counted_and_other_patients_are_not():
+    training, held_out, others = patients(20, 1), patients(20, 2), patients(20, 3)
+    copied = audit_of_set(training, training, held_out)
+    assert (copied["copies"], copied["excess"]) == (100, 1)
+    assert audit_of_set(others, training, held_out)["copies"] == 0
+
+
+def test_the_gain_of_auc_is_the_mean_over_seeds_with_limits_around_it():
+    generator = np.random.default_rng(0)
+    labels = np.repeat([0, 1], 40)
+    scores = {
+        name: {seed: {"scores": {"test_a": (labels * shift + generator.normal(size=80)).tolist()}} for seed in range(5)}
+        for name, shift in (("real", 0.5), ("both", 2.0))
+    }
+    value, low, high = auc_gain(scores["both"], scores["real"], labels, "test_a", num_draws=200)
+    aucs = {
+        name: [roc_auc_score(labels, row["scores"]["test_a"]) for row in rows.values()] for name, rows in scores.items()
+    }
+    assert value == pytest.approx(np.mean(aucs["both"]) - np.mean(aucs["real"]))
+    assert 0 < low < value < high
+    assert auc_gain(scores["real"], scores["real"], labels, "test_a", num_draws=50) == (0, 0, 0)
+
+
+def test_the_interval_of_a_mean_is_students():
+    # t(2) = 4.303, and 1 / sqrt(3) = .577.
+    assert mean_and_interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 2.484, 2 + 2.484), abs=1e-3)
