@@ -12,7 +12,8 @@ import numpy as np
 
 from scripts.patches.pictures import mosaic, png_bytes
 from scripts.patches.tensors import load_patch
-from scripts.running.files import atomic_path, read_json
+from scripts.running.files import atomic_path
+from scripts.splits.lists import read_list
 
 
 def draw_rows(list_paths: list[str], num_images: int) -> np.ndarray:
@@ -27,7 +28,7 @@ def draw_rows(list_paths: list[str], num_images: int) -> np.ndarray:
     """
     rows = []
     for path in list_paths:
-        content = read_json(path)
+        content = read_list(path, "images")
         names = [Path(path).parent / entry["image"] for entry in content["training"][:num_images]]
         images = [load_patch(str(name), len(content["modality"]), content["spatial_dims"]) for name in names]
         tiles = [np.pad(mosaic(image.numpy(), enlarge_to=80), 3, constant_values=255) for image in images]

@@ -137,6 +137,13 @@ def _write_synthesis(
     return names
 
 
+def write_empty_set(folder: Path, method: str, **provenance: Any) -> None:
+    """Write the `synthetic.json` of a method without images, for tests that read its provenance alone."""
+    known = {"cohort": "site_a", "method": method, "fold": 0, "subjects": [hash_subject("site_a-030")]}
+    content = {**_listing("site_a", (8, 8)), "provenance": {**known, **provenance}, "training": []}
+    write_json(folder / "synthetic.json", content)
+
+
 def _noise_levels() -> list[dict[str, Any]]:
     level = {"noise_loss": 0.1, "mutual_information": 0.4, "gradient_ratio": 1.75}
     nothing = dict.fromkeys(level)

@@ -15,7 +15,7 @@ from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.tensors import LabeledImages, batches, full_batches, in_batches
 from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
-from scripts.provenance.leakage import load_synthetic_set, seen_subjects
+from scripts.provenance.leakage import load_synthetic_set, seen_by_generator, seen_subjects
 from scripts.provenance.record import hash_subjects, write_provenance
 from scripts.splits.lists import read_list
 from scripts.splits.parts import held_out_subjects, load_part, selecting_subjects
@@ -45,8 +45,9 @@ class ClassifierData:
         seed: of the shuffling.
 
     Raises:
-        ValueError: if the synthetic sets are not of the setup's method, made otherwise than the patches or too small, a
-            subject has no grade, a class has no training image, or there is nothing to train on.
+        ValueError: if the synthetic sets are not of the setup's method, made otherwise than the patches, too small, or
+            name subjects of the cohort that have no patch; if a subject has no grade, a class has no training image, or
+            there is nothing to train on.
         LeakageError: if a synthetic set's generator saw a validation or test subject, or does not tell; if a patient or
             an image is in two parts of the fold under two names.
     """
@@ -72,6 +73,7 @@ class ClassifierData:
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
         only_select = selecting_subjects(splits_path, fold)
         self.synthetic_sets = [load_synthetic_set(path, held_out, use, only_select) for path in synthetic_paths]
+        self._refuse_unknown_subjects(synthetic_paths)
         self._refuse_other_method(synthetic_paths, synthetic_method)
         self.images = image_facts(read_list(patches_path, "patches"), patches_path)
         self._refuse_other_images(synthetic_paths)
@@ -129,8 +131,15 @@ class ClassifierData:
             num_synthetic_images=_count(self.synthetic, self.classes),
         )
 
+    def _refuse_unknown_subjects(self, paths: Sequence[str]) -> None:
+        # Who is of this cohort and in none of its patches can only be named to hide somebody who is.
+        patches = read_list(self.patches_path, "patches")
+        for path, item in zip(paths, self.synthetic_sets, strict=True):
+            if item["provenance"]["cohort"] == patches["name"]:
+                seen_by_generator(item["provenance"], patches["training"], path)
+
     def _refuse_other_method(self, paths: Sequence[str], method: str | None) -> None:
-        methods = [item["provenance"].get("method") for item in self.synthetic_sets]
+        methods = [item["provenance"]["method"] for item in self.synthetic_sets]
         if set(methods) != ({method} - {None}):
             raise ValueError(
                 f"synthetic_paths must be of method {method!r} (null: none),"

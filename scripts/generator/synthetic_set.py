@@ -19,6 +19,7 @@ from scripts.patches.class_balance import synthetic_limits
 from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, recorded_images, require_same_images
 from scripts.running.files import read_json, sha256_file, write_json
 from scripts.running.progress import progress
+from scripts.splits.lists import with_digest
 from scripts.volumes.nifti import write_image
 
 
@@ -100,7 +101,7 @@ class SyntheticSet(ABC):
             if not all(k in rejected or self.path_of(k).is_file() for k in numbers):
                 self._write_batch(numbers)
         path = self.output_dir / "synthetic.json"
-        write_json(path, self.description())
+        write_json(path, with_digest(self.description()))
         return path
 
     @property

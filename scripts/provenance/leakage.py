@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.provenance.record import hash_subject
 from scripts.running.errors import some_names
-from scripts.splits.lists import image_path, read_list
+from scripts.splits.lists import content_digest, image_path, read_list
 
 
 class LeakageError(ValueError):
@@ -36,8 +36,15 @@ def seen_subjects(provenance: Mapping[str, Any] | None, origin: str, with_select
     return {*record["subjects"], *selected}
 
 
-def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def seen_by_generator(
+    provenance: Mapping[str, Any], entries: Sequence[Mapping[str, Any]], origin: str = "the generator"
+) -> list[dict[str, Any]]:
     """Pick the patches of the subjects that stand, hashed, in a generator's provenance.
+
+    Args:
+        provenance: of a synthetic set or of weights; its `subjects` count.
+        entries: rows of `patches.json`.
+        origin: what the provenance is of, for the message.
 
     Raises:
         ValueError: if a subject of the provenance is not in the list: the two do not belong together.
@@ -47,7 +54,7 @@ def seen_by_generator(provenance: Mapping[str, Any], entries: Sequence[Mapping[s
     missing = subjects.difference(hashes)
     if missing:
         raise ValueError(
-            f"patches must hold all {len(subjects)} subjects behind the generator,"
+            f"patches must hold all {len(subjects)} subjects behind {origin},"
             f" got a list without {len(missing)} of them; give the patches.json it was trained on"
         )
     return [dict(entry) for entry, digest in zip(entries, hashes, strict=True) if digest in subjects]
@@ -92,7 +99,8 @@ def load_synthetic_set(
             of splits made with `selection: validation`.
 
     Returns:
-        Content of the file; `training` has absolute image paths.
+        Content of the file; `training` has absolute image paths. Where the provenance names no weights, as of a list
+        written by hand, its `weights_sha256` is the hash of the list.
 
     Raises:
         LeakageError: naming the first image file and the subjects, or the file without provenance.
@@ -103,4 +111,5 @@ def load_synthetic_set(
     provenance = content.get("provenance")
     refuse_leakage(seen_subjects(provenance, str(path)), held_out, origin, use)
     refuse_leakage(seen_subjects(provenance, str(path), with_selection=False), only_select, origin, use)
-    return {**content, "training": images}
+    named = {"weights_sha256": content_digest(content), **content["provenance"]}
+    return {**content, "provenance": named, "training": images}

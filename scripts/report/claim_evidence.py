@@ -48,17 +48,17 @@ class RunEvidence:
     @cached_property
     def cohorts(self) -> list[dict[str, Any]]:
         """Contents of the `cohort.json` files."""
-        return [read_json(path) for path in self.files.named("cohort.json")]
+        return [content for _, content in self.files.lists("cohort")]
 
     @cached_property
     def patches(self) -> list[dict[str, Any]]:
         """Contents of the `patches.json` files."""
-        return [read_json(path) for path in self.files.named("patches.json")]
+        return [content for _, content in self.files.lists("patches")]
 
     @cached_property
     def splits(self) -> list[dict[str, Any]]:
         """Contents of the `splits.json` files."""
-        return [read_json(path) for path in self.files.named("splits.json")]
+        return [content for _, content in self.files.lists("splits")]
 
     @cached_property
     def explanations(self) -> list[dict[str, Any]]:

@@ -11,7 +11,6 @@ from scripts.evaluation.shortcuts import find_shortcuts
 from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import mosaic, png_data_uri
 from scripts.report.study_files import StudyFiles
-from scripts.running.files import read_json
 
 # Part of the name of a scheduler's class -> what readers call it.
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}
@@ -23,14 +22,13 @@ def cohort_sections(files: StudyFiles) -> dict[str, Any]:
     Returns:
         Items of the template: `cohorts` (one per cohort), `splits` (one per cohort), `simulated`.
     """
-    cohorts = {path: read_json(path) for path in files.named("cohort.json")}
-    patches = {content["name"]: content for content in map(read_json, files.named("patches.json"))}
-    described = [_describe_cohort(cohort, patches.get(cohort["name"])) for cohort in cohorts.values()]
+    patches = {content["name"]: content for _, content in files.lists("patches")}
+    described = [_describe_cohort(cohort, patches.get(cohort["name"])) for _, cohort in files.lists("cohort")]
     known = {cohort["name"] for cohort in described}
     described += [
         _describe_cohort({**p, "subjects": [], "left_out": []}, p) for n, p in patches.items() if n not in known
     ]
-    splits = [_describe_splits(files.title(path), read_json(path)) for path in files.named("splits.json")]
+    splits = [_describe_splits(files.title(path), content) for path, content in files.lists("splits")]
     return {"cohorts": described, "splits": splits, "simulated": [c["name"] for c in described if c["simulated"]]}
 
 
@@ -40,7 +38,7 @@ def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
     Args:
         files: what the stages left.
     """
-    return [find_shortcuts(read_json(path)) for path in files.named("patches.json")]
+    return [find_shortcuts(content) for _, content in files.lists("patches")]
 
 
 def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
@@ -49,7 +47,7 @@ def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     Returns:
         Items of the template: `modalities`, `samples` (one per cohort and class).
     """
-    patches = {content["name"]: (path, content) for path, content in _contents(files.named("patches.json"))}
+    patches = {content["name"]: (path, content) for path, content in files.lists("patches")}
     first = [content for _, content in patches.values()]
     return {
         "modalities": [first[0]["modality"][key] for key in sorted(first[0]["modality"], key=int)] if first else [],
@@ -89,19 +87,15 @@ def _describe_splits(title: str, splits: Mapping[str, Any]) -> dict[str, Any]:
     name = splits.get("cohort") or title
     return {
         "name": name,
-        "seed": splits["seed"],
+        "seed": splits.get("seed", "not stated"),
         "num_test": len(splits["test"]),
         "folds": folds,
         "by_site": any(sites),
     }
 
 
-def _contents(paths: Iterable[Path]) -> Iterator[tuple[Path, Any]]:
-    return ((path, read_json(path)) for path in paths)
-
-
 def _samples(files: StudyFiles, patches: Mapping[str, tuple[Path, Any]], num_samples: int) -> Iterator[dict[str, Any]]:
-    sets = list(_contents(files.named("synthetic.json")))
+    sets = files.lists("synthetic")
     for cohort, (patches_path, content) in patches.items():
         own = [(path, s) for path, s in sets if s["provenance"]["cohort"] == cohort]
         for index, name in sorted(content["labels"].items(), key=lambda item: int(item[0])):

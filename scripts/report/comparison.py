@@ -28,7 +28,7 @@ from scripts.evaluation.volume_shortcut import volume_correlation, volume_differ
 from scripts.patches.pictures import draw_intervals
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
-from scripts.running.files import read_json, write_csv, write_json
+from scripts.running.files import write_csv, write_json
 from scripts.splits.parts import load_splits
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
@@ -133,8 +133,7 @@ def comparison_sections(
 def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
     splits = {content.get("cohort"): content for content in map(load_splits, files.named("splits.json"))}
     patches = {
-        content["name"]: {entry["subject_id"] for entry in content["training"]}
-        for content in map(read_json, files.named("patches.json"))
+        content["name"]: {entry["subject_id"] for entry in content["training"]} for _, content in files.lists("patches")
     }
     for answers in groups:
         refuse_other_subjects(answers, splits.get(answers.direction), patches.get(answers.cohort))

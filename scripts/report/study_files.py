@@ -8,8 +8,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scripts.provenance.leakage import seen_subjects
 from scripts.running.errors import some_names
 from scripts.running.files import RECORD, read_json
+from scripts.splits.lists import read_list
 
 RESULT_FILES = (
     "cohort.json",
@@ -118,6 +120,19 @@ class StudyFiles:
         folders = self.folders if kind is None else self.folders_of(kind)
         return [folder / name for folder in folders if (folder / name).is_file()]
 
+    def lists(self, kind: str) -> list[tuple[Path, dict[str, Any]]]:
+        """Read the lists of a kind, a key of `scripts.splits.lists.SCHEMAS`, each with its path.
+
+        Raises:
+            ValueError: naming file, key and value of what a list must not hold, or must.
+            LeakageError: naming a synthetic set without provenance.
+        """
+        contents = [(path, read_list(path, kind)) for path in self.named(f"{kind}.json")]
+        if kind == "synthetic":
+            for path, content in contents:
+                seen_subjects(content.get("provenance"), str(path))
+        return contents
+
     def folders_of(self, kind: str, **place: Any) -> list[Path]:
         """List the folders of the stages of a kind and place, such as `fold=0`."""
         return [folder for folder, record in self.records.items() if record.is_of(kind, **place)]
@@ -140,7 +155,7 @@ class StudyFiles:
     @cached_property
     def control_methods(self) -> set[str]:
         """Methods of the sets that control generators drew."""
-        provenances = [read_json(path)["provenance"] for path in self.named("synthetic.json")]
+        provenances = [content["provenance"] for _, content in self.lists("synthetic")]
         return {provenance["method"] for provenance in provenances if provenance.get("control")}
 
     def inputs(self) -> list[str]:

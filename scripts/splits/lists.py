@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.running.files import file_state, read_json
+from scripts.running.files import file_state, read_json, sha256_text
 from scripts.splits.patients import SUBJECT_ID, SUBJECT_ID_RULE
+
+logger = logging.getLogger(__name__)
 
 Schema = dict[str, Any]
 
+DIGEST = "content_sha256"  # of a list that is not to be edited: the hash of all else in it
 FOLD_PARTS = ("train", "inner", "validation")  # of a fold; the locked test belongs to none
 
 TEXT: Schema = {"type": "string", "minLength": 1, "description": "a text that is not empty"}
@@ -76,7 +81,16 @@ FACTS = {
     "spatial_dims": {"enum": [2, 3], "description": "2 or 3"},
 }
 SET_PROVENANCE: Schema = {
-    **_object("the provenance of the set", subjects=HASHES, selection_subjects=HASHES, fold=FOLD, weights_sha256=HASH),
+    **_object(
+        "the provenance of the set",
+        ["cohort", "method", "fold", "subjects"],
+        cohort=TEXT,
+        method=TEXT,
+        fold=FOLD,
+        subjects=HASHES,
+        selection_subjects=HASHES,
+        weights_sha256=HASH,
+    ),
     "type": ["object", "null"],
 }
 FOLD_OF_SPLITS = _object("a fold", FOLD_PARTS, **dict.fromkeys(FOLD_PARTS, SUBJECTS))
@@ -100,6 +114,7 @@ SCHEMAS = {
         [*FACTS, "training"],
         **FACTS,
         provenance=SET_PROVENANCE,
+        **{DIGEST: HASH},
         training=_list({**IMAGE, "required": ["image", "label"]}, "a list of images"),
     ),
     "images": _object("a list of images", ["modality", "training"], **FACTS, training=_list(IMAGE, "a list of images")),
@@ -148,7 +163,8 @@ def read_list(path: str | Path | None, kind: str) -> dict[str, Any]:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        ValueError: naming file, key, constraint, value and the way out; other faults are counted.
+        ValueError: naming file, key, constraint, value and the way out; other faults are counted. Likewise if the list
+            was edited since its stage wrote it, where it carries a hash of its content.
     """
     if not path:
         raise ValueError(f"{kind}_path must be a {kind}.json, got {path!r}; pass --{kind}_path")
@@ -156,9 +172,34 @@ def read_list(path: str | Path | None, kind: str) -> dict[str, Any]:
     key = (os.path.abspath(path), file_state(path), kind)
     if key not in _checked:
         require_schema(content, kind, path)
+        _refuse_edited(content, kind, path)
         _checked.add(key)
     read: dict[str, Any] = content
     return read
+
+
+def with_digest(content: Mapping[str, Any]) -> dict[str, Any]:
+    """Add the hash by which `read_list` sees that a list was edited: of labels, provenance and, by theirs, images.
+
+    It is no signature: who takes it out, or computes it again, is not found.
+
+    Args:
+        content: of the list, as JSON holds it; a hash of before is replaced.
+
+    Returns:
+        The content with `DIGEST`.
+    """
+    return {**content, DIGEST: content_digest(content)}
+
+
+def content_digest(content: Mapping[str, Any]) -> str:
+    """Hash the content of a list without its `DIGEST`, whatever the order of keys and the white space of its file.
+
+    >>> content_digest({"a": 1, "b": [2]}) == content_digest({"b": (2,), "a": 1, DIGEST: "0"})
+    True
+    """
+    plain = json.loads(json.dumps({key: value for key, value in content.items() if key != DIGEST}))
+    return sha256_text(json.dumps(plain, sort_keys=True))
 
 
 def image_path(list_path: str | Path, row: Mapping[str, Any]) -> str:
@@ -184,6 +225,18 @@ def require_schema(content: Any, kind: str, where: str | Path) -> None:
     if faults:
         more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
         raise ValueError(f"{where}: {faults[0]}{more}; correct it, or make the file again with {MADE_BY[kind]}")
+
+
+def _refuse_edited(content: Mapping[str, Any], kind: str, where: str | Path) -> None:
+    if DIGEST not in content:
+        if kind == "synthetic":
+            logger.warning("%s carries no %s: whether it was edited since it was made cannot be told", where, DIGEST)
+    elif content[DIGEST] != content_digest(content):
+        raise ValueError(
+            f"{where} must be as its stage wrote it ({DIGEST} {content[DIGEST][:12]}...), got one that was edited"
+            f" ({content_digest(content)[:12]}...); make it again with {MADE_BY[kind]}, or take {DIGEST} out of it if"
+            " the change is meant"
+        )
 
 
 def _faults(content: Any, kind: str) -> Iterable[str]:

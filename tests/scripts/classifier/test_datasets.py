@@ -62,6 +62,16 @@ def test_a_class_without_training_image_is_refused_by_name(paths: dict[str, Any]
         data(paths)
 
 
+def test_a_generator_of_subjects_who_are_none_of_its_cohort_is_refused(paths: dict[str, Any], tmp_path: Path) -> None:
+    train = read_json(paths["splits_path"])["folds"][0]["train"]
+    synthetic = write_synthetic(tmp_path / "s", 0, [*train, "nobody"])
+    with pytest.raises(ValueError, match=rf"patches must hold all .* subjects behind {synthetic}, got .* without 1"):
+        data(paths, synthetic_paths=[synthetic], synthetic_method="ddpm")
+    content = read_json(synthetic)
+    write_json(synthetic, {**content, "provenance": {**content["provenance"], "cohort": "elsewhere"}})
+    assert data(paths, synthetic_paths=[synthetic], synthetic_method="ddpm", synthetic_ratio=0).synthetic_sets
+
+
 @pytest.mark.parametrize("part", ["validation", "test"])
 def test_a_generator_that_saw_a_held_out_subject_is_refused(paths: dict[str, Any], tmp_path: Path, part: str) -> None:
     splits = read_json(paths["splits_path"])

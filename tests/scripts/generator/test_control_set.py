@@ -20,7 +20,7 @@ from scripts.provenance.image_form import image_facts
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subjects
 from scripts.running.files import read_json, write_json
-from scripts.splits.lists import read_list
+from scripts.splits.lists import read_list, with_digest
 from scripts.splits.parts import load_part
 from tests.helpers import run_stage
 from tests.patches import write_tiny_patches
@@ -58,6 +58,7 @@ def training_of(patches: dict[str, str], class_name: str = "LGG") -> list[dict[s
 def test_a_set_is_drawn_from_the_training_patches_of_its_class_and_says_so(tmp_path, patches, control):
     folder = draw(tmp_path, "set", patches, control)
     listing = read_list(folder / "synthetic.json", "synthetic")
+    assert listing == with_digest(listing)
     training = training_of(patches)
     provenance = listing["provenance"]
     assert provenance["subjects"] == hash_subjects(row["subject_id"] for row in training)

@@ -15,6 +15,7 @@ from scripts.provenance.leakage import (
 )
 from scripts.provenance.record import hash_subject
 from scripts.running.files import read_json, write_json
+from scripts.splits.lists import content_digest
 from tests.ring_or_blob import write_synthetic
 
 
@@ -47,12 +48,22 @@ def test_a_subject_that_may_select_may_not_train(tmp_path: Path) -> None:
         load_synthetic_set(path, ["c"], "validation", only_select=["a", "b"])
 
 
-@pytest.mark.parametrize("provenance", [None, {}, {"subjects": []}])
-def test_a_set_without_provenance_is_refused(tmp_path: Path, provenance: dict[str, list[str]] | None) -> None:
+@pytest.mark.parametrize("subjects", [None, []])
+def test_a_set_without_provenance_is_refused(tmp_path: Path, subjects: list[str] | None) -> None:
     path = write_synthetic(tmp_path, 0, ["a"])
-    write_json(path, {**read_json(path), "provenance": provenance})
+    content = read_json(path)
+    provenance = None if subjects is None else {**content["provenance"], "subjects": subjects}
+    write_json(path, {**content, "provenance": provenance})
     with pytest.raises(LeakageError, match=r"synthetic\.json must carry the provenance"):
         load_synthetic_set(path, ["c"], "validation")
+
+
+def test_a_set_written_by_hand_is_its_own_weights(tmp_path: Path) -> None:
+    path = write_synthetic(tmp_path, 0, ["a"])
+    content = read_json(path)
+    del content["provenance"]["weights_sha256"]
+    write_json(path, content)
+    assert load_synthetic_set(path, ["c"], "validation")["provenance"]["weights_sha256"] == content_digest(content)
 
 
 def test_many_leaked_subjects_are_counted_and_the_first_named() -> None:

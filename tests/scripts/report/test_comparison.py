@@ -11,6 +11,7 @@ from scripts.report.comparison import comparison_numbers, comparison_sections, w
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from scripts.statistics.classification_measures import expected_calibration_error, value_of
+from tests.fake_study import write_empty_set
 from tests.predictions import prediction_rows
 
 SETUPS = ("real", "ddpm", "ddpm_mi")
@@ -141,7 +142,7 @@ def test_folders_that_are_no_other_seeds_of_the_study_are_refused(tmp_path):
 
 
 def write_set(folder, name, method, **provenance):
-    write_json(folder / name / "synthetic.json", {"provenance": {"method": method, **provenance}})
+    write_empty_set(folder / name, method, **provenance)
     return name
 
 

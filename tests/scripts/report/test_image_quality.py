@@ -6,6 +6,7 @@ from scripts.report.image_quality import average_rows, gate_rows, measure_sectio
 from scripts.report.page import render_part
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import write_json
+from tests.fake_study import write_empty_set
 
 
 def row(value, **changes):
@@ -138,8 +139,7 @@ def test_a_control_generator_is_not_called_unfinished(tmp_path):
         write_json(
             tmp_path / method / "measures.json", {**judged("unfinished", 0.1, method), "left_out": [], "real_parts": []}
         )
-        provenance = {"method": method, **({"control": method} if method == "mixed" else {})}
-        write_json(tmp_path / method / "synthetic.json", {"provenance": provenance})
+        write_empty_set(tmp_path / method, method, **({"control": method} if method == "mixed" else {}))
     found = section(tmp_path, ["ddpm", "mixed"])
     assert [row["method"] for row in found["gates"]] == ["ddpm", "mixed"]
     assert found["unfinished"].startswith("By measurement, images of DDPM (1 of 1 sets) are unfinished")

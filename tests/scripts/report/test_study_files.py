@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from scripts.report.study_files import SeedStudies, StageRecord, StudyFiles
-from scripts.running.files import write_json
+from scripts.running.files import read_json, write_json
+from tests.fake_study import write_empty_set
 
 
 def write_record(folder, kind, finished=True, settings=None, **belongs_to):
@@ -65,3 +66,19 @@ def test_files_of_one_kind_of_stage_are_told_from_those_of_another(tmp_path):
 def test_a_folder_without_predictions_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"must hold studies with predictions.csv, got none in"):
         SeedStudies([str(tmp_path)]).inputs()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"provenance": None}, "synthetic.json must carry the provenance of its network"),
+        ({"modality": None}, "synthetic.json: modality must be names by numbers"),
+        ({"provenance": {"cohort": "site_a"}}, "synthetic.json: provenance.method must be a text"),
+    ],
+)
+def test_a_synthetic_set_that_does_not_tell_what_it_is_is_refused_by_name(tmp_path, change, message):
+    write_empty_set(tmp_path / "x", "mixed", control="mixed")
+    assert StudyFiles(str(tmp_path), ["x"]).control_methods == {"mixed"}
+    write_json(tmp_path / "x" / "synthetic.json", {**read_json(tmp_path / "x" / "synthetic.json"), **change})
+    with pytest.raises(ValueError, match=message):
+        StudyFiles(str(tmp_path), ["x"]).lists("synthetic")

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from scripts.running.files import write_json
-from scripts.splits.lists import SCHEMAS, image_path, read_list
+from scripts.splits.lists import DIGEST, SCHEMAS, content_digest, image_path, read_list, with_digest
 
 HASH = "0" * 64
 COHORT = {
@@ -28,7 +28,7 @@ LISTS = {
     "patches": {"name": "tiny", **FACTS, "training": [PATCH, {**PATCH, "label": None}]},
     "synthetic": {
         **FACTS,
-        "provenance": {"subjects": [HASH], "fold": 0},
+        "provenance": {"cohort": "tiny", "method": "ddpm", "subjects": [HASH], "fold": 0},
         "training": [{"image": "a.nii.gz", "label": 0}],
     },
     "images": {"modality": {"0": "t1n"}, "training": [{"image": "a.nii.gz"}]},
@@ -84,6 +84,12 @@ def test_a_list_as_a_stage_writes_it_is_read(tmp_path, kind):
         ("splits", ["folds", 0, "train"], "A", "folds[0].train must be a list of subject ids, got 'A'"),
         ("splits", ["selection"], "both", "selection must be inner or validation, got 'both'"),
         ("synthetic", ["provenance", "subjects"], ["A"], "provenance.subjects[0] must be a sha256 of 64"),
+        ("synthetic", ["provenance", "fold"], ..., "provenance.fold must be a whole number from 0 or null, got none"),
+        ("synthetic", ["provenance", "method"], ..., "provenance.method must be a text that is not empty, got none"),
+        ("synthetic", ["provenance", "cohort"], ..., "provenance.cohort must be a text that is not empty, got none"),
+        ("synthetic", ["modality"], ..., "modality must be names by numbers"),
+        ("synthetic", ["content_sha256"], "abc", "content_sha256 must be a sha256 of 64"),
+        ("patches", ["modality"], ..., "modality must be names by numbers"),
         ("synthetic", ["training", 0, "label"], 3, "training[0].label must be the whole number of a class"),
         ("images", ["training", 0], {"image": 3}, "training[0].image must be the path of a file, got 3"),
         ("provenance", ["simulated"], 0, "simulated must be true or false, got 0"),
@@ -129,6 +135,40 @@ def test_a_list_that_was_changed_is_checked_again_and_all_faults_are_counted(tmp
 def test_a_list_that_was_not_given_is_named_with_its_flag(kind, path):
     with pytest.raises(ValueError, match=f"{kind}_path must be a {kind}.json, got {path!r}; pass --{kind}_path"):
         read_list(path, kind)
+
+
+@pytest.mark.parametrize("kind", ["synthetic", "images"])
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (["training", 0, "label"], 1),
+        (["provenance", "subjects"], ["1" * 64]),
+        (["provenance", "fold"], 1),
+        (["provenance"], ...),
+        (["training", 0, "image_sha256"], HASH),
+        (["simulated"], True),
+    ],
+)
+def test_a_set_edited_after_its_stage_wrote_it_is_refused_by_file(tmp_path, kind, place, value):
+    path = tmp_path / "synthetic.json"
+    write_json(path, with_digest(LISTS["synthetic"]))
+    assert read_list(path, kind) == with_digest(LISTS["synthetic"])
+    write_json(path, {**changed("synthetic", place, value), DIGEST: content_digest(LISTS["synthetic"])})
+    with pytest.raises(ValueError, match=rf"{path} must be as its stage wrote it .* take content_sha256 out of it"):
+        read_list(path, kind)
+
+
+def test_a_set_without_a_hash_of_its_content_is_read_with_a_warning(tmp_path, caplog):
+    write_json(tmp_path / "synthetic.json", LISTS["synthetic"])
+    read_list(tmp_path / "synthetic.json", "synthetic")
+    assert "synthetic.json carries no content_sha256: whether it was edited" in caplog.text
+
+
+def test_the_hash_of_a_list_does_not_depend_on_the_form_of_its_file():
+    content = {"modality": {0: "t1n"}, "patch_size": (4, 5), "spacing_mm": 0.1}
+    read = json.loads(json.dumps(dict(reversed(content.items())), indent=3))
+    assert content_digest(content) == content_digest(read) == with_digest(with_digest(read))[DIGEST]
+    assert content_digest(content) != content_digest({**content, "spacing_mm": 0.2})
 
 
 def test_images_lie_beside_the_name_of_their_list_even_if_that_is_a_link(tmp_path, monkeypatch):
