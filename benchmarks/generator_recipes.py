@@ -47,6 +47,8 @@ from scripts.running.progress import progress
 GRADES = ("LGG", "HGG")
 # Voxels of the simulated volumes at 32 and 48 pixels of a 96 mm field: cells are voxels. Few slices make small volumes.
 MATRIX = {32: (80, 80, 16), 48: (120, 120, 24)}
+# Channels of the U-Net's levels: those of configs/recipes/quick.yaml and small.yaml.
+CHANNELS = {32: (16, 32, 32), 48: (16, 32, 64)}
 # part -> (seed of its cohort, site, LGG, HGG); no two share a patient.
 PARTS = {
     "training": (2000, "A", 19, 29),
@@ -66,7 +68,7 @@ class Recipe:
     Args:
         parametrization: of `scripts.generator.parametrization`.
         loss: of the network's output.
-        channels: of the U-Net's levels.
+        channels: of the U-Net's levels; None for those of the size's recipe.
         unshuffle: pixels of each axis folded into channels.
         rate: highest learning rate.
         decay: whether the rate rises over 3 % of the time and falls to 0 at the end.
@@ -85,7 +87,7 @@ class Recipe:
 
     parametrization: str = "flow"
     loss: torch.nn.Module = torch.nn.MSELoss()
-    channels: tuple[int, ...] = (16, 32, 32)
+    channels: tuple[int, ...] | None = None
     unshuffle: int = 1
     rate: float = 0.002
     decay: bool = True
@@ -251,6 +253,7 @@ def augmented(batch: Tensor, recipe: Recipe) -> Tensor:
 def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:
     """MONAI's U-Net of the size of `configs/recipes/quick.yaml` and `small.yaml`, for images of a shape."""
     num_classes, rank = 2 if recipe.conditional else None, recipe.gaussian_rank
+    channels = recipe.channels or CHANNELS[shape[-1]]
     scheduler = noise_scheduler(recipe.parametrization)
     return ClassConditionalUNet(
         num_classes=num_classes,
@@ -259,10 +262,10 @@ def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:
         spatial_dims=2,
         in_channels=4,
         out_channels=4,
-        channels=recipe.channels,
-        attention_levels=[False] * (len(recipe.channels) - 1) + [True],
+        channels=channels,
+        attention_levels=[False] * (len(channels) - 1) + [True],
         num_res_blocks=1,
-        num_head_channels=recipe.channels[-1],
+        num_head_channels=channels[-1],
         norm_num_groups=8,
     )
 

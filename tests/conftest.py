@@ -13,7 +13,7 @@ yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # type: ignore[
 
 # Those of more than 20 s of one core, the longest first as far as they were timed.
 LONG = (
-    *("test_workers.py", "test_recipes.py", "test_kill.py", "test_audit.py", "test_turns.py", "test_memorization.py"),
+    *("test_workers.py", "test_recipes.py", "test_kill.py", "test_audit.py", "test_turns.py"),
     *("test_difficulty.py", "test_synthetic_set.py", "test_networks.py", "test_train_classifier.py"),
     "test_shortcuts.py",
 )

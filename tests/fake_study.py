@@ -114,6 +114,7 @@ def _write_synthesis(
         rows = [
             {
                 "epoch": epoch,
+                "steps": 50 * epoch,
                 "loss": 1 / epoch,
                 "noise_loss": 1 / epoch,
                 "mutual_information": 0.3 if method == "ddpm_mi" else None,
@@ -192,6 +193,7 @@ def _write_classifier(root: Path, cohort: str, setup: str, random: np.random.Gen
     rows = [
         {
             "epoch": epoch,
+            "steps": 10 * epoch,
             "loss": 0.7 / epoch,
             "learning_rate": 3e-4,
             "selection_loss": 0.8 / epoch + random.random() / 9,

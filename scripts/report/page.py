@@ -22,7 +22,7 @@ from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
 from scripts.report.results import result_sections, summary_table
 from scripts.report.study_files import SeedStudies, StudyFiles
-from scripts.report.trainings import curve_figure, regularizer_section
+from scripts.report.trainings import curve_figure, regularizer_section, training_lengths
 from scripts.report.words import (
     capitalize_first,
     format_interval,
@@ -94,6 +94,7 @@ def write_report(
         **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
         "audit": audit_section(files),
         "curves": curve_figure(files, num_curves),
+        "lengths": training_lengths(files),
         "regularizer": regularizer_section(files),
         "published": published_section(),
         "methods": methods_section(files),

@@ -12,6 +12,7 @@ from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 QUANTITIES = ("mutual_information", "gradient_ratio")
+COUNTERS = ("epoch", "steps")  # of a row; all else are curves
 
 
 def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
@@ -29,6 +30,30 @@ def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
         "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in drawn.items()},
         "left_out": sum(map(len, trainings.values())) - sum(map(len, drawn.values())),
     }
+
+
+def training_lengths(files: StudyFiles) -> list[dict[str, Any]]:
+    """Count the optimizer steps of the trainings of each method and setup.
+
+    Returns:
+        Rows with `kind`, `name` (method or setup), number of `trainings`, and `steps`: fewest and most of a training,
+        which differ where some were ended early; null where an earlier version did not count them.
+    """
+    lengths: dict[tuple[str, str], list[int | None]] = {}
+    for kind, key in (("generator", "method"), ("classifier", "setup")):
+        for path in files.trainings(kind):
+            record = files.records.get(path.parent)
+            name = record.place.get(key, "") if record else files.title(path)
+            lengths.setdefault((kind, name), []).append(read_json(path)[-1].get("steps"))
+    return [
+        {
+            "kind": kind,
+            "name": name,
+            "trainings": len(steps),
+            "steps": None if None in steps else (min(filter(None, steps)), max(filter(None, steps))),
+        }
+        for (kind, name), steps in lengths.items()
+    ]
 
 
 def regularizer_section(files: StudyFiles) -> dict[str, Any]:
@@ -59,13 +84,13 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     """Read the curves of one training.
 
     Args:
-        path: JSON list with one item per epoch: `epoch`, and scalars, null, or lists that are no curve.
+        path: JSON list with one item per epoch: `epoch`, `steps`, and scalars, null, or lists that are no curve.
 
     Returns:
         Name of the scalar -> (epoch, value), in the order of the epochs; scalars without any value are left out.
     """
     rows: list[dict[str, Any]] = read_json(path)
-    names = list(dict.fromkeys(name for row in rows for name in row if name != "epoch"))
+    names = list(dict.fromkeys(name for row in rows for name in row if name not in COUNTERS))
     series = {
         name: [(row["epoch"], row[name]) for row in rows if isinstance(row.get(name), (int, float))] for name in names
     }

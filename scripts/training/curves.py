@@ -21,7 +21,7 @@ class EpochCurves(ABC):
     same list.
 
     Args:
-        path: JSON file; a list of rows, each with its "epoch".
+        path: JSON file; a list of rows, each with its "epoch" and "steps", optimizer steps since the first epoch.
     """
 
     def __init__(self, path: str) -> None:
@@ -54,7 +54,7 @@ class EpochCurves(ABC):
 
     def _write(self, engine: Engine) -> None:
         means = {name: float(total) / self._count for name, total in self._sums.items()}
-        self.rows.append({"epoch": engine.state.epoch, **self._row(means)})
+        self.rows.append({"epoch": engine.state.epoch, "steps": engine.state.iteration, **self._row(means)})
         write_json(self.path, self.rows)
 
     def _terms(self, engine: Engine) -> dict[str, Tensor]:
@@ -69,7 +69,7 @@ class ClassifierCurves(EpochCurves):
     """Mean training loss, learning rate and the evaluator's metrics of each epoch.
 
     Args:
-        path: JSON file; a list of {"epoch", "loss", "learning_rate", and each metric of the evaluator}.
+        path: JSON file; a list of {"epoch", "steps", "loss", "learning_rate", and each metric of the evaluator}.
         evaluator: engine that validates.
         optimizer: its first group's learning rate is recorded, as it was during the epoch.
     """
@@ -93,8 +93,8 @@ class GeneratorCurves(EpochCurves):
     """Mean loss terms, what the mutual-information term does at each noise level, and validation loss of each epoch.
 
     Args:
-        path: JSON file; a list of {"epoch", "loss", "noise_loss", "mutual_information", "noise_levels",
-            "val_noise_loss"}. The noise loss is the whole loss of a plain DDPM, which has no mutual information (null)
+        path: JSON file; a list of {"epoch", "steps", "loss", "noise_loss", "mutual_information",
+            "noise_levels", "val_noise_loss"}. The noise loss is the whole loss of a plain DDPM, which has no mutual information (null)
             and no noise levels ([]); `val_noise_loss` is null in epochs without validation.
         loss_function: loss of the training; its `terms` and `noise_levels` are read if it has any.
         evaluator: engine that validates.

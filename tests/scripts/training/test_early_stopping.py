@@ -65,5 +65,6 @@ def test_the_overlay_ends_the_training_of_a_stage_and_keeps_the_best_weights(tmp
     rows = read_json(tmp_path / "out" / "metrics.json")
     losses = [row["val_noise_loss"] for row in rows]
     assert len(rows) < 40
+    assert [row["steps"] for row in rows] == [row["epoch"] * rows[0]["steps"] for row in rows]
     assert len(rows) - 1 - losses.index(min(losses)) == 2
     assert (tmp_path / "out" / "model.pt").is_file()
