@@ -93,8 +93,8 @@ class GeneratorCurves(EpochCurves):
     """Mean loss terms, what the mutual-information term does at each noise level, and validation loss of each epoch.
 
     Args:
-        path: JSON file; a list of {"epoch", "steps", "loss", "noise_loss", "mutual_information",
-            "noise_levels", "val_noise_loss"}. The noise loss is the whole loss of a plain DDPM, which has no mutual information (null)
+        path: JSON file; a list of {"epoch", "steps", "loss", "noise_loss", "mutual_information", "noise_levels",
+            "val_noise_loss"}. The noise loss is the whole loss of a plain DDPM, which has no mutual information (null)
             and no noise levels ([]); `val_noise_loss` is null in epochs without validation.
         loss_function: loss of the training; its `terms` and `noise_levels` are read if it has any.
         evaluator: engine that validates.
