@@ -1,6 +1,6 @@
 """What mutual information does: copies, quality and end use of many ways to train, for many patients and for a dozen.
 
-    python -m benchmarks.mutual_information --seeds 5
+    python -m benchmarks.mutual_information --workers 2
 
 Every seed has training patients of its own (site A), so intervals over seeds are over generators and subjects. All
 generators of a cohort are trained for the same process time of one thread, cost of the regularizer included. Images are
@@ -13,8 +13,11 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import multiprocessing
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +57,7 @@ from scripts.running.progress import progress
 SIZE = 32
 FIRST_SEED = 3000  # of the cohorts; no other benchmark has them
 REFERENCE = "plain"
-NUM_CANDIDATES = 32  # images of each class that the audit looks at before a training is stopped
+NUM_CANDIDATES = 16  # images of each class that the audit looks at before a training is stopped
 
 
 @dataclass(frozen=True)
@@ -64,10 +67,12 @@ class Cohort:
     Args:
         counts: patients of each grade, LGG first.
         seconds: process time of one thread.
+        arms: of `ARMS`, that are trained; all control generators are drawn besides.
     """
 
     counts: tuple[int, int]
     seconds: float
+    arms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,6 @@ class Arm:
 
 
 PAPER = Recipe("epsilon", SMOOTH, conditional=False, flip=False)
-COHORTS = {"dozen": Cohort((5, 7), 90.0), "many": Cohort((19, 29), 45.0)}
 ARMS = {
     REFERENCE: Arm(GAUSSIAN),
     "MI .1": Arm(dataclasses.replace(GAUSSIAN, mi_weight=0.1)),
@@ -99,6 +103,11 @@ ARMS = {
     "paper: plain": Arm(PAPER),
     "paper: MI .1": Arm(dataclasses.replace(PAPER, mi_weight=0.1)),
     "paper: MI .1, bounded": Arm(dataclasses.replace(PAPER, mi_weight=0.1, mi_timestep_weighting="min_snr")),
+}
+COHORTS = {
+    "dozen": Cohort((5, 7), 60.0, tuple(ARMS)),
+    # Nothing is copied of many in this time, so only the cost of the term is asked.
+    "many": Cohort((19, 29), 30.0, (REFERENCE, "MI .3", "stopped by loss", "paper: plain", "paper: MI .1")),
 }
 
 
@@ -231,7 +240,7 @@ def scores_of_end_use(
     if synthetic is not None:
         images, labels = torch.cat([images, synthetic.images]), torch.cat([labels, synthetic.labels])
     torch.manual_seed(seed)
-    network = resnet10(spatial_dims=2, n_input_channels=4, num_classes=2, conv1_t_stride=1)
+    network = resnet10(spatial_dims=2, n_input_channels=4, num_classes=2)
     fit_classifier(network, images, labels, num_steps, seed)
     with torch.no_grad():
         logits = {part: network(judge.patients[part].images) for part in ("test_a", "test_b")}
@@ -251,14 +260,15 @@ class Experiment:
         scale: factor on every process time.
     """
 
-    def __init__(self, folder: Path, num_images: int = 64, num_steps: int = 300, scale: float = 1.0) -> None:
+    def __init__(self, folder: Path, num_images: int = 64, num_steps: int = 200, scale: float = 1.0) -> None:
         self.folder, self.num_images, self.num_steps, self.scale = folder, num_images, num_steps, scale
         self.judge = Judge(SIZE, folder)
 
-    def run(self, seeds: Sequence[int], cohorts: Sequence[str], arms: Sequence[str]) -> list[dict[str, Any]]:
-        """Do what is missing, seed by seed, so that a stopped experiment compares all arms on fewer seeds."""
-        parts = [(seed, cohort, arm) for seed in seeds for cohort in cohorts for arm in ("real", *arms)]
-        return [self.row(*part) for part in progress(parts, len(parts), "arms")]
+    def run(self, seed: int, cohort: str, arms: Sequence[str] | None = None) -> list[dict[str, Any]]:
+        """Do what is missing of a seed and cohort; `arms` None for the cohort's and the control generators."""
+        torch.set_num_threads(1)
+        names = ["real", *([*CONTROLS, *COHORTS[cohort].arms] if arms is None else arms)]
+        return [self.row(seed, cohort, name) for name in progress(names, len(names), f"seed {seed}, {cohort}")]
 
     def row(self, seed: int, cohort: str, arm: str) -> dict[str, Any]:
         """The figures of one arm."""
@@ -410,18 +420,26 @@ def frontier(rows: Sequence[Mapping[str, Any]], path: str) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run what is not there yet, print the tables and draw the figure."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.mutual_information", description=__doc__)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, nargs="+", default=list(range(5)))
     parser.add_argument("--cohorts", nargs="+", default=list(COHORTS), choices=list(COHORTS))
-    parser.add_argument("--arms", nargs="+", default=[*CONTROLS, *ARMS], choices=[*CONTROLS, *ARMS], metavar="ARM")
+    parser.add_argument("--arms", nargs="+", choices=[*CONTROLS, *ARMS], metavar="ARM", help="the cohort's by default")
     parser.add_argument("--images", type=int, default=64, help="synthetic images of each class")
-    parser.add_argument("--steps", type=int, default=300, help="of the classifiers of the end use")
+    parser.add_argument("--steps", type=int, default=200, help="of the classifiers of the end use")
     parser.add_argument("--scale", type=float, default=1.0, help="factor on the process time of every generator")
+    parser.add_argument("--workers", type=int, default=1, help="seeds at once, a process each")
     parser.add_argument("--output_dir", type=Path, default=Path("runs/mutual_information"))
     parser.add_argument("--figure", help="PNG of copies against quality")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     experiment = Experiment(options.output_dir, options.images, options.steps, options.scale)
-    rows = experiment.run(range(options.seeds), options.cohorts, options.arms)
+    run = partial(experiment.run, arms=options.arms)
+    # Seed by seed, so that a stopped experiment compares all arms on fewer seeds.
+    parts = zip(*((seed, cohort) for seed in options.seeds for cohort in options.cohorts), strict=True)
+    if options.workers == 1:
+        rows = [row for own in map(run, *parts) for row in own]
+    else:
+        with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
+            rows = [row for own in pool.map(run, *parts) for row in own]
     for cohort in options.cohorts:
         print(f"\n{cohort}\n\n{table([row for row in rows if row['cohort'] == cohort], experiment.judge)}")
     if options.figure:
