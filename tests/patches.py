@@ -37,7 +37,10 @@ def write_tiny_patches(
     graded: bool = True,
     seed: int = 0,
 ) -> dict[str, str]:
-    """Write smooth random patches, `patches.json` and `splits.json` of 2 folds; return the two paths as overrides."""
+    """Write random patches, `patches.json` and `splits.json` of 2 folds; return the two paths as overrides.
+
+    The patches are smooth but for a texture of each, without which they would be one picture with another gain.
+    """
     random = np.random.default_rng(seed)
     entries = []
     for label, name in enumerate(classes):
@@ -59,7 +62,8 @@ def _write_patch(path: Path, random: np.random.Generator, spatial_shape: tuple[i
     axes = np.meshgrid(*[np.linspace(-1, 1, size) for size in spatial_shape], indexing="ij")
     radius = np.sqrt(sum((axis - random.uniform(-0.2, 0.2)) ** 2 for axis in axes))
     levels = random.uniform(-0.5, 0.9, num_channels)
-    image = np.where(radius[..., None] < 0.9, levels * np.cos(radius[..., None]), -1).astype(np.float32)
+    texture = random.spawn(1)[0].normal(0, 0.05, (*spatial_shape, num_channels)).clip(-0.1, 0.1)
+    image = np.where(radius[..., None] < 0.9, levels * np.cos(radius[..., None]) + texture, -1).astype(np.float32)
     volume = image[:, :, None] if len(spatial_shape) == 2 else image
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(volume, np.eye(4)), path)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-import hashlib
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
-
 from scripts.provenance.leakage import LeakageError
+from scripts.provenance.same_picture import Picture, fingerprint, same_pictures
 from scripts.running.errors import some_names
-from scripts.running.files import file_state
 from scripts.splits.lists import FOLD_PARTS, image_path, read_list
 from scripts.splits.parts import load_splits, part_subjects
 from scripts.splits.patients import patient_of
+
+logger = logging.getLogger(__name__)
 
 PARTS = (*FOLD_PARTS, "test")  # where one is also another, the later counts
 MARKS = ("image", "patient", "subject_id")
@@ -34,7 +32,8 @@ def refuse_two_names(patches_path: str | Path, splits_path: str | Path, fold: in
 
     Raises:
         LeakageError: naming both ids and their parts, if they are of one patient (`patient_id`, or ids that differ in
-            the number of the slice, as when images and not subjects were split), or show the same pixels.
+            the number of the slice, as when images and not subjects were split), or show the same picture, also scaled,
+            shifted or mirrored. Two names of one picture in one part are named in the log.
     """
     splits = load_splits(splits_path)
     parts = {subject: part for part in PARTS for subject in part_subjects(splits, fold, part)}
@@ -52,6 +51,7 @@ def refuse_two_names(patches_path: str | Path, splits_path: str | Path, fold: in
             f"{patches_path} must show a subject under one subject_id, got the same image as {image} of fold {fold};"
             " leave one of them out (leave_out of configs/cohort.yaml), then make patches and splits again"
         )
+    _refuse_same_picture(patches_path, rows, parts, fold)
 
 
 def refuse_shared_subjects(patches_path: str | Path, other_path: str | Path) -> None:
@@ -62,11 +62,13 @@ def refuse_shared_subjects(patches_path: str | Path, other_path: str | Path) -> 
         other_path: `patches.json` of the cohort tested on, likewise.
 
     Raises:
-        LeakageError: naming the shared subjects, and what is the same of them: subject id, patient id or image.
+        LeakageError: naming the shared subjects, and what is the same of them: subject id, patient id, image, or the
+            picture, scaled, shifted or mirrored.
     """
     own, other = (_marks_of(path) for path in (patches_path, other_path))
     same = sorted(own.keys() & other.keys())
     shared = {other[mark]: f"{other[mark]} (the {mark[0]} of {own[mark]})" for mark in same}
+    shared = {**_shared_pictures(patches_path, other_path), **shared}
     if shared:
         raise LeakageError(
             f"{other_path} must be of other subjects than {patches_path}, got {len(shared)} of both:"
@@ -84,15 +86,36 @@ def image_digest(path: str | Path) -> str:
     Returns:
         64 hexadecimal digits.
     """
-    return _digest(str(path), file_state(path))
+    return fingerprint(str(path)).digest
 
 
-@functools.cache
-def _digest(path: str, state: tuple[int, int]) -> str:
-    # As float32, to which every image is cast; 0 and -0 are one intensity.
-    image: Any = nib.load(path)
-    array = np.ascontiguousarray(image.dataobj, dtype=np.float32) + 0.0
-    return hashlib.sha256(str(array.shape).encode() + array.tobytes()).hexdigest()
+def _refuse_same_picture(patches_path: str | Path, rows: Sequence[Row], parts: Mapping[str, str], fold: int) -> None:
+    for pair in same_pictures([Picture(image_path(patches_path, row), patient_of(row)) for row in rows]):
+        one, other = (rows[number]["subject_id"] for number in (pair.first, pair.second))
+        found = f"the same picture as {one} ({parts[one]}) and {other} ({parts[other]}) of fold {fold}"
+        way_out = "if they are one person, give both one patient_id (docs/reference/data.md) or leave one out"
+        if parts[one] != parts[other]:
+            raise LeakageError(
+                f"{patches_path} must show a subject under one subject_id, got {found}, perhaps scaled, shifted or"
+                f" mirrored (correlation {pair.correlation:.3f} inside the brain); {way_out} (leave_out of"
+                " configs/cohort.yaml), then make patches and splits again"
+            )
+        logger.warning("%s shows %s (correlation %.3f); %s", patches_path, found, pair.correlation, way_out)
+
+
+def _shared_pictures(patches_path: str | Path, other_path: str | Path) -> dict[str, str]:
+    """Subjects of the other cohort who are the picture of one of this cohort -> what is the same, in words."""
+    rows = [
+        (path, row["subject_id"], Picture(image_path(path, row), f"{path} {patient_of(row)}"))
+        for path in map(str, (patches_path, other_path))
+        for row in read_list(path, "patches")["training"]
+    ]
+    shared = {}
+    for pair in reversed(same_pictures([picture for *_, picture in rows])):
+        (path, one, _), (other, name, _) = rows[pair.first], rows[pair.second]
+        if path != other:
+            shared[name] = f"{name} (the picture of {one}, correlation {pair.correlation:.3f} inside the brain)"
+    return shared
 
 
 def _first_in_two_parts(rows: Sequence[Row], marks: Sequence[str], parts: Mapping[str, str]) -> str:

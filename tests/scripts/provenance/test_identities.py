@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,61 @@ def test_one_image_under_two_ids_in_two_parts_is_refused_by_both_ids(paths: dict
     with pytest.raises(LeakageError, match="the same image as ") as caught:
         ClassifierData(**paths, fold=0, classes=GRADES)
     assert {f"{trained} (train)", f"{other} ({part})"} <= set(re.findall(r"\S+ \(\w+\)", str(caught.value)))
+
+
+def scaled(source: Path, target: Path) -> None:
+    save_as(source, target, lambda image: image * 0.6)
+
+
+def z_scored(source: Path, target: Path) -> None:
+    save_as(source, target, lambda image: (image - image.mean()) / image.std())
+
+
+def as_int16(source: Path, target: Path) -> None:
+    save_as(source, target, lambda image: np.round(image * 500).astype(np.int16))
+
+
+def as_float16(source: Path, target: Path) -> None:
+    save_as(source, target, lambda image: image.astype(np.float16).astype(np.float32))
+
+
+def shifted(source: Path, target: Path) -> None:
+    save_as(source, target, lambda image: np.roll(image, 1, 0))
+
+
+def mirrored(source: Path, target: Path) -> None:
+    save_as(source, target, lambda image: image[::-1])
+
+
+def save_as(source: Path, target: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = np.asarray(nib.load(source).dataobj)
+    nib.save(nib.Nifti1Image(np.ascontiguousarray(change(image)), np.eye(4)), target)
+
+
+CHANGES = [scaled, z_scored, as_int16, as_float16, shifted, mirrored]
+
+
+@pytest.mark.parametrize("copy", CHANGES)
+def test_one_picture_in_two_parts_is_refused_by_both_ids_and_the_correlation(paths: dict[str, Any], copy) -> None:
+    splits = read_json(paths["splits_path"])
+    trained, other = splits["folds"][0]["train"][1], splits["folds"][0]["validation"][0]
+    copy(image_of(paths["patches_path"], trained), image_of(paths["patches_path"], other))
+    names = rf"({trained} \(train\) and {other} \(validation\)|{other} \(validation\) and {trained} \(train\))"
+    with pytest.raises(
+        LeakageError, match=rf"same picture as {names} of fold 0, .*correlation (0\.9|1\.0).*patient_id"
+    ):
+        refuse_two_names(**paths, fold=0)
+
+
+def test_one_picture_under_two_names_of_one_part_is_named_in_the_log(paths: dict[str, Any], caplog) -> None:
+    first, second = read_json(paths["splits_path"])["folds"][0]["train"][:2]
+    mirrored(image_of(paths["patches_path"], first), image_of(paths["patches_path"], second))
+    refuse_two_names(**paths, fold=0)
+    assert f"the same picture as {first} (train) and {second} (train) of fold 0" in caplog.text
+    caplog.clear()
+    edit_rows(paths["patches_path"], **{name: {"patient_id": "P7"} for name in (first, second)})
+    refuse_two_names(**paths, fold=0)
+    assert "the same picture" not in caplog.text
 
 
 def test_one_image_under_two_ids_of_one_part_is_no_leak(paths: dict[str, Any]) -> None:
@@ -146,6 +202,13 @@ def test_cohorts_of_other_people_are_accepted(paths: dict[str, Any], other: str)
 def test_cohorts_that_share_an_image_are_refused_by_both_names(paths: dict[str, Any], other: str, copy) -> None:
     copy(image_of(paths["patches_path"], "phantom_A_1_003"), image_of(other, "phantom_B_0_001"))
     with pytest.raises(LeakageError, match=r"got 1 of both: phantom_B_0_001 \(the image of phantom_A_1_003\)"):
+        refuse_shared_subjects(paths["patches_path"], other)
+
+
+@pytest.mark.parametrize("copy", CHANGES)
+def test_cohorts_that_share_a_picture_are_refused_by_both_names(paths: dict[str, Any], other: str, copy) -> None:
+    copy(image_of(paths["patches_path"], "phantom_A_1_003"), image_of(other, "phantom_B_0_001"))
+    with pytest.raises(LeakageError, match=r"phantom_B_0_001 \(the picture of phantom_A_1_003, correlation "):
         refuse_shared_subjects(paths["patches_path"], other)
 
 
