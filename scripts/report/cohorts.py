@@ -7,9 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.evaluation.shortcuts import find_shortcuts
+from scripts.evaluation.shortcuts import find_shortcuts, graded_rows, image_markers
 from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import mosaic, png_data_uri
+from scripts.provenance.image_form import names_by_number
 from scripts.report.study_files import StudyFiles
 
 # Part of the name of a scheduler's class -> what readers call it.
@@ -38,7 +39,14 @@ def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
     Args:
         files: what the stages left.
     """
-    return [find_shortcuts(content) for _, content in files.lists("patches")]
+    return [find_shortcuts(content, _markers(path, content)) for path, content in files.lists("patches")]
+
+
+def _markers(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
+    modalities = names_by_number(content["modality"])
+    # One by one: volumes of a whole cohort need not fit into memory.
+    images = ((row, read_rows(path, content, [row]).images[0].numpy()) for row in graded_rows(content))
+    return {row["subject_id"]: image_markers(image, modalities) for row, image in images}
 
 
 def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
@@ -50,7 +58,7 @@ def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     patches = {content["name"]: (path, content) for path, content in files.lists("patches")}
     first = [content for _, content in patches.values()]
     return {
-        "modalities": [first[0]["modality"][key] for key in sorted(first[0]["modality"], key=int)] if first else [],
+        "modalities": names_by_number(first[0]["modality"]) if first else [],
         "samples": list(_samples(files, patches, num_samples)),
     }
 

@@ -11,8 +11,16 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
-from scripts.evaluation.shortcuts import find_shortcuts, fit_volume, out_of_sample_auc, share_by_site
+from scripts.evaluation.shortcuts import (
+    find_shortcuts,
+    fit_volume,
+    image_markers,
+    out_of_sample_auc,
+    p_above_chance,
+    share_by_site,
+)
 from scripts.running.files import read_json, write_json
+from scripts.statistics.intervals import delong
 from tests.fake_study import write_fake_study
 from tests.helpers import run_stage
 
@@ -62,6 +70,75 @@ def test_a_volume_that_differs_between_the_classes_is_named_with_numbers() -> No
     assert volume["telling"]
 
 
+def test_a_class_of_very_small_and_very_large_lesions_is_named_though_the_slope_says_nothing() -> None:
+    random = np.random.default_rng(2)
+    sides = random.choice([-1, 1], 60)
+    volumes = [*random.lognormal(3, 0.4, 40), *np.exp(3 + 1.5 * sides + random.normal(0, 0.4, 60))]
+    found = find_shortcuts(cohort_of([0] * 40 + [1] * 60, ["A"] * 100, volumes))
+    assert not predictor(found, "lesion volume")["telling"]
+    distance = predictor(found, "lesion volume’s distance from the median")
+    assert distance["telling"]
+    assert distance["auc"]["value"] > 0.95
+
+
+def markers_of(cohort: dict[str, Any], seed: int, change: dict[str, float]) -> dict[str, dict[str, float | None]]:
+    """Markers of an image of each subject, drawn alike but for a difference of HGG, in standard deviations."""
+    random = np.random.default_rng(seed)
+    names = ("mean of t1c", "mean of t2f", "noise of t1c", "background’s share")
+    return {
+        row["subject_id"]: {
+            **{name: float(0.1 * random.normal(row["label"] * change.get(name, 0))) for name in names},
+            "background’s intensity": -1.0,
+        }
+        for row in cohort["training"]
+    }
+
+
+@pytest.mark.parametrize("name", ["mean of t1c", "noise of t1c", "background’s share"])
+def test_an_intensity_that_differs_between_the_classes_is_named_and_no_other(name: str) -> None:
+    cohort = random_cohort(5)
+    found = find_shortcuts(cohort, markers_of(cohort, 5, {name: 1.5}))
+    assert [item["name"] for item in found["predictors"] if item["telling"]] == [name]
+    # Two normals a distance of 1.5 standard deviations apart: AUC = Phi(1.5 / sqrt 2) = .856.
+    area = predictor(found, name)["auc"]
+    assert area["low"] < 0.856 < area["high"]
+    assert predictor(found, "background’s intensity")["auc"]["value"] is None
+
+
+def test_p_is_below_a_level_where_the_interval_of_that_level_lies_above_chance() -> None:
+    random = np.random.default_rng(0)
+    for shift in (0, 0.3, 0.6, 3, 20):
+        positive = np.arange(50) < 20
+        scores = random.normal(size=50) + shift * positive
+        p = p_above_chance(positive, scores)
+        for level in (0.5, 0.05, 0.001):
+            low = delong(positive, scores, 1 - level).low
+            assert low is not None
+            assert (p < level) == (low > 0.5)
+
+
+@pytest.mark.parametrize("shape", [(64, 80), (24, 20, 28)], ids=["2d", "3d"])
+def test_the_noise_of_an_image_is_its_standard_deviation_inside_the_brain(shape: tuple[int, ...]) -> None:
+    random = np.random.default_rng(0)
+    axes = np.meshgrid(*[np.linspace(-1, 1, size) for size in shape], indexing="ij")
+    smooth = 0.3 * np.cos(2 * axes[0]) * axes[1]
+    image = np.stack([smooth + random.normal(0, sd, shape) for sd in (0.02, 0.08)])
+    brain = sum(axis**2 for axis in axes) < 0.8
+    found = image_markers(np.where(brain, np.clip(image, -0.99, 1), -1), ["t1n", "t1c"])
+    assert (found["noise of t1n"], found["noise of t1c"]) == pytest.approx((0.02, 0.08), rel=0.1)
+    assert found["mean of t1c"] == pytest.approx(smooth[brain].mean(), abs=0.01)
+    assert found["background’s intensity"] == -1
+    assert found["background’s share"] == pytest.approx(1 - brain.mean())
+
+
+def test_an_image_without_brain_or_without_background_has_no_such_marker() -> None:
+    blank = image_markers(np.full((1, 8, 8), -1.0), ["t1c"])
+    assert (blank["mean of t1c"], blank["noise of t1c"], blank["background’s share"]) == (None, None, 1)
+    full = image_markers(np.array([[[0.5, -1.0], [0.2, 0.1]], [[-1.0, 0.5], [0.1, 0.2]]]), ["t1n", "t1c"])
+    assert full["background’s intensity"] is None
+    assert full["background’s share"] == 0
+
+
 def test_a_single_site_says_exactly_nothing() -> None:
     found = find_shortcuts(cohort_of([0] * 12 + [1] * 30, [None] * 42, [1.0] * 42))
     site = predictor(found, "site")
@@ -70,9 +147,9 @@ def test_a_single_site_says_exactly_nothing() -> None:
 
 
 def test_without_a_shortcut_at_most_one_cohort_in_twenty_is_named() -> None:
-    found = [find_shortcuts(random_cohort(seed)) for seed in range(100)]
-    for name in ("site", "lesion volume"):
-        assert sum(predictor(item, name)["telling"] for item in found) <= 5
+    cohorts = [random_cohort(seed) for seed in range(12)]
+    found = [find_shortcuts(cohort, markers_of(cohort, seed, {})) for seed, cohort in enumerate(cohorts)]
+    assert sum(any(predictor["telling"] for predictor in item["predictors"]) for item in found) <= 1
 
 
 def test_the_volume_is_judged_as_scikit_learn_does() -> None:
@@ -127,4 +204,8 @@ def test_the_report_names_a_planted_site_and_a_planted_volume(tmp_path: Path) ->
         "AUC 1.00 (95 % interval ",
     ):
         assert words in html
-    assert "of site_a apart" not in html
+    assert "site tells the classes of site_a apart" not in html
+    assert "volume tells the classes of site_a apart" not in html
+    # The rings of the fake images are brighter in HGG.
+    assert "The mean of t1c tells the classes of site_a apart." in html
+    assert "by this number alone" in html
