@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 
@@ -35,13 +37,20 @@ def check_network(
         raise ValueError(
             f"patch_size must be {spatial_dims} numbers with spatial_dims {spatial_dims}, got {image_size!r}"
         )
+    _try_network(json.dumps([backbone, spatial_dims, in_channels, num_classes, stem_stride, list(image_size)]))
+
+
+@cache
+def _try_network(settings: str) -> None:
+    """Build the network of settings in JSON and take patches through it, once for those that all stages share."""
+    backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size = json.loads(settings)
     with torch.device("meta"):  # sizes only: nothing is allocated or computed
         network = create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size)
         try:
             network.train()(torch.zeros(2, in_channels, *image_size))
         except (RuntimeError, ValueError) as error:
             raise ValueError(
-                f"patch_size must be one that classifier_backbone {backbone} can take, got {list(image_size)}"
+                f"patch_size must be one that classifier_backbone {backbone} can take, got {image_size}"
                 f" ({str(error).splitlines()[0]}); choose larger patches or another backbone"
             ) from error
 

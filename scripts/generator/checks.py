@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Sequence
-from typing import Any
+from functools import cache
 
 import torch
 
@@ -47,14 +48,23 @@ def check_network(
     if gaussian_rank < 0:
         raise ValueError(f"generator_gaussian_rank must be >= 0, got {gaussian_rank!r}; 0 is the network alone")
     _check_levels(channels, attention_levels, num_head_channels, norm_num_groups)
-    arguments: dict[str, Any] = {
+    arguments = {
         "channels": channels,
         "attention_levels": attention_levels,
         "num_res_blocks": num_res_blocks,
         "num_head_channels": num_head_channels,
         "norm_num_groups": norm_num_groups,
     }
-    shape: dict[str, Any] = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": in_channels}
+    image = {"patch_size": patch_size, "spatial_dims": spatial_dims, "in_channels": in_channels}
+    _try_network(json.dumps({"image": image, "arguments": arguments, "unshuffle": unshuffle, "dropout": dropout_prob}))
+
+
+@cache
+def _try_network(settings: str) -> None:
+    """Build the network of settings in JSON and take a patch through it, once for those that all stages share."""
+    image, arguments, unshuffle, dropout_prob = json.loads(settings).values()
+    in_channels = image["in_channels"]
+    shape = {"spatial_dims": image["spatial_dims"], "in_channels": in_channels, "out_channels": in_channels}
     with torch.device("meta"):  # sizes only: nothing is allocated or computed
         try:
             network = ClassConditionalUNet(None, dropout_prob, unshuffle, False, None, **shape, **arguments)
@@ -63,7 +73,7 @@ def check_network(
                 raise
             keys = ", ".join(f"generator_{name} {value}" for name, value in arguments.items())
             raise ValueError(f"{keys} must make a network, got {error}") from error
-        network(torch.zeros(1, in_channels, *patch_size), torch.zeros(1, dtype=torch.long))
+        network(torch.zeros(1, in_channels, *image["patch_size"]), torch.zeros(1, dtype=torch.long))
 
 
 def check_patch_size(patch_size: Sequence[int], spatial_dims: int) -> None:

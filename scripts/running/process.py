@@ -122,7 +122,8 @@ def consoles_silenced() -> Iterator[None]:
     finally:
         for item, handlers, propagate, level in before:
             item.handlers, item.propagate = handlers, propagate
-            item.setLevel(level)
+            if item.level != level:  # to set one empties the caches of all loggers, a thousand of them
+                item.setLevel(level)
 
 
 @contextlib.contextmanager

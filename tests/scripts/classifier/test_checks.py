@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
+from scripts.classifier import checks
 from scripts.classifier.checks import check_network, check_training
 from scripts.classifier.networks import BACKBONES
 
@@ -31,6 +33,20 @@ TRAINING: dict[str, Any] = {
 @pytest.mark.parametrize("backbone", BACKBONES)
 def test_every_backbone_takes_the_patches_of_the_defaults(backbone):
     check_network(**{**NETWORK, "backbone": backbone})
+
+
+def test_equal_settings_are_tried_once_and_others_anew(monkeypatch):
+    checks._try_network.cache_clear()
+    tried = []
+    monkeypatch.setattr(checks, "create_backbone", lambda *settings: tried.append(settings) or torch.nn.Flatten())
+    for changes in ({}, {"image_size": (96, 96)}, {"backbone": "resnet18"}, {"image_size": [48, 48]}, {}):
+        check_network(**{**NETWORK, **changes})
+    checks._try_network.cache_clear()
+    assert [(settings[0], settings[-1]) for settings in tried] == [
+        ("resnet10", [96, 96]),
+        ("resnet18", [96, 96]),
+        ("resnet10", [48, 48]),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from scripts.generator import checks
 from scripts.generator.checks import check_classes, check_drawing, check_network, check_training
 from scripts.running.configs import Invocation
 from tests.helpers import config_files, run_stage
@@ -38,9 +39,20 @@ CLASSES = {"classes": ["LGG", "HGG"], "condition": "label", "class_name": None}
 def test_the_networks_of_the_recipes_pass_and_take_no_time(recipe):
     config = Invocation(tuple(config_files("train_generator", *recipe))).merged()
     settings = {name: config.get(f"generator_{name}", config.get(name)) for name in NETWORK if name != "in_channels"}
+    checks._try_network.cache_clear()
     start = time.thread_time()  # of this thread alone, however busy the machine is
     check_network(in_channels=4, **settings)
     assert time.thread_time() - start < 5
+
+
+def test_equal_settings_are_tried_once_and_others_anew(monkeypatch):
+    checks._try_network.cache_clear()
+    tried = []
+    monkeypatch.setattr(checks, "ClassConditionalUNet", lambda *_, **settings: tried.append(settings) or (lambda *_: 0))
+    for changes in ({}, {"channels": (96, 192, 384)}, {"num_res_blocks": 1}, {"patch_size": [48, 48]}, {}):
+        check_network(**{**NETWORK, **changes})
+    checks._try_network.cache_clear()
+    assert [settings["num_res_blocks"] for settings in tried] == [2, 1, 2]
 
 
 @pytest.mark.parametrize(
