@@ -5,15 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from multiprocessing import forkserver
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import dask
 import torch
 from distributed import Client, Future, LocalCluster, Worker, WorkerPlugin, wait
 from distributed import TimeoutError as NoneFinishedError
+from distributed.utils import get_mp_context
 
 from scripts.running.folders import waiting_for_locks
 
@@ -21,6 +24,18 @@ logger = logging.getLogger(__name__)
 
 POLL_SECONDS = 2.0  # between two looks at the workers
 PATIENCE_SECONDS = 60.0  # without a worker until the study is given up; one that is restarted needs about ten
+# On Linux workers are forked from a process that imported these once, and that runs no stage and touches no device;
+# elsewhere a fork is not safe, or there is none, and each worker imports them for itself.
+START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+PRELOADED = [
+    "distributed",
+    "monai.bundle",
+    "monai.networks.nets",
+    "sklearn.metrics",
+    "torch._dynamo",  # which optimizers import
+    "scripts.running.study",
+]
+ENVIRONMENT = {"TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"}  # of workers; read when tqdm and torch are imported
 
 
 class NeedsStages(Protocol):
@@ -160,8 +175,6 @@ def run_on_workers(
     """
     logging.getLogger("distributed").setLevel(logging.ERROR)
     with ExitStack() as stack:
-        # Daemonic processes cannot start the workers of a data loader.
-        stack.enter_context(dask.config.set({"distributed.worker.daemon": False}))
         client = stack.enter_context(Client(scheduler_address or stack.enter_context(_local_cluster(num_workers))))
         if scheduler_address is None:
             client.register_plugin(OneDevice())
@@ -232,14 +245,37 @@ def _refuse_threads(client: Client) -> None:
         )
 
 
-def _local_cluster(num_workers: int) -> LocalCluster:
-    return LocalCluster(
-        n_workers=num_workers,
-        threads_per_worker=1,
-        memory_limit=0,
-        # No page in a browser; without a port of its own the scheduler would take 8787 and warn where that is in use.
-        dashboard_address=":0",
-        scheduler_kwargs={"dashboard": False},
-        silence_logs=logging.CRITICAL,
-        env={"TQDM_DISABLE": "1", "OMP_WAIT_POLICY": "PASSIVE"},
-    )
+@contextmanager
+def _local_cluster(num_workers: int) -> Iterator[LocalCluster]:
+    # Daemonic processes cannot start the workers of a data loader.
+    settings = {"distributed.worker.daemon": False, "distributed.worker.multiprocessing-method": START_METHOD}
+    with dask.config.set(settings):
+        if START_METHOD == "forkserver":
+            _start_fork_server()
+        with LocalCluster(
+            n_workers=num_workers,
+            threads_per_worker=1,
+            memory_limit=0,
+            # No page in a browser; without a port of its own the scheduler would take 8787 and warn where that is in
+            # use.
+            dashboard_address=":0",
+            scheduler_kwargs={"dashboard": False},
+            silence_logs=logging.CRITICAL,
+            env=ENVIRONMENT,
+        ) as cluster:
+            yield cluster
+
+
+def _start_fork_server() -> None:
+    """Start the process that workers are forked from, in their environment, unless there is one."""
+    get_mp_context().set_forkserver_preload(PRELOADED)  # dask sets modules of its own the first time that it is asked
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)
+    try:
+        forkserver.ensure_running()
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

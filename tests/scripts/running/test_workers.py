@@ -28,8 +28,17 @@ def predict(folder, **overrides):
     """Run a study of a cohort and two setups, which is enough for parallel stages that need each other."""
     overrides |= {"study_dir": str(folder), "setups": {"real": {}, "ddpm": {"method": "ddpm"}}, "explained_setups": []}
     overrides |= {"cohorts": {"site_a": {"config": "phantom", "phantom_site": "A"}}, "controls": []}
+    overrides |= {"generator_condition": "label", "generator_max_epochs": 2}
     run_invocation(Invocation((*config_files("study"), TINY), overrides))
     return (folder / "report" / "predictions.csv").read_bytes()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_yaml():
+    """Give the process that workers are forked from the reader of YAML of the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(workers, "PRELOADED", ["tests.conftest", *workers.PRELOADED])
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -178,10 +187,13 @@ def kill_a_worker_at(client, stage):
 @pytest.mark.slow
 def test_a_study_whose_worker_dies_over_folds_that_train_together_ends_as_if_it_had_lived(tmp_path, expected):
     with (
-        LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, memory_limit=0) as cluster,
+        workers._local_cluster(2) as cluster,
         Client(cluster) as client,
         ThreadPoolExecutor(1) as pool,
     ):
+        parents = set(client.run(os.getppid).values())
+        assert len(parents) == 1, "each worker imports everything anew"
+        assert parents != {os.getpid()}
         killed = pool.submit(kill_a_worker_at, client, tmp_path / "site_a" / "fold1" / "classifier_real")
         found = predict(tmp_path, scheduler_address=cluster.scheduler_address, folds_together=2)
         assert killed.result() > 0
@@ -214,9 +226,15 @@ def test_without_devices_nothing_is_hidden(monkeypatch):
     assert "CUDA_VISIBLE_DEVICES" not in os.environ
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device, and there is none")
+def test_a_forked_worker_reaches_its_device():
+    with workers._local_cluster(1) as cluster, Client(cluster) as client:
+        assert client.submit(torch.ones, 2, device="cuda").result().cpu().tolist() == [1, 1]
+
+
 @pytest.mark.slow
 def test_the_error_of_a_stage_reaches_the_user(tmp_path):
-    options = {"n_workers": 1, "threads_per_worker": 1, "dashboard_address": None, "memory_limit": 0}
-    with LocalCluster(**options) as cluster, pytest.raises(RuntimeError) as error:
+    with workers._local_cluster(1) as cluster, pytest.raises(RuntimeError) as error:
         predict(tmp_path, scheduler_address=cluster.scheduler_address, phantom_num_subjects=3)
     assert "must have subjects of class LGG in each part" in str(root_cause(error.value))
