@@ -26,9 +26,11 @@ PRELOAD = [
     "monai.bundle",
     "monai.networks.nets",
     "sklearn.metrics",
+    "torch._dynamo",
     "scripts.running.study",
     "scripts.report.page",
     "benchmarks.kill",
+    "benchmarks.hashed_code",
 ]
 
 
