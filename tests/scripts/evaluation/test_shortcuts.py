@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,10 +18,7 @@ from scripts.evaluation.shortcuts import (
     p_above_chance,
     share_by_site,
 )
-from scripts.running.files import read_json, write_json
 from scripts.statistics.intervals import delong
-from tests.fake_study import write_fake_study
-from tests.helpers import run_stage
 
 
 def cohort_of(labels: list[int], sites: list[str | None], volumes: list[float | None]) -> dict[str, Any]:
@@ -184,28 +180,3 @@ def test_ungraded_subjects_and_further_patches_of_a_subject_do_not_count() -> No
     more = [{**row, "label": None, "subject_id": "X" + row["subject_id"]} for row in cohort["training"][:9]]
     again = {**cohort, "training": [*cohort["training"], *more, *cohort["training"]]}
     assert find_shortcuts(again) == find_shortcuts(cohort)
-
-
-def test_the_report_names_a_planted_site_and_a_planted_volume(tmp_path: Path) -> None:
-    stages = write_fake_study(tmp_path)
-    path = tmp_path / "site_b" / "patches" / "patches.json"
-    content = read_json(path)
-    for index, row in enumerate(content["training"]):
-        row["site"] = "X" if row["label"] == 1 and index % 5 else "Y"
-        row["lesion_volume_ml"] = 5.0 + 40 * row["label"] + index % 7
-    write_json(path, content)
-    run_stage("report", study_dir=str(tmp_path), stage_names=stages, output_dir=str(tmp_path / "report"))
-    html = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
-    for words in (
-        "The site tells the classes of site_b apart.",
-        "The lesion volume tells the classes of site_b apart.",
-        "Sites of site_b with one class only: X.",
-        "Classes by site of site_b: 2 sites",
-        "AUC 1.00 (95 % interval ",
-    ):
-        assert words in html
-    assert "site tells the classes of site_a apart" not in html
-    assert "volume tells the classes of site_a apart" not in html
-    # The rings of the fake images are brighter in HGG.
-    assert "The mean of t1c tells the classes of site_a apart." in html
-    assert "by this number alone" in html

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import shutil
+
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.study_files import StudyFiles
+from scripts.running.files import read_json, write_json
 
 
 def test_cohorts_are_described_with_whom_they_hold_and_whom_they_leave_out(study):
@@ -30,3 +33,30 @@ def test_every_cohort_with_patches_is_searched_for_shortcuts(study):
     folder, stages = study
     shortcuts = shortcuts_section(StudyFiles(str(folder), stages))
     assert [item["cohort"] for item in shortcuts] == ["site_a", "site_b"]
+
+
+def test_the_report_names_a_planted_site_and_a_planted_volume(study, tmp_path, write_report):
+    folder, stages = study
+    stages = [name for name in stages if name.endswith(("patches", "evaluation_real"))]
+    for name in stages:
+        shutil.copytree(folder / name, tmp_path / name)
+    path = tmp_path / "site_b" / "patches" / "patches.json"
+    content = read_json(path)
+    for index, row in enumerate(content["training"]):
+        row["site"] = "X" if row["label"] == 1 and index % 5 else "Y"
+        row["lesion_volume_ml"] = 5.0 + 40 * row["label"] + index % 7
+    write_json(path, content)
+    html = (write_report((tmp_path, stages)) / "report.html").read_text(encoding="utf-8")
+    for words in (
+        "The site tells the classes of site_b apart.",
+        "The lesion volume tells the classes of site_b apart.",
+        "Sites of site_b with one class only: X.",
+        "Classes by site of site_b: 2 sites",
+        "AUC 1.00 (95 % interval ",
+    ):
+        assert words in html
+    assert "site tells the classes of site_a apart" not in html
+    assert "volume tells the classes of site_a apart" not in html
+    # The rings of the fake images are brighter in HGG.
+    assert "The mean of t1c tells the classes of site_a apart." in html
+    assert "by this number alone" in html

@@ -146,7 +146,7 @@ def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, t
     assert [line.split()[0] for line in lines[1].splitlines()[2:]] == list(SETUPS)
     for path in tmp_path.glob("site_a/evaluation_*/predictions.csv"):
         write_csv(path, [row for row in read_csv(path) if row["role"] == "out_of_fold"], COLUMNS)
-    folds = write_report((tmp_path, own), "folds")
+    folds = write_report((tmp_path, [name for name in own if "evaluation" in name]), "folds")
     assert "Tested on the fold that was left out" in (folds / "report.html").read_text(encoding="utf-8")
     assert "site_a, out of fold (n = 30)" in (folds / "summary.txt").read_text(encoding="utf-8")
 
