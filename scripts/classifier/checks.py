@@ -96,3 +96,19 @@ def check_training(
         raise ValueError(f"classifier_learning_rate must be > 0, got {learning_rate!r}")
     if not 0 <= ema_decay < 1:
         raise ValueError(f"classifier_ema_decay must be in [0, 1), got {ema_decay!r}; 0 averages nothing")
+
+
+def check_warmup(warmup_epochs: float, max_epochs: int) -> None:
+    """Refuse a learning rate that would rise for longer than the training lasts.
+
+    Args:
+        warmup_epochs: `classifier_warmup_epochs`.
+        max_epochs: `classifier_max_epochs`.
+
+    Raises:
+        ValueError: naming the config keys.
+    """
+    if not 0 <= warmup_epochs <= max_epochs:
+        raise ValueError(
+            f"classifier_warmup_epochs must be from 0 to classifier_max_epochs {max_epochs}, got {warmup_epochs!r}"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -69,6 +70,7 @@ class ClassifierData:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
         self.train_on_real = train_on_real
         check_synthesis(synthetic_method, train_on_real, synthetic_labels, synthetic_ratio)
+        _refuse_twice(synthetic_paths)
         refuse_two_names(patches_path, splits_path, fold)
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
         only_select = selecting_subjects(splits_path, fold)
@@ -158,6 +160,16 @@ class ClassifierData:
                 f"fold {self.fold} of {self.patches_path} must train on every class, got no patch of"
                 f" {', '.join(missing)}; make splits with fewer folds or add subjects"
             )
+
+
+def _refuse_twice(synthetic_paths: Sequence[str]) -> None:
+    places = [os.path.realpath(path) for path in synthetic_paths]
+    twice = [path for index, path in enumerate(synthetic_paths) if places[index] in places[:index]]
+    if twice:
+        raise ValueError(
+            f"synthetic_paths must list each set once, got {twice[0]} twice: its images would count double; leave one"
+            " out"
+        )
 
 
 def training_batches(

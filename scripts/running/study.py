@@ -65,9 +65,10 @@ class Study:
         """Check the settings of the study and of every stage before any work.
 
         Raises:
-            ValueError: if the plan does not fit together (`Plan.check`), a key or value is none that a stage takes
-                (`check_overrides`), a stage of some kind refuses its settings, or the folder holds stages of other
-                settings or code and neither `overwrite` nor `keep_old_code` says what to do.
+            ValueError: if the plan does not fit together (`Plan.check`), an overlay of a method sets what only the
+                whole study can, a key or value is none that a stage takes (`check_overrides`), a stage of some kind
+                refuses its settings, or the folder holds stages of other settings or code and neither `overwrite` nor
+                `keep_old_code` says what to do.
         """
         for name, number in (("num_workers", self.num_workers), ("folds_together", self.folds_together)):
             if number < 1:
@@ -76,6 +77,7 @@ class Study:
         if invocation is not None:
             check_overrides(invocation, known_keys(Path(self.config_dir)))
         self.plan.check(Path(self.config_dir))
+        self._check_methods()
         if invocation is not None:
             self._check_overrides(invocation)
         self._check_stages()
@@ -205,6 +207,25 @@ class Study:
             for key, value in overlay.items()
             if NETWORK_KEY.match(key) and is_part(common, key) and re.split("#|::", key)[0] not in by_recipe
         }
+
+    def _check_methods(self) -> None:
+        """Refuse in the overlays of a method what would not reach the stages that draw with its generator."""
+        common = load_file(str(Path(self.config_dir) / "common.yaml"))
+        for method, overlays in self.plan.methods.items():
+            for overlay in overlays:
+                keys = load_file(str(Path(self.config_dir) / f"{overlay}.yaml"))
+                if "generator_condition" in keys:
+                    raise ValueError(
+                        f"{overlay}.yaml of methods.{method} must not set generator_condition, which says what"
+                        " generators the whole study trains; set it in a recipe or on the command line"
+                    )
+                merged = [key for key in keys if key.startswith("+") and NETWORK_KEY.match(key[1:])]
+                merged = [key for key in merged if is_part(common, key[1:])]
+                if merged:
+                    raise ValueError(
+                        f"{overlay}.yaml of methods.{method} must set what its generator is drawn with in full, got"
+                        f" {some_names(merged)}; write the parts one by one, such as generator_def#num_res_blocks: 1"
+                    )
 
     def _check_overrides(self, own: Invocation) -> None:
         """Check the command line and its recipes against the study and a stage of each kind.

@@ -36,6 +36,16 @@ class StopWithoutImprovement(EarlyStopping):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self)
 
 
+def check_generator_patience(patience: int) -> None:
+    """Refuse a `generator_patience` below 1 epoch, at which a training would end before it begins.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    if patience < 1:
+        raise ValueError(f"generator_patience must be at least 1, got {patience!r}")
+
+
 class StopWhenMemorizing:
     """Trainer handler: stop when the noise loss of subjects that a generator is not trained on has turned.
 
@@ -52,8 +62,7 @@ class StopWhenMemorizing:
     """
 
     def __init__(self, curves: GeneratorCurves, patience: int) -> None:
-        if patience < 1:
-            raise ValueError(f"generator_patience must be at least 1, got {patience!r}")
+        check_generator_patience(patience)
         self.curves = curves
         self.patience = patience
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from scripts.classifier import checks
-from scripts.classifier.checks import check_network, check_training
+from scripts.classifier.checks import check_network, check_training, check_warmup
 from scripts.classifier.networks import BACKBONES
 
 NETWORK: dict[str, Any] = {
@@ -83,3 +83,11 @@ def test_a_training_that_cannot_be_is_refused_by_its_keys(changes, message):
     check_training(**TRAINING)
     with pytest.raises(ValueError, match=message):
         check_training(**{**TRAINING, **changes})
+
+
+@pytest.mark.parametrize("epochs", [-1, 201, float("nan")])
+def test_a_warmup_longer_than_the_training_is_refused(epochs):
+    for taken in (0, 5, 200):
+        check_warmup(taken, max_epochs=200)
+    with pytest.raises(ValueError, match="classifier_warmup_epochs must be from 0 to classifier_max_epochs 200, got"):
+        check_warmup(epochs, max_epochs=200)

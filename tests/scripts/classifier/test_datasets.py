@@ -87,6 +87,17 @@ def test_a_generator_may_know_training_and_inner_subjects(paths: dict[str, Any],
     assert len(data(paths, synthetic_paths=sets, synthetic_method="ddpm").training) == 12
 
 
+def test_a_set_that_is_given_twice_is_refused_also_by_another_name(paths: dict[str, Any], tmp_path: Path) -> None:
+    train = read_json(paths["splits_path"])["folds"][0]["train"]
+    synthetic = write_synthetic(tmp_path / "s", 0, train)
+    other = write_synthetic(tmp_path / "t", 1, train)
+    (tmp_path / "again").symlink_to(tmp_path / "s")
+    again = str(tmp_path / "again" / Path(synthetic).name)
+    message = f"synthetic_paths must list each set once, got {again} twice"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        data(paths, synthetic_paths=[synthetic, other, again], synthetic_method="ddpm")
+
+
 def test_splits_that_select_on_validation_still_refuse_a_generator_trained_on_it(
     paths: dict[str, Any], tmp_path: Path
 ) -> None:

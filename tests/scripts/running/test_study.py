@@ -126,6 +126,23 @@ def test_what_no_generator_draws_with_is_refused_for_the_network_of_an_overlay(s
         study.begin()
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("generator_condition: null\n", "mine.yaml of methods.ddpm must not set generator_condition, which says what"),
+        (
+            "+generator_def: {num_res_blocks: 1}\n",
+            r"mine.yaml of methods.ddpm must set .* got \+generator_def;",
+        ),
+        ("generator_patience: 0\n", "generator_patience must be at least 1, got 0"),
+    ],
+)
+def test_what_an_overlay_of_a_method_cannot_set_is_refused_before_any_work(study, tmp_path, text, message):
+    files = write_overlay(study, tmp_path, text)
+    with invoked(Invocation(files)), pytest.raises(ValueError, match=message):
+        study.begin()
+
+
 def test_a_part_goes_to_the_stages_that_have_it(study):
     overrides = {"train#early_stopping#patience": 3, "train#trainer#max_epochs": 1}
     with invoked(Invocation(tuple(config_files("study")), overrides)):
