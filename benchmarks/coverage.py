@@ -26,16 +26,16 @@ from scripts.statistics.classification_measures import (
     Floats,
     Labels,
 )
-from scripts.statistics.intervals import Estimate, accuracy, auc, balanced_accuracy, sensitivities
+from scripts.statistics.intervals import Estimate, accuracy, balanced_accuracy, sensitivities
 from scripts.statistics.paired_tests import (
     accuracy_difference,
-    auc_difference,
     balanced_accuracy_difference,
     count_discordant,
     holm,
     mcnemar,
 )
 from scripts.statistics.power import mcnemar_power
+from scripts.statistics.roc_area import auc, auc_difference
 
 SIZES = ((15, 52), (37, 187), (76, 259))  # LGG, HGG: the demo's kind of size, TASMC, BraTS 2019
 SHIFT, REFERENCE_SHIFT = 1.8, 1.5  # standard deviations between the classes: AUC .90 and .86

@@ -24,7 +24,8 @@ from scripts.running.configs import Invocation
 from scripts.running.files import write_json
 from scripts.running.progress import progress
 from scripts.statistics.classification_measures import brier, value_of
-from scripts.statistics.intervals import auc, balanced_accuracy
+from scripts.statistics.intervals import balanced_accuracy
+from scripts.statistics.roc_area import auc
 
 REFERENCE = "start"
 START = {"classifier_learning_rate": 0.0003}  # what the search started from, beside the defaults
@@ -202,13 +203,13 @@ def table(groups: Sequence[Answers], comparisons: Sequence[Mapping[str, Any]]) -
     ]
     gains = {(row["direction"], row["setup"]): row for row in comparisons if row["measure"] == "auc"}
     for answers in groups:
-        area = auc(answers.labels.tolist(), answers.probabilities)
+        area = auc(answers.labels, answers.probabilities, answers.folds)
         balanced = balanced_accuracy(answers.labels.tolist(), answers.predictions.tolist(), len(answers.classes))
         score = value_of(brier, answers.labels, answers.probabilities)
         row = gains.get((answers.direction, answers.setup))
         gain = "|" if row is None else f"{words(row['value'], row['low'], row['high'])} | {row['p_holm']:.3f}"
         lines.append(
-            f"| {answers.direction} (n = {len(answers.rows)}) | {answers.setup} | {words(*area[:3])} |"
+            f"| {answers.direction} (n = {answers.n}) | {answers.setup} | {words(*area[:3])} |"
             f" {words(*balanced[:3])} | {score:.3f} | {gain} |"
         )
     return "\n".join(lines)

@@ -82,8 +82,14 @@ def _metrics(simulated: bool) -> dict[str, Any]:
     random = np.random.default_rng(0)
     high = random.uniform(size=12)
     rows = [
-        {"label": int(value + random.normal() / 5 > 0.5), "probability_HGG": value, "probability_LGG": 1 - value}
-        for value in high.tolist()
+        {
+            "subject_id": f"subject_{index}",
+            "fold": -1,
+            "label": int(value + random.normal() / 5 > 0.5),
+            "probability_HGG": value,
+            "probability_LGG": 1 - value,
+        }
+        for index, value in enumerate(high.tolist())
     ]
     role = {"role": "external", "cohort": "phantom_B", **summarize(rows, CLASSES)}
     return {"direction": "phantom_A", "setup": "ddpm", "simulated": simulated, "classes": CLASSES, "roles": [role]}

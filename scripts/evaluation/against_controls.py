@@ -42,7 +42,7 @@ def compare_with_controls(
         against = [answers for answers in groups if answers.setup in controls[own.setup] and answers.test == own.test]
         for control in against:
             estimate, p = area_difference(own, aligned(control, own), num_draws, seed)
-            fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": len(own.rows)}
+            fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": own.n}
             coverage = coverage_beside("auc_difference", own.n_by_class)
             rows.append({**fixed, **estimate._asdict(), "coverage": coverage, "p": p, "classes": len(own.classes)})
     for role in dict.fromkeys(row["role"] for row in rows):

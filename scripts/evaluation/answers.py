@@ -13,6 +13,7 @@ import numpy as np
 
 from scripts.running.errors import some_names
 from scripts.running.files import read_csv
+from scripts.splits.patients import patient_of
 from scripts.statistics.classification_measures import Floats, Labels
 
 GROUP = ("direction", "setup", "role", "cohort")
@@ -25,7 +26,10 @@ NOT_STATED = "not stated"  # site of a subject of whom none is known
 
 @dataclass(frozen=True)
 class Answers:
-    """What the classifiers of one setup say about the subjects of one test.
+    """What the classifiers of one setup say about the patients of one test.
+
+    Scans of one patient are no independent cases: their answers are averaged, and all arrays have an entry per patient.
+    A patient whose class has changed between two scans has an entry for each class.
 
     Args:
         direction: cohort trained on.
@@ -33,7 +37,7 @@ class Answers:
         role: `external`, `locked_test`, `out_of_fold` or `validation_selected_on`.
         cohort: cohort tested on.
         classes: names, by label.
-        rows: of `predictions.csv`, one per subject, as text.
+        rows: of `predictions.csv`, one per scan, as text.
     """
 
     direction: str
@@ -53,36 +57,59 @@ class Answers:
         """Name of the test for a message."""
         return f"{self.direction} -> {self.cohort}, {self.role}"
 
-    @cached_property
+    @property
     def subject_ids(self) -> list[str]:
-        """Ids, in the order of all arrays."""
+        """Name of each scan, in the order of the rows."""
         return [row["subject_id"] for row in self.rows]
+
+    @property
+    def scan_labels(self) -> list[int]:
+        """True class of each scan, in the order of the rows."""
+        return [self.classes.index(class_name(row["label"], self.classes)) for row in self.rows]
+
+    @cached_property
+    def scans(self) -> list[list[Mapping[str, str]]]:
+        """Rows of each patient and class, in the order of their first scan."""
+        groups: dict[tuple[str, int], list[Mapping[str, str]]] = defaultdict(list)
+        for row, label in zip(self.rows, self.scan_labels, strict=True):
+            groups[patient_of(row), label].append(row)
+        return list(groups.values())
+
+    @property
+    def n(self) -> int:
+        """Number of patients, N."""
+        return len(self.scans)
 
     @cached_property
     def sites(self) -> list[str]:
-        """Site of each subject; `NOT_STATED` where none is known."""
-        return [row["site"] or NOT_STATED for row in self.rows]
+        """Site of each patient's first scan; `NOT_STATED` where none is known."""
+        return [scans[0]["site"] or NOT_STATED for scans in self.scans]
+
+    @cached_property
+    def folds(self) -> Labels:
+        """Fold whose classifier answered for each patient, shape (N,); all alike where the ensemble did."""
+        return np.array([int(scans[0]["fold"]) for scans in self.scans], dtype=np.int64)
 
     @cached_property
     def labels(self) -> Labels:
         """True classes, shape (N,)."""
-        names = [class_name(row["label"], self.classes) for row in self.rows]
+        names = [class_name(scans[0]["label"], self.classes) for scans in self.scans]
         return np.array([self.classes.index(name) for name in names], dtype=np.int64)
 
     @cached_property
     def probabilities(self) -> Floats:
         """Shape (N, K), rows sum to 1."""
-        return self._columns("probability")
+        return self.table("probability")
 
     @cached_property
     def logits(self) -> Floats:
         """Shape (N, K), unbounded."""
-        return self._columns("logit")
+        return self.table("logit")
 
     @cached_property
     def volumes_ml(self) -> Floats:
-        """Volume of the lesion in ml, shape (N,); not a number where it is not known."""
-        return np.array([float(row["lesion_volume_ml"] or "nan") for row in self.rows])
+        """Volume of the lesion in ml, of several scans the mean, shape (N,); not a number where one is not known."""
+        return np.array([np.mean([float(row["lesion_volume_ml"] or "nan") for row in scans]) for scans in self.scans])
 
     @property
     def predictions(self) -> Labels:
@@ -91,16 +118,19 @@ class Answers:
 
     @property
     def right(self) -> np.ndarray:
-        """Which subjects are answered rightly, booleans, shape (N,)."""
+        """Which patients are answered rightly, booleans, shape (N,)."""
         return self.predictions == self.labels
 
     @property
     def n_by_class(self) -> list[int]:
-        """Subjects of each class."""
+        """Patients of each class."""
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
 
-    def _columns(self, kind: str) -> Floats:
-        return np.array([[float(row[f"{kind}_{name}"]) for name in self.classes] for row in self.rows])
+    def table(self, kind: str) -> Floats:
+        """Mean over each patient's scans of the columns `<kind>_<class>`, shape (N, K)."""
+        names = [f"{kind}_{name}" for name in self.classes]
+        rows = [np.mean([[float(row[name]) for name in names] for row in scans], axis=0) for scans in self.scans]
+        return np.array(rows).reshape(len(rows), len(names))
 
 
 def merge_predictions(predictions_paths: Sequence[str | Path]) -> list[dict[str, str]]:
@@ -193,9 +223,10 @@ def aligned(answers: Answers, reference: Answers) -> Answers:
     by_subject = {row["subject_id"]: row for row in answers.rows}
     rows = [by_subject[name] for name in reference.subject_ids]
     ordered = Answers(**answers.test, setup=answers.setup, classes=answers.classes, rows=rows)
-    changed = np.flatnonzero(ordered.labels != reference.labels)
-    if len(changed):
-        names = some_names(reference.subject_ids[index] for index in changed)
+    pairs = zip(reference.subject_ids, ordered.scan_labels, reference.scan_labels, strict=True)
+    changed = [name for name, own, other in pairs if own != other]
+    if changed:
+        names = some_names(changed)
         raise ValueError(
             f"setups that are compared must agree on the classes, got other ones in {answers.setup} and"
             f" {reference.setup} for {names} ({answers.title}); evaluate both again with the same patches.json"

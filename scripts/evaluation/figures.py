@@ -15,12 +15,12 @@ from scripts.patches.pictures import COLORS, STYLE, svg
 from scripts.statistics.classification_measures import Floats, Labels
 
 
-def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats]], classes: Sequence[str]) -> str:
-    """Draw the ROC curves of several setups on the same subjects.
+def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats, Labels]], classes: Sequence[str]) -> str:
+    """Draw the ROC curves of several setups on the same patients; of several folds the mean, weighted by their pairs.
 
     Args:
         title: of the test.
-        curves: name of the setup -> labels (N,) and probabilities (N, K).
+        curves: name of the setup -> labels (N,), probabilities (N, K), and the fold of each patient's classifier (N,).
         classes: names, by label; of two the second is the positive one, of more each has a panel against the rest.
 
     Returns:
@@ -30,13 +30,43 @@ def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats]], classes: S
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(3.9 * len(positives), 4.1), layout="constrained")
         for axes, label in zip(figure.subplots(1, len(positives), squeeze=False)[0], positives, strict=True):
-            for color, (name, (labels, probabilities)) in zip(COLORS * len(curves), curves.items(), strict=False):
-                if 0 < (labels == label).sum() < len(labels):
-                    false_alarms, sensitivity, _ = roc_curve(labels == label, probabilities[:, label])
+            for color, (name, (labels, probabilities, folds)) in zip(
+                COLORS * len(curves), curves.items(), strict=False
+            ):
+                curve = mean_roc(labels == label, probabilities[:, label], folds)
+                if curve is not None:
+                    false_alarms, sensitivity = curve
                     axes.plot(false_alarms, sensitivity, color=color, label=name, linewidth=1.3)
             _finish(axes, title, f"1 − specificity for {classes[label]}", f"sensitivity for {classes[label]}")
             axes.legend(fontsize=7, loc="lower right")
     return svg(figure)
+
+
+def mean_roc(positive: np.ndarray, scores: Floats, folds: Labels) -> tuple[Floats, Floats] | None:
+    """Average the ROC curves of the folds at equal false alarms, so that the area below is that of `roc_area.auc`.
+
+    Args:
+        positive: booleans, shape (N,).
+        scores: larger means more likely positive, shape (N,).
+        folds: fold whose classifier answered, shape (N,).
+
+    Returns:
+        False alarms and sensitivity, rising from 0 to 1; None where no fold holds both classes.
+    """
+    curves, pairs = [], []
+    for fold in np.unique(folds):
+        own = folds == fold
+        if 0 < positive[own].sum() < own.sum():
+            false_alarms, sensitivity, _ = roc_curve(positive[own], scores[own])
+            curves.append((false_alarms, sensitivity))
+            pairs.append(float(positive[own].sum() * (~positive[own]).sum()))
+    if len(curves) < 2:
+        return curves[0] if curves else None
+    # A curve jumps where a negative patient stands: both ends of each jump are kept.
+    steps = np.unique(np.concatenate([false_alarms for false_alarms, _ in curves]))
+    grid = np.sort(np.concatenate([steps, steps[1:] - 1e-9]))
+    mean = np.average([np.interp(grid, *curve) for curve in curves], axis=0, weights=pairs)
+    return np.concatenate([[0.0], grid]), np.concatenate([[0.0], mean])
 
 
 def draw_reliability(title: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -> str:

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from scripts.evaluation.answers import GROUP, Answers, group_answers
 from scripts.provenance.image_form import names_by_label
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
-    Floats,
-    Labels,
     Measure,
     auc_one_against_rest,
     average_precision,
@@ -23,7 +20,8 @@ from scripts.statistics.classification_measures import (
     weighted_f1,
 )
 from scripts.statistics.interval_coverage import coverage_beside
-from scripts.statistics.intervals import Estimate, accuracy, auc, balanced_accuracy, sensitivities
+from scripts.statistics.intervals import Estimate, accuracy, balanced_accuracy, sensitivities
+from scripts.statistics.roc_area import auc
 
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first
 METRIC_COLUMNS = (*GROUP, "n", "measure", "value", "low", "high", "interval", "coverage")
@@ -54,7 +52,7 @@ def compute_metrics(rows: Sequence[Mapping[str, str]], num_draws: int = 2000, se
         group = {name: getattr(answers, name) for name in GROUP}
         for name, estimate in measure(answers, num_draws, seed).items():
             coverage = coverage_beside(name, answers.n_by_class) if estimate.low is not None else None
-            entry = {"n": len(answers.rows), "measure": name, **estimate._asdict(), "coverage": coverage}
+            entry = {"n": answers.n, "measure": name, **estimate._asdict(), "coverage": coverage}
             metrics.append({**group, **entry})
     return metrics
 
@@ -72,11 +70,14 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
         class), `brier` and `ece`.
     """
     labels, probabilities, num_classes = answers.labels, answers.probabilities, len(answers.classes)
-    main = _main_measures(labels, probabilities)
-    weights = draw_weights(labels, num_draws, seed)
-    resampled = {name: bootstrap(one, labels, probabilities, weights) for name, one in BOOTSTRAPPED.items()}
+    main = _main_measures(answers)
+    weights = draw_weights(labels, num_draws, seed, answers.folds)
+    ranked = {"auprc": partial(average_precision, strata=answers.folds)}
+    resampled = {
+        name: bootstrap(ranked.get(name, one), labels, probabilities, weights) for name, one in BOOTSTRAPPED.items()
+    }
     if num_classes > 2:
-        main["auc"] = bootstrap(auc_one_against_rest, labels, probabilities, weights)
+        main["auc"] = bootstrap(partial(auc_one_against_rest, strata=answers.folds), labels, probabilities, weights)
     per_class = sensitivities(labels, answers.predictions, num_classes)
     return {
         **main,
@@ -90,30 +91,35 @@ def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> 
     """Compute the measures of some rows of `predictions.csv`, each with its interval where one is known.
 
     Args:
-        rows: one per subject.
+        rows: one per scan, of one test; scans of one patient are averaged.
         classes: class name -> label.
     """
-    names = names_by_label(classes)
-    labels = np.array([int(row["label"]) for row in rows])
-    probabilities = np.array([[row[f"probability_{name}"] for name in names] for row in rows])
+    answers = answers_of(rows, classes)
     measures = {
-        **_main_measures(labels, probabilities),
-        "weighted_f1": Estimate(value_of(weighted_f1, labels, probabilities)),
+        **_main_measures(answers),
+        "weighted_f1": Estimate(value_of(weighted_f1, answers.labels, answers.probabilities)),
     }
-    per_class = sensitivities(labels, probabilities.argmax(axis=1), len(names))
+    per_class = sensitivities(answers.labels, answers.predictions, len(answers.classes))
     return {
-        "n": len(rows),
-        "n_by_class": {name: int((labels == index).sum()) for index, name in enumerate(names)},
+        "n": answers.n,
+        "n_by_class": dict(zip(answers.classes, answers.n_by_class, strict=True)),
         **{name: estimate._asdict() for name, estimate in measures.items()},
-        "sensitivity": {name: estimate._asdict() for name, estimate in zip(names, per_class, strict=True)},
+        "sensitivity": {name: estimate._asdict() for name, estimate in zip(answers.classes, per_class, strict=True)},
     }
 
 
-def _main_measures(labels: Labels, probabilities: Floats) -> dict[str, Estimate]:
+def answers_of(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> Answers:
+    """Put rows of one test together before they are written; arguments as for `summarize`."""
+    written = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
+    group = {name: str(rows[0].get(name, "")) for name in GROUP}
+    return Answers(**group, classes=names_by_label(classes), rows=written)
+
+
+def _main_measures(answers: Answers) -> dict[str, Estimate]:
     """The measures whose interval has a closed form."""
-    predictions = probabilities.argmax(axis=1)
+    labels, predictions = answers.labels, answers.predictions
     return {
-        "balanced_accuracy": balanced_accuracy(labels, predictions, probabilities.shape[1]),
-        "auc": auc(labels, probabilities),
+        "balanced_accuracy": balanced_accuracy(labels, predictions, len(answers.classes)),
+        "auc": auc(labels, answers.probabilities, answers.folds),
         "accuracy": accuracy(labels, predictions),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,13 +15,13 @@ from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
 from scripts.statistics.paired_tests import (
     accuracy_difference,
-    auc_difference,
     balanced_accuracy_difference,
     count_discordant,
     holm,
     mcnemar,
 )
 from scripts.statistics.power import ALPHA, detectable_gain, needed_subjects
+from scripts.statistics.roc_area import auc_difference
 
 COMPARISON_COLUMNS = (
     *("direction", "role", "cohort", "setup", "reference", "n", "measure"),
@@ -132,7 +133,7 @@ def _why_not(test: Sequence[Answers], reference: str) -> str | None:
 
 def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Iterator[dict[str, Any]]:
     discordant = count_discordant(own.right, reference.right)
-    fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": len(own.rows)}
+    fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": own.n}
     counts = dict(zip(("only_setup_right", "only_reference_right"), discordant, strict=True))
     area, p = area_difference(own, reference, num_draws, seed)
     measures: list[tuple[str, Estimate, str | None, float | None]] = [
@@ -147,13 +148,16 @@ def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Ite
 
 
 def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int) -> tuple[Estimate, float | None]:
-    """AUC of a setup less that of another on the same subjects, with DeLong's p; of more classes without p."""
+    """AUC of a setup less that of another on the same patients, with DeLong's p; of more classes without p.
+
+    Patients are ranked among those of their fold, whom one classifier answered for.
+    """
     if len(own.classes) == 2:
         scores, others = (answers.probabilities @ [-1.0, 1.0] for answers in (own, reference))
-        return auc_difference(own.labels == 1, scores, others)
-    weights = draw_weights(own.labels, num_draws, seed)
+        return auc_difference(own.labels == 1, scores, others, own.folds)
+    weights = draw_weights(own.labels, num_draws, seed, own.folds)
     pair = own.probabilities, reference.probabilities
-    return bootstrap_difference(auc_one_against_rest, own.labels, *pair, weights), None
+    return bootstrap_difference(partial(auc_one_against_rest, strata=own.folds), own.labels, *pair, weights), None
 
 
 def _correct(rows: Sequence[dict[str, Any]]) -> None:

@@ -14,9 +14,9 @@ from sklearn.model_selection import StratifiedKFold
 
 from scripts.evaluation.answers import NOT_STATED
 from scripts.provenance.image_form import names_by_number
-from scripts.statistics import intervals
-from scripts.statistics.intervals import Estimate, delong
+from scripts.statistics.intervals import Estimate
 from scripts.statistics.paired_tests import holm
+from scripts.statistics.roc_area import auc, delong
 
 NUM_FOLDS = 10
 CHANCE = 0.5
@@ -112,47 +112,51 @@ def out_of_sample_auc(values: Sequence[Any], labels: Sequence[int], num_classes:
         predict: see `Predictor`.
 
     Returns:
-        AUC in [0, 1]; .5 or less is chance. DeLong's interval takes the pooled predictions as those of one predictor.
-        No value where a class has fewer than two subjects, no interval for more than two classes.
+        AUC in [0, 1], of pairs inside the folds, each of which has a predictor of its own; .5 or less is chance. No
+        value where a class has fewer than two subjects, no interval for more than two classes.
     """
-    probabilities = _out_of_sample(values, labels, num_classes, predict)
-    return Estimate(None) if probabilities is None else intervals.auc(labels, probabilities)
+    answers = _out_of_sample(values, labels, num_classes, predict)
+    return Estimate(None) if answers is None else auc(labels, *answers)
 
 
-def p_above_chance(positive: np.ndarray, scores: np.ndarray) -> float:
+def p_above_chance(positive: np.ndarray, scores: np.ndarray, strata: np.ndarray | None = None) -> float:
     """Return the p value of an AUC above .5 that belongs to its interval: below .05 where that of 95 % lies above .5.
 
     Args:
         positive: booleans, shape (N,), both values present.
         scores: larger means more likely positive, shape (N,).
+        strata: as for `scripts.statistics.roc_area.delong`.
 
     Returns:
-        One less the largest confidence at which `scripts.statistics.intervals.delong` lies above .5, from 1e-8; 1 where
+        One less the largest confidence at which `scripts.statistics.roc_area.delong` lies above .5, from 1e-8; 1 where
         the AUC is .5 or less.
     """
-    value = delong(positive, scores).value
+    value = delong(positive, scores, strata).value
     if value is None or value <= CHANCE:
         return 1.0
     smaller, larger = 0.0, 8.0  # of -log10 p
     for _ in range(16):
         middle = (smaller + larger) / 2
-        low = delong(positive, scores, 1 - 10**-middle).low
+        low = delong(positive, scores, strata, 1 - 10**-middle).low
         smaller, larger = (middle, larger) if low is not None and low > CHANCE else (smaller, middle)
     return float(10**-smaller)
 
 
 def _out_of_sample(
     values: Sequence[Any], labels: Sequence[int], num_classes: int, predict: Predictor
-) -> np.ndarray | None:
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Probabilities of each subject by a predictor of the others, (N, K), and the fold it was predicted in, (N,)."""
     marker, truth = np.asarray(values), np.asarray(labels)
     fewest = min(np.bincount(truth, minlength=num_classes)) if len(truth) else 0
     if fewest < 2:
         return None
     probabilities = np.zeros((len(truth), num_classes))
     folds = StratifiedKFold(min(NUM_FOLDS, int(fewest)), shuffle=True, random_state=0)
-    for training, test in folds.split(marker, truth):
+    fold_of = np.zeros(len(truth), dtype=int)
+    for fold, (training, test) in enumerate(folds.split(marker, truth)):
         probabilities[test] = predict(marker[training], truth[training], marker[test], num_classes)
-    return probabilities
+        fold_of[test] = fold
+    return probabilities, fold_of
 
 
 def share_by_site(training: np.ndarray, labels: np.ndarray, test: np.ndarray, num_classes: int) -> np.ndarray:
@@ -229,11 +233,12 @@ def _describe(
     labels = [int(row["label"]) for row in rows]
     # What is equal in all, as the background of patches is, tells nothing; a site does so by its own rule.
     is_constant = kind != "site" and len(set(values)) == 1
-    probabilities = None if is_constant else _out_of_sample(values, labels, num_classes, predict)
-    estimate = Estimate(None) if probabilities is None else intervals.auc(labels, probabilities)
+    answers = None if is_constant else _out_of_sample(values, labels, num_classes, predict)
+    estimate = Estimate(None) if answers is None else auc(labels, *answers)
     p = None
-    if probabilities is not None and num_classes == 2:
-        p = p_above_chance(np.asarray(labels) == 1, probabilities[:, 1] - probabilities[:, 0])
+    if answers is not None and num_classes == 2:
+        probabilities, folds = answers
+        p = p_above_chance(np.asarray(labels) == 1, probabilities[:, 1] - probabilities[:, 0], folds)
     return {"name": name, "kind": kind, "n": len(rows), "auc": estimate._asdict(), "p": p}
 
 

@@ -16,12 +16,13 @@ from scripts.evaluation.calibration import fit_temperature
 from scripts.evaluation.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.evaluation.held_out import ENSEMBLE, HeldOut, HeldOutTests
 from scripts.evaluation.members import Member, refuse_other_members, write_ensemble
-from scripts.evaluation.metrics import summarize
+from scripts.evaluation.metrics import answers_of, summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts, names_by_label, recorded_images, require_same_images
 from scripts.running.files import write_csv, write_json
 from scripts.splits.lists import read_list
+from scripts.splits.patients import patient_of
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of
 
 
@@ -168,15 +169,11 @@ class Evaluation:
         """Brier score and calibration error before and after temperature scaling; nothing without it."""
         if not self.temperature_scaling:
             return {}
-        names = names_by_label(self.classes)
-        labels = np.array([int(row["label"]) for row in rows])
-        kinds = {"before_scaling": "unscaled", "after_scaling": "probability"}
-        tables = {
-            key: np.array([[row[f"{kind}_{name}"] for name in names] for row in rows]) for key, kind in kinds.items()
-        }
+        answers = answers_of(rows, self.classes)
+        tables = {"before_scaling": answers.table("unscaled"), "after_scaling": answers.probabilities}
         measures = {"brier": brier, "ece": expected_calibration_error}
         return {
-            key: {name: value_of(measure, labels, table) for name, measure in measures.items()}
+            key: {name: value_of(measure, answers.labels, table) for name, measure in measures.items()}
             for key, table in tables.items()
         }
 
@@ -202,6 +199,7 @@ class Evaluation:
 def _subject_columns(item: Mapping[str, Any], fold: int) -> dict[str, Any]:
     return {
         "subject_id": item["subject_id"],
+        "patient_id": patient_of(item),
         "site": item["site"],
         "label": item["label"],
         "fold": fold,

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.stats import mannwhitneyu, norm, spearmanr
 
-from scripts.statistics.intervals import CONFIDENCE, Estimate, delong
+from scripts.statistics.intervals import CONFIDENCE, Estimate
+from scripts.statistics.roc_area import delong
 
 
 class VolumeDifference(NamedTuple):

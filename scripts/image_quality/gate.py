@@ -11,7 +11,7 @@ import torch
 
 from scripts.image_quality.feature_networks import FeatureNetwork
 from scripts.patches.image_sets import ALL, ImageSet
-from scripts.statistics.intervals import auc
+from scripts.statistics.roc_area import auc
 
 UNFINISHED, UNDECIDED, FINISHED = "unfinished", "cannot be told", "finished"
 VERDICTS = (UNFINISHED, UNDECIDED, FINISHED)  # the gravest first

@@ -307,7 +307,9 @@ def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, str]]:
     for answers in groups:
         tests.setdefault(name_test(answers.test), []).append(answers)
     for title, members in sorted(tests.items()):
-        roc = draw_roc(title, {name_setup(a.setup): (a.labels, a.probabilities) for a in members}, members[0].classes)
+        roc = draw_roc(
+            title, {name_setup(a.setup): (a.labels, a.probabilities, a.folds) for a in members}, members[0].classes
+        )
         bins = {name_setup(a.setup): reliability(a.labels, a.probabilities) for a in members}
         yield {"title": title, "roc": roc, "reliability": draw_reliability(title, bins)}
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 Labels = NDArray[np.int64]
@@ -16,9 +16,19 @@ Measure = Callable[[Labels, Floats, Floats], Floats]
 NUM_BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 
-def value_of(measure: Measure, labels: Labels, probabilities: Floats) -> float | None:
-    """Compute a measure with every subject counted once; None where it is not defined."""
-    value = float(measure(labels, probabilities, np.ones((1, len(labels))))[0])
+def value_of(
+    measure: Callable[..., Floats], labels: Labels, probabilities: Floats, strata: ArrayLike | None = None
+) -> float | None:
+    """Compute a measure with every subject counted once; None where it is not defined.
+
+    Args:
+        measure: of this module.
+        labels: true classes, integers in 0..K-1, shape (N,).
+        probabilities: shape (N, K).
+        strata: for a measure that ranks: number of the classifier of each subject, shape (N,); None for one.
+    """
+    ranked = {} if strata is None else {"strata": strata}
+    value = float(measure(labels, probabilities, np.ones((1, len(labels))), **ranked)[0])
     return value if math.isfinite(value) else None
 
 
@@ -58,31 +68,37 @@ def matthews(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
     return np.divide(covariance, np.sqrt(product), out=np.zeros_like(total), where=product > 0)
 
 
-def average_precision(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
+def average_precision(
+    labels: Labels, probabilities: Floats, weights: Floats, strata: ArrayLike | None = None
+) -> Floats:
     """Area under the precision-recall curve of class 0 (AUPRC of LGG); higher is better, [0, 1], chance its share.
 
     Source: average precision, sum over thresholds of (R_i - R_{i-1}) P_i, without interpolation (Davis, Goadrich 2006
-    say why). Arguments as in `weighted_f1`; not a number where class 0 has no case.
+    say why). Arguments as in `weighted_f1`; not a number where class 0 has no case. Of several classifiers the mean,
+    weighted by their cases of class 0: `strata` as in `scripts.statistics.roc_area.auc`.
 
     >>> round(value_of(average_precision, np.array([0, 1, 0]), np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])), 3)
     0.833
     """
-    positive, everybody = (_by_score(w, -probabilities[:, 0]) for w in (weights * (labels == 0), weights))
-    true_positives, answered = positive.cumsum(axis=1), everybody.cumsum(axis=1)
-    precision = np.divide(true_positives, answered, out=np.zeros_like(true_positives), where=answered > 0)
-    return _divide((positive * precision).sum(axis=1), true_positives[:, -1])
+    cases = (weights * (labels == 0)).sum(axis=1)
+    parts = [_precision_of_cases(labels[own], probabilities[own], weights[:, own]) for own in _members(labels, strata)]
+    return _divide(np.sum(parts, axis=0), cases)
 
 
-def auc_one_against_rest(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
+def auc_one_against_rest(
+    labels: Labels, probabilities: Floats, weights: Floats, strata: ArrayLike | None = None
+) -> Floats:
     """Mean over the classes of the area under the ROC curve against all others; higher is better, [0, 1], chance .5.
 
     Source: Hand, Till 2001 discuss it; scikit-learn's `multi_class="ovr"`. Arguments as in `weighted_f1`; not a number
-    where a class has no case.
+    where a class has no case. Pairs are made among the subjects of one classifier: `strata` as in
+    `scripts.statistics.roc_area.auc`.
 
     >>> value_of(auc_one_against_rest, np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
     1.0
     """
-    return np.mean([_auc(labels == k, p, weights) for k, p in enumerate(probabilities.T)], axis=0)
+    members = _members(labels, strata)
+    return np.mean([_auc(labels == k, p, weights, members) for k, p in enumerate(probabilities.T)], axis=0)
 
 
 def brier(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
@@ -133,10 +149,30 @@ def _margins(table: Floats) -> tuple[Floats, Floats, Floats]:
     return np.diagonal(table, axis1=1, axis2=2).copy(), table.sum(axis=2), table.sum(axis=1)
 
 
-def _auc(positive: NDArray[np.bool_], scores: Floats, weights: Floats) -> Floats:
-    cases, controls = (_by_score(weights * group, scores) for group in (positive, ~positive))
-    below = controls.cumsum(axis=1) - controls / 2  # of tied controls the half counts
-    return _divide((cases * below).sum(axis=1), cases.sum(axis=1) * controls.sum(axis=1))
+def _members(labels: Labels, strata: ArrayLike | None) -> list[NDArray[np.bool_]]:
+    """Which subjects each classifier answered for."""
+    numbers = np.zeros(len(labels), dtype=int) if strata is None else np.asarray(strata)
+    return [numbers == number for number in np.unique(numbers)]
+
+
+def _precision_of_cases(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
+    """Sum over the cases of class 0 of the precision at their score, shape (B,)."""
+    positive, everybody = (_by_score(w, -probabilities[:, 0]) for w in (weights * (labels == 0), weights))
+    true_positives, answered = positive.cumsum(axis=1), everybody.cumsum(axis=1)
+    precision = np.divide(true_positives, answered, out=np.zeros_like(true_positives), where=answered > 0)
+    return (positive * precision).sum(axis=1)
+
+
+def _auc(positive: NDArray[np.bool_], scores: Floats, weights: Floats, members: Sequence[NDArray[np.bool_]]) -> Floats:
+    """Share of the pairs of a positive subject and another, of one classifier, that are ranked rightly, shape (B,)."""
+    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
+    for own in members:
+        groups = (weights[:, own] * group[own] for group in (positive, ~positive))
+        cases, controls = (_by_score(group, scores[own]) for group in groups)
+        below = controls.cumsum(axis=1) - controls / 2  # of tied controls the half counts
+        right += (cases * below).sum(axis=1)
+        pairs += cases.sum(axis=1) * controls.sum(axis=1)
+    return _divide(right, pairs)
 
 
 def _by_score(weights: Floats, scores: Floats) -> Floats:

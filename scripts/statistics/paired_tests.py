@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 
-from scripts.statistics.intervals import CONFIDENCE, Estimate, newcombe_auc, placements, square_and_add, wilson
+from scripts.statistics.intervals import CONFIDENCE, Estimate, distances, square_and_add, wilson
 
 
 def count_discordant(right: ArrayLike, reference_right: ArrayLike) -> tuple[int, int]:
@@ -87,8 +87,8 @@ def accuracy_difference(right: ArrayLike, reference_right: ArrayLike, confidence
     if len(own) == 0:
         return Estimate(None)
     first, second = (wilson(int(one.sum()), len(one), confidence) for one in (own, other))
-    down, up = _distances(first)
-    down_reference, up_reference = _distances(second)
+    down, up = distances(first)
+    down_reference, up_reference = distances(second)
     phi = _corrected_phi(own, other)
     difference = float(own.mean() - other.mean())
     low = difference - math.sqrt(max(0.0, down**2 - 2 * phi * down * up_reference + up_reference**2))
@@ -119,61 +119,6 @@ def balanced_accuracy_difference(
     return square_and_add(differences)._replace(interval="square-and-add of Newcombe's paired limits")
 
 
-def auc_difference(
-    positive: np.ndarray, scores: np.ndarray, reference_scores: np.ndarray, confidence: float = CONFIDENCE
-) -> tuple[Estimate, float | None]:
-    """Difference of two AUCs on the same subjects, with DeLong's interval and test.
-
-    Source: DeLong, DeLong, Clarke-Pearson 1988, "Comparing the areas under two or more correlated receiver operating
-    characteristic curves: a nonparametric approach". Where their variance of the difference is zero (both separate
-    the classes perfectly, or rank them alike), the limits are square-and-add of Newcombe's (2006) limits of each area,
-    which is too wide rather than too narrow.
-
-    Args:
-        positive: booleans, shape (N,).
-        scores: larger means more likely positive, shape (N,).
-        reference_scores: those of the classifier compared with, shape (N,).
-        confidence: coverage in (0, 1).
-
-    Returns:
-        AUC less that of the reference, in [-1, 1], with its limits; and the two-sided p, 1 where the variance is zero
-        and so is the difference, None where only the variance is.
-
-    Raises:
-        ValueError: if a class has fewer than two subjects, or the scores are of different subjects in number.
-    """
-    if not len(positive) == len(scores) == len(reference_scores):
-        raise ValueError(
-            f"scores and reference_scores must be of the same {len(positive)} subjects, got {len(scores)} and"
-            f" {len(reference_scores)}; compare predictions of one test"
-        )
-    sizes = int(positive.sum()), int((~positive).sum())
-    if min(sizes) < 2:
-        raise ValueError(
-            f"positive must hold two subjects of each class, got {sizes[0]} and {sizes[1]}; test on more subjects"
-        )
-    own, other = placements(positive, scores), placements(positive, reference_scores)
-    gains = [first - second for first, second in zip(own, other, strict=True)]
-    difference = float(gains[0].mean())
-    error = math.sqrt(sum(gain.var(ddof=1) / len(gain) for gain in gains))
-    if error < 1e-12:
-        return _without_variance(float(own[0].mean()), float(other[0].mean()), sizes, confidence)
-    half_width = float(norm.ppf((1 + confidence) / 2)) * error
-    low, high = max(-1.0, difference - half_width), min(1.0, difference + half_width)
-    return Estimate(difference, low, high, "DeLong"), float(2 * norm.sf(abs(difference) / error))
-
-
-def _without_variance(
-    area: float, reference: float, sizes: tuple[int, int], confidence: float
-) -> tuple[Estimate, float | None]:
-    down, up = _distances(newcombe_auc(area, *sizes, confidence))
-    down_reference, up_reference = _distances(newcombe_auc(reference, *sizes, confidence))
-    difference = area - reference
-    limits = difference - math.hypot(down, up_reference), difference + math.hypot(up, down_reference)
-    name = "square-and-add of Newcombe's limits of each AUC"
-    return Estimate(difference, *limits, name), 1.0 if abs(difference) < 1e-12 else None
-
-
 def _corrected_phi(own: np.ndarray, other: np.ndarray) -> float:
     """Correlation of the two answers in [-1, 1]; 0 where one of them is always the same."""
     both, neither = int((own & other).sum()), int((~own & ~other).sum())
@@ -184,14 +129,6 @@ def _corrected_phi(own: np.ndarray, other: np.ndarray) -> float:
         return 0.0
     corrected = max(surplus - len(own) / 2, 0.0) if surplus > 0 else surplus
     return float(corrected / math.sqrt(margins))
-
-
-def _distances(estimate: Estimate) -> tuple[float, float]:
-    """From a value down to its lower limit and up to its upper one."""
-    assert estimate.value is not None
-    assert estimate.low is not None
-    assert estimate.high is not None
-    return estimate.value - estimate.low, estimate.high - estimate.value
 
 
 def _pair(right: ArrayLike, reference_right: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers
-from scripts.statistics.paired_tests import auc_difference
+from scripts.statistics.roc_area import auc_difference
 from tests.predictions import prediction_rows
 
 CONTROLS = dict.fromkeys(("ddpm", "ddpm_mi"), ("pca_gaussian", "mixed"))

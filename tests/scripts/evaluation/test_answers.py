@@ -43,6 +43,20 @@ def test_a_volume_or_a_site_that_is_not_known_is_not_invented():
     assert real.sites[0] == "not stated"
 
 
+def test_a_patient_has_the_mean_of_the_scans_and_an_entry_for_each_class():
+    rows = [
+        prediction_row("BraTS-GLI-00001-000", "LGG", 0.2, site="X", lesion_volume_ml="10"),
+        prediction_row("other", "HGG", 0.9, lesion_volume_ml=""),
+        prediction_row("BraTS-GLI-00001-001", "LGG", 0.4, site="Y", lesion_volume_ml="20"),
+        prediction_row("BraTS-GLI-00001-002", "HGG", 0.6),
+    ]
+    (real,) = group_answers(rows)
+    assert (real.n, real.labels.tolist(), real.sites[0]) == (3, [0, 1, 1], "X")
+    assert real.probabilities[:, 1] == pytest.approx([0.3, 0.9, 0.6])
+    assert real.volumes_ml == pytest.approx([15, np.nan, 0], nan_ok=True)
+    assert len(real.subject_ids) == 4
+
+
 def test_aligned_answers_are_in_the_order_of_the_reference():
     rows = prediction_rows()
     real, ddpm, _ = group_answers(rows)

@@ -2,23 +2,37 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.metrics import auc
 
 from scripts.evaluation.calibration import reliability
-from scripts.evaluation.figures import draw_reliability, draw_roc
+from scripts.evaluation.figures import draw_reliability, draw_roc, mean_roc
+from scripts.statistics.roc_area import delong
 
 
 @pytest.mark.parametrize(("classes", "panels"), [(("LGG", "HGG"), 1), (("A", "B", "C"), 3)], ids=["two", "three"])
 def test_two_classes_share_a_roc_curve_and_more_have_a_panel_each(classes, panels):
     labels = np.arange(12) % len(classes)
     probabilities = np.random.default_rng(0).dirichlet(np.ones(len(classes)), 12)
-    picture = draw_roc("a test", {"real": (labels, probabilities)}, classes)
+    curves = {"real": (labels, probabilities, np.arange(12) // 6)}
+    picture = draw_roc("a test", curves, classes)
     assert picture.count('id="axes_') == panels
-    assert picture == draw_roc("a test", {"real": (labels, probabilities)}, classes)
+    assert picture == draw_roc("a test", curves, classes)
+
+
+def test_the_area_below_the_mean_curve_is_that_of_pairs_inside_the_folds():
+    random = np.random.default_rng(0)
+    positive, folds = random.random(60) < 0.5, np.arange(60) % 3
+    scores = random.normal(positive * 1.0) + 4 * folds
+    false_alarms, sensitivity = mean_roc(positive, scores, folds)
+    assert auc(false_alarms, sensitivity) == pytest.approx(delong(positive, scores, folds).value, abs=1e-6)
+    assert mean_roc(positive, np.ones(60), positive.astype(int)) is None
 
 
 def test_a_class_without_a_case_has_no_curve_and_stops_nothing():
     probabilities = np.array([[0.2, 0.8], [0.6, 0.4]])
-    assert draw_roc("a test", {"real": (np.array([1, 1]), probabilities)}, ("LGG", "HGG")).startswith("<svg")
+    assert draw_roc("a test", {"real": (np.array([1, 1]), probabilities, np.zeros(2))}, ("LGG", "HGG")).startswith(
+        "<svg"
+    )
 
 
 def test_empty_bins_are_left_out_of_the_reliability():

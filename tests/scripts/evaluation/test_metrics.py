@@ -32,9 +32,34 @@ def test_a_class_that_is_not_one_of_the_columns_is_refused():
 
 
 def test_a_class_without_a_case_gives_no_value_instead_of_a_wrong_one() -> None:
-    rows = [{"label": 1, "probability_LGG": 0.1, "probability_HGG": 0.9}] * 3
+    answer = {"label": 1, "fold": 0, "probability_LGG": 0.1, "probability_HGG": 0.9}
+    rows = [{"subject_id": name, **answer} for name in "abc"]
     summary = summarize(rows, {"LGG": 0, "HGG": 1})
     assert summary["auc"]["value"] is None
     assert summary["balanced_accuracy"]["value"] is None
     assert summary["accuracy"]["value"] == 1
     assert summary["sensitivity"]["LGG"]["value"] is None
+
+
+def test_scans_of_one_patient_are_one_case_with_their_mean_answer():
+    # Both scans of P1 are wrong, those of P2 right on average: counted by scan, one of five would be right.
+    rows = [
+        prediction_row("P1-a", "LGG", 0.9, patient_id="P1"),
+        prediction_row("P1-b", "LGG", 0.8, patient_id="P1"),
+        prediction_row("P2-a", "HGG", 0.3, patient_id="P2"),
+        prediction_row("P2-b", "HGG", 0.4, patient_id="P2"),
+        prediction_row("P2-c", "HGG", 0.95, patient_id="P2"),
+    ]
+    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
+    assert (metrics["accuracy"]["n"], metrics["accuracy"]["value"]) == (2, 0.5)
+    assert metrics["sensitivity_HGG"]["value"] == 1
+
+
+def test_areas_out_of_fold_rank_patients_inside_their_fold():
+    # Each fold ranks its own perfectly; one is surer than the other throughout.
+    answers = [("a", "LGG", 0.1), ("b", "HGG", 0.2), ("c", "LGG", 0.8), ("d", "HGG", 0.9)]
+    rows = [prediction_row(*row, role="out_of_fold", fold=str(index // 2)) for index, row in enumerate(answers)]
+    metrics = {metric["measure"]: metric["value"] for metric in compute_metrics(rows, 100)}
+    assert (metrics["auc"], metrics["auprc"]) == (1, 1)
+    as_one = {m["measure"]: m["value"] for m in compute_metrics([{**row, "fold": "0"} for row in rows], 100)}
+    assert as_one["auc"] == 0.75

@@ -18,7 +18,7 @@ from scripts.evaluation.shortcuts import (
     p_above_chance,
     share_by_site,
 )
-from scripts.statistics.intervals import delong
+from scripts.statistics.roc_area import delong
 
 
 def cohort_of(labels: list[int], sites: list[str | None], volumes: list[float | None]) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def test_p_is_below_a_level_where_the_interval_of_that_level_lies_above_chance()
         scores = random.normal(size=50) + shift * positive
         p = p_above_chance(positive, scores)
         for level in (0.5, 0.05, 0.001):
-            low = delong(positive, scores, 1 - level).low
+            low = delong(positive, scores, confidence=1 - level).low
             assert low is not None
             assert (p < level) == (low > 0.5)
 
@@ -156,7 +156,10 @@ def test_the_volume_is_judged_as_scikit_learn_does() -> None:
     model = LogisticRegression(class_weight="balanced")
     scores = cross_val_predict(model, volumes[:, None], labels, cv=folds, method="decision_function")
     found = out_of_sample_auc(volumes, labels.tolist(), 2, fit_volume)
-    assert found.value == pytest.approx(roc_auc_score(labels, scores))
+    tests = [test for _, test in folds.split(volumes, labels)]
+    areas = [roc_auc_score(labels[test], scores[test]) for test in tests]
+    pairs = [(labels[test] == 1).sum() * (labels[test] == 0).sum() for test in tests]
+    assert found.value == pytest.approx(np.average(areas, weights=pairs))
 
 
 def test_a_site_that_was_never_trained_on_is_as_likely_of_every_class() -> None:

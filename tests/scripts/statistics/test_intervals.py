@@ -6,20 +6,18 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import mannwhitneyu, norm
+from scipy.stats import norm
 from sklearn.metrics import balanced_accuracy_score, roc_auc_score
 
 from scripts.statistics.intervals import (
     Estimate,
     accuracy,
-    auc,
     balanced_accuracy,
-    delong,
-    newcombe_auc,
     sensitivities,
     square_and_add,
     wilson,
 )
+from scripts.statistics.roc_area import auc, delong
 
 LABELS = [0] * 15 + [1] * 52
 
@@ -62,54 +60,6 @@ def test_measures_equal_those_of_scikit_learn() -> None:
     assert accuracy(LABELS, predictions).value == pytest.approx((predictions == LABELS).mean())
     both = np.stack([1 - probability, probability], axis=1)
     assert auc(LABELS, both).value == pytest.approx(roc_auc_score(LABELS, probability))
-
-
-def test_auc_of_three_classes_is_the_mean_of_one_against_the_rest() -> None:
-    labels = np.arange(30) % 3
-    probabilities = np.random.RandomState(0).dirichlet([1, 1, 1], 30)
-    expected = np.mean([roc_auc_score(labels == k, probabilities[:, k]) for k in range(3)])
-    assert auc(labels, probabilities).value == pytest.approx(expected)
-    assert auc(labels % 2, probabilities).value is None
-
-
-def test_delong_area_is_the_mann_whitney_statistic_with_ties() -> None:
-    positive, rounded = np.array(LABELS) == 1, np.round(scores(), 0)
-    statistic = mannwhitneyu(rounded[positive], rounded[~positive]).statistic
-    assert delong(positive, rounded).value == pytest.approx(statistic / (15 * 52))
-
-
-def test_delong_variance_is_that_of_the_placements_counted_one_by_one() -> None:
-    positive, score = np.array(LABELS) == 1, scores()
-    wins = (score[positive][:, None] > score[~positive][None]).astype(float)
-    variance = wins.mean(axis=1).var(ddof=1) / 52 + wins.mean(axis=0).var(ddof=1) / 15
-    area, low, high, _ = delong(positive, score)
-    assert area is not None
-    assert low is not None
-    assert high is not None
-    half = (math.log(high / (1 - high)) - math.log(low / (1 - low))) / 2
-    assert half == pytest.approx(norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area)))
-
-
-@pytest.mark.parametrize("area", [0.0, 0.3, 0.5, 0.93, 1.0])
-def test_newcombes_limits_solve_their_equation(area: float) -> None:
-    _, low, high, _ = newcombe_auc(area, 15, 52)
-    assert low is not None
-    assert high is not None
-    assert 0 <= low <= area <= high <= 1
-    assert high - low < 0.5
-    for theta in (low, high):
-        if 0 < theta < 1:
-            spread = 1 + (33.5 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
-            variance = theta * (1 - theta) * spread / (15 * 52)
-            assert abs(area - theta) == pytest.approx(norm.ppf(0.975) * math.sqrt(variance), rel=1e-3)
-
-
-def test_perfect_separation_has_an_interval_with_width() -> None:
-    estimate = delong(np.array([False, False, True, True, True]), np.arange(5.0))
-    assert estimate.value == 1
-    assert estimate.high == 1
-    assert estimate.low is not None
-    assert estimate.low < 0.9
 
 
 @pytest.mark.slow

@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
 
 from scripts.statistics.paired_tests import (
     accuracy_difference,
-    auc_difference,
     balanced_accuracy_difference,
     count_discordant,
     holm,
@@ -102,58 +100,11 @@ def test_balanced_accuracy_of_one_class_is_accuracy():
     )
 
 
-def test_delongs_difference_is_that_of_pairs_counted_one_by_one():
-    positive, (own, other) = LABELS == 1, (np.round(scores(0), 1), np.round(scores(1, 0.8), 1))
-    wins = [
-        np.array([[(x > y) + 0.5 * (x == y) for y in s[~positive]] for x in s[positive]], dtype=float)
-        for s in (own, other)
-    ]
-    # The covariance matrix S = S10 / m + S01 / n of DeLong et al., eq. 6, and L S L' with L = (1, -1).
-    cases = np.cov([w.mean(axis=1) for w in wins]) / 52
-    controls = np.cov([w.mean(axis=0) for w in wins]) / 15
-    contrast = np.array([1, -1])
-    error = math.sqrt(contrast @ (cases + controls) @ contrast)
-    difference = wins[0].mean() - wins[1].mean()
-    estimate, p = auc_difference(positive, own, other)
-    assert estimate[:3] == pytest.approx([difference + norm.ppf(q) * error for q in (0.5, 0.025, 0.975)])
-    assert p == pytest.approx(2 * norm.cdf(-abs(difference) / error))
-
-
-@pytest.mark.slow
-def test_delongs_variance_is_that_of_a_bootstrap():
-    positive, own, other = LABELS == 1, scores(0), scores(0) + scores(2)
-    random = np.random.RandomState(0)
-    draws = []
-    for _ in range(4000):
-        index = np.concatenate([random.choice(np.flatnonzero(positive == k), (positive == k).sum()) for k in (0, 1)])
-        drawn = positive[index]
-        areas = [np.mean([s[drawn][:, None] > s[~drawn]]) for s in (own[index], other[index])]
-        draws.append(areas[0] - areas[1])
-    estimate, _ = auc_difference(positive, own, other)
-    assert estimate.high - estimate.low == pytest.approx(2 * norm.ppf(0.975) * np.std(draws), rel=0.08)
-
-
-def test_equal_rankings_do_not_differ_and_keep_an_interval_with_width():
-    positive = LABELS == 1
-    estimate, p = auc_difference(positive, scores(0), np.exp(scores(0)))
-    assert (estimate.value, p) == (0, 1)
-    assert estimate.low < -0.05 < 0.05 < estimate.high
-
-
-def test_perfect_against_reversed_has_no_p_but_an_interval():
-    positive = LABELS == 1
-    estimate, p = auc_difference(positive, LABELS.astype(float), -LABELS.astype(float))
-    assert (estimate.value, p) == (1, None)
-    assert 0 < estimate.low < estimate.high == 1
-
-
 @pytest.mark.parametrize(
     ("function", "arguments", "message"),
     [
         (count_discordant, ([True], [True, False]), "of the same subjects, got 1 and 2"),
         (accuracy_difference, ([True], [True, False]), "of the same subjects, got 1 and 2"),
-        (auc_difference, (LABELS == 1, scores(0), scores(0)[1:]), "of the same 67 subjects, got 67 and 66"),
-        (auc_difference, (np.array([True, False, False]), np.arange(3.0), np.arange(3.0)), "two subjects of each"),
     ],
 )
 def test_unequal_or_too_few_subjects_are_refused(function, arguments, message):
