@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, WeightedRan
 
 from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.tensors import LabeledImages, batches, full_batches, in_batches
+from scripts.provenance.declared import unknown_methods
 from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_by_generator, seen_subjects
@@ -127,6 +128,7 @@ class ClassifierData:
             simulated=patches["simulated"],
             fold=self.fold,
             synthetic=[record["weights_sha256"] for record in records],
+            leakage_not_excluded=unknown_methods(records),
             setup=setup,
             images=self.images,
             num_real_images=_count(self.real if self.train_on_real else [], self.classes),

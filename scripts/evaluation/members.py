@@ -78,6 +78,7 @@ def write_ensemble(
         simulated=any(record["simulated"] for record in records),
         fold=None,
         synthetic=[weights for record in records for weights in record["synthetic"]],
+        leakage_not_excluded=sorted({name for record in records for name in record.get("leakage_not_excluded", ())}),
         setup=setup,
         images=images,
         members=[record["weights_sha256"] for record in records],

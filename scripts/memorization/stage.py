@@ -12,6 +12,7 @@ from torch import Tensor
 from scripts.memorization.audit import JUDGED, MemorizationAudit
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
 from scripts.patches.image_sets import ALL, ImageSet, read_rows
+from scripts.provenance.declared import holds_out_nobody, names_nobody
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import known_subjects, seen_by_generator, seen_subjects
 from scripts.running.errors import some_names
@@ -45,7 +46,9 @@ def audit_images(
         device: where the images are compared.
 
     Returns:
-        Path of `audit.json`: what `audit` returns for each class, with cohort, method, fold and the part held out.
+        Path of `audit.json`: what `audit` returns for each class, with cohort, method, fold and the part held out, and
+        what the generator is declared to be `trained_on` (None of a recorded one). An imported set whose
+        generator saw all, others or unknown people is compared with all patients, and none are held out.
         Images of a class are compared with real images of that class alone, also where the generator, conditioned on
         the class, was trained on all: else the gap would measure the class.
 
@@ -59,10 +62,10 @@ def audit_images(
     of_patches, of_synthetic = image_facts(patches, patches_path), image_facts(synthetic, synthetic_path)
     require_like_real(of_patches, of_synthetic, synthetic_path, patches_path)
     provenance = synthetic["provenance"]
-    behind = seen_by_generator(provenance, patches["training"])
+    behind = _compared_with(provenance, patches)
     splits = load_splits(splits_path)
     part = held_out_part or default_held_out_part(splits)
-    unseen = _held_out(patches, splits, provenance, part)
+    unseen = [] if holds_out_nobody(provenance) else _held_out(patches, splits, provenance, part)
     if audit.features is not None:
         audit.features.refuse_known([entry["subject_id"] for entry in (*behind, *unseen)])
     classes, pairs = {}, []
@@ -74,8 +77,8 @@ def audit_images(
             for rows in (behind, unseen)
         )
         result = audit(images.images, training, held_out)
-        pairs += _pairs(result["images"], entries, images.images, training)
-        _name_images(result["images"], entries, {"training": training, "held_out": held_out})
+        pairs += suspicious(result["images"], entries, images.images, training)
+        name_images(result["images"], entries, {"training": training, "held_out": held_out})
         classes[name] = result
     shown = sorted(pairs, key=lambda pair: pair.ratio)[:num_pairs]
     write_pairs(Path(output_dir) / "suspicious_pairs.png", shown, audit.max_shift)
@@ -83,6 +86,7 @@ def audit_images(
         "cohort": provenance["cohort"],
         "method": provenance["method"],
         "fold": provenance["fold"],
+        "trained_on": provenance.get("trained_on"),
         "simulated": bool(synthetic["simulated"]),
         "synthetic_sha256": sha256_file(synthetic_path),
         "num_training": len(behind),
@@ -101,6 +105,12 @@ def class_names(listing: Mapping[str, Any]) -> list[tuple[int | None, str]]:
     return [(label, ALL if label is None else names[label]) for label in sorted(labels, key=lambda x: (x is None, x))]
 
 
+def _compared_with(provenance: Mapping[str, Any], patches: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Patches behind a generator; all, where it is declared that nobody is, or that nobody knows."""
+    entries: list[dict[str, Any]] = patches["training"]
+    return list(entries) if names_nobody(provenance) else seen_by_generator(provenance, entries)
+
+
 def _held_out(
     patches: Mapping[str, Any], splits: Mapping[str, Any], provenance: Mapping[str, Any], part: str
 ) -> list[dict[str, Any]]:
@@ -115,9 +125,16 @@ def _held_out(
     return [dict(entry) for entry in patches["training"] if entry["subject_id"] in subjects]
 
 
-def _name_images(
+def name_images(
     rows: Sequence[dict[str, Any]], entries: Sequence[Mapping[str, Any]], real: Mapping[str, ImageSet]
 ) -> None:
+    """Put the names of images in the place of their numbers, in `images` of an audit.
+
+    Args:
+        rows: `images` of what `MemorizationAudit` returns; changed.
+        entries: `image` of each.
+        real: "training" and "held_out" images that the numbers are of.
+    """
     for row, entry in zip(rows, entries, strict=True):
         for nearest in [value for value in row.values() if isinstance(value, dict)]:
             for part, match in nearest.items():
@@ -125,9 +142,17 @@ def _name_images(
         row["image"] = entry["image"]
 
 
-def _pairs(
+def suspicious(
     rows: Sequence[Mapping[str, Any]], entries: Sequence[Mapping[str, Any]], images: Tensor, training: ImageSet
 ) -> list[SuspiciousPair]:
+    """Put each synthetic image beside the training image that it resembles most.
+
+    Args:
+        rows: `images` of what `MemorizationAudit` returns, before `name_images`.
+        entries: `image` of each, its name.
+        images: (S, C, *spatial) in [-1, 1].
+        training: images compared with.
+    """
     nearest = [row[JUDGED]["training"] for row in rows]
     return [
         SuspiciousPair(

@@ -42,3 +42,26 @@ def synthetic_limits(
     held = {name: count if with_real else 0 for name, count in num_real.items()}
     largest = max(held[name] + wanted[name] for name in held)
     return {name: (wanted[name], largest - held[name] if balance else wanted[name]) for name in held}
+
+
+def needed_images(
+    patches_path: str, splits_path: str | None, fold: int | None, class_name: str | None, ratio: float
+) -> int:
+    """How many synthetic images of a class a training of a fold needs at least; 1 where no fold is given.
+
+    Args:
+        patches_path: `patches.json`.
+        splits_path: `splits.json`; None where the images are for no fold.
+        fold: number of the fold; likewise.
+        class_name: class of the images; None where they have none, which no training takes.
+        ratio: synthetic images for each real one, >= 0.
+
+    Raises:
+        ValueError: if the fold trains on no image of such a class.
+    """
+    if splits_path is None or fold is None or class_name is None or ratio == 0:
+        return 1
+    counts = {name: count for name, count in class_counts(patches_path, splits_path, fold).items() if name}
+    if class_name not in counts:
+        raise ValueError(f"generator_class must be one of {', '.join(counts)}, got {class_name!r}")
+    return max(1, synthetic_limits(counts, ratio)[class_name][0])

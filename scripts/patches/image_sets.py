@@ -97,14 +97,16 @@ def read_set(path: str, form: ImageForm) -> ImageSet:
 
     Raises:
         FileNotFoundError: if there is no such file or folder.
-        ValueError: if it holds no image, or an image has another shape, channel order or range than it must have.
+        ValueError: if it holds no image, an image has another shape, channel order or range than it must have, or no
+            value is below 0, as of images in [0, 1].
     """
     if not path.endswith(".json"):
         rows = [{"image": str(Path(name).absolute())} for name in _images_in(path)]
-        return read_rows(path, {**form.names(), "labels": {}}, rows)
+        return _refuse_half_range(read_rows(path, {**form.names(), "labels": {}}, rows))
     listing = read_list(path, "images")
     _refuse_other_channels(path, listing, form.modalities)
-    return _not_empty(read_rows(path, {"spatial_dims": form.spatial_dims, **listing}, listing["training"]))
+    images = read_rows(path, {"spatial_dims": form.spatial_dims, **listing}, listing["training"])
+    return _refuse_half_range(_not_empty(images))
 
 
 def read_parts(path: str, splits_path: str, fold: int, parts: Sequence[str], form: ImageForm) -> ImageSet:
@@ -239,6 +241,16 @@ def _refuse_other_channels(path: str, listing: Mapping[str, Any], modalities: Se
             f"{path} must have the channels {list(modalities)} in this order, got {channels};"
             " set modalities to the order of both sets, or make the set again"
         )
+
+
+def _refuse_half_range(images: ImageSet) -> ImageSet:
+    if len(images) and float(images.images.min()) >= 0:
+        raise ValueError(
+            f"{images.path} must lie in [-1, 1] with background -1, got nothing below {float(images.images.min()):g},"
+            " as of images in [0, 1]; bring them to [-1, 1], or import them with configs/import_synthetic.yaml"
+            " (value_range)"
+        )
+    return images
 
 
 def _not_empty(images: ImageSet) -> ImageSet:

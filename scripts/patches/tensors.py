@@ -191,7 +191,8 @@ def load_patch(path: str, num_channels: int, spatial_dims: int = 2) -> Tensor:
     if not bool((image.abs() <= 1).all()):
         raise ValueError(
             f"{path} must lie in [-1, 1], got {float(image.min()):g} to {float(image.max()):g};"
-            " run the patches stage again"
+            " run the patches stage again, or import images of another program with configs/import_synthetic.yaml"
+            " (value_range)"
         )
     return image
 

@@ -1,1 +1,1 @@
-"""The guards of provenance: what every image and weight was made from, and that no test uses training subjects."""
+"""What every image and weight was made from, also by other programs, and that no test uses training subjects."""

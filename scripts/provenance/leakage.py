@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from scripts.provenance.declared import names_nobody
 from scripts.provenance.record import hash_subject
 from scripts.running.errors import some_names
 from scripts.splits.lists import content_digest, image_path, read_list
@@ -23,14 +24,18 @@ def seen_subjects(provenance: Mapping[str, Any] | None, origin: str, with_select
         origin: file it belongs to, for the message.
         with_selection: count the subjects that only chose the epoch, too.
 
+    Returns:
+        Hashes; none of an imported set whose generator is declared to have seen nobody here, or unknown people.
+
     Raises:
-        LeakageError: if there is no provenance or it names no subject.
+        LeakageError: if there is no provenance, or it names no subject and does not declare why.
     """
     record = provenance or {}
-    if not record.get("subjects"):
+    if not record.get("subjects") and not names_nobody(record):
         raise LeakageError(
             f"{origin} must carry the provenance of its network with the hashed subjects behind it,"
-            f" got {record.get('subjects')!r}; make it again with configs/generate.yaml or train_classifier.yaml"
+            f" got {record.get('subjects')!r}; make it again with configs/generate.yaml or train_classifier.yaml, or"
+            " declare it with configs/import_synthetic.yaml"
         )
     selected = record.get("selection_subjects", ()) if with_selection else ()
     return {*record["subjects"], *selected}

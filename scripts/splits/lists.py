@@ -142,7 +142,7 @@ SCHEMAS = {
 MADE_BY = {
     "cohort": "configs/cohort.yaml",
     "patches": "configs/patches.yaml",
-    "synthetic": "configs/generate.yaml",
+    "synthetic": "configs/generate.yaml, or configs/import_synthetic.yaml for images of another program",
     "images": "its stage",
     "splits": "configs/splits.yaml",
     "provenance": "its training",

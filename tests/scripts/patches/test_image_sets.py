@@ -3,6 +3,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from scripts.patches.image_sets import ALL, ImageSet, input_files, read_parts, read_rows, read_set, require_made_alike
@@ -103,3 +105,11 @@ def test_sets_of_a_folder_are_compared_by_shape_alone_and_that_is_told(patches):
 def test_a_list_of_no_image_is_refused(patches):
     with pytest.raises(ValueError, match="must list at least one image, got none"):
         read_set(change(patches["patches_path"], training=[]), image_form())
+
+
+def test_a_set_in_0_to_1_is_refused_where_minus_1_to_1_is_meant(tmp_path):
+    for index in range(2):
+        image = np.random.default_rng(index).random((8, 12, 1, 4)).astype(np.float32)
+        nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / f"{index}.nii.gz")
+    with pytest.raises(ValueError, match=r"must lie in \[-1, 1\] with background -1, got nothing below .* import them"):
+        read_set(str(tmp_path), image_form(size=(8, 12)))
