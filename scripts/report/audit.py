@@ -4,20 +4,43 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scripts.memorization.audit import JUDGED
 from scripts.memorization.statistics import pool_gaps
-from scripts.memorization.verdict import MEMORIZES, UNUSABLE, VERDICTS
+from scripts.memorization.verdict import MEMORIZES, NO_SIGN, UNUSABLE, VERDICTS
 from scripts.patches.pictures import data_uri
 from scripts.report.study_files import StudyFiles
+from scripts.report.words import DECLARED_NAMES
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 Result = Mapping[str, Any]
 GRAVE = (MEMORIZES, UNUSABLE)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit as its stage left it.
+
+    Args:
+        title: for a reader.
+        content: of `audit.json`.
+        picture: of its most suspicious pairs; None if there is none.
+    """
+
+    title: str
+    content: Mapping[str, Any]
+    picture: Path | None = None
+
+    @property
+    def num_copies(self) -> int:
+        """Copies found, of all classes."""
+        return sum(result["copies"]["number"] for result in self.content["classes"].values())
 
 
 def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
@@ -28,32 +51,74 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
         num_pictures: pictures of suspicious pairs shown at most, those with most copies first.
 
     Returns:
-        `rows`: what `pool` returns, with `cohort`, `class` and `method`; `evidence`: title -> sentences of every audit;
+        `rows`: what `pool` returns, with `cohort`, `class`, `method` and `declared` (what the generator of an imported
+        set is said to be trained on, or None); `evidence`: title -> sentences of every audit;
         `pictures`: `title` and `src`; `copy_ratio`: the threshold, or None without audits.
     """
-    audits = [(path, read_json(path)) for path in files.named("audit.json")]
+    pictures = {path.parent: path for path in files.named("suspicious_pairs.png")}
+    audits = [
+        Audit(files.title(path), read_json(path), pictures.get(path.parent)) for path in files.named("audit.json")
+    ]
+    return arrange_audits(audits, num_pictures)
+
+
+def arrange_audits(audits: Sequence[Audit], num_pictures: int) -> dict[str, Any]:
+    """Arrange audits, of a study or a single one, for the template `audit.html.j2`; see `audit_section`."""
     pooled: dict[tuple[str, str, str], list[Result]] = {}
     parts: dict[tuple[str, str, str], set[str | None]] = {}
     evidence = {}
-    for path, content in audits:
+    for audit in audits:
+        content = audit.content
         for name, result in content["classes"].items():
             key = (content["cohort"], name, content["method"])
             pooled.setdefault(key, []).append(result)
             parts.setdefault(key, set()).add(content.get("held_out_part"))
-            title = files.title(path) + (f", {name}" if len(content["classes"]) > 1 else "")
+            title = audit.title + (f", {name}" if len(content["classes"]) > 1 else "")
             evidence[title] = {"verdict": result["verdict"], "sentences": result["evidence"]}
-    copies = {path.parent: sum(r["copies"]["number"] for r in c["classes"].values()) for path, c in audits}
-    pictures = sorted(files.named("suspicious_pairs.png"), key=lambda path: -copies.get(path.parent, 0))
+    declared = {audit.content["method"]: audit.content.get("trained_on") for audit in audits}
+    shown = sorted((audit for audit in audits if audit.picture is not None), key=lambda audit: -audit.num_copies)
     return {
         "rows": [
-            {**dict(zip(("cohort", "class", "method"), key, strict=True)), **pool(results, parts[key] == {"test"})}
+            {
+                **dict(zip(("cohort", "class", "method"), key, strict=True)),
+                "declared": DECLARED_NAMES.get(str(declared[key[2]]), declared[key[2]]),
+                **pool(results, parts[key] == {"test"}),
+            }
             for key, results in sorted(pooled.items())
         ],
         "evidence": evidence,
         "pictures": [
-            {"title": files.title(path), "src": data_uri(path.read_bytes())} for path in pictures[:num_pictures]
+            {"title": audit.title, "src": data_uri(audit.picture.read_bytes())}
+            for audit in shown[:num_pictures]
+            if audit.picture is not None
         ],
-        "copy_ratio": audits[0][1]["thresholds"]["copy_ratio"] if audits else None,
+        "copy_ratio": audits[0].content["thresholds"]["copy_ratio"] if audits else None,
+    }
+
+
+def folder_sections(output_dir: str | Path) -> dict[str, Any]:
+    """Arrange the audit of two folders for its own page.
+
+    Args:
+        output_dir: holds the `audit.json` that `scripts.memorization.folders.audit_folders` wrote.
+
+    Returns:
+        Items of `audit_page.html.j2`: `title`, `verdict`, `is_grave`, `sentences`, `folders`, `limits`, `value_range`,
+        `max_shift` and `audit`.
+    """
+    folder = Path(output_dir)
+    content = read_json(folder / "audit.json")
+    (result,) = content["classes"].values()
+    title = f"{content['method']} beside {content['cohort']}"
+    audit = arrange_audits([Audit(title, content, folder / "suspicious_pairs.png")], 1)
+    copied = ("folders", "limits", "value_range", "max_shift")
+    return {
+        "title": title,
+        "verdict": result["verdict"],
+        "is_grave": result["verdict"] != NO_SIGN,
+        "sentences": result["evidence"],
+        **{key: content[key] for key in copied},
+        "audit": audit,
     }
 
 

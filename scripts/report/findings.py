@@ -20,12 +20,13 @@ MAX_NAMED = 4  # differences written out; more would be a table
 Row = Mapping[str, Any]
 
 
-def findings(numbers: Row, unfinished: str = "") -> list[str]:
+def findings(numbers: Row, unfinished: str = "", setups_of_unknown: Sequence[str] = ()) -> list[str]:
     """Say what the study found about its main tests.
 
     Args:
         numbers: what `comparison_numbers` returns.
         unfinished: sentence about images that did not reach the gates; empty where all did.
+        setups_of_unknown: setups that train on images of which nobody can tell what their generators saw.
 
     Returns:
         Sentences that stand on their own, at least one.
@@ -34,11 +35,20 @@ def findings(numbers: Row, unfinished: str = "") -> list[str]:
     rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
     controls = [row for row in numbers.get("controls", ()) if row["role"] == role]
     against = [_against_controls(controls, role)] if controls else []
-    last = [unfinished] if unfinished else []
+    last = [*([unfinished] if unfinished else []), *([leakage_note(setups_of_unknown)] if setups_of_unknown else [])]
     if not rows:
         return [_not_compared(numbers, role), *against, *last]
     power = [row for row in numbers["power"] if row["role"] == role]
     return [_what_differs(rows, role), *against, _what_could_be_found(power), *last]
+
+
+def leakage_note(setups: Sequence[str]) -> str:
+    """Say that the figures of setups may be those of subjects whom their images were made from."""
+    names = ", ".join(f"“{name_setup(setup)}”" for setup in setups)
+    return (
+        f"Leakage is not excluded for {names}: what the generator of these images was trained on is unknown, and may"
+        " hold the subjects of the tests."
+    )
 
 
 def _what_differs(rows: Sequence[Row], role: str) -> str:
@@ -61,7 +71,7 @@ def _what_differs(rows: Sequence[Row], role: str) -> str:
 
 
 def _against_controls(rows: Sequence[Row], role: str) -> str:
-    """Say where diffusion models beat every control generator and where not, each with the control nearest to it."""
+    """Say where generators beat every control generator and where not, each with the control nearest to it."""
     families: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         families.setdefault((row["setup"], *_test(row)), []).append(row)
@@ -75,7 +85,7 @@ def _against_controls(rows: Sequence[Row], role: str) -> str:
             f"Better in AUC {where} than every control generator, the nearest named: {_over_controls(winners)}.{rest}"
         )
     best = max(nearest, key=lambda row: row["value"])
-    lead = f"No diffusion model beats every control generator in AUC {where} beyond chance"
+    lead = f"No other generator beats every control generator in AUC {where} beyond chance"
     return f"{lead}; the nearest to it: {_over_control(best)}."
 
 

@@ -11,12 +11,12 @@ import jinja2
 
 from scripts.evaluation.answers import class_names, merge_predictions
 from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics
-from scripts.report.audit import audit_section
+from scripts.report.audit import audit_section, folder_sections
 from scripts.report.checklist import checklist_section
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report.explanations import explanation_sections
-from scripts.report.findings import findings
+from scripts.report.findings import findings, leakage_note
 from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
@@ -24,6 +24,7 @@ from scripts.report.results import result_sections, summary_table
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.trainings import curve_figure, regularizer_section, training_lengths
 from scripts.report.words import (
+    DECLARED_NAMES,
     capitalize_first,
     format_interval,
     format_number,
@@ -79,11 +80,13 @@ def write_report(
     numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     measures = measure_section(files)
-    sentences = findings(numbers, measures["unfinished"])
+    sentences = findings(numbers, measures["unfinished"], files.setups_of_unknown)
     content = {
         "title": title,
         "question": question,
         "findings": sentences,
+        "leakage_note": leakage_note(files.setups_of_unknown) if files.setups_of_unknown else "",
+        "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
         **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"]),
         "comparison": comparison_sections(numbers, metrics, predictions, setups),
         **cohort_sections(files),
@@ -109,6 +112,20 @@ def write_report(
     summary = f"{words}\n\n{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
     write_text(folder / "summary.txt", summary)
     return folder / "report.html"
+
+
+def write_audit_page(output_dir: str) -> Path:
+    """Write `audit.html` beside the `audit.json` of two folders: its verdict, evidence and pairs, in one file.
+
+    Args:
+        output_dir: folder of the audit.
+
+    Returns:
+        Path of the page.
+    """
+    path = Path(output_dir) / "audit.html"
+    write_text(path, render_part("audit_page.html.j2", {**folder_sections(output_dir), "samples": []}))
+    return path
 
 
 def check_report(

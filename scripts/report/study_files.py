@@ -8,6 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from scripts.provenance.declared import is_declared, unknown_methods
 from scripts.provenance.leakage import seen_subjects
 from scripts.running.errors import some_names
 from scripts.running.files import RECORD, read_json
@@ -155,8 +156,24 @@ class StudyFiles:
     @cached_property
     def control_methods(self) -> set[str]:
         """Methods of the sets that control generators drew."""
-        provenances = [content["provenance"] for _, content in self.lists("synthetic")]
-        return {provenance["method"] for provenance in provenances if provenance.get("control")}
+        return {provenance["method"] for provenance in self._provenances if provenance.get("control")}
+
+    @cached_property
+    def declared_methods(self) -> dict[str, str]:
+        """Methods of imported sets -> what somebody declared that their generators were trained on."""
+        declared = [provenance for provenance in self._provenances if is_declared(provenance)]
+        return {provenance["method"]: provenance["trained_on"] for provenance in declared}
+
+    @cached_property
+    def setups_of_unknown(self) -> list[str]:
+        """Setups that train on images of which nobody can tell what their generators saw: leakage is not excluded."""
+        unknown = unknown_methods(self._provenances)
+        trainings = [record.settings for record in self.records.values() if record.kind == "classifier"]
+        return sorted({settings["setup"] for settings in trainings if settings.get("synthetic_method") in unknown})
+
+    @cached_property
+    def _provenances(self) -> list[dict[str, Any]]:
+        return [content["provenance"] for _, content in self.lists("synthetic")]
 
     def inputs(self) -> list[str]:
         """List every file that the report reads, for the record of the stage."""

@@ -36,11 +36,21 @@ KIND_NAMES = {
     "generator": "generators",
     "synthetic": "synthetic sets",
     "control": "sets of control generators",
+    "imported": "sets of other programs",
     "audit": "memorization audits",
     "measures": "image measures",
     "classifier": "classifiers",
     "evaluation": "evaluations",
     "explain": "explanations",
+}
+# What a generator of another program is declared to be trained on.
+DECLARED_NAMES = {
+    "all": "all subjects of the cohort",
+    "train": "the training part of the fold",
+    "inner": "the inner part of the fold",
+    "validation": "the validation part of the fold",
+    "others": "nobody of the cohort",
+    "unknown": "unknown: leakage not excluded",
 }
 MEASURE_NAMES = {
     "balanced_accuracy": "balanced accuracy",

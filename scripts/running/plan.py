@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,10 @@ from scripts.running.stages import PLACE
 
 SOURCES = ("phantom", "cohort", "segment")  # configs that make a cohort.json
 LABELS = ("own", "shuffled")
+IMPORT = "import_synthetic"
+# What the plan says of an import itself: where it is used, and for what.
+OF_PLAN = ("patches_path", "splits_path", "fold", "output_dir", "generator_class", "method", "import_ratio")
+PLACES = ("cohort", "fold", "class")  # that may stand in braces in the path of imported images
 NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -118,7 +122,10 @@ class Plan:
         synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
         generated_ratio: synthetic images of each class that are generated, likewise.
         controls: control generators, each a method without training, with a setup of its name where another of several
-            setups is of a diffusion model, of `methods`.
+            setups is of a generator of `methods` or `imported`.
+        imported: name of another program's generator -> overrides of `import_synthetic`: `images_path`, in which
+            {cohort}, {fold} and {class} stand for those of a set, `trained_on`, `value_range`; each a method, with a
+            setup of its name where no other trains on it.
     """
 
     study_dir: str | Path
@@ -132,11 +139,16 @@ class Plan:
     synthetic_ratio: float = 1.0
     generated_ratio: float = 1.0
     controls: Sequence[str] = ()
+    imported: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self.imported = self.imported or {}
         setups = {name: Setup.of(name, setup) for name, setup in self.setups.items()}
-        # A control is for a diffusion model to beat; and a single setup is compared with nothing.
-        has_rival = len(setups) > 1 and any(setup.method in self.methods for setup in setups.values())
+        used = {setup.method for setup in setups.values()}
+        setups |= {name: Setup(method=name) for name in self.imported if name not in {*setups, *used}}
+        # A control is for a generator to beat; and a single setup is compared with nothing.
+        rivals = {*self.methods, *self.imported}
+        has_rival = len(setups) > 1 and any(setup.method in rivals for setup in setups.values())
         controls = (self.controls or ()) if has_rival else ()
         self.setups = {**setups, **{name: Setup(method=name) for name in controls if name not in setups}}
 
@@ -151,15 +163,25 @@ class Plan:
         """
         if not isinstance(self.controls, (list, tuple)):
             raise ValueError(f"controls must be a list of control generators, got {self.controls!r}; [] is none")
-        for key in ("cohorts", "controls", "setups", "methods"):
+        if not isinstance(self.imported, Mapping):
+            raise ValueError(f"imported must be a mapping from names to imports, got {self.imported!r}; {{}} is none")
+        for key in ("cohorts", "controls", "setups", "methods", "imported"):
             _check_names(key, getattr(self, key))
-        both = [name for name in self.controls if name in self.methods]
-        if both:
-            raise ValueError(f"controls must not be named as methods are, got {some_names(both)}; rename the method")
+        for key, others, own in (
+            ("controls", "methods", "method"),
+            ("controls", "imported", "import"),
+            ("imported", "methods", "method"),
+        ):
+            both = [name for name in getattr(self, key) if name in getattr(self, others)]
+            if both:
+                raise ValueError(f"{key} must not be named as {others} are, got {some_names(both)}; rename the {own}")
         for name, cohort in self.cohorts.items():
             _check_source(name, cohort, config_dir)
         for name, overlays in self.methods.items():
             _check_overlays(f"methods.{name}", overlays, config_dir)
+        for name, settings in self.imported.items():
+            _check_imported(name, settings)
+            self._require_images(name)
         for name, setup in self.setups.items():
             self._check_setup(name, setup)
             _check_overlays(f"setups.{name}#overlays", setup.overlays, config_dir)
@@ -178,8 +200,8 @@ class Plan:
     def stages(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.
 
-        The data of all cohorts come first, then the sets of control generators, which need no training, so that a fault
-        in the last cohort or fold is found before hours of training.
+        The data of all cohorts come first, then the sets that need no training, imported or of control generators, so
+        that a fault in the last cohort or fold is found before hours of training.
         """
         data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
         methods = list(dict.fromkeys(setup.method for setup in self.setups.values() if setup.method is not None))
@@ -208,15 +230,15 @@ class Plan:
         explanations = [
             self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
         ]
-        controls = [planned for planned in synthesis if planned.config == "generate_control"]
-        trained = [planned for planned in synthesis if planned.config != "generate_control"]
+        untrained = [planned for planned in synthesis if planned.config in ("generate_control", IMPORT)]
+        trained = [planned for planned in synthesis if planned not in untrained]
         after = [*classifiers, *judgments, *evaluations, *explanations]
-        return [*data, *controls, *trained, *after, self._report_stage([*data, *synthesis, *after])]
+        return [*data, *untrained, *trained, *after, self._report_stage([*data, *synthesis, *after])]
 
     def kinds(self) -> list[PlannedStage]:
-        """List one stage of each kind: of the same config with the same overlays, and of each control generator."""
+        """List one stage of each kind: of the same config with the same overlays, and of each control or import."""
         kinds = {
-            (planned.config, planned.overlays, planned.overrides.get("control")): planned
+            (planned.config, planned.overlays, planned.overrides.get("control"), _imported(planned)): planned
             for planned in reversed(self.stages())
         }
         return list(kinds.values())[::-1]
@@ -235,12 +257,32 @@ class Plan:
         """Return the stage that makes the `cohort.json` of a cohort."""
         return self._data_stages(cohort)[0]
 
+    def _require_images(self, name: str) -> None:
+        for place in itertools.product(self.cohorts, map(str, range(self.num_folds)), self.classes):
+            path = self._images_of(name, *place)
+            if not Path(path).exists():
+                raise ValueError(
+                    f"imported.{name}#images_path must be a folder or a file of each cohort, fold and class, got no"
+                    f" {path}; put the images there, or leave out what they do not differ by"
+                )
+
+    def _images_of(self, name: str, cohort: str, fold: str, class_name: str) -> str:
+        path: str = self.imported[name]["images_path"]
+        for place, value in zip(PLACES, (cohort, fold, class_name), strict=True):
+            path = path.replace(f"{{{place}}}", value)
+        return path
+
     def _check_setup(self, name: str, setup: Setup) -> None:
         if setup.method is None:
             return
-        known = [*sorted(self.methods), *self.controls]
+        known = [*sorted(self.methods), *self.controls, *self.imported]
         if setup.method not in known:
             raise ValueError(f"setups.{name} must have a method of methods {known}, got {setup.method!r}")
+        if self.imported.get(setup.method, {}).get("trained_on") == "all":
+            raise ValueError(
+                f"imported.{setup.method}#trained_on must leave subjects to test on where setups.{name} trains on the"
+                " images, got 'all'; import images of a generator of one fold's training part, or audit these alone"
+            )
         ratio = self.synthetic_ratio if setup.ratio is None else setup.ratio
         if ratio > self.generated_ratio:
             raise ValueError(
@@ -271,6 +313,8 @@ class Plan:
     def _synthesis_stages(self, cohort: str, fold: int, method: str) -> list[PlannedStage]:
         if method in self.controls:
             return [self._control_stage(cohort, fold, method, name) for name in self.classes]
+        if method in self.imported:
+            return [self._import_stage(cohort, fold, method, name) for name in self.classes]
         trained: list[str | None] = [None] if self.condition else [*self.classes]
         generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
         sets = [
@@ -302,6 +346,17 @@ class Plan:
         needs = (f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": control, "class_name": class_name}
         return PlannedStage(name, "generate_control", (), self._to(name, inputs, **place), needs)
+
+    def _import_stage(self, cohort: str, fold: int, method: str, class_name: str) -> PlannedStage:
+        inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "method": method}
+        inputs |= {**self.imported[method], "images_path": self._images_of(method, cohort, str(fold), class_name)}
+        ratios = [setup.ratio for setup in self.setups.values() if setup.method == method]
+        inputs["import_ratio"] = max(self.synthetic_ratio if ratio is None else ratio for ratio in ratios)
+        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
+        place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
+        return PlannedStage(
+            name, IMPORT, (), self._to(name, inputs, **place), (f"{cohort}/patches", f"{cohort}/splits")
+        )
 
     def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
         """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""
@@ -412,6 +467,29 @@ def _check_source(name: str, cohort: Any, config_dir: Path) -> None:
         near = get_close_matches(str(config), SOURCES, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise ValueError(f"cohorts.{name} must have a config of {', '.join(SOURCES)}, got {config!r}{hint}")
+
+
+def _check_imported(name: str, settings: Any) -> None:
+    example = "{images_path: 'gan/fold{fold}/{class}', trained_on: train, value_range: [0, 1]}"
+    if not isinstance(settings, Mapping) or not isinstance(settings.get("images_path"), str):
+        raise ValueError(f"imported.{name} must be a mapping with images_path, such as {example}, got {settings!r}")
+    own = [key for key in settings if key in OF_PLAN]
+    if own:
+        raise ValueError(f"imported.{name} must leave {some_names(own)} to the study; write it as {example}")
+    unknown = [place for place in re.findall(r"{(.*?)}", settings["images_path"]) if place not in PLACES]
+    if unknown:
+        raise ValueError(
+            f"imported.{name}#images_path must name places of {', '.join(PLACES)} in braces, got {unknown[0]!r}"
+        )
+    if "{class}" not in settings["images_path"]:
+        raise ValueError(
+            f"imported.{name}#images_path must hold {{class}}, a folder or file for each class, got"
+            f" {settings['images_path']!r}; write it as {example}"
+        )
+
+
+def _imported(planned: PlannedStage) -> str | None:
+    return planned.overrides["method"] if planned.config == IMPORT else None
 
 
 def _check_overlays(key: str, overlays: Any, config_dir: Path) -> None:

@@ -15,7 +15,7 @@ from scripts.running.configs import Invocation, parser_of
 from scripts.running.errors import root_cause, some_names
 from scripts.running.folders import read_record
 from scripts.running.overrides import Source, check_overrides, is_part, known_keys, load_file
-from scripts.running.plan import Plan, PlannedStage, group_folds
+from scripts.running.plan import IMPORT, Plan, PlannedStage, group_folds
 from scripts.running.process import consoles_silenced, logged_to, require_num_threads
 from scripts.running.progress import StudyProgress
 from scripts.running.stages import AlreadyFinished, current_invocation, invoked, run_invocation
@@ -243,6 +243,9 @@ class Study:
             files = self.invocation_of(self.plan.source_of(name)).config_files
             overrides = {key: value for key, value in cohort.items() if key != "config"}
             check_overrides(Invocation(files, overrides), source=Source(f"cohorts.{name}"))
+        for name, settings in self.plan.imported.items():
+            files = (str(Path(self.config_dir) / "common.yaml"), str(Path(self.config_dir) / f"{IMPORT}.yaml"))
+            check_overrides(Invocation(files, dict(settings)), source=Source(f"imported.{name}"))
         invocations = [self.invocation_of(planned) for planned in self.plan.kinds()]
         for invocation in invocations:
             check_overrides(invocation)

@@ -122,12 +122,12 @@ def test_a_diffusion_model_that_beats_every_control_is_said_right_after_the_firs
 def test_that_none_beats_every_control_is_said_with_the_nearest_to_it():
     found = with_controls({"real": 1.0, "ddpm": 1.0, "ddpm_mi": 0.2, "mixed": 1.5})
     assert findings(found)[1].startswith(
-        "No diffusion model beats every control generator in AUC on another cohort beyond chance; the nearest to it:"
+        "No other generator beats every control generator in AUC on another cohort beyond chance; the nearest to it:"
         " “+ DDPM”, a → b, −."
     )
     alone = prediction_rows({"ddpm": 1.0, "mixed": 1.0})
     against = compare_with_controls(group_answers(alone), {"ddpm": ["mixed"]}, num_draws=100)
-    assert findings({**numbers(alone), "controls": against})[1].startswith("No diffusion model beats")
+    assert findings({**numbers(alone), "controls": against})[1].startswith("No other generator beats")
 
 
 def test_nothing_is_said_of_controls_where_there_are_none():

@@ -280,3 +280,53 @@ def test_generators_record_the_name_that_the_study_gives_their_method(plan):
     assert methods["train_generator"] == "mine"
     classifiers = [planned for planned in other.stages() if planned.config == "train_classifier"]
     assert {planned.overrides["synthetic_method"] for planned in classifiers} == {"mine"}
+
+
+GAN = {"images_path": "gan/{cohort}/{fold}/{class}.npy", "trained_on": "train", "value_range": [0, 1]}
+
+
+def test_images_of_another_program_are_a_method_with_a_setup_of_its_name(plan):
+    own = replace(plan, imported={"gan": GAN}, controls=["mixed"])
+    stages = {planned.name: planned for planned in own.stages()}
+    assert list(own.setups) == ["real", "ddpm", "ddpm_mi", "gan", "mixed"]
+    stage = stages["b/fold1/synthetic_HGG_gan"]
+    assert (stage.config, stage.needs) == ("import_synthetic", ("b/patches", "b/splits"))
+    assert {"images_path": "gan/b/1/HGG.npy", "trained_on": "train", "method": "gan"}.items() <= stage.overrides.items()
+    assert stage.overrides["import_ratio"] == 1.0
+    assert {"b/fold1/audit_HGG_gan", "b/fold1/measures_HGG_gan", "b/evaluation_gan"} <= set(stages)
+    assert all("synthetic" in path for path in stages["b/fold1/classifier_gan"].overrides["synthetic_paths"])
+    configs = [planned.config for planned in own.stages()]
+    assert configs.index("import_synthetic") < configs.index("train_generator")
+    assert [kind.overrides["method"] for kind in own.kinds() if kind.config == "import_synthetic"] == ["gan"]
+
+
+def test_a_setup_may_take_images_of_another_program_in_its_own_way(plan):
+    own = replace(plan, setups={"real": {}, "few": {"method": "gan", "ratio": 0.5}}, imported={"gan": GAN})
+    assert list(own.setups) == ["real", "few"]
+    stages = {planned.name: planned for planned in own.stages()}
+    assert stages["a/fold0/synthetic_LGG_gan"].overrides["import_ratio"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("imported", "message"),
+    [
+        ({"gan": "folder"}, "imported.gan must be a mapping with images_path, such as"),
+        ({"gan": {"trained_on": "train"}}, "imported.gan must be a mapping with images_path"),
+        ({"gan": {**GAN, "fold": 1}}, "imported.gan must leave fold to the study"),
+        ({"gan": {**GAN, "images_path": "gan/{klass}"}}, "must name places of cohort, fold, class in braces, got 'kla"),
+        ({"gan": {**GAN, "images_path": "gan"}}, "imported.gan#images_path must hold {class}"),
+        ({"ddpm": GAN}, "imported must not be named as methods are, got ddpm"),
+        ({"gan": GAN}, "imported.gan#images_path must be a folder or a file of each cohort.* no gan/a/0/LGG.npy"),
+    ],
+)
+def test_imports_that_cannot_be_made_are_refused_before_any_work(plan, imported, message):
+    with pytest.raises(ValueError, match=message):
+        replace(plan, imported=imported).check(CONFIGS)
+
+
+def test_a_setup_of_images_whose_generator_saw_everybody_is_refused(plan, tmp_path):
+    for name in plan.classes:
+        (tmp_path / name).mkdir()
+    everybody = {"images_path": f"{tmp_path}/{{class}}", "trained_on": "all"}
+    with pytest.raises(ValueError, match="imported.gan#trained_on must leave subjects to test on where setups.gan"):
+        replace(plan, imported={"gan": everybody}).check(CONFIGS)
