@@ -1,26 +1,57 @@
-"""Commands that make this folder a bundle others use: flatten, pack, verify, export, label."""
+"""Commands that make this folder a bundle others use: flatten, pack, verify, export, label; audit, for any images."""
 
 from __future__ import annotations
 
 import argparse
 import sys
+import traceback
 from collections.abc import Callable, Sequence
+from typing import Any, NoReturn
+
+FAILED, AUDIT_FAILED = 2, 3  # exit status where a request cannot be met; 2 of an audit says that it cannot tell
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit status: 1 where a check fails, 2 where a request cannot be met."""
-    options = command_line().parse_args(arguments)
+    """Run a command and return its exit status: 1 where a check fails, 2 where a request cannot be met.
+
+    Of `audit` these are verdicts: there 3 is the status of a request that cannot be met, and of a crash.
+    """
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    failed = AUDIT_FAILED if words[:1] == ["audit"] else FAILED
+    options = command_line(failed).parse_args(words)
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
     except (ValueError, FileNotFoundError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
-        return 2
+        return failed
+    except Exception:
+        if failed == FAILED:
+            raise
+        # Python would end with 1, which says that images are known.
+        traceback.print_exc()
+        return failed
 
 
-def command_line() -> argparse.ArgumentParser:
-    """Return the parser of every command."""
-    parser = argparse.ArgumentParser(prog="python -m bundle", description=__doc__)
+class CommandLine(argparse.ArgumentParser):
+    """A parser whose errors end with a status of one's own."""
+
+    failed = FAILED
+
+    def error(self, message: str) -> NoReturn:
+        """Print how the command is used, and exit."""
+        self.print_usage(sys.stderr)
+        self.exit(self.failed, f"{self.prog}: error: {message}\n")
+
+
+def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
+    """Return the parser of every command.
+
+    Args:
+        failed: exit status where a command is not understood.
+    """
+    parser = CommandLine(prog="python -m bundle", description=__doc__)
+    parser.failed = failed
     commands = parser.add_subparsers(dest="command", required=True)
 
     flatten = commands.add_parser(
@@ -51,6 +82,8 @@ def command_line() -> argparse.ArgumentParser:
     export.add_argument("--format", required=True, choices=("torchscript", "onnx"), help="format of the files")
     export.set_defaults(run=_export)
 
+    _add_audit(commands)
+
     label = commands.add_parser("label", help="serve a bundle and a folder of studies to MONAI Label's clients")
     label.add_argument("--studies", required=True, help="folder of the patients' files; nothing outside it is read")
     label.add_argument("--bundle", help="root of the bundle (default: this one)")
@@ -59,6 +92,27 @@ def command_line() -> argparse.ArgumentParser:
     label.add_argument("--max-upload-mb", type=int, default=1024, help="size of one request, MiB (default: 1024)")
     label.set_defaults(run=_label)
     return parser
+
+
+def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
+    audit = commands.add_parser(
+        "audit",
+        help="say whether synthetic images copy training images: any folders of NIfTI, PNG or arrays",
+        epilog="Exit status: 0 no sign of memorization, 1 images are known, 2 unusable or too few to tell, 3 an error.",
+    )
+    audit.failed = AUDIT_FAILED
+    audit.add_argument("synthetic", help="folder of the synthetic images, or one file of many")
+    audit.add_argument("training", help="likewise, the images that their generator was trained on")
+    audit.add_argument("--held_out", help="likewise, real images that it was not trained on; without, never status 0")
+    audit.add_argument("--output_dir", default="audit", help="folder for audit.html and audit.json (default: audit)")
+    audit.add_argument("--overwrite", action="store_true", help="make another audit in that folder anew")
+    numbers: dict[str, Any] = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
+    audit.add_argument("--value_range", **numbers, help="intensities of background and brightest (default: of all)")
+    audit.add_argument("--image_axes", help="axes of a file: N images, C channels, H, W, D, such as NHWC")
+    audit.add_argument("--channel_endings", nargs="+", help="ends of file names, where each channel has a file")
+    audit.add_argument("--patient_pattern", help="regular expression that finds the patient in a file name")
+    audit.add_argument("--max_shift", type=int, help="pixels that a copy may be moved (default: 4, or a quarter side)")
+    audit.set_defaults(run=_audit)
 
 
 def _add_allow_placeholder(parser: argparse.ArgumentParser) -> None:
@@ -102,6 +156,15 @@ def _export(options: argparse.Namespace) -> int:
     for path, difference in export(options.folder, options.format).items():
         print(f"{path}   largest difference {difference:.1e}")
     return 0
+
+
+def _audit(options: argparse.Namespace) -> int:
+    from bundle.audit import audit_folders
+
+    keys = ("output_dir", "overwrite", "value_range", "image_axes", "channel_endings", "patient_pattern")
+    paths = {"synthetic_path": options.synthetic, "training_path": options.training, "held_out_path": options.held_out}
+    others = {**{key: getattr(options, key) for key in keys}, "max_shift": options.max_shift}
+    return audit_folders({key: value for key, value in {**paths, **others}.items() if value is not None})
 
 
 def _label(options: argparse.Namespace) -> int:

@@ -14,7 +14,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = "docs/reference/config-keys.md"
-OTHER_BASES = {"inference": ("common", "patches")}  # of a stage that stands on more than common.yaml
+# Of a stage that stands on more than common.yaml.
+OTHER_BASES = {
+    "inference": ("common", "patches"),
+    "audit_folders": ("common", "audit"),
+}
 PARTS = {"imports", "stage_inputs", "stage_kind", "network", "initialize", "run", "finalize", "handlers"}
 LONGEST_VALUE = 70  # characters of a default on the page
 INTRODUCTION = """# Every key of the configs
