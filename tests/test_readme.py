@@ -89,14 +89,15 @@ def test_images_of_another_generator_are_audited_as_the_page_says(tmp_path, monk
     shutil.copy(paths["splits_path"], splits_path)
     theirs = tmp_path / "runs/theirs"
     theirs.mkdir()
-    for number, path in enumerate(sorted((tmp_path / "runs/patches").glob("HGG_*.nii.gz"))):
-        shutil.copy(path, theirs / f"HGG_{number:04d}.nii.gz")
+    trained_on = [name for name in read_json(splits_path)["folds"][0]["train"] if name.startswith("HGG")]
+    for number, name in enumerate(trained_on):
+        shutil.copy(tmp_path / f"runs/patches/{name}.nii.gz", theirs / f"HGG_{number:04d}.nii.gz")
 
-    page = (ROOT / "docs/how-to/audit-images.md").read_text(encoding="utf-8")
-    (snippet,) = re.findall(r"(?ms)^```python\n(.*?)^```", page)
-    exec(snippet, {})
-
-    settings = {"synthetic_path": str(theirs / "synthetic.json"), "splits_path": str(splits_path), "audit_max_shift": 1}
+    images = {"images_path": str(theirs), "generator_class": "HGG", "method": "theirs", "value_range": [-1, 1]}
+    saw = {"trained_on": "train", "fold": 0, "patch_size": [8, 12]}
+    lists = {"patches_path": paths["patches_path"], "splits_path": str(splits_path)}
+    run_stage("import_synthetic", output_dir="runs/imported", **lists, **images, **saw)
+    settings = {"synthetic_path": "runs/imported/synthetic.json", "splits_path": str(splits_path), "audit_max_shift": 1}
     run_stage("audit", output_dir="runs/audit", device="cpu", patches_path=paths["patches_path"], **settings)
     (result,) = read_json("runs/audit/audit.json")["classes"].values()
     assert any(image["copy"] for image in result["images"])
