@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from monai.engines import DiffusionPrepareBatch
 from monai.networks.schedulers import Scheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from scripts.generator.guidance import predict_noise
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import training_target
 
@@ -68,6 +71,62 @@ class StoredNoisePrepareBatch(DiffusionPrepareBatch):
         if self.condition_name is not None:
             arguments["condition"] = batchdata[self.condition_name].to(device, non_blocking=non_blocking)
         return images, training_target(self.scheduler, images, noise, timesteps), (), arguments
+
+
+@dataclass(frozen=True)
+class DenoisingLosses:
+    """The loss of a trained generator on single images, with the same timesteps and noises for every image.
+
+    Args:
+        network: the generator, in eval mode.
+        scheduler: noise scheduler of its training.
+        condition: "label" for a generator told the class, None for one that is not.
+        num_levels: timesteps, the middles of as many equal parts of all.
+        num_draws: noises of each timestep.
+        seed: of the noises.
+        batch_size: images at once; bounds memory only.
+    """
+
+    network: nn.Module
+    scheduler: Scheduler
+    condition: str | None = None
+    num_levels: int = 10
+    num_draws: int = 4
+    seed: int = 0
+    batch_size: int = 64
+
+    @property
+    def timesteps(self) -> Tensor:
+        """The timesteps at which images are denoised, (levels,)."""
+        middles = (torch.arange(self.num_levels) + 0.5) / self.num_levels
+        return (middles * int(self.scheduler.num_train_timesteps)).long()
+
+    @torch.no_grad()
+    def __call__(self, images: Tensor, label: int | None = None) -> Tensor:
+        """Return the mean squared error of the prediction, (N, levels) float64 on the CPU.
+
+        Args:
+            images: (N, C, *spatial) in [-1, 1].
+            label: their class; None where the generator is not told it.
+        """
+        device = next(self.network.parameters()).device
+        shape = tuple(images.shape[1:])
+        noises = ImageNoise(self.seed, list(range(self.num_draws * self.num_levels)), shape, device).draw()
+        losses = torch.zeros(len(images), self.num_levels, dtype=torch.float64)
+        for level, timestep in enumerate(self.timesteps.tolist()):
+            for noise in noises[level :: self.num_levels]:
+                parts = images.split(self.batch_size)
+                errors = [self._error(part.to(device), noise, timestep, label) for part in parts]
+                losses[:, level] += torch.cat(errors).double().cpu() / self.num_draws
+        return losses
+
+    def _error(self, images: Tensor, noise: Tensor, timestep: int, label: int | None) -> Tensor:
+        noises = noise.expand_as(images)
+        timesteps = torch.full((len(images),), timestep, device=images.device)
+        noisy = self.scheduler.add_noise(images, noises, timesteps)
+        labels = None if self.condition is None or label is None else torch.full_like(timesteps, label)
+        target = training_target(self.scheduler, images, noises, timesteps)
+        return (predict_noise(self.network, noisy, timesteps, labels) - target).square().flatten(1).mean(1)
 
 
 def stratified_timesteps(num_images: int, num_draws: int, num_train_timesteps: int) -> Tensor:
