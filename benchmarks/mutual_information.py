@@ -205,8 +205,8 @@ class Choice:
 
 
 def audited(images: Tensor, training: Tensor, held_out: Tensor) -> dict[str, Any]:
-    """The audit of the images of one class, at the settings of `configs/recipes/quick.yaml`."""
-    audit = MemorizationAudit(max_shift=2, num_permutations=199)
+    """The audit of the images of one class, at the default settings but for the number of exchanges."""
+    audit = MemorizationAudit(num_permutations=199)
     return audit(images, real_images(training, "training "), real_images(held_out, "held out "))
 
 

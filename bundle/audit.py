@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from scripts.memorization.verdict import NO_SIGN, TOO_FEW, UNUSABLE
+from scripts.memorization.verdict import COLLAPSED, NO_SIGN, TOO_FEW, UNUSABLE
 from scripts.running.configs import Invocation
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
@@ -15,7 +15,12 @@ from scripts.running.stages import AlreadyFinished, run_invocation
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ("common", "audit", "audit_folders")
-STATUS = {NO_SIGN: 0, UNUSABLE: 2, TOO_FEW: 2}  # of any other verdict, all of which say that images are known, 1
+STATUS = {
+    NO_SIGN: 0,
+    UNUSABLE: 2,
+    COLLAPSED: 2,
+    TOO_FEW: 2,
+}  # of any other verdict, all of which say that images are known, 1
 
 
 def audit_folders(overrides: Mapping[str, Any]) -> int:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,26 +10,29 @@ import torch
 from torch import Tensor
 
 from scripts.image_quality.feature_networks import ClassifierFeatures
+from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates
 from scripts.memorization.nearest_images import (
+    SIMILARITIES,
     Nearness,
     nearest_by_subject,
     negative_l2,
     require_small_shift,
-    similarity_measures,
 )
+from scripts.memorization.parts import Part, compare_parts
+from scripts.memorization.search import CopySearch, Found, reduced
 from scripts.memorization.statistics import (
     authentic_share,
-    copy_ratios,
     data_copying,
     describe,
     k_means_cells,
     training_gap,
 )
-from scripts.memorization.verdict import Thresholds, copy_share, judge
+from scripts.memorization.usability import average_likeness, detail, repeated_share, share_above
+from scripts.memorization.verdict import Figures, Thresholds, copy_share, judge
 from scripts.patches.image_sets import ImageSet
 from scripts.splits.patients import number_patients
 
-JUDGED = "aligned"  # the similarity by which copies, gap and likeness are judged
+JUDGED = "aligned"  # the similarity by which copies, shares, C_T, AuthPct and likeness are judged
 DISTANCES = ("l2", "features")  # similarities that are negative distances
 
 
@@ -38,8 +40,8 @@ class MemorizationAudit:
     """Audit the synthetic images of one class against the real images that its generator saw and did not see.
 
     Args:
-        thresholds: where a copy, a gap and an unusable set begin.
-        max_shift: pixels that a copy may have been moved along each axis.
+        thresholds: where a copy, a share and an unusable set begin.
+        max_shift: pixels that a copy may have been moved along each axis; None is a sixth of the smallest side.
         features: network from images to (N, D) features, for one similarity more; None leaves it out. It must be
             trained on none of the subjects: one trained on the training subjects tells them from all others.
         num_cells: cells of C_T; 1 compares all images at once.
@@ -51,7 +53,7 @@ class MemorizationAudit:
     def __init__(
         self,
         thresholds: Thresholds | None = None,
-        max_shift: int = 4,
+        max_shift: int | None = None,
         features: ClassifierFeatures | None = None,
         num_cells: int = 1,
         num_permutations: int = 999,
@@ -59,14 +61,10 @@ class MemorizationAudit:
         block_size: int = 64,
     ) -> None:
         self.thresholds = thresholds or Thresholds()
-        for name, number in (("audit_num_cells", num_cells), ("audit_block_size", block_size)):
+        numbers = {"num_cells": num_cells, "block_size": block_size, "num_permutations": num_permutations}
+        for name, number in numbers.items():
             if number < 1:
-                raise ValueError(f"{name} must be >= 1, got {number!r}")
-        if 1 / (num_permutations + 1) > self.thresholds.gap_p_value:
-            raise ValueError(
-                f"audit_num_permutations must be at least {math.ceil(1 / self.thresholds.gap_p_value) - 1} for a gap to"
-                f" reach audit_gap_p_value {self.thresholds.gap_p_value:g}, got {num_permutations!r}"
-            )
+                raise ValueError(f"audit_{name} must be >= 1, got {number!r}")
         self.max_shift = max_shift
         self.features = features
         self.num_cells = num_cells
@@ -74,18 +72,24 @@ class MemorizationAudit:
         self.seed = seed
         self.block_size = block_size
 
-    def __call__(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> dict[str, Any]:
+    def __call__(
+        self, synthetic: Tensor, training: ImageSet, held_out: ImageSet, channel_names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """Compare the sets.
 
         Args:
             synthetic: (S, C, *spatial) in [-1, 1].
-            training: images of the subjects behind the generator. With one subject nobody is named a copy.
+            training: images of the subjects behind the generator.
             held_out: images of subjects that it never saw; may be empty, then what needs them is None.
+            channel_names: by which the evidence names channels; None numbers them.
 
         Returns:
-            Numbers of images and subjects; `measures`: similarity -> what `_compare` returns; `copies`: `number`,
-            `share` with limits, `below_a_third`, `held_out`; `unlike_share`; `images`: of each synthetic image `ratio`
-            (d1 / d2), `copy`, and for each similarity the nearest `training` and `held_out` image (index in its set)
+            Numbers of images and subjects; `duplicates`: real subjects under two names; `measures`: similarity -> what
+            `_compare` returns; `copies`: `number`, `share` with limits, `below_a_third`, `by_part`, and `held_out`, the
+            number of images that copy a held-out subject; `shares`: part -> see `Share`; `unlike_share` and
+            `usability`: see `Figures`; `images`: of each synthetic image `ratio` (d1 / d2 of whole images), `copy`,
+            `part` in which it is one, or None, the image `of` that part's subject (index in `training` or `held_out`,
+            by `is_held_out`), and for each similarity the nearest `training` and `held_out` image (index in its set)
             with its value; `verdict` and `evidence`.
 
         Raises:
@@ -97,52 +101,119 @@ class MemorizationAudit:
                 f" {len(synthetic)} and {len(training.images)}; give the set and the patches.json of one generator"
             )
         require_small_shift(self.max_shift, synthetic.shape[2:])
-        cells = self._cells(synthetic, training, held_out)
-        nearest = self._nearest(synthetic, training, held_out)
-        judged = nearest[JUDGED]
-        ratios = copy_ratios(judged.synthetic.similarities[:, : judged.num_training])
-        figures: dict[str, Any] = {
-            "num_synthetic": len(synthetic),
-            "num_training": len(training.images),
-            "num_training_subjects": len(training.different_patients),
-            "num_held_out": len(held_out.images),
-            "num_held_out_subjects": len(held_out.different_patients),
-            "measures": {name: self._compare(name, comparison, cells) for name, comparison in nearest.items()},
-            "unlike_share": judged.unlike_share(self.thresholds.usable_similarity),
-        }
-        copies = ratios < self.thresholds.copy_ratio
-        of_held_out = int((judged.held_out_ratios() < self.thresholds.copy_ratio).sum())
-        verdict = judge(
-            {
-                **{key: figures[key] for key in figures if key != "measures"},
-                "copies": int(copies.sum()),
-                "held_out_copies": of_held_out,
-                "gap": figures["measures"][JUDGED]["train_minus_held_out"],
-            },
-            self.thresholds,
-        )
-        figures["copies"] = {
-            "number": int(copies.sum()),
-            "share": copy_share(int(copies.sum()), len(synthetic)),
-            "below_a_third": int((ratios < 1 / 3).sum()),
-            "held_out": of_held_out,
-        }
-        return {**figures, **verdict, "images": _rows(nearest, ratios, copies)}
+        real = self.prepare(training, held_out)
+        return self.judge(synthetic, real, real.search(synthetic), channel_names)
 
-    def _nearest(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> dict[str, Comparison]:
-        """Search by every similarity, the one of features last."""
-        similarities = similarity_measures(synthetic.ndim - 2, self.max_shift)
-        nearest = {
-            name: _search(similarity, synthetic, training, held_out, self.block_size)
-            for name, similarity in similarities.items()
+    def prepare(self, training: ImageSet, held_out: ImageSet) -> RealImages:
+        """Compare the real images with one another, once for all synthetic sets that are audited against them."""
+        kept, duplicates = list(range(len(held_out))), list[Duplicate]()
+        real = self._compared(training, held_out, kept, duplicates)
+        pairs = find_duplicates(real.by_subject(), self.thresholds.copy_ratio)
+        if not pairs:
+            return real
+        training, held_out, kept, duplicates = count_once(training, held_out, pairs)
+        return self._compared(training, held_out, kept, duplicates)
+
+    def judge(
+        self, synthetic: Tensor, real: RealImages, found: Found, channel_names: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Judge a synthetic set by what the search found of its images; the arguments are those of `__call__`."""
+        parts = compare_parts(found, synthetic, real.images, real.owners.tolist(), channel_names)
+        nearest = self._nearest(synthetic, real, found)
+        cells = self._cells(synthetic, real)
+        measures = {name: self._compare(name, comparison, cells) for name, comparison in nearest.items()}
+        copies = _Copies(parts, real.num_training, self.thresholds)
+        whole = measures[JUDGED]
+        figures = Figures(
+            num_synthetic=len(synthetic),
+            num_training_subjects=real.num_training,
+            num_held_out_subjects=real.num_held_out,
+            copies={name: int(own.sum()) for name, own in copies.of_training.items()},
+            num_copies=int(copies.is_copy.sum()),
+            held_out_copies=int(copies.is_held_out_copy.sum()),
+            duplicates=real.duplicates,
+            shares=self._shares(parts, real),
+            c_t=whole["c_t"],
+            auth_pct=whole["auth_pct"],
+            held_out_auth_pct=whole["held_out_auth_pct"],
+            **self._usability(synthetic, real, found),
+        )
+        return {
+            "num_synthetic": len(synthetic),
+            "num_training": len(real.training),
+            "num_training_subjects": real.num_training,
+            "num_held_out": len(real.held_out),
+            "num_held_out_subjects": real.num_held_out,
+            "duplicates": [duplicate._asdict() for duplicate in real.duplicates],
+            "measures": measures,
+            "unlike_share": figures.unlike_share,
+            "usability": {name: getattr(figures, name) for name in ("farther", "average", "smoother", "repeated")},
+            "copies": {
+                "number": figures.num_copies,
+                "share": copy_share(figures.num_copies, len(synthetic)),
+                "below_a_third": int((copies.ratios < 1 / 3).sum()),
+                "by_part": figures.copies,
+                "held_out": figures.held_out_copies,
+            },
+            "shares": {name: share._asdict() for name, share in (figures.shares or {}).items()},
+            **judge(figures, self.thresholds),
+            "images": _rows(nearest, copies, real),
         }
+
+    def _compared(
+        self, training: ImageSet, held_out: ImageSet, kept: Sequence[int], duplicates: Sequence[Duplicate]
+    ) -> RealImages:
+        owners = torch.from_numpy(number_patients([*training.patients, *held_out.patients]))
+        images = torch.cat([training.images, held_out.images]) if len(held_out) else training.images
+        search = CopySearch(images, owners.tolist(), self.max_shift, self.block_size)
+        among = search(images, owners.tolist(), parts=False).similarities
+        return RealImages(training, held_out, images, owners, search, among, kept, duplicates)
+
+    def _nearest(self, synthetic: Tensor, real: RealImages, found: Found) -> dict[str, Comparison]:
+        """Compare by every similarity, by the one of features last."""
+        count = len(real.training)
+        nearest = {
+            name: _search(similarity, synthetic, real, self.block_size) for name, similarity in SIMILARITIES.items()
+        }
+        nearest[JUDGED] = Comparison(
+            Nearness(found.similarities, found.images),
+            real.among[:count],
+            real.among[count:][_first_images(real.held_out)],
+            real.owners[:count],
+            real.num_training,
+        )
         features = self.features
         if features is not None:
-            seen, unseen = (
-                replace(real, images=features(real.images)) if len(real) else real for real in (training, held_out)
+            training, held_out = (
+                replace(images, images=features(images.images)) if len(images) else images
+                for images in (real.training, real.held_out)
             )
-            nearest["features"] = _search(negative_l2, features(synthetic), seen, unseen, self.block_size)
+            joined = torch.cat([part.images for part in (training, held_out) if len(part)])
+            seen = replace(real, training=training, held_out=held_out, images=joined)
+            nearest["features"] = _search(negative_l2, features(synthetic), seen, self.block_size)
         return nearest
+
+    def _shares(self, parts: Sequence[Part], real: RealImages) -> dict[str, Any]:
+        if not real.num_held_out:
+            return {}
+        count = real.num_training + real.num_held_out
+        return {part.name: part.share(real.num_training, count, self.seed) for part in parts}
+
+    def _usability(self, synthetic: Tensor, real: RealImages, found: Found) -> dict[str, float]:
+        if real.num_training + real.num_held_out < 2:
+            return {}
+        first = _first_images(replace(real.training, patients=real.owners.tolist()))
+        ours, theirs = found.similarities.max(1).values, real.among[first].max(1).values
+        usual = self.thresholds.usable_similarity * theirs.quantile(0.1)
+        small, patients = reduced(synthetic.float()), real.search.references
+        likeness = average_likeness(small, patients, real.owners)
+        return {
+            "unlike_share": float((ours < usual).double().mean()),
+            "farther": share_above(theirs, ours),
+            "average": share_above(likeness[0], likeness[1][first]),
+            "smoother": share_above(detail(patients)[first], detail(small)),
+            "repeated": repeated_share(small, patients, real.owners, self.thresholds.copy_ratio),
+        }
 
     def _compare(self, name: str, comparison: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
         """Return max-similarities with their baselines, AuthPct and C_T by one similarity.
@@ -171,12 +242,80 @@ class MemorizationAudit:
             result["c_t"] = data_copying(to_training.max(dim=1).values, baseline.max(dim=1).values, cells)
         return result
 
-    def _cells(self, synthetic: Tensor, training: ImageSet, held_out: ImageSet) -> tuple[Any, Any] | None:
-        if self.num_cells == 1 or not len(held_out.images):
+    def _cells(self, synthetic: Tensor, real: RealImages) -> tuple[Any, Any] | None:
+        if self.num_cells == 1 or not len(real.held_out):
             return None
-        real = held_out.images[_first_images(held_out)]
-        first, second = k_means_cells(training.images, (synthetic, real), self.num_cells, self.seed)
+        held_out = real.held_out.images[_first_images(real.held_out)]
+        first, second = k_means_cells(real.training.images, (synthetic, held_out), self.num_cells, self.seed)
         return first, second
+
+
+@dataclass(frozen=True)
+class RealImages:
+    """The real images of an audit, compared with one another.
+
+    Args:
+        training: of the subjects behind the generator, duplicates under one name.
+        held_out: of other subjects.
+        images: both together, training images first.
+        owners: number 0..T+H-1 of the subject of each of `images`, training subjects first.
+        search: among `images`.
+        among: similarity of each of `images` to each subject, (M, T + H); -inf to its own.
+        kept: numbers that the held-out images had before duplicates were left out.
+        duplicates: what was found of subjects under two names.
+    """
+
+    training: ImageSet
+    held_out: ImageSet
+    images: Tensor
+    owners: Tensor
+    search: CopySearch
+    among: Tensor
+    kept: Sequence[int]
+    duplicates: Sequence[Duplicate]
+
+    @property
+    def num_training(self) -> int:
+        """Number of training subjects, T."""
+        return len(self.training.different_patients)
+
+    @property
+    def num_held_out(self) -> int:
+        """Number of held-out subjects, H."""
+        return len(self.held_out.different_patients)
+
+    def by_subject(self) -> Tensor:
+        """Similarity of each subject to each other, by their nearest images, (T + H, T + H)."""
+        rows = self.owners[:, None].expand_as(self.among)
+        count = self.among.shape[1]
+        return self.among.new_full((count, count), -torch.inf).scatter_reduce(0, rows, self.among, "amax")
+
+
+class _Copies:
+    """Which images copy whom, in which part.
+
+    `of_training`: part -> (N,) whether the image copies a training subject; `ratios` (N,) of whole images.
+    """
+
+    def __init__(self, parts: Sequence[Part], num_training: int, thresholds: Thresholds) -> None:
+        self.of_training: dict[str, Tensor] = {}
+        of_held_out = []
+        self.named: list[tuple[str, Tensor, Tensor]] = []
+        for number, part in enumerate(parts):
+            if part.ratios is not None:
+                below = part.ratios < (thresholds.part_copy_ratio if number else thresholds.copy_ratio)
+                is_training = part.subject_of_ratio < num_training
+                self.of_training[part.name] = below & is_training
+                of_held_out.append(below & ~is_training)
+                self.named.append((part.name, below, part.subject_of_ratio))
+        self.is_copy = torch.stack(list(self.of_training.values())).any(0)
+        self.is_held_out_copy = torch.stack(of_held_out).any(0)
+        whole = parts[0].ratios
+        self.ratios = torch.ones(len(self.is_copy)) if whole is None else whole
+
+    def part_and_subject(self, row: int) -> tuple[str | None, int | None]:
+        """First part of an image that is a copy, and of whom."""
+        return next(((name, int(whom[row])) for name, below, whom in self.named if below[row]), (None, None))
 
 
 @dataclass(frozen=True)
@@ -209,51 +348,45 @@ class Comparison:
         rows = self.owners[:, None].expand_as(own)
         return own.new_full((self.num_training, self.num_training), -torch.inf).scatter_reduce(0, rows, own, "amax")
 
-    def held_out_ratios(self) -> Tensor:
-        """d1 / d2 of the first image of each held-out subject, (H,)."""
-        return copy_ratios(self.held_out[:, : self.num_training]) if len(self.held_out) else torch.empty(0)
-
-    def unlike_share(self, factor: float) -> float:
-        """Share of synthetic images below `factor` times the nearness to others that 9 of 10 real images reach."""
-        usual = torch.cat([self.training, self.held_out]).max(dim=1).values.quantile(0.1)
-        return float((self.synthetic.similarities.max(dim=1).values < factor * usual).double().mean())
-
 
 def _search(
-    similarity: Callable[[Tensor, Tensor], Tensor],
-    synthetic: Tensor,
-    training: ImageSet,
-    held_out: ImageSet,
-    block_size: int,
+    similarity: Callable[[Tensor, Tensor], Tensor], synthetic: Tensor, real: RealImages, block_size: int
 ) -> Comparison:
-    owners = number_patients([*training.patients, *held_out.patients]).tolist()
-    real = torch.cat([training.images, held_out.images]) if len(held_out.images) else training.images
-    nearest = nearest_by_subject(synthetic, real, owners, similarity, block_size)
-    among = nearest_by_subject(real, real, owners, similarity, block_size).similarities
-    among[torch.arange(len(owners)), torch.tensor(owners)] = -torch.inf
-    count = len(training.images)
-    num_training = len(training.different_patients)
-    first_images = among[count:][_first_images(held_out)]
-    return Comparison(nearest, among[:count], first_images, torch.tensor(owners[:count]), num_training)
+    owners = real.owners.tolist()
+    nearest = nearest_by_subject(synthetic, real.images, owners, similarity, block_size)
+    among = nearest_by_subject(real.images, real.images, owners, similarity, block_size).similarities
+    among[torch.arange(len(owners)), real.owners] = -torch.inf
+    count = len(real.training)
+    return Comparison(
+        nearest, among[:count], among[count:][_first_images(real.held_out)], real.owners[:count], real.num_training
+    )
 
 
 def _first_images(images: ImageSet) -> list[int]:
     """Index of the first image of each patient."""
-    return [list(images.patients).index(patient) for patient in images.different_patients]
+    patients = list(images.patients)
+    return [patients.index(patient) for patient in images.different_patients]
 
 
-def _rows(comparisons: Mapping[str, Comparison], ratios: Tensor, copies: Tensor) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = [
-        {"ratio": round(float(ratio), 6), "copy": bool(copy)} for ratio, copy in zip(ratios, copies, strict=True)
-    ]
+def _rows(comparisons: Mapping[str, Comparison], copies: _Copies, real: RealImages) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    owners, count = real.owners.tolist(), len(real.training)
+    for number, (ratio, copy) in enumerate(zip(copies.ratios.tolist(), copies.is_copy.tolist(), strict=True)):
+        part, subject = copies.part_and_subject(number)
+        first = None if subject is None else owners.index(subject)
+        is_held_out = first is not None and first >= count
+        index = None if first is None else real.kept[first - count] if is_held_out else first
+        rows.append({"ratio": round(ratio, 6), "copy": copy, "part": part, "of": index, "is_held_out": is_held_out})
     for name, comparison in comparisons.items():
-        nearness, first = comparison.synthetic, len(comparison.training)
+        nearness = comparison.synthetic
         parts = {"training": slice(None, comparison.num_training), "held_out": slice(comparison.num_training, None)}
         for part, columns in parts.items():
             similarities, images = nearness.similarities[:, columns], nearness.images[:, columns]
             if similarities.shape[1]:
                 values, best = similarities.max(dim=1)
-                indices = images.gather(1, best[:, None])[:, 0] - (first if part == "held_out" else 0)
-                for row, value, index in zip(rows, values.tolist(), indices.tolist(), strict=True):
+                indices = images.gather(1, best[:, None])[:, 0].tolist()
+                if part == "held_out":
+                    indices = [real.kept[index - count] for index in indices]
+                for row, value, index in zip(rows, values.tolist(), indices, strict=True):
                     row.setdefault(name, {})[part] = {"index": index, "value": round(value, 6)}
     return rows

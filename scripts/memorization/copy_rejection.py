@@ -8,8 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from scripts.memorization.nearest_images import nearest_by_subject, require_small_shift, similarity_measures
-from scripts.memorization.statistics import copy_ratios
+from scripts.memorization.nearest_images import require_small_shift
+from scripts.memorization.parts import whole_image
+from scripts.memorization.search import CopySearch
 from scripts.patches.image_sets import ImageSet, read_rows
 from scripts.provenance.leakage import seen_by_generator
 from scripts.splits.lists import read_list
@@ -17,18 +18,20 @@ from scripts.splits.patients import number_patients
 
 
 class CopyFilter:
-    """Tell copies of training images by the same ratio as the audit: what passes, the audit does not name.
+    """Tell copies of training images by the same search and ratio as the audit: what passes, it does not name.
+
+    The audit compares with held-out subjects, too, which can only raise the ratio. Copies of a part alone pass.
 
     Args:
         training: images of the class behind the generator.
         copy_ratio: d1 / d2 below which an image is a copy, in (0, 1).
-        max_shift: pixels that a copy may have been moved along each axis.
+        max_shift: pixels that a copy may have been moved along each axis; None is a sixth of the smallest side.
 
     Raises:
         ValueError: if `copy_ratio` is out of range, there are fewer than two subjects, or the shift is too large.
     """
 
-    def __init__(self, training: ImageSet, copy_ratio: float, max_shift: int) -> None:
+    def __init__(self, training: ImageSet, copy_ratio: float, max_shift: int | None) -> None:
         _check_ratio(copy_ratio)
         if len(training.different_patients) < 2:
             raise ValueError(
@@ -36,16 +39,13 @@ class CopyFilter:
                 f" {len(training.different_patients)}; train on more, or pass --reject_copies False"
             )
         require_small_shift(max_shift, training.images.shape[2:])
-        self.training = training
         self.copy_ratio = copy_ratio
-        self.owners = number_patients(training.patients).tolist()
-        self.similarity = similarity_measures(training.images.ndim - 2, max_shift)["aligned"]
+        self.search = CopySearch(training.images, number_patients(training.patients).tolist(), max_shift)
 
     def __call__(self, images: Tensor) -> list[bool]:
         """Say of each image, (B, C, *spatial) in [-1, 1], whether it is a copy."""
-        training = self.training.images
-        nearness = nearest_by_subject(images.to(training.device), training, self.owners, self.similarity)
-        return (copy_ratios(nearness.similarities) < self.copy_ratio).tolist()
+        ratios = whole_image(self.search(images.to(self.search.references.device), parts=False)).ratios
+        return [] if ratios is None else (ratios < self.copy_ratio).tolist()
 
 
 def check_rejection(
@@ -53,7 +53,7 @@ def check_rejection(
     patches_path: str | None,
     splits_path: str | None,
     copy_ratio: float,
-    max_shift: int,
+    max_shift: int | None,
     patch_size: Sequence[int],
 ) -> None:
     """Refuse settings by which no copy could be told; see `copy_filter`.
@@ -81,7 +81,7 @@ def copy_filter(
     patches_path: str | None,
     splits_path: str | None,
     copy_ratio: float,
-    max_shift: int,
+    max_shift: int | None,
     device: torch.device | str = "cpu",
 ) -> CopyFilter:
     """Load the training images of a generator to compare with.

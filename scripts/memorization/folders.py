@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from scripts.memorization.audit import MemorizationAudit
+from scripts.memorization.search import USUAL_SHIFT
 from scripts.memorization.stage import name_images, suspicious
 from scripts.memorization.suspicious_pairs import write_pairs
 from scripts.patches.image_sets import ALL, ImageSet
@@ -19,7 +20,6 @@ from scripts.running.errors import some_names
 from scripts.running.files import write_json
 from scripts.splits.patients import patient_by_name
 
-MAX_SHIFT = 4  # pixels that a copy may have been moved, where the images are large enough
 EACH, BY_NAME, BY_PATTERN = "each image", "names of public data sets", "patient_pattern"
 
 
@@ -53,7 +53,7 @@ def audit_folders(
         patient_pattern: regular expression that finds the patient in the name of a file, without folder and ending, by
             its first group or, without groups, all of it. None: names of public data sets are understood, else each
             image is of a subject of its own.
-        max_shift: pixels that a copy may have been moved; None is 4, or a quarter of the smallest side.
+        max_shift: pixels that a copy may have been moved; None is a sixth of the smallest side.
         num_pairs: pairs shown.
         device: where the images are compared.
 
@@ -82,7 +82,8 @@ def audit_folders(
     audit.max_shift = shift
     result = audit(synthetic.images, training, held_out)
     rows = [{"image": name} for name in synthetic.names]
-    shown = sorted(suspicious(result["images"], rows, synthetic.images, training), key=lambda pair: pair.ratio)
+    pairs = suspicious(result["images"], rows, synthetic.images, training, held_out)
+    shown = sorted(pairs, key=lambda pair: (not pair.is_copy, pair.ratio))
     write_pairs(Path(output_dir) / "suspicious_pairs.png", shown[:num_pairs], shift)
     name_images(result["images"], rows, {"training": training, "held_out": held_out})
     subjects = {part: _how_told(images, patient_pattern) for part, images in sets.items() if part != "synthetic"}
@@ -140,7 +141,7 @@ def check_folders(
 def _shift(max_shift: int | None, sides: Sequence[int]) -> int:
     largest = min(sides) // 4
     if max_shift is None:
-        return min(MAX_SHIFT, largest)
+        return round(min(sides) / USUAL_SHIFT)
     if not 0 <= max_shift <= largest:
         raise ValueError(
             f"max_shift must be 0 to {largest} pixels, a quarter of the smallest side of the images, got {max_shift!r};"

@@ -1,27 +1,18 @@
-"""The nearest of many images: exact, in blocks on the device, by several similarities, also where a copy was moved."""
+"""The nearest of many images as they lie: exact, in blocks on the device, by several similarities."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import product
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from scripts.patches.intensities import BACKGROUND, foreground
+from scripts.patches.intensities import foreground
 
 # A channel that varies less than this (variance, intensities in [-1, 1]) correlates with nothing.
 MIN_VARIANCE = 1e-5
 Similarity = Callable[[Tensor, Tensor], Tensor]
-
-
-class Alignment(NamedTuple):
-    """How a reference is laid over an image: moved by `shifts` pixels, then flipped along the axes in `flips`."""
-
-    flips: tuple[bool, ...]
-    shifts: tuple[int, ...]
 
 
 class Nearness(NamedTuple):
@@ -32,33 +23,6 @@ class Nearness(NamedTuple):
 
     similarities: Tensor
     images: Tensor
-
-
-def alignments(spatial_dims: int, max_shift: int) -> list[Alignment]:
-    """List every flip of every axis with every shift of up to `max_shift` pixels; the first changes nothing."""
-    if max_shift < 0:
-        raise ValueError(f"audit_max_shift must be >= 0 pixels, got {max_shift!r}")
-    # Small shifts first: of equally similar ones the smallest is reported.
-    steps = sorted(range(-max_shift, max_shift + 1), key=abs)
-    flips = list(product((False, True), repeat=spatial_dims))
-    return [Alignment(f, s) for f in flips for s in product(steps, repeat=spatial_dims)]
-
-
-def align(reference: Tensor, alignment: Alignment) -> Tensor:
-    """Lay a reference over the image that `alignment` was found for.
-
-    Args:
-        reference: (C, *spatial) in [-1, 1].
-        alignment: from `best_alignment`.
-
-    Returns:
-        Same shape; what came in from outside is background, -1.
-    """
-    moved = torch.full_like(reference, BACKGROUND)
-    target, source = _overlap(reference.shape[1:], alignment.shifts)
-    moved[(slice(None), *target)] = reference[(slice(None), *source)]
-    axes = [axis + 1 for axis, flipped in enumerate(alignment.flips) if flipped]
-    return moved.flip(axes) if axes else moved
 
 
 def pearson(images: Tensor, references: Tensor) -> Tensor:
@@ -90,73 +54,42 @@ def negative_l2(images: Tensor, references: Tensor) -> Tensor:
     return -torch.cdist(images.double().flatten(1), references.double().flatten(1), compute_mode=mode)
 
 
-def brain_pearson(images: Tensor, references: Tensor, candidates: Sequence[Alignment] | None = None) -> Tensor:
-    """Correlate inside the brain of the reference, mean over channels, at the alignment where it is highest.
+def brain_pearson(images: Tensor, references: Tensor) -> Tensor:
+    """Correlate inside the brain of the reference, mean over channels.
 
-    Source: normalized cross-correlation under a mask, Padfield 2012, "Masked object registration in the Fourier
-    domain", eq. 7, here over the overlap of both images and by matrix products. Gain and offset of each channel
-    change nothing; the contrast of brain and background, which all patients share, does not count.
+    Gain and offset of each channel change nothing; the contrast of brain and background, which all patients share,
+    does not count. By matrix products (Padfield 2012, "Masked object registration in the Fourier domain", eq. 7).
 
     Args:
         images: (N, C, *spatial) in [-1, 1].
         references: (M, C, *spatial); its brain is where any channel is not background (-1).
-        candidates: alignments tried; None compares the images as they lie.
 
     Returns:
         (N, M) float32 in [-1, 1]. A channel without contrast in the reference is left out; one in the image gives 0.
 
     Raises:
-        ValueError: if the shapes differ, a shift leaves no overlap, or a reference shows no brain.
+        ValueError: if the shapes differ, or a reference shows no brain.
     """
     _require_same_shape(images, references)
-    alignments = (
-        [Alignment((False,) * (images.ndim - 2), (0,) * (images.ndim - 2))] if candidates is None else candidates
-    )
     masks = foreground(references, channel_axis=1)
     if not bool(masks.flatten(1).any(1).all()):
         raise ValueError("references must show brain, got one that is background everywhere; run patches again")
-    best = torch.full((len(images), len(references)), -1.0, device=images.device)
-    for flips in dict.fromkeys(alignment.flips for alignment in alignments):
-        axes = [axis + 2 for axis, flipped in enumerate(flips) if flipped]
-        flipped_images = images.float().flip(axes) if axes else images.float()
-        for shifts in (alignment.shifts for alignment in alignments if alignment.flips == flips):
-            part, other = _overlap(images.shape[2:], shifts)
-            ours, theirs = flipped_images[(..., *part)].flatten(2), references.float()[(..., *other)].flatten(2)
-            best = torch.maximum(best, _masked_pearson(ours, theirs, masks[(..., *other)].flatten(1).float()))
-    return best
+    return _masked_pearson(images.float().flatten(2), references.float().flatten(2), masks.flatten(1).float())
 
 
-def best_alignment(image: Tensor, reference: Tensor, candidates: Sequence[Alignment]) -> Alignment:
-    """Find how to lay one reference (C, *spatial) over one image so that `brain_pearson` is highest."""
-    similarities = [float(brain_pearson(image[None], reference[None], [candidate])) for candidate in candidates]
-    return candidates[max(range(len(similarities)), key=similarities.__getitem__)]
+SIMILARITIES: dict[str, Similarity] = {"pearson": pearson, "brain_pearson": brain_pearson, "l2": negative_l2}
 
 
-def similarity_measures(spatial_dims: int, max_shift: int) -> dict[str, Similarity]:
-    """List the similarities by which the audit searches, each from (N, ...) and (M, ...) to (N, M), higher is nearer.
-
-    Args:
-        spatial_dims: 2 or 3.
-        max_shift: pixels that a copy may have been moved, for "aligned".
-    """
-    return {
-        "pearson": pearson,
-        "brain_pearson": brain_pearson,
-        "aligned": partial(brain_pearson, candidates=alignments(spatial_dims, max_shift)),
-        "l2": negative_l2,
-    }
-
-
-def require_small_shift(max_shift: int, shape: Sequence[int]) -> None:
+def require_small_shift(max_shift: int | None, shape: Sequence[int]) -> None:
     """Refuse shifts that leave so small an overlap that anything correlates.
 
     Raises:
-        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels.
+        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels; None is never.
     """
-    if not 0 <= max_shift <= min(shape) // 4:
+    if max_shift is not None and not 0 <= max_shift <= min(shape) // 4:
         raise ValueError(
-            f"audit_max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, got {max_shift!r};"
-            f" pass --audit_max_shift {min(shape) // 4}"
+            f"audit_max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, or null, got"
+            f" {max_shift!r}; pass --audit_max_shift {min(shape) // 4}"
         )
 
 
@@ -203,17 +136,6 @@ def _masked_pearson(images: Tensor, references: Tensor, masks: Tensor) -> Tensor
     scale = (variance * of_reference[:, None]).clamp_min(MIN_VARIANCE**2).sqrt()
     correlation = torch.where(valid, covariance / scale, 0.0).clamp(-1, 1)
     return correlation.sum(0) / (of_reference > MIN_VARIANCE).sum(0).clamp_min(1)
-
-
-def _overlap(shape: Sequence[int], shifts: Sequence[int]) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Slices of an image and of a reference moved by `shifts` where both lie over each other."""
-    if any(abs(shift) >= size for shift, size in zip(shifts, shape, strict=True)):
-        raise ValueError(
-            f"max_shift must be smaller than the sides of the images {tuple(shape)}, got {max(map(abs, shifts))}"
-        )
-    target = tuple(slice(max(0, step), size + min(0, step)) for step, size in zip(shifts, shape, strict=True))
-    source = tuple(slice(max(0, -step), size + min(0, -step)) for step, size in zip(shifts, shape, strict=True))
-    return target, source
 
 
 def _require_same_shape(images: Tensor, references: Tensor) -> None:

@@ -12,7 +12,9 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from scripts.memorization.nearest_images import Alignment, align, alignments, best_alignment
+from scripts.memorization.alignment import Alignment, align, in_words
+from scripts.memorization.parts import WHOLE
+from scripts.memorization.search import CopySearch
 from scripts.patches.intensities import foreground
 from scripts.patches.pictures import STYLE, mosaic, save_picture
 from scripts.volumes.file_names import stem_of
@@ -34,6 +36,7 @@ class SuspiciousPair:
         ratio: d1 / d2.
         similarity: correlation inside the brain, aligned.
         is_copy: whether the audit names it a copy.
+        part: what of it is a copy; None or "whole image" is all of it.
     """
 
     image: Tensor
@@ -43,23 +46,23 @@ class SuspiciousPair:
     ratio: float
     similarity: float
     is_copy: bool
+    part: str | None = None
 
 
-def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: int) -> None:
+def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: int | None) -> None:
     """Draw pairs as PNG: each image, its aligned training image, their difference, and a caption.
 
     Args:
         path: file to write.
         pairs: at least one, the most suspicious first.
-        max_shift: pixels that a copy may have been moved.
+        max_shift: pixels that a copy may have been moved; None is a sixth of the smallest side.
     """
-    candidates = alignments(pairs[0].image.ndim - 1, max_shift)
     rows = -(-len(pairs) // PAIRS_PER_ROW)
     with matplotlib.rc_context({**STYLE, "font.family": "DejaVu Sans"}):
         figure = Figure(figsize=(4.5 * PAIRS_PER_ROW, 1.95 * rows), layout="constrained", dpi=DPI)
         panels = figure.subfigures(rows, PAIRS_PER_ROW, squeeze=False).ravel()
         for panel, pair in zip(panels, pairs, strict=False):
-            alignment = best_alignment(pair.image, pair.reference, candidates)
+            (alignment,) = CopySearch(pair.reference[None], [0], max_shift)(pair.image[None], parts=False).alignments
             panel.suptitle(caption(pair, alignment), fontsize=7)
             pictures = (pair.image, align(pair.reference, alignment), difference(pair.image, pair.reference, alignment))
             for axes, picture, title in zip(panel.subplots(1, 3), pictures, TITLES, strict=True):
@@ -71,12 +74,10 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
 
 def caption(pair: SuspiciousPair, alignment: Alignment) -> str:
     """Say in a line what a pair is: files, figures, and how the training image was laid over."""
-    flipped = " and ".join(axis for axis, flip in zip("xyz", alignment.flips, strict=False) if flip)
-    moved = ", ".join(f"{step:+d}" for step in alignment.shifts) if any(alignment.shifts) else ""
-    how = [f"flipped along {flipped}" if flipped else "", f"moved by {moved} pixels" if moved else ""]
-    return f"{'COPY: ' if pair.is_copy else ''}{stem_of(pair.name)} and {pair.subject_id}\n" + ", ".join(
-        [f"d1/d2 {pair.ratio:.2f}", f"similarity {pair.similarity:.2f}", *filter(None, how)]
-    )
+    part = f" ({pair.part})" if pair.part not in (None, WHOLE[0]) else ""
+    how = [f"d1/d2 {pair.ratio:.2f}", f"similarity {pair.similarity:.2f}", in_words(alignment)]
+    named = f"{'COPY: ' if pair.is_copy else ''}{stem_of(pair.name)} and {pair.subject_id}{part}"
+    return f"{named}\n{', '.join(filter(None, how))}"
 
 
 def difference(image: Tensor, reference: Tensor, alignment: Alignment) -> Tensor:

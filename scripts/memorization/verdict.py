@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scipy.stats import fisher_exact
-
+from scripts.memorization.duplicates import Duplicate
+from scripts.memorization.statistics import Share
 from scripts.statistics.intervals import wilson
 
+KNOWS_HELD_OUT = "knows the held-out subjects"
 MEMORIZES = "memorizes"
-NO_SIGN = "no sign of memorization"
 UNUSABLE = "unusable"
+COLLAPSED = "collapsed"
 TOO_FEW = "too few images to tell"
-VERDICTS = (MEMORIZES, UNUSABLE, TOO_FEW, NO_SIGN)  # the gravest first
+NO_SIGN = "no sign of memorization"
+VERDICTS = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED, TOO_FEW, NO_SIGN)  # the gravest first
+DATA_COPYING = -3.0  # C_T; three standard deviations (Meehan et al. 2020)
+MIN_REAL = 8  # real subjects, below which "farther than nearly every real image" says nothing
+HALF = 0.5  # of the images, from which a set is called what most of its images are
 
 
 @dataclass(frozen=True)
@@ -22,68 +27,120 @@ class Thresholds:
     """Where the audit draws its lines; fixed by `python -m benchmarks.audit_thresholds`, on seeds of no test.
 
     Args:
-        copy_ratio: an image is a copy whose d1 / d2 is below this. Honest images of other patients have .65 and more,
-            copies altered as in `benchmarks/altered_copies.py` .2 and less.
-        gap_p_value: a gap counts where exchanged subjects reach it with at most this probability ...
-        min_relative_gap: ... and it is at least this share of what held-out subjects leave to a perfect similarity. A
-            Gaussian fitted to 30 or more patients, which copies nobody, stays below.
+        copy_ratio: an image is a copy whose d1 / d2 is below this.
+        part_copy_ratio: the same of a channel, the lesion, a quarter: small parts of different patients are more alike.
+        p_value: a share of images nearest to training subjects counts where exchanged subjects reach it with at most
+            this probability, of all parts of the image but the whole together ...
+        min_relative_share: ... and it is at least this part of the way from chance to 1. A Gaussian fitted to the
+            patients, which copies nobody, stays below.
         usable_similarity: a set is unusable where more than half of the images are less similar to their nearest real
-            subject than this times what 9 of 10 real subjects reach.
+            subject than this times what 9 of 10 real subjects reach ...
+        usable_effect: ... or where an image is farther from its nearest subject than a real one, or nearer to the
+            average of all, with more than this probability.
         min_images: synthetic images, without which "no sign" would say little: none among 29 leaves room for 1 in 10.
         min_training: subjects; the ratio needs two, and among few everything is far from the second.
         min_held_out: subjects of the baselines.
     """
 
     copy_ratio: float = 0.5
-    gap_p_value: float = 0.01
-    min_relative_gap: float = 0.1
+    part_copy_ratio: float = 0.3
+    p_value: float = 0.01
+    min_relative_share: float = 0.8
     usable_similarity: float = 0.5
+    usable_effect: float = 0.95
     min_images: int = 29
     min_training: int = 5
     min_held_out: int = 5
 
     def __post_init__(self) -> None:
-        for name in ("copy_ratio", "gap_p_value", "min_relative_gap", "usable_similarity"):
+        for name in ("copy_ratio", "part_copy_ratio", "p_value", "min_relative_share", "usable_similarity"):
             value = getattr(self, name)
             if not 0 < value < 1:
                 raise ValueError(f"audit_{name} must be in (0, 1), got {value!r}")
+        if not 0.5 < self.usable_effect < 1:
+            raise ValueError(f"audit_usable_effect must be in (0.5, 1), got {self.usable_effect!r}")
         for name in ("min_images", "min_training", "min_held_out"):
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"audit_{name} must be >= 1, got {value!r}")
 
 
-def judge(figures: Mapping[str, Any], thresholds: Thresholds) -> dict[str, Any]:
-    """Say what the figures of one class mean.
-
-    Copies come first: they are a fact about single patients. Then whether the images are images at all, since noise is
-    near nobody; then the gap; then whether there was enough to see anything.
+@dataclass(frozen=True)
+class Figures:
+    """What the verdict of one class is drawn from.
 
     Args:
-        figures: `num_synthetic`, `num_training_subjects`, `num_held_out_subjects`; `copies`, `held_out_copies`: numbers
-            (the latter of `num_held_out_subjects`); `unlike_share`: share of images that resemble no real subject;
-            `gap`: `mean`, `low`, `high`, `p_value`, `relative`, or None without held-out subjects.
-        thresholds: see there.
+        num_synthetic: images.
+        num_training_subjects: behind the generator, duplicates counted once.
+        num_held_out_subjects: likewise, without those who are training subjects under another name.
+        copies: part of the images ("whole image", "lesion", ...) -> number that copy a training subject in it.
+        num_copies: images that copy a training subject in any part.
+        held_out_copies: images that copy a held-out subject in any part.
+        duplicates: real subjects under two names.
+        shares: part -> share of images nearest to training subjects; empty without held-out subjects.
+        c_t: of the whole images; None where it cannot be told.
+        auth_pct: AuthPct of the synthetic images.
+        held_out_auth_pct: AuthPct of held-out images.
+        unlike_share: share of images that resemble no real subject.
+        farther: probability that an image is farther from its nearest subject than a real one.
+        average: probability that an image is nearer to the average of all than a real one.
+        smoother: probability that an image has less detail than a real one.
+        repeated: share of images that repeat an earlier one.
+    """
+
+    num_synthetic: int
+    num_training_subjects: int
+    num_held_out_subjects: int
+    copies: Mapping[str, int]
+    num_copies: int
+    held_out_copies: int = 0
+    duplicates: Sequence[Duplicate] = ()
+    shares: Mapping[str, Share] | None = None
+    c_t: float | None = None
+    auth_pct: float | None = None
+    held_out_auth_pct: float | None = None
+    unlike_share: float = 0.0
+    farther: float = 0.5
+    average: float = 0.5
+    smoother: float = 0.5
+    repeated: float = 0.0
+
+
+def judge(figures: Figures, thresholds: Thresholds) -> dict[str, Any]:
+    """Say what the figures of one class mean.
+
+    Copies come first: they are a fact about single patients. Then the share of images nearest to training subjects.
+    Then whether the images are images at all, since noise copies nobody, and whether they are more than one. Then
+    whether there was enough to see anything.
 
     Returns:
-        `verdict`, one of `VERDICTS`, and `evidence`, sentences.
+        `verdict`, one of `VERDICTS`, and `evidence`, sentences, the gravest first.
     """
-    evidence = [_about_copies(figures, thresholds), _about_likeness(figures, thresholds)]
-    if figures["gap"] is not None:
-        evidence.append(_about_gap(figures["gap"], thresholds))
+    copied = _copied_parts(figures, thresholds)
+    known = _known_held_out(figures, thresholds)
+    unusable = _why_unusable(figures, thresholds)
     missing = _missing(figures, thresholds)
-    if _has_copies(figures, thresholds):
+    if known:
+        verdict = KNOWS_HELD_OUT
+    elif figures.num_copies or copied:
         verdict = MEMORIZES
-    elif figures["unlike_share"] > 0.5:
+    elif unusable:
         verdict = UNUSABLE
-        evidence.append("No copies among images that resemble nobody say nothing about memorization.")
-    elif _has_gap(figures["gap"], thresholds):
-        verdict = MEMORIZES
+    elif figures.repeated > HALF:
+        verdict = COLLAPSED
     elif missing:
         verdict = TOO_FEW
     else:
         verdict = NO_SIGN
-    return {"verdict": verdict, "evidence": [*evidence, *missing]}
+    evidence = [
+        *map(_about_duplicate, figures.duplicates),
+        *known,
+        _about_copies(figures, thresholds),
+        *_about_shares(figures, thresholds, copied),
+        *_about_usability(figures, thresholds, unusable),
+        *missing,
+    ]
+    return {"verdict": verdict, "evidence": evidence}
 
 
 def copy_share(copies: int, total: int) -> dict[str, float | None]:
@@ -92,56 +149,146 @@ def copy_share(copies: int, total: int) -> dict[str, float | None]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def _has_copies(figures: Mapping[str, Any], thresholds: Thresholds) -> bool:
-    copies, baseline = figures["copies"], figures["held_out_copies"]
-    if not baseline:
-        return copies > 0
-    # Real images that count as copies (a patient with two identifiers, say) take the meaning from a few of them.
-    table = [[copies, figures["num_synthetic"] - copies], [baseline, figures["num_held_out_subjects"] - baseline]]
-    return bool(fisher_exact(table, alternative="greater").pvalue <= thresholds.gap_p_value)
+def _copied_parts(figures: Figures, thresholds: Thresholds) -> list[str]:
+    """Parts by which the set as a whole is nearer to training subjects than chance allows."""
+    shares = figures.shares or {}
+    whole = next(iter(shares), None)
+    # Many parts are looked at: Bonferroni's correction for all but the whole image.
+    of_part = thresholds.p_value / max(len(shares) - 1, 1)
+    parts = [
+        name
+        for name, share in shares.items()
+        if share.p_value <= (thresholds.p_value if name == whole else of_part)
+        and share.relative >= thresholds.min_relative_share
+    ]
+    if whole and whole not in parts and _is_data_copying(figures) and shares[whole].p_value <= thresholds.p_value:
+        parts.insert(0, whole)
+    return parts
 
 
-def _has_gap(gap: Mapping[str, Any] | None, thresholds: Thresholds) -> bool:
-    if gap is None:
+def _is_data_copying(figures: Figures) -> bool:
+    if figures.c_t is None or figures.auth_pct is None or figures.held_out_auth_pct is None:
         return False
-    return gap["p_value"] <= thresholds.gap_p_value and gap["relative"] >= thresholds.min_relative_gap
+    return figures.c_t < DATA_COPYING and figures.auth_pct < figures.held_out_auth_pct / 2
 
 
-def _missing(figures: Mapping[str, Any], thresholds: Thresholds) -> list[str]:
+def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
+    sentences = []
+    if figures.held_out_copies:
+        number = figures.held_out_copies
+        sentences.append(
+            f"{number} of {figures.num_synthetic} images {'is a copy' if number == 1 else 'are copies'} of held-out"
+            " subjects, whom the generator must not know: its provenance or the splits are wrong."
+        )
+    whole = next(iter((figures.shares or {}).values()), None)
+    if (
+        whole is not None
+        and whole.held_out_p_value <= thresholds.p_value
+        and whole.held_out_relative >= thresholds.min_relative_share
+    ):
+        sentences.append(
+            f"{100 * (1 - whole.value):.0f} % of the images are nearest to a held-out subject, by chance"
+            f" {100 * (1 - whole.chance):.0f} % (p {whole.held_out_p_value:.3f}): the generator's provenance or the"
+            " splits are wrong."
+        )
+    return sentences
+
+
+def _why_unusable(figures: Figures, thresholds: Thresholds) -> list[str]:
+    effect = thresholds.usable_effect
+    reasons = []
+    if figures.unlike_share > HALF:
+        reasons.append("more than half of them resemble nobody")
+    if figures.num_training_subjects + figures.num_held_out_subjects < MIN_REAL:
+        return reasons
+    is_one = figures.repeated > HALF
+    if figures.average > effect and (not is_one or figures.smoother > effect):
+        reasons.append("they are the average of patients, and no patient")
+    # Sixty times one real image may lie apart by chance: where one image is repeated, that is what is said.
+    if not is_one and figures.farther > effect:
+        reasons.append("nearly all are farther from everybody than real images are")
+    elif not is_one and figures.average < 1 - effect and figures.farther > 0.8:
+        reasons.append("they have nothing of what all patients share")
+    return reasons
+
+
+def _missing(figures: Figures, thresholds: Thresholds) -> list[str]:
     names = {
         "num_synthetic": ("synthetic images", thresholds.min_images, "generate more"),
         "num_training_subjects": ("training subjects", thresholds.min_training, "train on more"),
         "num_held_out_subjects": ("held-out subjects", thresholds.min_held_out, "hold out more"),
     }
     return [
-        f"{figures[key]} {name}, of which the audit needs {needed}; {way_out}."
+        f"{getattr(figures, key)} {name}, of which the audit needs {needed}; {way_out}."
         for key, (name, needed, way_out) in names.items()
-        if figures[key] < needed
+        if getattr(figures, key) < needed
     ]
 
 
-def _about_copies(figures: Mapping[str, Any], thresholds: Thresholds) -> str:
-    copies, total = figures["copies"], figures["num_synthetic"]
+def _about_duplicate(duplicate: Duplicate) -> str:
+    what = "left out of the held-out subjects" if duplicate.part == "held out" else "counted once"
+    return (
+        f"{duplicate.second} ({duplicate.part}) is the training subject {duplicate.first} under another name"
+        f" (similarity {duplicate.similarity:.3f}), {what}."
+        if duplicate.part == "held out"
+        else f"{duplicate.first} and {duplicate.second} are one training subject under two names (similarity"
+        f" {duplicate.similarity:.3f}), {what}."
+    )
+
+
+def _about_copies(figures: Figures, thresholds: Thresholds) -> str:
+    copies, total = figures.num_copies, figures.num_synthetic
     share = wilson(copies, total)
     low, high = (100 * limit for limit in (share.low, share.high) if limit is not None)
-    said = (
-        f"{copies} of {total} images {'is a copy' if copies == 1 else 'are copies'}: less than"
-        f" {thresholds.copy_ratio:g} times as far from one training subject as from the next, flips and shifts"
-        f" undone (95 % of the share: {low:.1f} to {high:.1f} %)"
-    )
-    return f"{said}; of {figures['num_held_out_subjects']} real held-out subjects {figures['held_out_copies']}."
-
-
-def _about_likeness(figures: Mapping[str, Any], thresholds: Thresholds) -> str:
+    by_part = ", ".join(f"{name} {number}" for name, number in figures.copies.items() if number)
     return (
-        f"{100 * figures['unlike_share']:.0f} % of the images reach less than {thresholds.usable_similarity:g} times"
-        " the similarity to their nearest real subject that 9 of 10 real subjects reach."
+        f"{copies} of {total} images {'is a copy' if copies == 1 else 'are copies'}"
+        + (f" ({by_part})" if by_part else "")
+        + f": less than {thresholds.copy_ratio:g} times as far from one training subject as from the next, or, of a"
+        f" part of the image, {thresholds.part_copy_ratio:g} times; turns, shifts, rotations, scales and bends undone"
+        f" (95 % of the share: {low:.1f} to {high:.1f} %)."
     )
 
 
-def _about_gap(gap: Mapping[str, Any], thresholds: Thresholds) -> str:
-    return (
-        f"Images are nearer to training than to held-out subjects by {gap['mean']:.3f} (95 % {gap['low']:.3f} to"
-        f" {gap['high']:.3f}, p {gap['p_value']:.3f}), {100 * gap['relative']:.0f} % of what held-out subjects leave;"
-        f" it counts from {100 * thresholds.min_relative_gap:.0f} % at p {thresholds.gap_p_value:g}."
-    )
+def _about_shares(figures: Figures, thresholds: Thresholds, copied: Sequence[str]) -> list[str]:
+    if not figures.shares:
+        return []
+    name, whole = next(iter(figures.shares.items()))
+    sentences = [
+        f"{100 * whole.value:.0f} % of the images are nearest to a training subject, by chance"
+        f" {100 * whole.chance:.0f} % (p {whole.p_value:.3f}); it counts from"
+        f" {100 * (whole.chance + thresholds.min_relative_share * (1 - whole.chance)):.0f} % at p"
+        f" {thresholds.p_value:g}"
+        + ("." if figures.c_t is None else f", or where C_T is below {DATA_COPYING:g}; it is {figures.c_t:.1f}")
+        + _about_authenticity(figures)
+    ]
+    others = [part for part in copied if part != name]
+    if others:
+        said = ", ".join(f"{part} {100 * figures.shares[part].value:.0f} %" for part in others)
+        sentences.append(f"Parts nearest to those of training subjects: {said}.")
+    return sentences
+
+
+def _about_authenticity(figures: Figures) -> str:
+    if figures.c_t is None:
+        return ""
+    if figures.auth_pct is None or figures.held_out_auth_pct is None:
+        return "."
+    return f", AuthPct {figures.auth_pct:.0f} (held-out images {figures.held_out_auth_pct:.0f})."
+
+
+def _about_usability(figures: Figures, thresholds: Thresholds, unusable: Sequence[str]) -> list[str]:
+    sentences = [
+        f"{100 * figures.unlike_share:.0f} % of the images reach less than {thresholds.usable_similarity:g} times"
+        " the similarity to their nearest real subject that 9 of 10 real subjects reach; an image is farther from"
+        f" everybody than a real one with probability {figures.farther:.2f}, and more like the average of all with"
+        f" {figures.average:.2f}."
+    ]
+    if unusable:
+        sentences.append(
+            f"As images of patients they are no use: {' and '.join(unusable)}. No copies among such images say nothing"
+            " about memorization."
+        )
+    if figures.repeated > HALF:
+        sentences.append(f"{100 * figures.repeated:.0f} % of the images repeat an earlier one.")
+    return sentences

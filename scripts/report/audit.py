@@ -12,7 +12,7 @@ import numpy as np
 
 from scripts.memorization.audit import JUDGED
 from scripts.memorization.statistics import pool_gaps
-from scripts.memorization.verdict import MEMORIZES, NO_SIGN, UNUSABLE, VERDICTS
+from scripts.memorization.verdict import COLLAPSED, KNOWS_HELD_OUT, MEMORIZES, NO_SIGN, UNUSABLE, VERDICTS
 from scripts.patches.pictures import data_uri
 from scripts.report.study_files import StudyFiles
 from scripts.report.words import DECLARED_NAMES
@@ -20,7 +20,7 @@ from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 Result = Mapping[str, Any]
-GRAVE = (MEMORIZES, UNUSABLE)
+GRAVE = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED)
 
 
 @dataclass(frozen=True)
@@ -133,13 +133,15 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
         same_held_out: whether all folds are compared with the same held-out images: they are then counted once.
 
     Returns:
-        `synthetic`, `held_out` (mean, sd, n, max of max-Pearson), `gap` (mean, low, high), `copies`, `num_synthetic`,
+        `synthetic`, `held_out` (mean, sd, n, max of max-Pearson), `gap` (mean, low, high), `share` of images nearest to
+        training subjects (`value` and `chance`, means over folds), `copies`, `num_synthetic`,
         `auth_pct` and `held_out_auth_pct` (mean over folds), `c_t` (lowest and highest), `verdict`, `verdicts`, and
         `is_grave`: images that must not be used as they are.
     """
     pearson = [result["measures"]["pearson"] for result in results]
-    l2, judged = ([result["measures"][name] for result in results] for name in ("l2", JUDGED))
-    scores = _present(measure["c_t"] for measure in l2)
+    judged = [result["measures"][JUDGED] for result in results]
+    scores = _present(measure["c_t"] for measure in judged)
+    shares = _present(_whole_share(result) for result in results)
     verdicts = Counter(result["verdict"] for result in results)
     return {
         "synthetic": _spread(measure["synthetic_to_training"] for measure in pearson),
@@ -147,13 +149,20 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
         "gap": pool_gaps(_present(measure["train_minus_held_out"] for measure in judged), same_held_out),
         "copies": sum(result["copies"]["number"] for result in results),
         "num_synthetic": sum(result["num_synthetic"] for result in results),
-        "auth_pct": mean_of_known(measure["auth_pct"] for measure in l2),
-        "held_out_auth_pct": mean_of_known(measure["held_out_auth_pct"] for measure in l2),
+        "auth_pct": mean_of_known(measure["auth_pct"] for measure in judged),
+        "held_out_auth_pct": mean_of_known(measure["held_out_auth_pct"] for measure in judged),
+        "share": {key: float(np.mean([one[key] for one in shares])) for key in ("value", "chance")} if shares else None,
         "c_t": (min(scores), max(scores)) if scores else None,
         "verdict": min(verdicts, key=VERDICTS.index),
         "is_grave": any(name in GRAVE for name in verdicts),
         "verdicts": {name: verdicts[name] for name in VERDICTS if name in verdicts},
     }
+
+
+def _whole_share(result: Result) -> Mapping[str, float] | None:
+    """Share of the whole images, the first of all parts."""
+    shares: Mapping[str, Mapping[str, float]] = result["shares"]
+    return next(iter(shares.values()), None)
 
 
 def _spread(summaries: Iterable[Mapping[str, Any] | None], same_images: bool = False) -> dict[str, Any] | None:

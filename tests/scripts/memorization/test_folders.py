@@ -61,7 +61,7 @@ def test_digits_that_nobody_trained_on_show_no_sign(tmp_path, digits, capsys):
     assert (status, content["classes"]["all"]["verdict"]) == (0, NO_SIGN)
     assert "No sign of memorization." in capsys.readouterr().out
     assert content["folders"]["training"]["num_subjects"] == 40
-    assert content["max_shift"] == 2  # a quarter of 8 pixels
+    assert content["max_shift"] == 1  # a sixth of 8 pixels
     assert "Each image counts as a subject of its own" in page
     addresses = re.findall(r'(?:src|href|url)\s*[=(]\s*["\']?([^"\')\s>]+)', page)
     assert addresses

@@ -5,7 +5,7 @@ import torch
 from monai.networks.schedulers import DDPMScheduler
 
 from scripts.generator.validation import DenoisingLosses
-from scripts.memorization.membership import infer_membership, membership_in_words
+from scripts.memorization.statistics import infer_membership, membership_in_words
 from scripts.patches.image_sets import ImageSet
 
 

@@ -3,18 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from skimage.registration._masked_phase_cross_correlation import cross_correlate_masked
 
-from scripts.memorization.nearest_images import (
-    Alignment,
-    align,
-    alignments,
-    best_alignment,
-    brain_pearson,
-    nearest_by_subject,
-    negative_l2,
-    pearson,
-)
+from scripts.memorization.nearest_images import brain_pearson, nearest_by_subject, negative_l2, pearson
 
 SHAPES = pytest.mark.parametrize("shape", [(2, 5, 6), (1, 4, 5, 6)], ids=["2d", "3d"])
 
@@ -51,45 +41,12 @@ def test_correlation_inside_the_brain_is_the_mean_of_numpys_over_channels(shape)
     assert float(brain_pearson(images, references)[0, 1]) == pytest.approx(np.mean(channels), abs=1e-5)
 
 
-def test_shifted_correlation_equals_that_of_scikit_image():
-    image, reference = draw(1, (1, 9, 11), 0), with_background(draw(1, (1, 9, 11), 1), 2)
-    everywhere = np.ones((9, 11), bool)
-    brain = (reference[0, 0] != -1).numpy()
-    # Cross-correlation of all shifts; the middle is the shift by nothing.
-    expected = cross_correlate_masked(
-        image[0, 0].double().numpy(), reference[0, 0].double().numpy(), everywhere, brain, mode="full", overlap_ratio=0
-    )
-    for shifts in [(0, 0), (2, -3), (-1, 4)]:
-        ours = brain_pearson(image, reference, [Alignment((False, False), shifts)])
-        assert float(ours) == pytest.approx(expected[8 + shifts[0], 10 + shifts[1]], abs=1e-5)
-
-
-@SHAPES
-def test_a_moved_copy_of_other_gain_and_offset_is_found_and_laid_over(shape):
-    shape = (shape[0], *[size + 6 for size in shape[1:]])
-    references = with_background(draw(3, shape, 3), 4)
-    alignment = Alignment((True, *[False] * (len(shape) - 2)), (2, -1, 1)[: len(shape) - 1])
-    moved = align(references[1], alignment)
-    image = torch.where(moved == -1, moved, moved * 0.5 + 0.2)
-    candidates = alignments(len(shape) - 1, 2)
-    similarities = brain_pearson(image[None], references, candidates)[0]
-    assert int(similarities.argmax()) == 1
-    assert float(similarities[1]) == pytest.approx(1, abs=1e-4)
-    assert best_alignment(image, references[1], candidates) == alignment
-
-
 def test_background_that_all_patients_share_does_not_count_as_likeness():
     inside = torch.zeros(16, 16, dtype=torch.bool)
     inside[3:13, 3:13] = True
     one, other = (torch.where(inside, 0.2 * draw(1, (1, 16, 16), seed), -1.0) for seed in (5, 6))
     assert float(pearson(one, other)) > 0.8
     assert abs(float(brain_pearson(one, other))) < 0.3
-
-
-def test_the_first_alignment_changes_nothing():
-    image = draw(1, (2, 5, 6), 0)[0]
-    assert torch.equal(align(image, alignments(2, 2)[0]), image)
-    assert len(alignments(2, 2)) == 4 * 25
 
 
 def test_the_nearest_image_of_each_subject_is_found_whatever_the_block():
@@ -121,8 +78,3 @@ def test_a_blank_sample_resembles_nobody_and_a_blank_patient_is_refused():
 def test_other_shapes_are_refused(similarity):
     with pytest.raises(ValueError, match="references must have the shape"):
         similarity(draw(1, (2, 4, 4), 0), draw(1, (2, 4, 5), 0))
-
-
-def test_a_shift_as_long_as_the_image_is_refused():
-    with pytest.raises(ValueError, match="max_shift must be smaller than the sides"):
-        brain_pearson(draw(1, (1, 4, 9), 0), draw(1, (1, 4, 9), 1), alignments(2, 4))

@@ -126,6 +126,16 @@ def test_images_of_a_class_are_compared_with_training_images_of_that_class_alone
     assert set(nearest_of(lgg, "pearson")) <= {"S0.nii.gz", "S1.nii.gz", "S2.nii.gz"}
 
 
+def test_copies_of_held_out_subjects_stop_the_study_after_the_audit_is_written(study, tmp_path):
+    (tmp_path / "LGG_0.nii.gz").write_bytes((tmp_path / "S5.nii.gz").read_bytes())
+    with pytest.raises(RuntimeError) as caught:
+        run_stage("audit", **study)
+    assert "LGG in" in messages(caught.value)
+    assert "are copies of held-out subjects of" in messages(caught.value)
+    result = read_json(f"{study['output_dir']}/audit.json")["classes"]["LGG"]
+    assert (result["verdict"], result["images"][0]["of"]) == ("knows the held-out subjects", "S5.nii.gz")
+
+
 def test_subjects_that_selected_the_generator_are_no_baseline(study):
     provenance = {**read_json(study["synthetic_path"])["provenance"], "selection_subjects": hash_subjects(["S4"])}
     change(study["synthetic_path"], provenance=provenance)

@@ -20,8 +20,15 @@ def result(verdict=NO_SIGN, copies=0, gap=(0.1, 0.0, 0.2), c_t=-1.0, held_out=(0
         "held_out_auth_pct": 60.0 if held_out else None,
         "c_t": c_t,
     }
-    figures = {"num_synthetic": 50, "copies": {"number": copies}, "verdict": verdict, "evidence": ["Said so."]}
-    return {**figures, "measures": {"pearson": measure, "aligned": measure, "l2": measure}}
+    shares = {"whole image": {"value": 0.9, "chance": 0.75}} if held_out else {}
+    figures = {
+        "num_synthetic": 50,
+        "shares": shares,
+        "copies": {"number": copies},
+        "verdict": verdict,
+        "evidence": ["Said so."],
+    }
+    return {**figures, "measures": {"pearson": measure, "aligned": measure}}
 
 
 def test_folds_are_pooled_and_the_gravest_verdict_stands():
@@ -31,6 +38,7 @@ def test_folds_are_pooled_and_the_gravest_verdict_stands():
     assert (pooled["copies"], pooled["num_synthetic"]) == (3, 150)
     assert pooled["synthetic"]["mean"] == pytest.approx(0.5)
     assert pooled["c_t"] == (-4.0, -1.0)
+    assert pooled["share"] == pytest.approx({"value": 0.9, "chance": 0.75})
     assert pooled["gap"]["mean"] == pytest.approx(0.5 / 3)
     assert pooled["gap"]["high"] - pooled["gap"]["mean"] == pytest.approx(0.1 * 3**0.5 / 3)
 
@@ -56,7 +64,9 @@ def test_whether_the_folds_hold_out_the_same_subjects_is_read_from_the_audits(st
 
 def test_without_held_out_images_the_baselines_are_left_open():
     pooled = pool([result(TOO_FEW, gap=None, c_t=None, held_out=None)])
-    assert pooled["held_out"] is pooled["gap"] is pooled["c_t"] is pooled["held_out_auth_pct"] is None
+    assert (
+        pooled["held_out"] is pooled["share"] is pooled["gap"] is pooled["c_t"] is pooled["held_out_auth_pct"] is None
+    )
     assert (pooled["verdict"], pooled["is_grave"]) == (TOO_FEW, False)
 
 

@@ -1,0 +1,85 @@
+"""Real patients under two names: found by the search, counted once, and said."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scripts.patches.image_sets import ImageSet
+
+
+class Duplicate(NamedTuple):
+    """Two real subjects that are one: the second, of `part` "training" or "held out", is the first, a training one."""
+
+    first: str
+    second: str
+    part: str
+    similarity: float
+
+
+def nearest_distances(similarities: Tensor) -> Tensor:
+    """Distance sqrt(1 - r) of each of G subjects to the nearest other one, from similarities (G, G)."""
+    both = torch.maximum(similarities, similarities.T).fill_diagonal_(-torch.inf)
+    return (1 - both.max(1).values).clamp_min(0).sqrt()
+
+
+def find_duplicates(similarities: Tensor, ratio: float) -> list[tuple[int, int, float]]:
+    """Find pairs of subjects that are nearer to each other than subjects are.
+
+    Args:
+        similarities: (G, G) of subjects, in [0, 1]; the diagonal does not count.
+        ratio: a pair counts below this times the median distance, sqrt(1 - r), of a subject to the nearest other one.
+
+    Returns:
+        Pairs (i, j), i < j, with their similarity; none among fewer than three subjects, where nothing is usual.
+    """
+    count = len(similarities)
+    if count < 3:
+        return []
+    both = torch.maximum(similarities, similarities.T).fill_diagonal_(-torch.inf)
+    distances = (1 - both).clamp_min(0).sqrt()
+    usual = nearest_distances(similarities).median()
+    pairs = (distances < ratio * usual).triu(1).nonzero().tolist()
+    return [(first, second, float(both[first, second])) for first, second in pairs]
+
+
+def count_once(
+    training: ImageSet, held_out: ImageSet, pairs: Sequence[tuple[int, int, float]]
+) -> tuple[ImageSet, ImageSet, list[int], list[Duplicate]]:
+    """Give duplicates one name, and leave those out of the held-out images that are training subjects.
+
+    Args:
+        training: images of the subjects numbered first, in the order of their first image.
+        held_out: images of those numbered after them.
+        pairs: of `find_duplicates`.
+
+    Returns:
+        Both sets, the numbers of the held-out images that are left, and what was found.
+    """
+    names = [*training.different_patients, *held_out.different_patients]
+    num_training = len(training.different_patients)
+    same = list(range(len(names)))
+    for first, second, _ in pairs:
+        low, high = sorted((same[first], same[second]))
+        same = [low if own == high else own for own in same]
+    told = [
+        Duplicate(str(names[first]), str(names[second]), "training" if second < num_training else "held out", value)
+        for first, second, value in pairs
+    ]
+    name_of = {
+        part: {name: names[same[index + start]] for index, name in enumerate(images.different_patients)}
+        for part, images, start in (("training", training, 0), ("held out", held_out, num_training))
+    }
+    gone = {names[index] for index in range(num_training, len(names)) if same[index] < num_training}
+    kept = [index for index, patient in enumerate(held_out.patients) if patient not in gone]
+    left = held_out.take(kept) if len(kept) < len(held_out) else held_out
+    return (
+        replace(training, patients=[name_of["training"][patient] for patient in training.patients]),
+        replace(left, patients=[name_of["held out"][patient] for patient in left.patients]),
+        kept,
+        told,
+    )

@@ -1,0 +1,157 @@
+"""What of an image is a copy: the whole of it, one channel, the lesion, a quarter, or many small blocks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from scripts.memorization.alignment import turns
+from scripts.memorization.coarse_search import brain, standardized
+from scripts.memorization.search import SMALLEST, Found, reduced
+from scripts.memorization.statistics import Share, copy_ratios, nearest_share
+
+WHOLE = ("whole image", "bent")  # what the ratio of whole images is compared by: the smaller counts
+BLOCKS = {"quarters": 2, "blocks of 1/4 of the side": 4, "blocks of 1/8 of the side": 8}
+OTHER_CHANNELS = "channels in another order"
+MIN_NORM = 1e-2  # of a channel of a block, in standard deviations, below which it shows nothing
+
+
+@dataclass(frozen=True)
+class Part:
+    """How near images come to real subjects by one part of them.
+
+    Args:
+        name: "whole image", "channel 0" and on, "lesion", "quarters", ...
+        ratios: d1 / d2 of each image, (N,) in [0, 1]; None where the part is too small to name single images by.
+        subjects: nearest subject of each image, (N,) or, of several blocks, (N, B); -1 where nothing is to be seen.
+        subject_of_ratio: whom the ratio is of, (N,).
+    """
+
+    name: str
+    ratios: Tensor | None
+    subjects: Tensor
+    subject_of_ratio: Tensor
+
+    def share(self, num_training: int, count: int, seed: int = 0) -> Share:
+        """Share of images nearest to training subjects, see `nearest_share`."""
+        return nearest_share(self.subjects, num_training, count, seed=seed)
+
+
+def compare_parts(
+    found: Found, images: Tensor, references: Tensor, owners: Sequence[int], channel_names: Sequence[str] | None = None
+) -> list[Part]:
+    """List the parts of images with their ratios and nearest subjects, the whole image first.
+
+    Args:
+        found: what the search found of `images` among `references`.
+        images: (N, C, *spatial) in [-1, 1].
+        references: (M, C, *spatial) real images.
+        owners: number 0..G-1 of the subject of each reference.
+        channel_names: of the C channels; None numbers them.
+
+    Returns:
+        One part alone, the whole image, of images smaller than `SMALLEST`.
+    """
+    names = channel_names or [f"channel {number}" for number in range(images.shape[1])]
+    parts = [whole_image(found)]
+    for way, match in found.ways.items():
+        if way not in WHOLE:
+            name = names[int(way.split()[1])] if way.startswith("channel ") else way
+            subjects = match.subjects[:, 0]
+            parts.append(Part(name, copy_ratios(match.similarities), subjects, subjects))
+    small, real = reduced(images.float()), reduced(references.float())
+    return parts if min(small.shape[2:]) < SMALLEST else [*parts, *_blocks(small, real, owners)]
+
+
+def block_correlations(images: Tensor, references: Tensor, per_side: int) -> Tensor:
+    """Correlate each block of each image with the same block of each reference, at the best turn of the whole image.
+
+    Args:
+        images: (N, C, *spatial) in [-1, 1].
+        references: (M, C, *spatial), same device.
+        per_side: blocks along each axis; pixels that are left over at the end count for nothing.
+
+    Returns:
+        (B, N, M) float32 in [-1, 1], mean over the channels in which the block of the reference shows something; 0
+        where there is none.
+    """
+    theirs = _unit_blocks(standardized(references, brain(references)), per_side)
+    shown = (theirs.square().sum(-1) > 0.5).sum(1)
+    best = torch.full((theirs.shape[0], len(images), len(references)), -1.0, device=images.device)
+    ours = standardized(images, brain(images))
+    for turn in turns(images.shape[2:]):
+        blocks = _unit_blocks(turn(ours), per_side)
+        total = sum(blocks[:, channel] @ theirs[:, channel].mT for channel in range(images.shape[1]))
+        best = torch.maximum(best, torch.as_tensor(total) / shown.clamp_min(1)[:, None])
+    return best
+
+
+def permuted_correlations(images: Tensor, references: Tensor) -> Tensor:
+    """Correlate images with references whose channels are in another order, at the best turn.
+
+    Returns:
+        (N, M) float32: mean over channels of the image of the highest correlation with another channel of the
+        reference; -1 where there is one channel only.
+    """
+    best = torch.full((len(images), len(references)), -1.0, device=images.device)
+    channels = images.shape[1]
+    if channels == 1:
+        return best
+    theirs = _unit_blocks(standardized(references, brain(references)), 1)[0]
+    ours = standardized(images, brain(images))
+    for turn in turns(images.shape[2:]):
+        turned = _unit_blocks(turn(ours), 1)[0]
+        total = torch.zeros_like(best)
+        for channel in range(channels):
+            others = [turned[channel] @ theirs[other].T for other in range(channels) if other != channel]
+            total += torch.stack(others).amax(0)
+        best = torch.maximum(best, total / channels)
+    return best
+
+
+def whole_image(found: Found) -> Part:
+    """Return the whole image as a part: the smaller ratio of what was bent and what was not."""
+    best = [found.ways[way] for way in WHOLE]
+    ratios = torch.stack([copy_ratios(match.similarities) for match in best])
+    lowest = ratios.min(0)
+    subjects = torch.stack([match.subjects[:, 0] for match in best])
+    return Part(WHOLE[0], lowest.values, found.similarities.argmax(1), subjects.gather(0, lowest.indices[None])[0])
+
+
+def _blocks(images: Tensor, references: Tensor, owners: Sequence[int]) -> Iterator[Part]:
+    numbers = torch.as_tensor(list(owners), device=images.device)
+    for name, per_side in BLOCKS.items():
+        near = _by_subject(block_correlations(images, references, per_side), numbers)
+        subjects = torch.where(near.amax(2) > 0, near.argmax(2), -1).T
+        best = copy_ratios(near).min(0)
+        told = best.values if per_side == 2 else None
+        yield Part(name, told, subjects, near.argmax(2).gather(0, best.indices[None])[0])
+    if images.shape[1] > 1:
+        near = _by_subject(permuted_correlations(images, references)[None], numbers)[0]
+        subjects = near.argmax(1)
+        yield Part(OTHER_CHANNELS, copy_ratios(near), subjects, subjects)
+
+
+def _by_subject(similarities: Tensor, owners: Tensor) -> Tensor:
+    """Highest of each subject's images: (B, N, M) to (B, N, G), on the CPU."""
+    count = int(owners.max()) + 1
+    shape = (*similarities.shape[:2], count)
+    best = similarities.new_full(shape, -torch.inf)
+    return best.scatter_reduce(2, owners.expand_as(similarities), similarities, "amax").cpu()
+
+
+def _unit_blocks(images: Tensor, per_side: int) -> Tensor:
+    """Cut images into blocks, each channel of mean 0 and length 1: (B, C, N, pixels)."""
+    dims = images.ndim - 2
+    sizes = [size // per_side for size in images.shape[2:]]
+    trimmed = images[(..., *[slice(size * per_side) for size in sizes])]
+    for axis in range(dims):
+        trimmed = trimmed.unflatten(2 + 2 * axis, (per_side, sizes[axis]))
+    order = [*range(2, 2 + 2 * dims, 2), 1, 0, *range(3, 3 + 2 * dims, 2)]
+    blocks = trimmed.permute(order).flatten(0, dims - 1).flatten(3)
+    centered = blocks - blocks.mean(-1, keepdim=True)
+    norm = centered.norm(dim=-1, keepdim=True)
+    return torch.where(norm > MIN_NORM * blocks.shape[-1] ** 0.5, centered / norm.clamp_min(1e-6), 0.0)

@@ -1,0 +1,144 @@
+"""The second step of the search: a rough alignment made exact, and bent, by Gauss-Newton steps on the correlation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import product
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scripts.memorization.alignment import pixel_coordinates, read_at
+
+MIN_VARIANCE = 1e-5  # of a channel, intensities in [-1, 1], below which it correlates with nothing
+MIN_OVERLAP = 0.5  # of the brain of the reference that must lie inside the image: among few pixels anything correlates
+INSIDE = 0.9  # of a pixel of the mask that must be brain: rims mix with background
+DAMPING = 0.05  # of the diagonal, Levenberg and Marquardt's
+BENDING_WEIGHT = 0.02  # of the squared frequency of a bend: smooth bends are cheap
+BENDING_ORDER = 4  # cosines along each axis
+
+
+class Basis(NamedTuple):
+    """Functions (K, P) of which a displacement is put together, and what each costs (K,)."""
+
+    functions: Tensor
+    costs: Tensor
+
+
+class Refined(NamedTuple):
+    """The best of the alignments that were passed: `correlations` (B, C) with sign, `coordinates` (B, *spatial, D)."""
+
+    correlations: Tensor
+    coordinates: Tensor
+
+    @property
+    def similarities(self) -> Tensor:
+        """Magnitude of the correlation, mean over channels, (B,); 0 where too little overlaps."""
+        return self.correlations.abs().mean(1)
+
+
+def affine_basis(shape: Sequence[int], device: torch.device | str = "cpu") -> Basis:
+    """Shifts, rotations, scales and shears."""
+    pixels = pixel_coordinates(shape).to(device).flatten(0, -2).T
+    functions = torch.cat([torch.ones_like(pixels[:1]), pixels])
+    return Basis(functions, torch.zeros(len(functions), device=device))
+
+
+def bending_basis(shape: Sequence[int], device: torch.device | str = "cpu") -> Basis:
+    """Products of the first cosines along each axis, as of a discrete cosine transform (Ashburner, Friston 1999)."""
+    waves = [
+        torch.stack([torch.cos(math.pi * order * (torch.arange(size) + 0.5) / size) for order in range(BENDING_ORDER)])
+        for size in shape
+    ]
+    functions, costs = [], []
+    for orders in product(range(BENDING_ORDER), repeat=len(shape)):
+        wave = torch.ones(())
+        for axis, order in enumerate(orders):
+            wave = wave[..., None] * waves[axis][order]
+        functions.append(wave.flatten())
+        costs.append(BENDING_WEIGHT * sum(order**2 for order in orders))
+    return Basis(torch.stack(functions).to(device), torch.tensor(costs, device=device))
+
+
+def refine(
+    images: Tensor, references: Tensor, inside: Tensor, coordinates: Tensor, basis: Basis, num_steps: int
+) -> Refined:
+    """Move each reference, from where it is read now, to where it correlates best with its image.
+
+    Source: Evangelidis, Psarakis 2008, "Parametric image alignment using enhanced correlation coefficient
+    maximization"; the displacement is linear in its parameters. Gain and offset of each channel, also negative ones,
+    change nothing. The best of all steps is kept, so that no result is worse than its start.
+
+    Args:
+        images: (B, C, *spatial).
+        references: (B, C, *spatial), 0 outside.
+        inside: (B, 1, *spatial), 1 where the reference counts, else 0.
+        coordinates: (B, *spatial, D) to start from, see `Alignment`.
+        basis: of the displacement.
+        num_steps: Gauss-Newton steps; 0 only evaluates.
+    """
+    dims, channels = images.ndim - 2, images.shape[1]
+    source = torch.cat([references, inside, *_gradients(references)], 1)
+    enough = MIN_OVERLAP * inside.flatten(1).sum(1)
+    flat = images.flatten(2)
+    best = torch.zeros(len(images), channels, device=images.device)
+    chosen = coordinates.clone()
+    for step in range(num_steps + 1):
+        read = read_at(source, coordinates).flatten(2)
+        mask = (read[:, channels : channels + 1] > INSIDE).float()
+        correlation, ours, theirs, scale = _correlate(flat, read[:, :channels], mask)
+        correlation = torch.where(mask.sum((1, 2))[:, None] >= enough[:, None], correlation, 0.0)
+        better = correlation.abs().mean(1) > best.abs().mean(1)
+        best[better], chosen[better] = correlation[better], coordinates[better]
+        if step < num_steps:
+            slopes = read[:, channels + 1 :].unflatten(1, (dims, channels)) / scale[:, None] * mask[:, None]
+            # Each channel is explained as far as it correlates: what does not belong together pulls nowhere.
+            error = (correlation.sign()[..., None] * ours - theirs) * mask * correlation.abs()[..., None]
+            moved = _gauss_newton(slopes * correlation.abs()[:, None, :, None].sqrt(), slopes, error, basis)
+            coordinates = coordinates + moved.view(coordinates.shape)
+    return Refined(best, chosen)
+
+
+def _gauss_newton(weighted: Tensor, slopes: Tensor, error: Tensor, basis: Basis) -> Tensor:
+    """Solve for the displacement (B, P, D) that explains the error, from slopes (B, D, C, P)."""
+    functions, count, dims = basis.functions, len(basis.functions), slopes.shape[1]
+    right = torch.einsum("bdcp,bcp->bdp", slopes, error) @ functions.T
+    rows = []
+    for first in range(dims):
+        products = torch.einsum("bcp,bdcp->bdp", weighted[:, first], weighted)
+        rows.append(torch.stack([(functions * products[:, second, None]) @ functions.T for second in range(dims)], 2))
+    matrix = torch.stack(rows, 1).reshape(-1, dims * count, dims * count)
+    diagonal = matrix.diagonal(dim1=1, dim2=2)
+    mean = diagonal.mean(1, keepdim=True)
+    damping = DAMPING * diagonal + mean * (1e-4 + basis.costs.repeat(dims)) + 1e-6
+    solved = torch.linalg.solve(matrix + torch.diag_embed(damping), right.flatten(1))
+    return (solved.view(-1, dims, count) @ functions).transpose(1, 2)
+
+
+def _gradients(images: Tensor) -> list[Tensor]:
+    """Central differences by the units of `Alignment.coordinates`, the last axis first; 0 at the border."""
+    gradients = []
+    for axis in reversed(range(2, images.ndim)):
+        size = images.shape[axis]
+        result = torch.zeros_like(images)
+        if size > 2:
+            middle = images.narrow(axis, 2, size - 2) - images.narrow(axis, 0, size - 2)
+            result.narrow(axis, 1, size - 2).copy_(middle * (size / 4))
+        gradients.append(result)
+    return gradients
+
+
+def _correlate(images: Tensor, references: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Correlation (B, C) under a mask (B, 1, P), both standardized under it, and the deviation of the reference."""
+    count = mask.sum(2, keepdim=True).clamp_min(1)
+
+    def standardize(values: Tensor) -> tuple[Tensor, Tensor]:
+        centered = (values - (values * mask).sum(2, keepdim=True) / count) * mask
+        variance = centered.square().sum(2, keepdim=True) / count
+        deviation = variance.clamp_min(MIN_VARIANCE).sqrt()
+        return torch.where(variance > MIN_VARIANCE, centered / deviation, 0.0), deviation
+
+    (ours, _), (theirs, scale) = standardize(images), standardize(references)
+    return ((ours * theirs).sum(2) / count[..., 0]).clamp(-1, 1), ours, theirs, scale

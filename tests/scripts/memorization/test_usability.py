@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import torch
+
+from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates
+from scripts.memorization.usability import average_likeness, detail, repeated_share, share_above
+from scripts.patches.image_sets import ImageSet
+
+
+def draw(count, seed=0):
+    """Smooth images with something in common, without background."""
+    generator = torch.Generator().manual_seed(seed)
+    own = torch.randn(count, 2, 4, 4, generator=generator)
+    common = torch.randn(1, 2, 4, 4, generator=torch.Generator().manual_seed(99))
+    images = torch.nn.functional.interpolate(own + common, (16, 16), mode="bilinear")
+    return images.tanh() * 0.9
+
+
+def test_the_share_above_is_that_of_pairs():
+    first, second = torch.tensor([1.0, 2.0, 2.0]), torch.tensor([0.0, 2.0])
+    assert share_above(first, second) == (1 + 0 + 1 + 0.5 + 1 + 0.5) / 6
+
+
+def test_the_average_is_nearer_to_the_average_than_anybody_and_has_less_detail():
+    real = draw(20)
+    mean = real.mean(0, keepdim=True).repeat(5, 1, 1, 1)
+    ours, theirs = average_likeness(mean, real, torch.arange(20))
+    assert ours.min() > theirs.max()
+    assert detail(mean).max() < detail(real).min()
+    fresh, _ = average_likeness(draw(40, seed=1), real, torch.arange(20))
+    assert 0.2 < share_above(fresh, theirs) < 0.8
+
+
+def test_a_real_image_is_compared_with_the_average_of_others():
+    real = draw(2)
+    _, theirs = average_likeness(real, real, torch.tensor([0, 1]))
+    torch.testing.assert_close(theirs[0], theirs[1])
+    assert theirs[0] < 0.99
+
+
+def test_repeated_images_are_counted_turned_or_not():
+    real = draw(20)
+    one = draw(1, seed=2)
+    assert repeated_share(one.repeat(10, 1, 1, 1), real, torch.arange(20), 0.5) == 0.9
+    assert repeated_share(torch.cat([one, one.flip(2), one.mT]), real, torch.arange(20), 0.5) == 2 / 3
+    assert repeated_share(draw(10, seed=3), real, torch.arange(20), 0.5) == 0
+
+
+def test_a_patient_under_two_names_is_found_and_counted_once():
+    similarities = torch.full((10, 10), 0.5)
+    similarities[0, 1] = similarities[1, 0] = similarities[2, 7] = similarities[7, 2] = 0.99
+    pairs = find_duplicates(similarities, 0.5)
+    assert [pair[:2] for pair in pairs] == [(0, 1), (2, 7)]
+    images = draw(11)
+    training = ImageSet(images[:6], list("ABCDGH"))
+    held_out = ImageSet(images[6:], ["E", "F", "E", "I", "J"])
+    seen, unseen, kept, told = count_once(training, held_out, pairs)
+    assert (seen.patients, unseen.patients, kept) == (list("AACDGH"), ["E", "E", "I", "J"], [0, 2, 3, 4])
+    assert torch.equal(unseen.images, images[[6, 8, 9, 10]])
+    assert [(one.first, one.second, one.part) for one in told] == [("A", "B", "training"), ("C", "F", "held out")]
+    assert isinstance(told[0], Duplicate)
+
+
+def test_different_patients_are_no_duplicates():
+    assert find_duplicates(0.5 + 0.1 * torch.rand(20, 20, generator=torch.Generator().manual_seed(0)), 0.5) == []
+    assert find_duplicates(torch.ones(2, 2), 0.5) == []

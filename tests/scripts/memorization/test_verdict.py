@@ -1,0 +1,97 @@
+"""The verdict follows from the figures, the gravest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from scripts.memorization.duplicates import Duplicate
+from scripts.memorization.statistics import Share
+from scripts.memorization.verdict import (
+    COLLAPSED,
+    KNOWS_HELD_OUT,
+    MEMORIZES,
+    NO_SIGN,
+    TOO_FEW,
+    UNUSABLE,
+    Figures,
+    Thresholds,
+    judge,
+)
+
+
+def share(value: float, p_value: float, held_out_p_value: float = 0.5) -> Share:
+    """A share among 40 training and 10 held-out subjects."""
+    return Share(value, 0.8, (value - 0.8) / 0.2, p_value, (1 - value - 0.2) / 0.8, held_out_p_value)
+
+
+SIZES: dict[str, Any] = {"num_synthetic": 100, "num_training_subjects": 40, "num_held_out_subjects": 10}
+HONEST: dict[str, Any] = {**SIZES, "copies": {}, "num_copies": 0, "shares": {"whole image": share(0.82, 0.4)}}
+COPIED = {"copies": {"whole image": 1}, "num_copies": 1}
+EVERYBODY = {"shares": {"whole image": share(1.0, 0.005)}}
+BLOCKS = {"shares": {"whole image": share(0.8, 0.5), "quarters": share(0.99, 0.005)}}
+NEAR = {"c_t": -4.0, "auth_pct": 10.0, "held_out_auth_pct": 60.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "verdict"),
+    [
+        ({}, NO_SIGN),
+        (COPIED, MEMORIZES),
+        ({**COPIED, "unlike_share": 0.9}, MEMORIZES),
+        ({**COPIED, "num_synthetic": 5}, MEMORIZES),
+        ({**COPIED, "duplicates": [Duplicate("A", "B", "held out", 0.99)]}, MEMORIZES),
+        ({"duplicates": [Duplicate("A", "B", "training", 0.99)]}, NO_SIGN),
+        ({**COPIED, "held_out_copies": 1}, KNOWS_HELD_OUT),
+        ({"shares": {"whole image": share(0.0, 1.0, held_out_p_value=0.005)}}, KNOWS_HELD_OUT),
+        (EVERYBODY, MEMORIZES),
+        ({**EVERYBODY, "farther": 0.99}, MEMORIZES),
+        (BLOCKS, MEMORIZES),
+        ({"shares": {"whole image": share(1.0, 0.02)}}, NO_SIGN),
+        ({"shares": {"whole image": share(0.92, 0.005)}}, NO_SIGN),
+        ({"shares": {"whole image": share(0.92, 0.005)}, **NEAR}, MEMORIZES),
+        ({"shares": {"whole image": share(0.92, 0.02)}, **NEAR}, NO_SIGN),
+        ({"shares": {"whole image": share(0.92, 0.005)}, **NEAR, "auth_pct": 40.0}, NO_SIGN),
+        ({"unlike_share": 0.6}, UNUSABLE),
+        ({"farther": 0.96}, UNUSABLE),
+        ({"average": 0.96}, UNUSABLE),
+        ({"average": 0.01, "farther": 0.9}, UNUSABLE),
+        ({"average": 0.01, "farther": 0.6}, NO_SIGN),
+        ({"farther": 0.96, "num_training_subjects": 5, "num_held_out_subjects": 2}, TOO_FEW),
+        ({"repeated": 0.9}, COLLAPSED),
+        ({"repeated": 0.9, "farther": 0.99}, COLLAPSED),
+        ({"repeated": 0.9, "average": 0.99}, COLLAPSED),
+        ({"repeated": 0.9, "average": 0.99, "smoother": 1.0}, UNUSABLE),
+        ({"num_synthetic": 28}, TOO_FEW),
+        ({"num_training_subjects": 4}, TOO_FEW),
+        ({"num_held_out_subjects": 4}, TOO_FEW),
+        ({"shares": None, "num_held_out_subjects": 0}, TOO_FEW),
+    ],
+    ids=str,
+)
+def test_the_verdict_follows_from_the_figures(changes, verdict):
+    result = judge(Figures(**{**HONEST, **changes}), Thresholds())
+    assert result["verdict"] == verdict
+    assert all(sentence.endswith(".") for sentence in result["evidence"])
+
+
+def test_a_patient_under_two_names_is_the_first_line():
+    figures = Figures(**{**HONEST, **COPIED, "duplicates": [Duplicate("A", "B", "held out", 0.99)]})
+    assert judge(figures, Thresholds())["evidence"][0] == (
+        "B (held out) is the training subject A under another name (similarity 0.990), left out of the"
+        " held-out subjects."
+    )
+
+
+def test_the_evidence_names_the_parts_that_are_copies():
+    evidence = judge(Figures(**{**HONEST, "copies": {"t1c": 2, "lesion": 0}, "num_copies": 2}), Thresholds())[
+        "evidence"
+    ]
+    assert evidence[0].startswith("2 of 100 images are copies (t1c 2): less than 0.5 times as far")
+    assert "quarters 99 %" in judge(Figures(**{**HONEST, **BLOCKS}), Thresholds())["evidence"][2]
+
+
+def test_a_threshold_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"copy_ratio must be in \(0, 1\), got 1.5"):
+        Thresholds(copy_ratio=1.5)
