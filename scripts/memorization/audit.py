@@ -18,7 +18,7 @@ from scripts.memorization.nearest_images import (
     negative_l2,
     require_small_shift,
 )
-from scripts.memorization.parts import Part, compare_parts
+from scripts.memorization.parts import Part, compare_parts, whole_image
 from scripts.memorization.search import CopySearch, Found, reduced
 from scripts.memorization.statistics import (
     authentic_share,
@@ -85,7 +85,8 @@ class MemorizationAudit:
 
         Returns:
             Numbers of images and subjects; `duplicates`: real subjects under two names; `measures`: similarity -> what
-            `_compare` returns; `copies`: `number`, `share` with limits, `below_a_third`, `by_part`, and `held_out`, the
+            `_compare` returns; `copies`: `number`, `share` with limits, `below` (the ratio used), `below_a_third`,
+            `by_part`, and `held_out`, the
             number of images that copy a held-out subject; `shares`: part -> see `Share`; `unlike_share` and
             `usability`: see `Figures`; `images`: of each synthetic image `ratio` (d1 / d2 of whole images), `copy`,
             `part` in which it is one, or None, the image `of` that part's subject (index in `training` or `held_out`,
@@ -118,11 +119,12 @@ class MemorizationAudit:
         self, synthetic: Tensor, real: RealImages, found: Found, channel_names: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """Judge a synthetic set by what the search found of its images; the arguments are those of `__call__`."""
+        thresholds = self.thresholds.where_real_images_reach(real.lowest_ratio)
         parts = compare_parts(found, synthetic, real.images, real.owners.tolist(), channel_names)
         nearest = self._nearest(synthetic, real, found)
         cells = self._cells(synthetic, real)
         measures = {name: self._compare(name, comparison, cells) for name, comparison in nearest.items()}
-        copies = _Copies(parts, real.num_training, self.thresholds)
+        copies = _Copies(parts, real.num_training, thresholds)
         whole = measures[JUDGED]
         figures = Figures(
             num_synthetic=len(synthetic),
@@ -151,12 +153,13 @@ class MemorizationAudit:
             "copies": {
                 "number": figures.num_copies,
                 "share": copy_share(figures.num_copies, len(synthetic)),
+                "below": thresholds.copy_ratio,
                 "below_a_third": int((copies.ratios < 1 / 3).sum()),
                 "by_part": figures.copies,
                 "held_out": figures.held_out_copies,
             },
             "shares": {name: share._asdict() for name, share in (figures.shares or {}).items()},
-            **judge(figures, self.thresholds),
+            **judge(figures, thresholds),
             "images": _rows(nearest, copies, real),
         }
 
@@ -166,8 +169,10 @@ class MemorizationAudit:
         owners = torch.from_numpy(number_patients([*training.patients, *held_out.patients]))
         images = torch.cat([training.images, held_out.images]) if len(held_out) else training.images
         search = CopySearch(images, owners.tolist(), self.max_shift, self.block_size)
-        among = search(images, owners.tolist(), parts=False).similarities
-        return RealImages(training, held_out, images, owners, search, among, kept, duplicates)
+        found = search(images, owners.tolist(), parts=False)
+        ratios = whole_image(found).ratios
+        lowest = 1.0 if ratios is None else float(ratios.min())
+        return RealImages(training, held_out, images, owners, search, found.similarities, lowest, kept, duplicates)
 
     def _nearest(self, synthetic: Tensor, real: RealImages, found: Found) -> dict[str, Comparison]:
         """Compare by every similarity, by the one of features last."""
@@ -261,6 +266,7 @@ class RealImages:
         owners: number 0..T+H-1 of the subject of each of `images`, training subjects first.
         search: among `images`.
         among: similarity of each of `images` to each subject, (M, T + H); -inf to its own.
+        lowest_ratio: lowest d1 / d2 of a real image among the other subjects.
         kept: numbers that the held-out images had before duplicates were left out.
         duplicates: what was found of subjects under two names.
     """
@@ -271,6 +277,7 @@ class RealImages:
     owners: Tensor
     search: CopySearch
     among: Tensor
+    lowest_ratio: float
     kept: Sequence[int]
     duplicates: Sequence[Duplicate]
 

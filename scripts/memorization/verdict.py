@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from scripts.memorization.duplicates import Duplicate
@@ -19,6 +19,7 @@ NO_SIGN = "no sign of memorization"
 VERDICTS = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED, TOO_FEW, NO_SIGN)  # the gravest first
 DATA_COPYING = -3.0  # C_T; three standard deviations (Meehan et al. 2020)
 MIN_REAL = 8  # real subjects, below which "farther than nearly every real image" says nothing
+BELOW_REAL = 0.75  # of the lowest ratio of a real image, below which no honest image is expected
 HALF = 0.5  # of the images, from which a set is called what most of its images are
 
 
@@ -63,6 +64,16 @@ class Thresholds:
             value = getattr(self, name)
             if value < 1:
                 raise ValueError(f"audit_{name} must be >= 1, got {value!r}")
+
+    def where_real_images_reach(self, lowest_ratio: float) -> Thresholds:
+        """Lower the ratios of copies where different real subjects come as near to each other as copies do.
+
+        Args:
+            lowest_ratio: d1 / d2 of real images among other subjects, the lowest; .65 and more of simulated patients,
+                less of simple images such as handwritten digits.
+        """
+        factor = min(1.0, max(BELOW_REAL * lowest_ratio / self.copy_ratio, 1e-6))
+        return replace(self, copy_ratio=factor * self.copy_ratio, part_copy_ratio=factor * self.part_copy_ratio)
 
 
 @dataclass(frozen=True)
@@ -244,8 +255,8 @@ def _about_copies(figures: Figures, thresholds: Thresholds) -> str:
     return (
         f"{copies} of {total} images {'is a copy' if copies == 1 else 'are copies'}"
         + (f" ({by_part})" if by_part else "")
-        + f": less than {thresholds.copy_ratio:g} times as far from one training subject as from the next, or, of a"
-        f" part of the image, {thresholds.part_copy_ratio:g} times; turns, shifts, rotations, scales and bends undone"
+        + f": less than {thresholds.copy_ratio:.2g} times as far from one training subject as from the next, or, of a"
+        f" part of the image, {thresholds.part_copy_ratio:.2g} times; turns, shifts, rotations, scales and bends undone"
         f" (95 % of the share: {low:.1f} to {high:.1f} %)."
     )
 

@@ -95,3 +95,9 @@ def test_the_evidence_names_the_parts_that_are_copies():
 def test_a_threshold_out_of_range_is_refused():
     with pytest.raises(ValueError, match=r"copy_ratio must be in \(0, 1\), got 1.5"):
         Thresholds(copy_ratio=1.5)
+
+
+def test_where_real_images_are_as_near_as_copies_a_copy_must_be_nearer():
+    assert Thresholds().where_real_images_reach(0.7) == Thresholds()
+    lowered = Thresholds().where_real_images_reach(0.4)
+    assert (lowered.copy_ratio, lowered.part_copy_ratio) == (pytest.approx(0.3), pytest.approx(0.18))
