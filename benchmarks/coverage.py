@@ -35,13 +35,16 @@ from scripts.statistics.paired_tests import (
     mcnemar,
 )
 from scripts.statistics.power import mcnemar_power
-from scripts.statistics.roc_area import auc, auc_difference
+from scripts.statistics.roc_area import auc, auc_difference, delong
 
 SIZES = ((15, 52), (37, 187), (76, 259))  # LGG, HGG: the demo's kind of size, TASMC, BraTS 2019
 SHIFT, REFERENCE_SHIFT = 1.8, 1.5  # standard deviations between the classes: AUC .90 and .86
 CORRELATION = 0.8  # of the scores of two classifiers, inside a class
 NUM_SETUPS, NUM_DIRECTIONS = 3, 2
 NUM_TESTS = 2 * NUM_SETUPS * NUM_DIRECTIONS  # of the family: McNemar's and DeLong's of each
+# Areas under the ROC curve, each with that of the reference it is compared with.
+AREAS = ((0.5, 0.5), (0.75, 0.7), (0.9, 0.86), (0.97, 0.94), (0.99, 0.95))
+SPREADS = (1.0, 3.0, 1 / 3)  # standard deviation of LGG's scores over that of HGG's
 SURENESS = 1.5  # factor on the logit; 1 is calibrated for classes of equal size
 
 
@@ -117,6 +120,75 @@ def coverage(sizes: Sequence[int], simulations: int, num_draws: int, seed: int =
         yield {"measure": name, "n_by_class": list(sizes), "coverage": share, "width": width}
 
 
+def area_coverage(
+    sizes: Sequence[int], areas: tuple[float, float], spread: float, simulations: int, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Yield how often the intervals of an AUC, and of its difference to a reference's, hold the truth.
+
+    Args:
+        sizes: subjects of LGG and HGG.
+        areas: AUC of the classifier and of the reference; their scores correlate by `CORRELATION` inside a class.
+        spread: standard deviation of LGG's scores over that of HGG's.
+        simulations: studies.
+        seed: of the studies.
+    """
+    random, labels = np.random.default_rng(seed), np.repeat([0, 1], sizes)
+    deviations = np.where(labels == 0, spread, 1.0)
+    # The area of two normal classes is Phi(distance / sqrt(sum of the variances)).
+    shifts = [norm.ppf(area) * math.sqrt(1 + spread**2) for area in areas]
+    truth = {"auc": areas[0], "auc_difference": areas[0] - areas[1]}
+    hits, widths = dict.fromkeys(truth, 0), dict.fromkeys(truth, 0.0)
+    for _ in range(simulations):
+        shared, own = random.normal(size=len(labels)), random.normal(size=(2, len(labels)))
+        noise = (math.sqrt(CORRELATION) * shared + math.sqrt(1 - CORRELATION) * own) * deviations
+        scores, reference = noise + np.outer(shifts, labels)
+        estimates = {
+            "auc": delong(labels == 1, scores),
+            "auc_difference": auc_difference(labels == 1, scores, reference)[0],
+        }
+        for name, estimate in estimates.items():
+            low, high = estimate.low or 0.0, estimate.high or 0.0
+            hits[name] += low <= truth[name] <= high
+            widths[name] += high - low
+    for name, count in hits.items():
+        share, width = round(count / simulations, 4), round(widths[name] / simulations, 4)
+        where = {"n_by_class": list(sizes), "area": areas[0], "spread": round(spread, 4)}
+        yield {"measure": name, **where, "coverage": share, "width": width}
+
+
+def dependent_coverage(
+    sizes: Sequence[int], simulations: int, offset: float = 1.0, scans: int = 3, seed: int = 0
+) -> dict[str, float]:
+    """Coverage of the AUC where scores are not comparable, or cases not independent, by the report and naively.
+
+    Args:
+        sizes: subjects of LGG and HGG, in five folds.
+        simulations: studies.
+        offset: standard deviation of the folds' offsets, of that of the scores.
+        scans: of each patient, which share 80 % of the variance of their score.
+        seed: of the studies.
+    """
+    random, labels = np.random.default_rng(seed), np.repeat([0, 1], sizes)
+    folds, truth = np.arange(len(labels)) % 5, norm.cdf(SHIFT / math.sqrt(2))
+    names = ("offsets, inside the folds", "offsets, pooled", "scans, averaged", "scans, each a case")
+    hits = dict.fromkeys(names, 0)
+    # The mean of the scans has less variance than one, and so a larger area.
+    deviation = math.sqrt(0.8 + 0.2 / scans)
+    mean_truth = norm.cdf(SHIFT / deviation / math.sqrt(2))
+    for _ in range(simulations):
+        scores = random.normal(size=len(labels)) + SHIFT * labels + offset * random.normal(size=5)[folds]
+        of_scans = math.sqrt(0.8) * random.normal(size=len(labels)) + SHIFT * labels
+        of_scans = of_scans + math.sqrt(0.2) * random.normal(size=(scans, len(labels)))
+        for name, estimate, value in (
+            (names[0], delong(labels == 1, scores, folds), truth),
+            (names[1], delong(labels == 1, scores), truth),
+            (names[2], delong(labels == 1, of_scans.mean(0)), mean_truth),
+            (names[3], delong(np.tile(labels == 1, scans), of_scans.ravel()), truth),
+        ):
+            hits[name] += (estimate.low or 0.0) <= value <= (estimate.high or 0.0)
+    return {name: count / simulations for name, count in hits.items()}
+
+
 def false_alarms(sizes: Sequence[int], simulations: int, alpha: float = 0.05, seed: int = 0) -> float:
     """Share of studies in which a setup that is no better or worse than the reference is called so after Holm.
 
@@ -176,6 +248,19 @@ def print_coverage(rows: Sequence[dict[str, Any]]) -> None:
         print(f"| {name.replace('_', ' ')} | {shown} |")
 
 
+def print_areas(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a Markdown table: a line for each interval, spread and area, a column for each size."""
+    columns = list(dict.fromkeys(tuple(row["n_by_class"]) for row in rows))
+    print("\n| interval of | spread | area | " + " | ".join(f"{low} + {high}" for low, high in columns) + " |")
+    print("|---" * (3 + len(columns)) + "|")
+    lines: dict[tuple[Any, ...], list[str]] = {}
+    for row in rows:
+        cell = f"{row['coverage']:.3f} ({row['width']:.2f})".replace("0.", ".")
+        lines.setdefault((row["measure"], row["spread"], row["area"]), []).append(cell)
+    for (measure, spread, area), cells in sorted(lines.items()):
+        print(f"| {measure.replace('_', ' ')} | {spread:.2g} | {area:g} | " + " | ".join(cells) + " |")
+
+
 def main() -> None:
     """Simulate, print the tables, and write that of the intervals where asked to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -185,6 +270,18 @@ def main() -> None:
     arguments = parser.parse_args()
     rows = [row for sizes in SIZES for row in coverage(sizes, arguments.simulations, arguments.num_draws)]
     print_coverage(rows)
+    situations = [(sizes, areas, spread) for spread in SPREADS for areas in AREAS for sizes in SIZES]
+    areas = [
+        row
+        for situation in progress(situations, len(situations), "areas")
+        for row in area_coverage(*situation, arguments.simulations)
+    ]
+    print_areas(areas)
+    for sizes in SIZES:
+        shares = dependent_coverage(sizes, arguments.simulations)
+        print(f"\n{sizes[0]} + {sizes[1]}: " + ", ".join(f"{name} {share:.3f}" for name, share in shares.items()))
+    # Of an AUC the situations tell more than the row of its size.
+    rows = [row for row in rows if row["measure"] not in ("auc", "auc_difference")] + areas
     for sizes in SIZES:
         alarms = false_alarms(sizes, arguments.simulations)
         print(f"\nno difference, {NUM_TESTS} tests, {sizes[0]} + {sizes[1]} subjects: false alarm in {alarms:.3f}")

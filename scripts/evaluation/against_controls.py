@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from scripts.evaluation.answers import TEST, Answers, aligned
-from scripts.evaluation.setups import MIN_SUBJECTS, area_difference
+from scripts.evaluation.setups import MIN_SUBJECTS, area_difference, area_situation
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.paired_tests import holm
 from scripts.statistics.power import ALPHA
@@ -43,7 +43,7 @@ def compare_with_controls(
         for control in against:
             estimate, p = area_difference(own, aligned(control, own), num_draws, seed)
             fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": own.n}
-            coverage = coverage_beside("auc_difference", own.n_by_class)
+            coverage = coverage_beside("auc_difference", own.n_by_class, *area_situation(own, control))
             rows.append({**fixed, **estimate._asdict(), "coverage": coverage, "p": p, "classes": len(own.classes)})
     for role in dict.fromkeys(row["role"] for row in rows):
         _judge([row for row in rows if row["role"] == role])

@@ -126,6 +126,15 @@ class Answers:
         """Patients of each class."""
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
 
+    @property
+    def spread(self) -> float | None:
+        """Standard deviation of the scores of the first of two classes over that of the second; None where unknown."""
+        if len(self.classes) != 2 or min(self.n_by_class) < 2:
+            return None
+        scores = self.logits @ [-1.0, 1.0]
+        first, second = (float(np.std(scores[self.labels == label], ddof=1)) for label in (0, 1))
+        return first / second if first > 0 < second and np.isfinite(first / second) else None
+
     def table(self, kind: str) -> Floats:
         """Mean over each patient's scans of the columns `<kind>_<class>`, shape (N, K)."""
         names = [f"{kind}_{name}" for name in self.classes]

@@ -51,7 +51,8 @@ def compute_metrics(rows: Sequence[Mapping[str, str]], num_draws: int = 2000, se
     for answers in group_answers(rows):
         group = {name: getattr(answers, name) for name in GROUP}
         for name, estimate in measure(answers, num_draws, seed).items():
-            coverage = coverage_beside(name, answers.n_by_class) if estimate.low is not None else None
+            situation = (estimate.value, answers.spread) if name == "auc" else ()
+            coverage = None if estimate.low is None else coverage_beside(name, answers.n_by_class, *situation)
             entry = {"n": answers.n, "measure": name, **estimate._asdict(), "coverage": coverage}
             metrics.append({**group, **entry})
     return metrics

@@ -21,7 +21,7 @@ from scripts.statistics.paired_tests import (
     mcnemar,
 )
 from scripts.statistics.power import ALPHA, detectable_gain, needed_subjects
-from scripts.statistics.roc_area import auc_difference
+from scripts.statistics.roc_area import auc, auc_difference
 
 COMPARISON_COLUMNS = (
     *("direction", "role", "cohort", "setup", "reference", "n", "measure"),
@@ -142,9 +142,18 @@ def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Ite
         ("auc", area, "DeLong" if len(own.classes) == 2 else None, p),
     ]
     for measure, estimate, test, p_value in measures:
-        coverage = coverage_beside(f"{measure}_difference", own.n_by_class)
+        situation = area_situation(own, reference) if measure == "auc" else ()
+        coverage = coverage_beside(f"{measure}_difference", own.n_by_class, *situation)
         tested = {**counts, "test": test, "p": p_value, "p_holm": None, "num_tests": None}
         yield {**fixed, "measure": measure, **estimate._asdict(), "coverage": coverage, **tested}
+
+
+def area_situation(own: Answers, reference: Answers) -> tuple[float | None, float | None]:
+    """What decides the coverage of a difference of AUCs: the larger area, and the spread of its scores."""
+    both = (own, reference)
+    areas = [(auc(one.labels, one.probabilities, one.folds).value or 0.0, one) for one in both]
+    area, larger = max(areas, key=lambda item: item[0])
+    return area or None, larger.spread
 
 
 def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int) -> tuple[Estimate, float | None]:
