@@ -98,7 +98,8 @@ def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
     audit = commands.add_parser(
         "audit",
         help="say whether synthetic images copy training images: any folders of NIfTI, PNG or arrays",
-        epilog="Exit status: 0 no sign of memorization, 1 images are known, 2 unusable or too few to tell, 3 an error.",
+        epilog="Exit status: 0 no sign of memorization, 1 images are known, 2 unusable, collapsed or too few to tell,"
+        " 3 an error.",
     )
     audit.failed = AUDIT_FAILED
     audit.add_argument("synthetic", help="folder of the synthetic images, or one file of many")
@@ -111,7 +112,7 @@ def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
     audit.add_argument("--image_axes", help="axes of a file: N images, C channels, H, W, D, such as NHWC")
     audit.add_argument("--channel_endings", nargs="+", help="ends of file names, where each channel has a file")
     audit.add_argument("--patient_pattern", help="regular expression that finds the patient in a file name")
-    audit.add_argument("--max_shift", type=int, help="pixels that a copy may be moved (default: 4, or a quarter side)")
+    audit.add_argument("--max_shift", type=int, help="pixels that a copy may be moved (default: a sixth side)")
     audit.set_defaults(run=_audit)
 
 

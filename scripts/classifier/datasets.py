@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, SequentialSampler, WeightedRan
 
 from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.tensors import LabeledImages, batches, full_batches, in_batches
-from scripts.provenance.declared import unknown_methods
+from scripts.provenance.declared import OTHERS, UNKNOWN, names_nobody, unknown_methods
 from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_by_generator, seen_subjects
@@ -115,8 +115,13 @@ class ClassifierData:
         """
         patches = read_list(self.patches_path, "patches")
         records = [item["provenance"] for item in self.synthetic_sets]
+        unknown = unknown_methods(records)
+        # Weights of images alone whose generators saw nobody here, or nobody knows whom, name no subject, and say why.
+        sees_nobody = not self.train_on_real and all(map(names_nobody, records))
+        declared = {"trained_on": UNKNOWN if unknown else OTHERS} if sees_nobody else {}
         write_provenance(
             weights_path,
+            **declared,
             cohorts=[patches["name"], *(record["cohort"] for record in records)],
             subjects=[item["subject_id"] for item in self.real if self.train_on_real],
             hashed_subjects=set().union(*(seen_subjects(record, "synthetic set", False) for record in records)),
@@ -128,7 +133,7 @@ class ClassifierData:
             simulated=patches["simulated"],
             fold=self.fold,
             synthetic=[record["weights_sha256"] for record in records],
-            leakage_not_excluded=unknown_methods(records),
+            leakage_not_excluded=unknown,
             setup=setup,
             images=self.images,
             num_real_images=_count(self.real if self.train_on_real else [], self.classes),

@@ -232,6 +232,14 @@ def aligned(answers: Answers, reference: Answers) -> Answers:
     by_subject = {row["subject_id"]: row for row in answers.rows}
     rows = [by_subject[name] for name in reference.subject_ids]
     ordered = Answers(**answers.test, setup=answers.setup, classes=answers.classes, rows=rows)
+    scans = zip(rows, reference.rows, strict=True)
+    renamed = [row["subject_id"] for row, other in scans if patient_of(row) != patient_of(other)]
+    if renamed:
+        raise ValueError(
+            f"setups that are compared must agree on who is one patient, got another patient_id in {answers.setup} and"
+            f" {reference.setup} for {some_names(renamed)} ({answers.title}); evaluate both again with the same"
+            " patches.json"
+        )
     pairs = zip(reference.subject_ids, ordered.scan_labels, reference.scan_labels, strict=True)
     changed = [name for name, own, other in pairs if own != other]
     if changed:

@@ -72,7 +72,7 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
     """
     labels, probabilities, num_classes = answers.labels, answers.probabilities, len(answers.classes)
     main = _main_measures(answers)
-    weights = draw_weights(labels, num_draws, seed, answers.folds)
+    weights = draw_weights(labels, num_draws, seed)
     ranked = {"auprc": partial(average_precision, strata=answers.folds)}
     resampled = {
         name: bootstrap(ranked.get(name, one), labels, probabilities, weights) for name, one in BOOTSTRAPPED.items()

@@ -164,7 +164,7 @@ def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int)
     if len(own.classes) == 2:
         scores, others = (answers.probabilities @ [-1.0, 1.0] for answers in (own, reference))
         return auc_difference(own.labels == 1, scores, others, own.folds)
-    weights = draw_weights(own.labels, num_draws, seed, own.folds)
+    weights = draw_weights(own.labels, num_draws, seed)
     pair = own.probabilities, reference.probabilities
     return bootstrap_difference(partial(auc_one_against_rest, strata=own.folds), own.labels, *pair, weights), None
 

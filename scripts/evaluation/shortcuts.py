@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 
 from scripts.evaluation.answers import NOT_STATED
 from scripts.provenance.image_form import names_by_number
+from scripts.splits.patients import patient_of
 from scripts.statistics.intervals import Estimate
 from scripts.statistics.paired_tests import holm
 from scripts.statistics.roc_area import auc, delong
@@ -70,9 +71,13 @@ def find_shortcuts(
 
 
 def graded_rows(patches: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the first row of each graded subject of a `patches.json`, by subject id."""
-    rows = {row["subject_id"]: row for row in reversed(patches["training"]) if row["label"] is not None}
-    return [rows[subject] for subject in sorted(rows)]
+    """Return the row of each graded patient's first scan of each class in a `patches.json`, by subject id.
+
+    Scans of one patient in two folds would let a predictor recognize the patient instead of the class.
+    """
+    graded = sorted((row for row in patches["training"] if row["label"] is not None), key=lambda r: r["subject_id"])
+    rows = {(patient_of(row), row["label"]): row for row in reversed(graded)}
+    return sorted(rows.values(), key=lambda row: row["subject_id"])
 
 
 def image_markers(image: np.ndarray, modalities: Sequence[str]) -> dict[str, float | None]:

@@ -133,6 +133,7 @@ class MemorizationAudit:
             copies={name: int(own.sum()) for name, own in copies.of_training.items()},
             num_copies=int(copies.is_copy.sum()),
             held_out_copies=int(copies.is_held_out_copy.sum()),
+            held_out_whole=copies.num_held_out_whole,
             duplicates=real.duplicates,
             shares=self._shares(parts, real),
             c_t=whole["c_t"],
@@ -317,6 +318,7 @@ class _Copies:
                 self.named.append((part.name, below, part.subject_of_ratio))
         self.is_copy = torch.stack(list(self.of_training.values())).any(0)
         self.is_held_out_copy = torch.stack(of_held_out).any(0)
+        self.num_held_out_whole = int(of_held_out[0].sum()) if parts[0].ratios is not None else 0
         whole = parts[0].ratios
         self.ratios = torch.ones(len(self.is_copy)) if whole is None else whole
 
@@ -377,10 +379,11 @@ def _first_images(images: ImageSet) -> list[int]:
 
 def _rows(comparisons: Mapping[str, Comparison], copies: _Copies, real: RealImages) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
-    owners, count = real.owners.tolist(), len(real.training)
+    count = len(real.training)
     for number, (ratio, copy) in enumerate(zip(copies.ratios.tolist(), copies.is_copy.tolist(), strict=True)):
         part, subject = copies.part_and_subject(number)
-        first = None if subject is None else owners.index(subject)
+        # Of a subject with several images the one that is nearest as a whole.
+        first = None if subject is None else int(comparisons[JUDGED].synthetic.images[number, subject])
         is_held_out = first is not None and first >= count
         index = None if first is None else real.kept[first - count] if is_held_out else first
         rows.append({"ratio": round(ratio, 6), "copy": copy, "part": part, "of": index, "is_held_out": is_held_out})

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from scripts.memorization.duplicates import count_once, find_duplicates
 from scripts.memorization.nearest_images import require_small_shift
 from scripts.memorization.parts import whole_image
 from scripts.memorization.search import CopySearch
@@ -18,9 +20,10 @@ from scripts.splits.patients import number_patients
 
 
 class CopyFilter:
-    """Tell copies of training images by the same search and ratio as the audit: what passes, it does not name.
+    """Tell copies of whole training images by the same search and ratio as the audit.
 
-    The audit compares with held-out subjects, too, which can only raise the ratio. Copies of a part alone pass.
+    The audit compares with held-out subjects, too, which can only raise the ratio. Copies of a part alone, and of
+    held-out subjects, pass, and the audit names them.
 
     Args:
         training: images of the class behind the generator.
@@ -40,7 +43,20 @@ class CopyFilter:
             )
         require_small_shift(max_shift, training.images.shape[2:])
         self.copy_ratio = copy_ratio
-        self.search = CopySearch(training.images, number_patients(training.patients).tolist(), max_shift)
+        owners = number_patients(training.patients)
+        self.search = CopySearch(training.images, owners.tolist(), max_shift)
+        merged = self._counted_once(training, owners)
+        if merged is not training:
+            self.search = CopySearch(merged.images, number_patients(merged.patients).tolist(), max_shift)
+
+    def _counted_once(self, training: ImageSet, owners: np.ndarray) -> ImageSet:
+        """Give a patient under two names one, as the audit does: a copy would be as far from the one as the other."""
+        among = self.search(self.search.references, own=owners.tolist(), parts=False).similarities
+        rows = torch.as_tensor(owners)[:, None].expand_as(among)
+        count = among.shape[1]
+        by_subject = among.new_full((count, count), -torch.inf).scatter_reduce(0, rows, among, "amax")
+        pairs = find_duplicates(by_subject, self.copy_ratio)
+        return count_once(training, training.take([]), pairs)[0] if pairs else training
 
     def __call__(self, images: Tensor) -> list[bool]:
         """Say of each image, (B, C, *spatial) in [-1, 1], whether it is a copy."""

@@ -13,7 +13,11 @@ from scripts.patches.image_sets import ImageSet
 
 
 class Duplicate(NamedTuple):
-    """Two real subjects that are one: the second, of `part` "training" or "held out", is the first, a training one."""
+    """Two real subjects that are one.
+
+    `part` says whose they are: "training" both are training subjects, "held out" the second is held out and the first
+    is not, "both held out" neither is a training subject.
+    """
 
     first: str
     second: str
@@ -66,8 +70,12 @@ def count_once(
     for first, second, _ in pairs:
         low, high = sorted((same[first], same[second]))
         same = [low if own == high else own for own in same]
+
+    def part_of(first: int, second: int) -> str:
+        return "training" if second < num_training else "held out" if first < num_training else "both held out"
+
     told = [
-        Duplicate(str(names[first]), str(names[second]), "training" if second < num_training else "held out", value)
+        Duplicate(str(names[first]), str(names[second]), part_of(first, second), value)
         for first, second, value in pairs
     ]
     name_of = {

@@ -110,6 +110,12 @@ def folder_files(synthetic_path: str, training_path: str, held_out_path: str | N
     return [name for path in paths for name in image_files(path)]
 
 
+def folder_names(synthetic_path: str, training_path: str, held_out_path: str | None) -> list[list[str] | None]:
+    """List the names of the files of each folder, which tell patients apart; None where no folder is given."""
+    paths = (synthetic_path, training_path, held_out_path)
+    return [None if path is None else [Path(name).name for name in image_files(path)] for path in paths]
+
+
 def check_folders(
     value_range: Sequence[float] | None,
     image_axes: str | None,

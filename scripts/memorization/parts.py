@@ -16,6 +16,7 @@ from scripts.memorization.statistics import Share, copy_ratios, nearest_share
 WHOLE = ("whole image", "bent")  # what the ratio of whole images is compared by: the smaller counts
 BLOCKS = {"quarters": 2, "blocks of 1/4 of the side": 4, "blocks of 1/8 of the side": 8}
 OTHER_CHANNELS = "channels in another order"
+IMAGES_AT_ONCE = 64  # whose blocks are compared; bounds memory only
 MIN_NORM = 1e-2  # of a channel of a block, in standard deviations, below which it shows nothing
 
 
@@ -124,7 +125,13 @@ def whole_image(found: Found) -> Part:
 def _blocks(images: Tensor, references: Tensor, owners: Sequence[int]) -> Iterator[Part]:
     numbers = torch.as_tensor(list(owners), device=images.device)
     for name, per_side in BLOCKS.items():
-        near = _by_subject(block_correlations(images, references, per_side), numbers)
+        near = torch.cat(
+            [
+                _by_subject(block_correlations(part, references, per_side), numbers)
+                for part in images.split(IMAGES_AT_ONCE)
+            ],
+            dim=1,
+        )
         subjects = torch.where(near.amax(2) > 0, near.argmax(2), -1).T
         best = copy_ratios(near).min(0)
         told = best.values if per_side == 2 else None

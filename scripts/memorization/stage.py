@@ -251,6 +251,7 @@ def suspicious(
                 match["value"],
                 row["of"] is not None,
                 row["part"],
+                row["of"] is not None and row["is_held_out"],
             )
         )
     return pairs

@@ -19,24 +19,24 @@ from scripts.patches.intensities import foreground
 from scripts.patches.pictures import STYLE, mosaic, save_picture
 from scripts.volumes.file_names import stem_of
 
-TITLES = ("synthetic", "nearest training image, aligned", "difference")
 PAIRS_PER_ROW = 2
 DPI = 110
 
 
 @dataclass(frozen=True)
 class SuspiciousPair:
-    """A synthetic image and the training image that it resembles most.
+    """A synthetic image and the real image that it resembles most.
 
     Args:
         image: (C, *spatial) in [-1, 1].
-        reference: the training image, likewise.
+        reference: the real image, likewise.
         name: file of the synthetic image.
-        subject_id: whose training image it is.
+        subject_id: whose real image it is.
         ratio: d1 / d2.
         similarity: correlation inside the brain, aligned.
         is_copy: whether the audit names it a copy.
         part: what of it is a copy; None or "whole image" is all of it.
+        is_held_out: whether the real image is of a held-out subject and not a training image.
     """
 
     image: Tensor
@@ -47,10 +47,17 @@ class SuspiciousPair:
     similarity: float
     is_copy: bool
     part: str | None = None
+    is_held_out: bool = False
+
+    @property
+    def titles(self) -> tuple[str, str, str]:
+        """Of the three pictures."""
+        real = "held-out image, aligned" if self.is_held_out else "nearest training image, aligned"
+        return "synthetic", real, "difference"
 
 
 def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: int | None) -> None:
-    """Draw pairs as PNG: each image, its aligned training image, their difference, and a caption.
+    """Draw pairs as PNG: each image, its aligned real image, their difference, and a caption.
 
     Args:
         path: file to write.
@@ -65,7 +72,7 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
             (alignment,) = CopySearch(pair.reference[None], [0], max_shift)(pair.image[None], parts=False).alignments
             panel.suptitle(caption(pair, alignment), fontsize=7)
             pictures = (pair.image, align(pair.reference, alignment), difference(pair.image, pair.reference, alignment))
-            for axes, picture, title in zip(panel.subplots(1, 3), pictures, TITLES, strict=True):
+            for axes, picture, title in zip(panel.subplots(1, 3), pictures, pair.titles, strict=True):
                 axes.imshow(mosaic(picture.numpy()), cmap="gray", vmin=0, vmax=255)
                 axes.set_title(title, fontsize=6, fontweight="normal", loc="center")
                 axes.axis("off")
@@ -73,7 +80,7 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
 
 
 def caption(pair: SuspiciousPair, alignment: Alignment) -> str:
-    """Say in a line what a pair is: files, figures, and how the training image was laid over."""
+    """Say in a line what a pair is: files, figures, and how the real image was laid over."""
     part = f" ({pair.part})" if pair.part not in (None, WHOLE[0]) else ""
     how = [f"d1/d2 {pair.ratio:.2f}", f"similarity {pair.similarity:.2f}", in_words(alignment)]
     named = f"{'COPY: ' if pair.is_copy else ''}{stem_of(pair.name)} and {pair.subject_id}{part}"

@@ -87,6 +87,7 @@ class Figures:
         copies: part of the images ("whole image", "lesion", ...) -> number that copy a training subject in it.
         num_copies: images that copy a training subject in any part.
         held_out_copies: images that copy a held-out subject in any part.
+        held_out_whole: of them, those that copy it as a whole.
         duplicates: real subjects under two names.
         shares: part -> share of images nearest to training subjects; empty without held-out subjects.
         c_t: of the whole images; None where it cannot be told.
@@ -105,6 +106,7 @@ class Figures:
     copies: Mapping[str, int]
     num_copies: int
     held_out_copies: int = 0
+    held_out_whole: int = 0
     duplicates: Sequence[Duplicate] = ()
     shares: Mapping[str, Share] | None = None
     c_t: float | None = None
@@ -185,7 +187,8 @@ def _is_data_copying(figures: Figures) -> bool:
 
 def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
     sentences = []
-    if figures.held_out_copies:
+    # One small part of one image may be alike by chance; this verdict stops a study.
+    if figures.held_out_whole or figures.held_out_copies > 1:
         number = figures.held_out_copies
         sentences.append(
             f"{number} of {figures.num_synthetic} images {'is a copy' if number == 1 else 'are copies'} of held-out"
@@ -229,6 +232,12 @@ def _missing(figures: Figures, thresholds: Thresholds) -> list[str]:
         "num_training_subjects": ("training subjects", thresholds.min_training, "train on more"),
         "num_held_out_subjects": ("held-out subjects", thresholds.min_held_out, "hold out more"),
     }
+    if not figures.num_held_out_subjects:
+        names["num_held_out_subjects"] = (
+            "held-out subjects",
+            thresholds.min_held_out,
+            "give real images of subjects that the generator did not see",
+        )
     return [
         f"{getattr(figures, key)} {name}, of which the audit needs {needed}; {way_out}."
         for key, (name, needed, way_out) in names.items()
@@ -237,13 +246,15 @@ def _missing(figures: Figures, thresholds: Thresholds) -> list[str]:
 
 
 def _about_duplicate(duplicate: Duplicate) -> str:
-    what = "left out of the held-out subjects" if duplicate.part == "held out" else "counted once"
+    similarity = f"(similarity {duplicate.similarity:.3f})"
+    if duplicate.part == "held out":
+        return (
+            f"{duplicate.second} (held out) is the training subject {duplicate.first} under another name {similarity},"
+            " left out of the held-out subjects."
+        )
+    kind = "training" if duplicate.part == "training" else "held-out"
     return (
-        f"{duplicate.second} ({duplicate.part}) is the training subject {duplicate.first} under another name"
-        f" (similarity {duplicate.similarity:.3f}), {what}."
-        if duplicate.part == "held out"
-        else f"{duplicate.first} and {duplicate.second} are one training subject under two names (similarity"
-        f" {duplicate.similarity:.3f}), {what}."
+        f"{duplicate.first} and {duplicate.second} are one {kind} subject under two names {similarity}, counted once."
     )
 
 
@@ -252,12 +263,15 @@ def _about_copies(figures: Figures, thresholds: Thresholds) -> str:
     share = wilson(copies, total)
     low, high = (100 * limit for limit in (share.low, share.high) if limit is not None)
     by_part = ", ".join(f"{name} {number}" for name, number in figures.copies.items() if number)
+    parts, undone, limits = "", "rotations and scales", " Parts were not looked at: the images are too small."
+    if len(figures.copies) > 1:
+        parts = f", or, of a part of the image, {thresholds.part_copy_ratio:.2g} times"
+        undone, limits = "rotations, scales and bends", ""
     return (
         f"{copies} of {total} images {'is a copy' if copies == 1 else 'are copies'}"
         + (f" ({by_part})" if by_part else "")
-        + f": less than {thresholds.copy_ratio:.2g} times as far from one training subject as from the next, or, of a"
-        f" part of the image, {thresholds.part_copy_ratio:.2g} times; turns, shifts, rotations, scales and bends undone"
-        f" (95 % of the share: {low:.1f} to {high:.1f} %)."
+        + f": less than {thresholds.copy_ratio:.2g} times as far from one training subject as from the next{parts};"
+        f" turns, shifts, {undone} undone (95 % of the share: {low:.1f} to {high:.1f} %).{limits}"
     )
 
 
@@ -270,7 +284,12 @@ def _about_shares(figures: Figures, thresholds: Thresholds, copied: Sequence[str
         f" {100 * whole.chance:.0f} % (p {whole.p_value:.3f}); it counts from"
         f" {100 * (whole.chance + thresholds.min_relative_share * (1 - whole.chance)):.0f} % at p"
         f" {thresholds.p_value:g}"
-        + ("." if figures.c_t is None else f", or where C_T is below {DATA_COPYING:g}; it is {figures.c_t:.1f}")
+        + (
+            "."
+            if figures.c_t is None
+            else f", or, at this p, where C_T is below {DATA_COPYING:g} and AuthPct below half of that of held-out"
+            f" images; C_T is {figures.c_t:.1f}"
+        )
         + _about_authenticity(figures)
     ]
     others = [part for part in copied if part != name]

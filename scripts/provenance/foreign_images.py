@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from torch import Tensor
 from scripts.running.errors import root_cause, some_names
 from scripts.running.files import require_file
 from scripts.volumes.file_names import NIFTI_ENDINGS, is_nifti, stem_of
+
+logger = logging.getLogger(__name__)
 
 PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ARRAYS = (".npy", ".npz")
@@ -88,8 +91,11 @@ def image_files(path: str | Path) -> list[str]:
         if not _is_image(place):
             raise ValueError(f"{path} must be an image ({', '.join(ENDINGS)}), got another ending; export it again")
         return [str(place)]
-    entries = sorted(place.iterdir())
+    entries = sorted(entry for entry in place.iterdir() if not entry.name.startswith("."))
     files = [str(entry) for entry in entries if _is_image(entry)]
+    others = [entry.name for entry in entries if not _is_image(entry)]
+    if files and others:
+        logger.warning("%s: not read as images, %d beside %d: %s", path, len(others), len(files), some_names(others, 3))
     if not files:
         raise ValueError(
             f"{path} must hold at least one image ({', '.join(ENDINGS)}), got"
@@ -234,7 +240,14 @@ def _reader_of(path: str) -> ImageReader:
         return NibabelReader()
     if path.lower().endswith(ARRAYS):
         return NumpyReader(allow_pickle=False)
-    return PILReader(converter=lambda image: image.convert(PLAIN_MODES.get(image.mode, image.mode)))
+    return PILReader(converter=_plain)
+
+
+def _plain(image: Any) -> Any:
+    """Turn palettes and the like into grey or colors; refuse what holds several pictures."""
+    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError(f"a stack of {image.n_frames} pictures, of which one would be read; save each by itself")
+    return image.convert(PLAIN_MODES.get(image.mode, image.mode))
 
 
 def _by_kind(path: str, array: np.ndarray, is_picture: bool) -> np.ndarray:

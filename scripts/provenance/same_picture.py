@@ -133,7 +133,15 @@ def _same_pictures(keys: tuple[Key, ...]) -> tuple[SamePicture, ...]:
 def _same_of_shape(keys: Sequence[Key], numbers: Sequence[int]) -> list[SamePicture]:
     limit = PAIRS_PER_IMAGE * len(numbers)
     pairs = []
-    for one, other in _alike([keys[number] for number in numbers])[:limit]:
+    alike = _alike([keys[number] for number in numbers])
+    if len(alike) > limit:
+        logger.warning(
+            "%d pairs of images are so alike that only the first %d were compared in full; one picture under two names"
+            " may be among the others",
+            len(alike),
+            limit,
+        )
+    for one, other in alike[:limit]:
         first, second = numbers[one], numbers[other]
         value = correlation(_read(keys[first][0]), _read(keys[second][0]))
         if value >= SAME_PICTURE:

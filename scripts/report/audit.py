@@ -53,7 +53,7 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
     Returns:
         `rows`: what `pool` returns, with `cohort`, `class`, `method` and `declared` (what the generator of an imported
         set is said to be trained on, or None); `evidence`: title -> sentences of every audit;
-        `pictures`: `title` and `src`; `copy_ratio`: the threshold, or None without audits.
+        `pictures`: `title` and `src`; `copy_ratio`: those used, or None without audits.
     """
     pictures = {path.parent: path for path in files.named("suspicious_pairs.png")}
     audits = [
@@ -92,8 +92,15 @@ def arrange_audits(audits: Sequence[Audit], num_pictures: int) -> dict[str, Any]
             for audit in shown[:num_pictures]
             if audit.picture is not None
         ],
-        "copy_ratio": audits[0].content["thresholds"]["copy_ratio"] if audits else None,
+        "copy_ratio": _ratios_used(audits),
     }
+
+
+def _ratios_used(audits: Sequence[Audit]) -> str | None:
+    """Say below which ratios images counted as copies: the threshold, lowered where real images come nearer."""
+    results = [result for audit in audits for result in audit.content["classes"].values()]
+    used = sorted({f"{result['copies']['below']:.2g}" for result in results})
+    return None if not used else used[0] if len(used) == 1 else f"{used[0]} to {used[-1]}"
 
 
 def folder_sections(output_dir: str | Path) -> dict[str, Any]:

@@ -18,6 +18,7 @@ LABELS = ("own", "shuffled")
 IMPORT = "import_synthetic"
 # What the plan says of an import itself: where it is used, and for what.
 OF_PLAN = ("patches_path", "splits_path", "fold", "output_dir", "generator_class", "method", "import_ratio")
+FOLD_PARTS = ("train", "inner", "validation")  # of `scripts.splits`, which stands on this room
 PLACES = ("cohort", "fold", "class")  # that may stand in braces in the path of imported images
 NAME = re.compile(r"\w[\w.+-]*")
 
@@ -181,7 +182,14 @@ class Plan:
             _check_overlays(f"methods.{name}", overlays, config_dir)
         for name, settings in self.imported.items():
             _check_imported(name, settings)
+            self._check_places(name, settings)
             self._require_images(name)
+        unused = [name for name in self.imported if name not in {setup.method for setup in self.setups.values()}]
+        if unused:
+            raise ValueError(
+                f"imported must be the methods of setups, got {some_names(unused)}, whose setup takes the images of"
+                f" another; write setups.{unused[0]}: {{method: {unused[0]}}} or rename the import"
+            )
         for name, setup in self.setups.items():
             self._check_setup(name, setup)
             _check_overlays(f"setups.{name}#overlays", setup.overlays, config_dir)
@@ -266,6 +274,20 @@ class Plan:
                     f" {path}; put the images there, or leave out what they do not differ by"
                 )
 
+    def _check_places(self, name: str, settings: Mapping[str, Any]) -> None:
+        """Refuse one set of images that is declared to be made from a part of several folds or cohorts at once."""
+        if settings.get("trained_on") not in FOLD_PARTS:
+            return
+        path = settings["images_path"]
+        several = [("fold", self.num_folds > 1), ("cohort", len(self.cohorts) > 1)]
+        missing = [place for place, are_many in several if are_many and f"{{{place}}}" not in path]
+        if missing:
+            raise ValueError(
+                f"imported.{name}#images_path must hold {' and '.join(f'{{{place}}}' for place in missing)}, since a"
+                f" generator that was trained on {settings['trained_on']!r} is of one {missing[0]}, got"
+                f" {path!r}; set trained_on to unknown if nobody knows whom it saw"
+            )
+
     def _images_of(self, name: str, cohort: str, fold: str, class_name: str) -> str:
         path: str = self.imported[name]["images_path"]
         for place, value in zip(PLACES, (cohort, fold, class_name), strict=True):
@@ -284,7 +306,7 @@ class Plan:
                 " images, got 'all'; import images of a generator of one fold's training part, or audit these alone"
             )
         ratio = self.synthetic_ratio if setup.ratio is None else setup.ratio
-        if ratio > self.generated_ratio:
+        if ratio > self.generated_ratio and setup.method not in self.imported:
             raise ValueError(
                 f"generated_ratio must be at least the ratio {ratio} that setups.{name} takes, got"
                 f" {self.generated_ratio}; pass --generated_ratio {ratio}, or take fewer images"
@@ -470,7 +492,7 @@ def _check_source(name: str, cohort: Any, config_dir: Path) -> None:
 
 
 def _check_imported(name: str, settings: Any) -> None:
-    example = "{images_path: 'gan/fold{fold}/{class}', trained_on: train, value_range: [0, 1]}"
+    example = "{images_path: 'gan/{cohort}/fold{fold}/{class}', trained_on: train, value_range: [0, 1]}"
     if not isinstance(settings, Mapping) or not isinstance(settings.get("images_path"), str):
         raise ValueError(f"imported.{name} must be a mapping with images_path, such as {example}, got {settings!r}")
     own = [key for key in settings if key in OF_PLAN]

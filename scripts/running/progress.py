@@ -24,6 +24,7 @@ USUAL_SECONDS = {
     "splits": 0.2,
     "train_generator": 640.0,
     "generate": 6.4,
+    "import_synthetic": 4.0,
     "generate_control": 1.5,
     "train_classifier": 16.0,
     "audit": 4.3,

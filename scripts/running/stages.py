@@ -200,6 +200,8 @@ class Stage:
         keep_old_code: keep a run that differs in its code only, and write down that this was asked for.
         kind: what the stage makes, in a word, such as "generator"; written down for those who read the study.
         belongs_to: its cohort, fold, setup, method and class_name, as the study names them; written down likewise.
+        facts: what else the outputs depend on and neither a setting nor a file's content tells, such as the names of
+            files, as JSON knows it; None for nothing.
 
     Raises:
         ValueError: if `output_dir` is no path, or `num_threads` no number of threads.
@@ -215,6 +217,7 @@ class Stage:
         keep_old_code: bool = False,
         kind: str | None = None,
         belongs_to: Mapping[str, Any] | None = None,
+        facts: Any = None,
     ) -> None:
         if not isinstance(output_dir, str) or not output_dir:
             raise ValueError(
@@ -230,6 +233,7 @@ class Stage:
         self.keep_old_code = keep_old_code
         self.kind = kind
         self.belongs_to = dict(belongs_to or {})
+        self.facts = facts
         self._started = time.monotonic()
 
     def identity(self) -> dict[str, Any]:
@@ -242,8 +246,9 @@ class Stage:
 
     def choices(self) -> dict[str, Any]:
         """Return the part of the identity that somebody chose: settings, threads, seed and kind of device."""
+        facts = {} if self.facts is None else {"facts": self.facts}
         return {
-            "settings": {key: value for key, value in self._config.items() if not PLACE.search(key)},
+            "settings": {key: value for key, value in self._config.items() if not PLACE.search(key)} | facts,
             "num_threads": self.num_threads,
             "seed": self.seed,
             "device": device_type(self._config.get("device")),

@@ -269,8 +269,11 @@ def _local_cluster(num_workers: int) -> Iterator[LocalCluster]:
 def _start_fork_server() -> None:
     """Start the process that workers are forked from, in their environment, unless there is one."""
     get_mp_context().set_forkserver_preload(PRELOADED)  # dask sets modules of its own the first time that it is asked
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+    # What dask gives to a worker before it starts, one thread for BLAS above all, is read by what is imported here.
+    of_dask = {name: str(value) for name, value in dask.config.get("distributed.nanny.pre-spawn-environ", {}).items()}
+    environment = {**of_dask, **ENVIRONMENT}
+    before = {name: os.environ.get(name) for name in environment}
+    os.environ.update(environment)
     try:
         forkserver.ensure_running()
     finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from scripts.statistics.classification_measures import Floats, Labels, Measure, expected_calibration_error, value_of
 from scripts.statistics.intervals import CONFIDENCE, Estimate
@@ -13,8 +12,8 @@ BASIC_INTERVAL = "stratified basic bootstrap"
 MIN_DRAWS = 100  # with fewer, a limit of 95 % is decided by two draws
 
 
-def draw_weights(labels: Labels, num_draws: int, seed: int = 0, strata: ArrayLike | None = None) -> Floats:
-    """Draw subjects with replacement inside each class and stratum, as counts.
+def draw_weights(labels: Labels, num_draws: int, seed: int = 0) -> Floats:
+    """Draw subjects with replacement inside each class, as counts.
 
     Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", chapter 8 (several samples). The same labels,
     number and seed give the same draws, so two classifiers on the same subjects are compared draw by draw.
@@ -23,10 +22,9 @@ def draw_weights(labels: Labels, num_draws: int, seed: int = 0, strata: ArrayLik
         labels: true classes, shape (N,).
         num_draws: B, at least 100.
         seed: of the draws.
-        strata: number of the classifier that answered for each subject, shape (N,); None where it was one.
 
     Returns:
-        How often each subject is in each draw, shape (B, N); the sum over a class of a stratum is its number of cases.
+        How often each subject is in each draw, shape (B, N); the sum over a class is its number of cases.
 
     Raises:
         ValueError: if there are too few draws.
@@ -35,10 +33,8 @@ def draw_weights(labels: Labels, num_draws: int, seed: int = 0, strata: ArrayLik
         raise ValueError(f"num_draws must be at least {MIN_DRAWS}, got {num_draws!r}; 2000 give two steady digits")
     random = np.random.default_rng(seed)
     weights = np.zeros((num_draws, len(labels)))
-    groups = labels if strata is None else np.stack([labels, np.asarray(strata)])
-    _, group_of = np.unique(groups, axis=-1, return_inverse=True)
-    for group in range(group_of.max() + 1):
-        members = np.flatnonzero(group_of == group)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
         share = np.full(len(members), 1 / len(members))
         weights[:, members] = random.multinomial(len(members), share, size=num_draws)
     return weights

@@ -19,7 +19,7 @@ from scripts.classifier.datasets import (
 from scripts.patches.class_balance import synthetic_limits
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts
-from scripts.provenance.leakage import LeakageError
+from scripts.provenance.leakage import LeakageError, seen_subjects
 from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.running.files import read_json, write_json
 from tests.helpers import image_form
@@ -227,6 +227,23 @@ def test_synthetic_images_alone_train_and_real_ones_select(paths: dict[str, Any]
     assert record["subjects"] == hash_subjects(read_json(paths["splits_path"])["folds"][0]["train"])
     assert record["num_real_images"] == {"LGG": 0, "HGG": 0}
     assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
+
+
+@pytest.mark.parametrize("trained_on", ["others", "unknown"])
+def test_weights_of_images_whose_generator_saw_nobody_here_can_be_tested(
+    paths: dict[str, Any], tmp_path: Path, trained_on: str
+) -> None:
+    sets = [write_synthetic(tmp_path / str(label), label, []) for label in (0, 1)]
+    for path in sets:
+        content = read_json(path)
+        content["provenance"]["trained_on"] = trained_on
+        write_json(path, content)
+    own = data(paths, synthetic_paths=sets, synthetic_method="ddpm", train_on_real=False)
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    own.record(str(tmp_path / "model.pt"), "synthetic_only")
+    record = read_provenance(tmp_path / "model.pt")
+    assert (record["subjects"], record["trained_on"]) == ([], trained_on)
+    assert seen_subjects(record, "model.pt", with_selection=False) == set()
 
 
 def test_the_control_has_the_same_images_with_labels_of_others(paths: dict[str, Any], tmp_path: Path) -> None:

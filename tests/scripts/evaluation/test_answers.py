@@ -159,3 +159,12 @@ def test_a_study_without_evaluations_is_refused():
 )
 def test_a_study_is_about_the_most_distant_subjects_that_it_tested(roles, main):
     assert main_role([{"role": role} for role in roles]) == main
+
+
+def test_setups_that_disagree_on_who_is_one_patient_are_refused():
+    rows = [{**row, "patient_id": row["subject_id"]} for row in prediction_rows()]
+    for row in rows[:2]:  # of the first setup
+        row["patient_id"] = "P1"
+    real, ddpm, _ = group_answers(rows)
+    with pytest.raises(ValueError, match="another patient_id in ddpm and real for s000, s001"):
+        aligned(ddpm, real)

@@ -13,6 +13,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from scripts.evaluation.shortcuts import (
     find_shortcuts,
     fit_volume,
+    graded_rows,
     image_markers,
     out_of_sample_auc,
     p_above_chance,
@@ -183,3 +184,14 @@ def test_ungraded_subjects_and_further_patches_of_a_subject_do_not_count() -> No
     more = [{**row, "label": None, "subject_id": "X" + row["subject_id"]} for row in cohort["training"][:9]]
     again = {**cohort, "training": [*cohort["training"], *more, *cohort["training"]]}
     assert find_shortcuts(again) == find_shortcuts(cohort)
+
+
+def test_scans_of_one_patient_are_one_row() -> None:
+    rows = [
+        {"subject_id": f"BraTS-GLI-{patient:05d}-00{scan}", "label": int(scan == 2)}
+        for patient in range(3)
+        for scan in range(3)
+    ]
+    kept = [row["subject_id"][-9:] for row in graded_rows({"training": [*rows, {**rows[0], "label": None}]})]
+    # The first scan of each class.
+    assert kept == ["00000-000", "00000-002", "00001-000", "00001-002", "00002-000", "00002-002"]

@@ -11,8 +11,10 @@ from skimage.io import imsave
 from sklearn.datasets import load_digits
 
 from bundle.__main__ import main
+from scripts.memorization.folders import folder_names
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW
 from scripts.running.files import read_json
+from scripts.running.stages import Stage
 
 DIGITS = load_digits()
 THREES = DIGITS.images[DIGITS.target == 3]  # 183 of 8 x 8, 0 to 16; of one writer after the other, so taken by turns
@@ -108,6 +110,17 @@ def test_no_sign_cannot_be_said_without_held_out_images_or_of_few(tmp_path, digi
     assert any(
         "1 synthetic images, of which the audit needs 29" in said for said in content["classes"]["all"]["evidence"]
     )
+
+
+def test_the_names_and_the_folders_of_the_same_files_are_what_an_audit_depends_on(tmp_path):
+    for folder, names in (("synthetic", "ab"), ("training", "cd"), ("held_out", "e")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            np.save(tmp_path / folder / f"{name}.npy", np.zeros((4, 4)))
+    paths = [str(tmp_path / name) for name in ("synthetic", "training", "held_out")]
+    assert folder_names(*paths) == [["a.npy", "b.npy"], ["c.npy", "d.npy"], ["e.npy"]]
+    assert folder_names(*paths[:2], None)[2] is None
+    assert Stage("x", facts=[["a"]]).choices() != Stage("x", facts=[["b"]]).choices() != Stage("x").choices()
 
 
 def test_patients_are_told_by_a_pattern(tmp_path):

@@ -61,6 +61,13 @@ def test_a_patient_under_two_names_is_found_and_counted_once():
     assert isinstance(told[0], Duplicate)
 
 
+def test_two_held_out_subjects_that_are_one_are_counted_once_and_not_left_out():
+    images = draw(5)
+    training, held_out = ImageSet(images[:2], ["A", "B"]), ImageSet(images[2:], ["C", "D", "E"])
+    _, unseen, kept, told = count_once(training, held_out, [(2, 4, 0.99)])
+    assert (unseen.patients, kept, told) == (["C", "D", "C"], [0, 1, 2], [Duplicate("C", "E", "both held out", 0.99)])
+
+
 def test_different_patients_are_no_duplicates():
     assert find_duplicates(0.5 + 0.1 * torch.rand(20, 20, generator=torch.Generator().manual_seed(0)), 0.5) == []
     assert find_duplicates(torch.ones(2, 2), 0.5) == []

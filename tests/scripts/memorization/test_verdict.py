@@ -43,7 +43,10 @@ NEAR = {"c_t": -4.0, "auth_pct": 10.0, "held_out_auth_pct": 60.0}
         ({**COPIED, "num_synthetic": 5}, MEMORIZES),
         ({**COPIED, "duplicates": [Duplicate("A", "B", "held out", 0.99)]}, MEMORIZES),
         ({"duplicates": [Duplicate("A", "B", "training", 0.99)]}, NO_SIGN),
-        ({**COPIED, "held_out_copies": 1}, KNOWS_HELD_OUT),
+        ({**COPIED, "held_out_copies": 1, "held_out_whole": 1}, KNOWS_HELD_OUT),
+        ({**COPIED, "held_out_copies": 2}, KNOWS_HELD_OUT),
+        # One small part of one image may be alike by chance.
+        ({"held_out_copies": 1}, NO_SIGN),
         ({"shares": {"whole image": share(0.0, 1.0, held_out_p_value=0.005)}}, KNOWS_HELD_OUT),
         (EVERYBODY, MEMORIZES),
         ({**EVERYBODY, "farther": 0.99}, MEMORIZES),
@@ -84,10 +87,26 @@ def test_a_patient_under_two_names_is_the_first_line():
     )
 
 
+def test_two_held_out_subjects_that_are_one_are_not_told_as_a_training_subject():
+    figures = Figures(**{**HONEST, "duplicates": [Duplicate("A", "B", "both held out", 0.99)]})
+    assert judge(figures, Thresholds())["evidence"][0] == (
+        "A and B are one held-out subject under two names (similarity 0.990), counted once."
+    )
+
+
+def test_the_evidence_says_where_parts_were_not_looked_at():
+    of_parts, of_whole = (
+        judge(Figures(**{**HONEST, "copies": copies, "num_copies": 0}), Thresholds())["evidence"][0]
+        for copies in ({"whole image": 0, "lesion": 0}, {"whole image": 0})
+    )
+    assert "Parts were not looked at" in of_whole
+    assert "bends" not in of_whole
+    assert "Parts were not looked at" not in of_parts
+
+
 def test_the_evidence_names_the_parts_that_are_copies():
-    evidence = judge(Figures(**{**HONEST, "copies": {"t1c": 2, "lesion": 0}, "num_copies": 2}), Thresholds())[
-        "evidence"
-    ]
+    copies = {"whole image": 0, "t1c": 2, "lesion": 0}
+    evidence = judge(Figures(**{**HONEST, "copies": copies, "num_copies": 2}), Thresholds())["evidence"]
     assert evidence[0].startswith("2 of 100 images are copies (t1c 2): less than 0.5 times as far")
     assert "quarters 99 %" in judge(Figures(**{**HONEST, **BLOCKS}), Thresholds())["evidence"][2]
 

@@ -162,5 +162,12 @@ def test_settings_that_cannot_be_read_are_refused_by_name(settings, message):
         check_reading(*settings)
 
 
+def test_a_stack_of_pictures_is_refused_instead_of_read_by_its_first(tmp_path):
+    frames = [Image.new("L", (4, 4), value) for value in (10, 20)]
+    frames[0].save(tmp_path / "stack.tif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ValueError, match="a stack of 2 pictures"):
+        read_foreign(tmp_path)
+
+
 def test_a_name_loses_its_ending_alone():
     assert [stem(name) for name in ("a/b.v2.PNG", "c.nii.gz", "d.npy[3]")] == ["b.v2", "c", "d.npy[3]"]

@@ -102,7 +102,7 @@ def test_the_page_shows_differences_as_a_table_and_the_rest_by_kind(tmp_path):
         write_json(tmp_path / one.name / "stage.json", {**one.content, "kept_old_code": ["report.page"]})
     files = StudyFiles(str(tmp_path))
     sections = {"methods": methods_section(files), "timeline": timeline_section(files)}
-    html = render_part("methods.html.j2", {**sections, "cohorts": [], "splits": [], "modalities": []})
+    html = render_part("methods.html.j2", {**sections, "cohorts": [], "splits": [], "modalities": [], "declared": {}})
     assert "<tr><th>mi_weight</th><td>–</td><td>0.1</td></tr>" in html
     assert "<dt>lr</dt> <dd>0.004</dd>" in html
     assert "Settings of all generators" in html

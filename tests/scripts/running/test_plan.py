@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.running.plan import Setup, group_folds
+from scripts.running.plan import FOLD_PARTS, Setup, group_folds
+from scripts.splits import lists
 from tests.helpers import ROOT
 
 CONFIGS = ROOT / "configs"
@@ -315,6 +316,11 @@ def test_a_setup_may_take_images_of_another_program_in_its_own_way(plan):
         ({"gan": {**GAN, "fold": 1}}, "imported.gan must leave fold to the study"),
         ({"gan": {**GAN, "images_path": "gan/{klass}"}}, "must name places of cohort, fold, class in braces, got 'kla"),
         ({"gan": {**GAN, "images_path": "gan"}}, "imported.gan#images_path must hold {class}"),
+        ({"gan": {**GAN, "images_path": "{cohort}/{class}"}}, "must hold {fold}, since a generator .* is of one fold"),
+        (
+            {"gan": {**GAN, "images_path": "{fold}/{class}"}},
+            "must hold {cohort}, since a generator .* is of one cohort",
+        ),
         ({"ddpm": GAN}, "imported must not be named as methods are, got ddpm"),
         ({"gan": GAN}, "imported.gan#images_path must be a folder or a file of each cohort.* no gan/a/0/LGG.npy"),
     ],
@@ -324,9 +330,23 @@ def test_imports_that_cannot_be_made_are_refused_before_any_work(plan, imported,
         replace(plan, imported=imported).check(CONFIGS)
 
 
+def test_an_import_whose_name_is_taken_by_another_setup_is_refused_instead_of_dropped(plan, tmp_path):
+    for name in plan.classes:
+        (tmp_path / name).mkdir()
+    web = {"images_path": f"{tmp_path}/{{class}}"}
+    with pytest.raises(ValueError, match="imported must be the methods of setups, got web, whose setup takes"):
+        replace(plan, setups={"real": {}, "web": {"method": "ddpm"}}, imported={"web": web}).check(CONFIGS)
+    # Nothing is generated for imported images, however many are taken.
+    replace(plan, setups={"real": {}, "many": {"method": "web", "ratio": 9}}, imported={"web": web}).check(CONFIGS)
+
+
 def test_a_setup_of_images_whose_generator_saw_everybody_is_refused(plan, tmp_path):
     for name in plan.classes:
         (tmp_path / name).mkdir()
     everybody = {"images_path": f"{tmp_path}/{{class}}", "trained_on": "all"}
     with pytest.raises(ValueError, match="imported.gan#trained_on must leave subjects to test on where setups.gan"):
         replace(plan, imported={"gan": everybody}).check(CONFIGS)
+
+
+def test_the_parts_of_a_fold_are_those_of_the_splits():
+    assert FOLD_PARTS == lists.FOLD_PARTS

@@ -50,7 +50,7 @@ def test_a_misspelt_key_of_an_overlay_is_refused(study, tmp_path):
 
 def test_a_part_of_some_stages_is_refused_as_recipe_of_a_study(study):
     files = tuple(config_files("study", "options/stop_memorization"))
-    message = r"stop_memorization.yaml must set whole keys in a study, got \+train#handlers; list it as"
+    message = r"stop_memorization.yaml must set whole keys in a study, got \+checks, \+train#handlers; list it"
     with invoked(Invocation(files)), pytest.raises(ValueError, match=message):
         study.begin()
 
