@@ -11,7 +11,6 @@ import torch
 from torch import Tensor
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
-DATA_RANGE = 2.0  # of images in [-1, 1]
 # Wang et al. 2003, the weights of the finest scales first.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MAX_SCALES = 3
@@ -66,7 +65,8 @@ def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
     """Multi-scale structural similarity of pairs of images, by torchmetrics; 1 for equal images.
 
     Source: Wang, Simoncelli, Bovik 2003, "Multiscale structural similarity for image quality assessment"; here three
-    scales at most, with the weights of the finest ones.
+    scales at most, with the weights of the finest ones. The term of luminance is made for intensities >= 0, so images
+    are brought to [0, 1] first: on [-1, 1] it would depend on where grey 0 lies.
 
     Args:
         first: (N, C, *spatial) in [-1, 1].
@@ -77,12 +77,12 @@ def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
     """
     scales = choose_scales(first.shape[2:])
     values: Tensor = multiscale_structural_similarity_index_measure(
-        first,
-        second,
+        (first + 1) / 2,
+        (second + 1) / 2,
         sigma=scales.sigma,
         kernel_size=scales.window,
         reduction="none",
-        data_range=DATA_RANGE,
+        data_range=1.0,
         betas=scales.weights,
     )
     return values

@@ -27,9 +27,19 @@ def test_ms_ssim_equals_that_of_torchmetrics_with_the_same_scales():
     mixed = 0.7 * first + 0.3 * second
     weights = np.array([0.0448, 0.2856, 0.3001])
     expected = multiscale_structural_similarity_index_measure(
-        first, mixed, data_range=(-1.0, 1.0), betas=tuple((weights / weights.sum()).tolist()), reduction="none"
+        (first + 1) / 2,
+        (mixed + 1) / 2,
+        data_range=1.0,
+        betas=tuple((weights / weights.sum()).tolist()),
+        reduction="none",
     )
     torch.testing.assert_close(ms_ssim(first, mixed), expected)
+
+
+def test_ms_ssim_does_not_depend_on_where_grey_zero_lies():
+    first, second = 0.3 * draw(8, (1, 48, 48), 5), 0.3 * draw(8, (1, 48, 48), 6)
+    values = [float(ms_ssim(first + grey, second + grey).mean()) for grey in (-0.5, 0.0, 0.5)]
+    assert max(values) - min(values) < 0.02
 
 
 @pytest.mark.parametrize("shape", [(4, 96, 96), (4, 64, 48), (4, 32, 32), (2, 20, 33), (1, 16, 12), (2, 24, 20, 28)])
