@@ -179,8 +179,11 @@ def discrepancy_p_value(
         p in (0, 1].
 
     Raises:
-        ValueError: if a set is of fewer than two patients.
+        ValueError: if a set is of fewer than two patients, or the kernel holds NaN or infinity, by which no draw would
+            count and p be smallest.
     """
+    if not bool(torch.isfinite(kernel).all()):
+        raise ValueError("kernel must be finite, got NaN or infinity; the features of an image are none: look for it")
     numbers = _numbers(patients, len(kernel))
     observed = squared_discrepancy(kernel, num_first, patients)
     random = np.random.default_rng(seed)

@@ -287,3 +287,10 @@ def test_features_of_two_networks_are_refused():
 def test_images_that_are_all_equal_are_refused():
     with pytest.raises(ValueError, match="median distance of 0"):
         rbf_kernel(torch.ones(4, 3))
+
+
+def test_features_that_are_no_numbers_give_no_small_p():
+    kernel = torch.eye(8, dtype=torch.float64)
+    kernel[2, 3] = kernel[3, 2] = torch.nan
+    with pytest.raises(ValueError, match="kernel must be finite, got NaN or infinity"):
+        discrepancy_p_value(kernel, 4)
