@@ -14,6 +14,7 @@ from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 KEY = ("cohort", "network", "measure", "class", "method")
+OF_FOLD = ("FD", "KD")  # in the features of a fold's own network: figures of two folds share no scale
 
 
 def measure_section(files: StudyFiles) -> dict[str, Any]:
@@ -109,23 +110,24 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         rows: of `measures.json`, one per fold.
 
     Returns:
-        Texts for the table: `value` (mean, with the standard deviation over several folds, or the interval of one),
-        `at_floor_n`, `floor`, `ratio`, `p_value`, `num_synthetic`, `num_real`, `direction`, `reason` (of a fold without
-        a value), `interval_reason` (of a single fold without an interval) and `num_folds`, those with a value.
+        Texts for the table: `value` (of `OF_FOLD` that of each fold, else the mean, of two folds with both, of more
+        with the standard deviation), `interval` of a single fold, `at_floor_n`, `floor` with its spread over halves,
+        `ratio`, whose scale all folds share, `p_value`, `num_synthetic`, `num_real`, `direction`, `reason` (of a fold
+        without a value), `interval_reason` (of a single fold without an interval) and `num_folds`, those with a value.
     """
     measured = [row for row in rows if row["value"] is not None]
     reasons = [row["reason"] for row in rows if row["value"] is None]
     floors = [row["floor"] for row in measured]
     single: Mapping[str, Any] = measured[0] if len(measured) == 1 else {}
     low, high = single.get("low"), single.get("high")
+    in_words = _by_fold if rows[0]["measure"] in OF_FOLD else _mean_and_spread
     return {
-        "value": _mean_sd([row["value"] for row in measured]),
+        "value": in_words([row["value"] for row in measured]),
         "interval": "" if low is None else f"{_short(low)} to {_short(high)}",
-        "at_floor_n": _mean_sd([row["value_at_floor_n"] for row in measured]),
-        "floor": _short(mean_of_known(floor["mean"] for floor in floors)),
-        "floor_spread": _short(mean_of_known(floor["sd"] for floor in floors)),
+        "at_floor_n": in_words([row["value_at_floor_n"] for row in measured]),
+        "floor": _floors_in_words(floors if rows[0]["measure"] in OF_FOLD else _mean_floor(floors)),
         "floor_n": _range(str(n) for n in sorted(floor["n"] for floor in floors)),
-        "ratio": _short(mean_of_known(row["ratio"] for row in measured)),
+        "ratio": _mean_and_spread([row["ratio"] for row in measured if row["ratio"] is not None]),
         "p_value": _range(
             format_p(p) for p in sorted(row["p_value"] for row in measured if row["p_value"] is not None)
         ),
@@ -157,9 +159,27 @@ def _describe_cohort(
     }
 
 
-def _mean_sd(values: Sequence[float]) -> str:
-    spread = f" ± {_short(float(np.std(values, ddof=1)))}" if len(values) > 1 else ""
-    return _short(mean_of_known(values)) + spread
+def _mean_floor(floors: Sequence[Mapping[str, Any]]) -> list[dict[str, float | None]]:
+    return [{key: mean_of_known(floor[key] for floor in floors) for key in ("mean", "sd")}]
+
+
+def _floors_in_words(floors: Sequence[Mapping[str, float | None]]) -> str:
+    return " / ".join(f"{_short(floor['mean'])} ± {_short(floor['sd'])}" for floor in floors) or _short(None)
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    """Write the mean; of two values also both, as a deviation of two says nothing, of more the standard deviation."""
+    mean = _short(mean_of_known(values))
+    if len(values) < 2:
+        return mean
+    if len(values) == 2:
+        return f"{mean} ({_short(min(values))}, {_short(max(values))})"
+    return f"{mean} ± {_short(float(np.std(values, ddof=1)))}"
+
+
+def _by_fold(values: Sequence[float]) -> str:
+    """Write the value of each fold, in the order of the folds."""
+    return " / ".join(map(_short, values)) or _short(None)
 
 
 def _range(texts: Iterable[str]) -> str:

@@ -32,11 +32,23 @@ def section(folder, stages):
 
 
 def test_folds_are_averaged_with_their_spread():
-    averaged = average_rows([row(0.1, p_value=0.01), row(0.3, num_real=24)])
-    assert averaged["value"] == ".2 ± .141"
-    assert (averaged["floor"], averaged["floor_spread"], averaged["floor_n"]) == (".02", ".01", "10")
+    averaged = average_rows([row(0.1, measure="MMD", p_value=0.01), row(0.3, measure="MMD", num_real=24)])
+    assert averaged["value"] == ".2 (.1, .3)"
+    assert average_rows([row(value, measure="MMD") for value in (0.1, 0.2, 0.3)])["value"] == ".2 ± .1"
+    assert (averaged["floor"], averaged["floor_n"]) == (".02 ± .01", "10")
     assert (averaged["p_value"], averaged["num_real"], averaged["num_folds"]) == (".010 to .500", "20 to 24", 2)
     assert averaged["interval"] == ""
+
+
+def test_distances_in_the_features_of_each_folds_own_network_are_given_fold_by_fold():
+    floors = [{"mean": 32.0, "sd": 3.0, "n": 10}, {"mean": 1.3, "sd": 0.1, "n": 10}]
+    rows = [
+        row(value, measure="FD", floor=floor, ratio=ratio)
+        for value, floor, ratio in zip((45.0, 2.0), floors, (1.4, 1.6), strict=True)
+    ]
+    averaged = average_rows(rows)
+    assert (averaged["value"], averaged["floor"]) == ("45 / 2", "32 ± 3 / 1.3 ± .1")
+    assert averaged["ratio"] == "1.5 (1.4, 1.6)"
 
 
 def test_one_fold_shows_its_interval():
@@ -55,7 +67,7 @@ def test_the_section_groups_by_cohort_and_network(tmp_path):
     stages = [write(tmp_path, 0, rows), write(tmp_path, 1, rows)]
     (cohort,) = section(tmp_path, stages)["measures"]
     assert [group["network"] for group in cohort["networks"]] == ["resnet10", "pixels"]
-    assert cohort["networks"][0]["rows"][0]["value"] == ".1 ± 0"
+    assert cohort["networks"][0]["rows"][0]["value"] == ".1 / .1"
 
 
 def test_the_page_shows_values_and_reasons(tmp_path):
