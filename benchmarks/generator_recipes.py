@@ -14,7 +14,7 @@ import argparse
 import dataclasses
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -457,17 +457,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     for recipe in dict.fromkeys(row["recipe"] for row in rows):
         own = [row for row in rows if row["recipe"] == recipe]
         steps = int(np.mean([sum(row.get("steps") or [0]) for row in own]))
-        cells = [_mean_and_interval([row[name] for row in own if name in row]) for name in [*names, *extra]]
+        cells = [_in_words([row[name] for row in own if name in row]) for name in [*names, *extra]]
         lines.append(f"| {recipe} | {len(own)} | {steps or ''} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _mean_and_interval(values: list[float]) -> str:
-    """Mean and, of several seeds, the 95 % interval of the mean by Student's t."""
+def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and its 95 % interval by Student's t; of one value no interval."""
+    mean = float(np.mean(values))
     if len(values) < 2:
-        return "".join(f"{value:.2f}" for value in values)
-    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5
-    return f"{np.mean(values):.2f} ({np.mean(values) - half:.2f} to {np.mean(values) + half:.2f})"
+        return mean, mean, mean
+    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
+    return mean, mean - half, mean + half
+
+
+def _in_words(values: Sequence[float]) -> str:
+    """Write the mean and, of several seeds, its interval."""
+    if not values:
+        return ""
+    mean, low, high = mean_and_interval(values)
+    return f"{mean:.2f}" if len(values) < 2 else f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def floor(judge: Judge) -> dict[str, Any]:

@@ -25,7 +25,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from monai.networks.nets import resnet10
-from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
@@ -41,6 +40,7 @@ from benchmarks.generator_recipes import (
     draw,
     file_name,
     fit_classifier,
+    mean_and_interval,
     train,
 )
 from benchmarks.phantom_patches import phantom_patches
@@ -345,15 +345,6 @@ def auc_gain(
         draws.append(generator.choice(gains(patients), len(seeds)).mean())
     low, high = np.quantile(draws, [0.025, 0.975])
     return float(gains(np.arange(len(labels))).mean()), float(low), float(high)
-
-
-def mean_and_interval(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and its 95 % interval by Student's t; of one value no interval."""
-    mean = float(np.mean(values))
-    if len(values) < 2:
-        return mean, mean, mean
-    half = float(stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / len(values) ** 0.5)
-    return mean, mean - half, mean + half
 
 
 FIGURES = {

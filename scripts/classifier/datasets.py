@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,6 +18,7 @@ from scripts.provenance.identities import refuse_two_names
 from scripts.provenance.image_form import image_facts, require_like_real
 from scripts.provenance.leakage import load_synthetic_set, seen_by_generator, seen_subjects
 from scripts.provenance.record import hash_subjects, write_provenance
+from scripts.running.files import listed_twice
 from scripts.splits.lists import read_list
 from scripts.splits.parts import held_out_subjects, load_part, selecting_subjects
 
@@ -170,12 +170,10 @@ class ClassifierData:
 
 
 def _refuse_twice(synthetic_paths: Sequence[str]) -> None:
-    places = [os.path.realpath(path) for path in synthetic_paths]
-    twice = [path for index, path in enumerate(synthetic_paths) if places[index] in places[:index]]
+    twice = listed_twice(synthetic_paths)
     if twice:
         raise ValueError(
-            f"synthetic_paths must list each set once, got {twice[0]} twice: its images would count double; leave one"
-            " out"
+            f"synthetic_paths must list each set once, got {twice} twice: its images would count double; leave one out"
         )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from scripts.patches.image_sets import (
 )
 from scripts.provenance.image_form import ImageForm
 from scripts.provenance.record import hash_subject
-from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.files import listed_twice, read_json, sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
 
@@ -247,12 +246,10 @@ def _check_label_paths(label_paths: Sequence[str], synthetic_path: str) -> None:
     for path in label_paths:
         if not path.endswith(".json"):
             raise ValueError(f"label_paths must be synthetic.json lists, got {path}: images of a folder have no class")
-    paths = [synthetic_path, *label_paths]
-    places = [os.path.realpath(path) for path in paths]
-    twice = [path for index, path in enumerate(paths) if places[index] in places[:index]]
+    twice = listed_twice([synthetic_path, *label_paths])
     if twice:
         raise ValueError(
-            f"label_paths must list each set once, and not that of synthetic_path, got {twice[0]} twice;"
+            f"label_paths must list each set once, and not that of synthetic_path, got {twice} twice;"
             " give the sets of the other classes"
         )
 

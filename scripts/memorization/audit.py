@@ -14,6 +14,7 @@ from scripts.memorization.duplicates import Duplicate, count_once, find_duplicat
 from scripts.memorization.nearest_images import (
     SIMILARITIES,
     Nearness,
+    between_subjects,
     nearest_by_subject,
     negative_l2,
     require_small_shift,
@@ -294,9 +295,7 @@ class RealImages:
 
     def by_subject(self) -> Tensor:
         """Similarity of each subject to each other, by their nearest images, (T + H, T + H)."""
-        rows = self.owners[:, None].expand_as(self.among)
-        count = self.among.shape[1]
-        return self.among.new_full((count, count), -torch.inf).scatter_reduce(0, rows, self.among, "amax")
+        return between_subjects(self.among, self.owners)
 
 
 class _Copies:
@@ -353,9 +352,7 @@ class Comparison:
 
     def training_to_training(self) -> Tensor:
         """Similarity of each training subject to each other, by their nearest images, (T, T)."""
-        own = self.training[:, : self.num_training]
-        rows = self.owners[:, None].expand_as(own)
-        return own.new_full((self.num_training, self.num_training), -torch.inf).scatter_reduce(0, rows, own, "amax")
+        return between_subjects(self.training[:, : self.num_training], self.owners)
 
 
 def _search(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scripts.memorization.duplicates import count_once, find_duplicates
-from scripts.memorization.nearest_images import require_small_shift
+from scripts.memorization.nearest_images import between_subjects, require_small_shift
 from scripts.memorization.parts import whole_image
 from scripts.memorization.search import CopySearch
 from scripts.patches.image_sets import ImageSet, read_rows
@@ -52,10 +52,7 @@ class CopyFilter:
     def _counted_once(self, training: ImageSet, owners: np.ndarray) -> ImageSet:
         """Give a patient under two names one, as the audit does: a copy would be as far from the one as the other."""
         among = self.search(self.search.references, own=owners.tolist(), parts=False).similarities
-        rows = torch.as_tensor(owners)[:, None].expand_as(among)
-        count = among.shape[1]
-        by_subject = among.new_full((count, count), -torch.inf).scatter_reduce(0, rows, among, "amax")
-        pairs = find_duplicates(by_subject, self.copy_ratio)
+        pairs = find_duplicates(between_subjects(among, torch.as_tensor(owners)), self.copy_ratio)
         return count_once(training, training.take([]), pairs)[0] if pairs else training
 
     def __call__(self, images: Tensor) -> list[bool]:

@@ -93,6 +93,21 @@ def require_small_shift(max_shift: int | None, shape: Sequence[int]) -> None:
         )
 
 
+def between_subjects(similarities: Tensor, owners: Tensor) -> Tensor:
+    """Take the highest similarity of each subject's images to each subject.
+
+    Args:
+        similarities: of M images to G subjects, (M, G).
+        owners: number 0..G-1 of the subject of each image, (M,).
+
+    Returns:
+        (G, G), a row for each subject.
+    """
+    count = similarities.shape[1]
+    rows = owners[:, None].expand_as(similarities)
+    return similarities.new_full((count, count), -torch.inf).scatter_reduce(0, rows, similarities, "amax")
+
+
 def nearest_by_subject(
     images: Tensor, references: Tensor, subjects: Sequence[int], similarity: Similarity, block_size: int = 64
 ) -> Nearness:

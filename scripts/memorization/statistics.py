@@ -19,9 +19,8 @@ from scripts.splits.patients import number_patients
 from scripts.statistics.roc_area import delong
 
 LIMIT_PERMUTATIONS = 199  # exchanges at each step towards a limit of the gap
-LIMIT_ITERATIONS = (
-    4  # steps; of intervals meant to hold 95 % of true shifts, 91 to 94 % did, and 93 to 94 % after twice as many
-)
+# Steps; of intervals meant to hold 95 % of true shifts, 91 to 94 % did, and 93 to 94 % after twice as many.
+LIMIT_ITERATIONS = 4
 EXCHANGE_BLOCK = 2**15  # similarities that are exchanged at once, which bounds the memory
 SHARE_EXCHANGES = 9999  # of names of subjects, which cost little: p of one part among many must be small
 MIN_SUBJECTS = 2  # of each kind, without which there is no variance

@@ -167,6 +167,12 @@ def why_no_file(path: PathLike) -> str:
     return "is a folder" if stat.S_ISDIR(mode) else "is a device, a pipe or a socket"
 
 
+def listed_twice(paths: Sequence[str]) -> str | None:
+    """Return the first path that leads to a place that an earlier one leads to, by links too; None without one."""
+    places = [os.path.realpath(path) for path in paths]
+    return next((path for index, path in enumerate(paths) if places[index] in places[:index]), None)
+
+
 def require_file(path: PathLike, hint: str | None = None) -> Path:
     """Return the path of a file that is there.
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from sklearn.metrics import roc_auc_score
 
-from benchmarks.generator_recipes import Patients
+from benchmarks.generator_recipes import Patients, mean_and_interval
 from benchmarks.mutual_information import (
     ARMS,
     PAPER,
@@ -18,7 +18,6 @@ from benchmarks.mutual_information import (
     auc_gain,
     audit_of_set,
     make_set,
-    mean_and_interval,
     split_inner,
 )
 from tests.ring_or_blob import draw
