@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import roc_curve
 
-from scripts.evaluation.calibration import ReliabilityBin
 from scripts.patches.pictures import COLORS, STYLE, svg
+from scripts.statistics.calibration import ReliabilityBin
 from scripts.statistics.classification_measures import Floats, Labels
 
 

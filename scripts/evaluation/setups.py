@@ -26,15 +26,20 @@ from scripts.statistics.roc_area import auc, auc_difference
 COMPARISON_COLUMNS = (
     *("direction", "role", "cohort", "setup", "reference", "n", "measure"),
     *("value", "low", "high", "interval", "coverage"),
-    *("only_setup_right", "only_reference_right", "test", "p", "p_holm", "num_tests"),
+    *("only_setup_right", "only_reference_right", "test", "p", "p_holm", "num_tests", "is_primary"),
 )
+END_POINT = (*TEST, "setup", "reference", "measure")  # what names one row
 MIN_SUBJECTS = 2  # of each class: a variance needs two
 PROTOCOL_CHECKS = ("synthetic_shuffled",)  # setups of shuffled labels, which must answer as by chance: no hypotheses
 PAPER_GAIN = 0.02  # of the paper's accuracy, .89 over .87
 
 
 def compare_setups(
-    groups: Sequence[Answers], reference: str, num_draws: int, seed: int = 0
+    groups: Sequence[Answers],
+    reference: str,
+    num_draws: int,
+    seed: int = 0,
+    primary: Mapping[str, Any] | None = None,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Compare every setup with the reference, test by test.
 
@@ -43,13 +48,15 @@ def compare_setups(
         reference: name of the setup that the others are compared with.
         num_draws: of the bootstrap, which more than two classes need for the AUC.
         seed: of the draws.
+        primary: the end point that was declared beforehand (`scripts.evaluation.primary`); None where there is none.
 
     Returns:
         Rows with `COMPARISON_COLUMNS`, three per comparison (accuracy with McNemar's test, balanced accuracy, AUC with
         DeLong's test), p corrected by Holm over all `num_tests` tests of the role: every setup, every pair of cohorts,
         and both tests, so that the chance of one false alarm among all of them keeps its level. Setups with images of
-        control generators are among them; the `PROTOCOL_CHECKS` are no hypotheses and have their p alone. And the
-        tests that could not be compared, each with the `reason`.
+        control generators are among them; the `PROTOCOL_CHECKS` are no hypotheses and have their p alone. The primary
+        end point is a family of its own, declared before anything was seen, and so is not corrected. And the tests that
+        could not be compared, each with the `reason`.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -63,7 +70,9 @@ def compare_setups(
             continue
         compared = next(answers for answers in test if answers.setup == reference)
         others = [aligned(answers, compared) for answers in test if answers is not compared]
-        rows += [row for other in others for row in _compare(other, compared, num_draws, seed)]
+        rows += [row for other in others for row in compare_pair(other, compared, num_draws, seed)]
+    for row in rows:
+        row["is_primary"] = primary is not None and all(row[name] == primary[name] for name in END_POINT)
     for role in {row["role"] for row in rows}:
         _correct([row for row in rows if row["role"] == role])
     return rows, left_out
@@ -100,12 +109,13 @@ def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
 def _power(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     n = int(rows[0]["n"])
     share = float(np.mean([row["only_setup_right"] + row["only_reference_right"] for row in rows])) / n
+    num_tests = max(row["num_tests"] for row in rows)
     return {
         "n": n,
         "discordant": share,
-        "num_tests": rows[0]["num_tests"],
+        "num_tests": num_tests,
         "detectable_gain": detectable_gain(n, share) if share else None,
-        "detectable_gain_holm": detectable_gain(n, share, alpha=ALPHA / rows[0]["num_tests"]) if share else None,
+        "detectable_gain_holm": detectable_gain(n, share, alpha=ALPHA / num_tests) if share else None,
         "paper_gain": PAPER_GAIN,
         "subjects_for_paper_gain": needed_subjects(share, PAPER_GAIN) if share > PAPER_GAIN else None,
     }
@@ -131,7 +141,8 @@ def _why_not(test: Sequence[Answers], reference: str) -> str | None:
     return None
 
 
-def _compare(own: Answers, reference: Answers, num_draws: int, seed: int) -> Iterator[dict[str, Any]]:
+def compare_pair(own: Answers, reference: Answers, num_draws: int, seed: int) -> Iterator[dict[str, Any]]:
+    """Compare two setups on the same patients in the same order; yields the rows of `compare_setups`, not corrected."""
     discordant = count_discordant(own.right, reference.right)
     fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": own.n}
     counts = dict(zip(("only_setup_right", "only_reference_right"), discordant, strict=True))
@@ -171,6 +182,10 @@ def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int)
 
 def _correct(rows: Sequence[dict[str, Any]]) -> None:
     """Write `p_holm` and `num_tests` into the rows of one role that have a p and are no `PROTOCOL_CHECKS`."""
-    family = [row for row in rows if row["p"] is not None and row["setup"] not in PROTOCOL_CHECKS]
+    tested = [row for row in rows if row["p"] is not None and row["setup"] not in PROTOCOL_CHECKS]
+    for row in tested:
+        if row["is_primary"]:
+            row |= {"p_holm": row["p"], "num_tests": 1}
+    family = [row for row in tested if not row["is_primary"]]
     for row, p in zip(family, holm([row["p"] for row in family]), strict=True):
         row |= {"p_holm": p, "num_tests": len(family)}

@@ -12,7 +12,6 @@ import torch
 
 from scripts.classifier.datasets import even_batches
 from scripts.classifier.networks import FoldEnsemble, assemble
-from scripts.evaluation.calibration import fit_temperature
 from scripts.evaluation.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.evaluation.held_out import ENSEMBLE, HeldOut, HeldOutTests
 from scripts.evaluation.members import Member, refuse_other_members, write_ensemble
@@ -23,6 +22,7 @@ from scripts.provenance.image_form import image_facts, names_by_label, recorded_
 from scripts.running.files import write_csv, write_json
 from scripts.splits.lists import read_list
 from scripts.splits.patients import patient_of
+from scripts.statistics.calibration import fit_temperature
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of
 
 

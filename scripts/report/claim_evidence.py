@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-import yaml
-
 from scripts.evaluation.answers import class_name, class_names
 from scripts.explanations.pictures import METHOD_TITLES
 from scripts.report.methods import methods_section
@@ -87,8 +85,7 @@ class RunEvidence:
 
     def configs(self, kind: str) -> list[dict[str, Any]]:
         """Read the merged configs of all stages of a kind that say how their networks start."""
-        merged = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in self.files.named("config.yaml", kind)]
-        return [config for config in merged if "classifier_pretrained_path" in config]
+        return [config for config in self.files.configs(kind) if "classifier_pretrained_path" in config]
 
     def roles(self, *roles: str) -> dict[str, int]:
         """Count the subjects predicted in each of the given roles that occur."""

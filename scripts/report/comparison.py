@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,20 +19,22 @@ from scripts.evaluation.answers import (
     merge_predictions,
     refuse_other_subjects,
 )
-from scripts.evaluation.calibration import chance_error, reliability
 from scripts.evaluation.figures import draw_reliability, draw_roc
 from scripts.evaluation.metrics import MEASURES, compute_metrics
+from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
 from scripts.evaluation.sites import measure_sites
-from scripts.evaluation.volume_shortcut import volume_correlation, volume_difference
 from scripts.patches.pictures import draw_intervals
+from scripts.report.findings import primary_sentence
 from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
 from scripts.running.files import write_csv, write_json
 from scripts.splits.parts import load_splits
+from scripts.statistics.calibration import chance_error, reliability
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
+from scripts.statistics.volume_shortcut import volume_correlation, volume_difference
 
 FILES = ("comparisons.csv", "comparisons.json")
 
@@ -44,6 +47,7 @@ def comparison_numbers(
     reference: str,
     num_draws: int,
     seed: int,
+    primary: PrimaryEndPoint | None = None,
 ) -> dict[str, Any]:
     """Compute everything of this part, as `comparisons.json` holds it.
 
@@ -55,11 +59,13 @@ def comparison_numbers(
         reference: setup that the others are compared with.
         num_draws: of the bootstrap.
         seed: of the draws.
+        primary: end point that was declared; None where none was.
 
     Returns:
-        `role` (see `main_role`); `comparisons` (a row per setup, test and measure), `not_compared`, `power` (a row per
-        test), `controls` (what `compare_with_controls` returns); of the tests of that role `sites`, `calibration`,
-        `volumes` and `volume_correlations`; and `seeds`, of the tests on other cohorts.
+        `primary`: its result, with `is_declared_before`, or None; `role` (see `main_role`); `comparisons` (a row per
+        setup, test and measure), `not_compared`, `power` (a row per test), `controls` (what `compare_with_controls`
+        returns); of the tests of that role `sites`, `calibration`, `volumes` and `volume_correlations`; and `seeds`, of
+        the tests on other cohorts.
 
     Raises:
         ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
@@ -70,10 +76,17 @@ def comparison_numbers(
     groups.sort(key=lambda answers: (*answers.test.values(), names.index(answers.setup)))
     _refuse_strangers(groups, files)
     seeds.require_seeds_of(files)
-    comparisons, not_compared = compare_setups(groups, reference, num_draws, seed)
+    end_point = None
+    if primary is not None:
+        end_point = primary.result(groups, files.cohort_names, num_draws, seed)
+        end_point["is_declared_before"] = _is_declared_before(primary, files)
+    # What was declared after the evaluations may have been chosen by them: it is corrected with all others.
+    declared = end_point if end_point and end_point["is_declared_before"] else None
+    comparisons, not_compared = compare_setups(groups, reference, num_draws, seed, declared)
     role = main_role(predictions)
     main = [answers for answers in groups if answers.role == role]
     return {
+        "primary": end_point,
         "role": role,
         "comparisons": comparisons,
         "not_compared": not_compared,
@@ -117,8 +130,11 @@ def comparison_sections(
     main = [row for row in comparisons if row["role"] == numbers["role"]]
     return {
         **numbers,
+        "primary_sentence": primary_sentence(numbers["primary"]) if numbers["primary"] else "",
         "by_test": _by_test([{**row, "differs": differs(row)} for row in comparisons]),
-        "num_tests": {row["role"]: row["num_tests"] for row in comparisons if row["num_tests"]},
+        "num_tests": {
+            row["role"]: row["num_tests"] for row in comparisons if row["num_tests"] and not row["is_primary"]
+        },
         "controls": _by_direction([row for row in numbers["controls"] if row["role"] == numbers["role"]]),
         "references": sorted({row["reference"] for row in comparisons}),
         "sites": [{**test, "one_site": _only_site(test["rows"])} for test in _by_direction(numbers["sites"])],
@@ -137,6 +153,16 @@ def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
     }
     for answers in groups:
         refuse_other_subjects(answers, splits.get(answers.direction), patches.get(answers.cohort))
+
+
+def _is_declared_before(primary: PrimaryEndPoint, files: StudyFiles) -> bool:
+    """Whether the evaluations that an end point compares were made by configs that declare it."""
+    configs = [
+        config
+        for setup in (primary.setup, primary.reference)
+        for config in files.configs("evaluation", cohort=primary.trained_on, setup=setup)
+    ]
+    return bool(configs) and all(config.get("primary_endpoint") == asdict(primary) for config in configs)
 
 
 def _controls_of_setups(files: StudyFiles) -> dict[str, list[str]]:

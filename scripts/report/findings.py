@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts.evaluation.primary import differs_in
 from scripts.evaluation.setups import PROTOCOL_CHECKS, differs
 from scripts.report.words import MEASURE_NAMES, format_interval, format_number, format_p, name_setup, name_test
 
@@ -32,14 +33,21 @@ def findings(numbers: Row, unfinished: str = "", setups_of_unknown: Sequence[str
         Sentences that stand on their own, at least one.
     """
     role = numbers["role"]
-    rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
+    primary = numbers["primary"]
+    first = [primary_sentence(primary)] if primary else []
+    rows = [
+        row
+        for row in numbers["comparisons"]
+        if row["role"] == role and row["p_holm"] is not None and not row["is_primary"]
+    ]
     controls = [row for row in numbers.get("controls", ()) if row["role"] == role]
     against = [_against_controls(controls, role)] if controls else []
     last = [*([unfinished] if unfinished else []), *([leakage_note(setups_of_unknown)] if setups_of_unknown else [])]
     if not rows:
-        return [_not_compared(numbers, role), *against, *last]
+        return [*(first or [_not_compared(numbers, role)]), *against, *last]
     power = [row for row in numbers["power"] if row["role"] == role]
-    return [_what_differs(rows, role), *against, _what_could_be_found(power), *last]
+    noun = "secondary comparison" if primary and primary.get("is_declared_before") else "comparison"
+    return [*first, _what_differs(rows, role, noun), *against, _what_could_be_found(power), *last]
 
 
 def leakage_note(setups: Sequence[str]) -> str:
@@ -51,7 +59,31 @@ def leakage_note(setups: Sequence[str]) -> str:
     )
 
 
-def _what_differs(rows: Sequence[Row], role: str) -> str:
+def primary_sentence(primary: Row) -> str:
+    """Say what the end point is that was declared, what came out, and what could have been found."""
+    before = primary["is_declared_before"]
+    lead = f"{'Primary end point, declared before' if before else 'End point declared after'} the evaluations"
+    what = (
+        f"{lead}: {MEASURE_NAMES[primary['measure']]} of “{name_setup(primary['setup'])}” against"
+        f" “{name_setup(primary['reference'])}”, {name_test(primary)}"
+    )
+    if "reason" in primary:
+        return f"{what}: not compared, {primary['reason']}."
+    if primary["value"] is None:
+        return f"{what}: not defined for these {primary['n']} patients."
+    sign = "+" if primary["value"] > 0 else ""
+    interval = f"95 % interval {format_interval(primary)}" if primary["low"] is not None else "no interval"
+    p = f", p {format_p(primary['p'])}" if primary["p"] is not None else ""
+    verdict = "better" if primary["value"] > 0 else "worse"
+    verdict = verdict if differs_in(primary) else "no difference shown"
+    words = f"{what}: {sign}{format_number(primary['value'], 2)} ({interval}{p}): {verdict}."
+    if primary["detectable"] is not None:
+        words += f" A true difference of {format_number(primary['detectable'], 2)} would be found with a power of 80 %."
+    late = " It may have been chosen by its result, so it counts as one of the comparisons."
+    return words if before else words + late
+
+
+def _what_differs(rows: Sequence[Row], role: str, noun: str = "comparison") -> str:
     pairs = list(dict.fromkeys((row["setup"], *_test(row)) for row in rows))
     different = [row for row in rows if differs(row)]
     count = len({(row["setup"], *_test(row)) for row in different})
@@ -59,7 +91,7 @@ def _what_differs(rows: Sequence[Row], role: str) -> str:
     setups, tests = len({pair[0] for pair in pairs}), len({pair[1:] for pair in pairs})
     where, several = TESTED_ON[role]
     compared = f"{_count(setups, 'setup')} {where}" + (f", {tests} {several}" if tests > 1 else "")
-    lead = f"Of {_count(len(pairs), 'comparison')} with “{reference}” ({compared})"
+    lead = f"Of {_count(len(pairs), noun)} with “{reference}” ({compared})"
     corrected = f"after Holm’s correction for all {len(rows)} tests"
     smallest = min(rows, key=lambda row: row["p_holm"])
     if not different:

@@ -11,6 +11,7 @@ import jinja2
 
 from scripts.evaluation.answers import class_names, merge_predictions
 from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics
+from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.report.audit import audit_section, folder_sections
 from scripts.report.checklist import checklist_section
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
@@ -53,6 +54,7 @@ def write_report(
     seeds: SeedStudies = NO_OTHER_SEEDS,
     num_bootstrap_draws: int = 2000,
     seed: int = 0,
+    primary_endpoint: Mapping[str, str] | None = None,
 ) -> Path:
     """Write `report.html`, `predictions.csv`, `metrics.csv` and `.json`, `comparisons.csv` and `.json`, `summary.txt`.
 
@@ -68,16 +70,19 @@ def write_report(
         seeds: the same study with other seeds.
         num_bootstrap_draws: for the measures that have no better interval.
         seed: of the bootstrap.
+        primary_endpoint: fields of `scripts.evaluation.primary.PrimaryEndPoint`; None where none was declared.
 
     Returns:
         Path of the page.
 
     Raises:
-        ValueError: if predictions are of other subjects than those that the splits hold out.
+        ValueError: if the end point is none that the study computes, or predictions are of other subjects than those
+            that the splits hold out.
     """
     folder = Path(output_dir)
     predictions = merge_predictions(files.named("predictions.csv"))
-    numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed)
+    primary = PrimaryEndPoint.of(primary_endpoint)
+    numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed, primary)
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     measures = measure_section(files)
     sentences = findings(numbers, measures["unfinished"], files.setups_of_unknown)
@@ -134,6 +139,7 @@ def check_report(
     num_bootstrap_draws: int,
     num_samples: int,
     num_curves: int,
+    primary_endpoint: Mapping[str, str] | None = None,
 ) -> None:
     """Refuse a report that would compare with nothing, or draw nothing.
 
@@ -143,17 +149,21 @@ def check_report(
         num_bootstrap_draws: at least `MIN_DRAWS`.
         num_samples: `report_num_samples`.
         num_curves: `report_num_curves`.
+        primary_endpoint: see `write_report`.
 
     Raises:
         ValueError: naming the config key and the way out.
     """
-    stages = [name.rpartition("/")[2] for name in stage_names or ()]
-    setups = list(dict.fromkeys(name.removeprefix(EVALUATION) for name in stages if name.startswith(EVALUATION)))
+    setups_by_cohort = _evaluated(stage_names or ())
+    setups = list(dict.fromkeys(setup for setups in setups_by_cohort.values() for setup in setups))
     if len(setups) > 1 and reference not in setups:
         raise ValueError(
             f"report_reference must be one of the setups {', '.join(setups)}, got {reference!r}; pass"
             f" --report_reference {setups[0]}"
         )
+    primary = PrimaryEndPoint.of(primary_endpoint)
+    if primary is not None and setups_by_cohort:
+        primary.require_in(setups_by_cohort)
     numbers = {
         "num_bootstrap_draws": (num_bootstrap_draws, MIN_DRAWS),
         "report_num_samples": (num_samples, 1),
@@ -162,6 +172,15 @@ def check_report(
     for name, (number, lowest) in numbers.items():
         if number < lowest:
             raise ValueError(f"{name} must be at least {lowest}, got {number!r}")
+
+
+def _evaluated(stage_names: Sequence[str]) -> dict[str, list[str]]:
+    """Map each cohort of a study to the setups that are evaluated after training on it, by the names of the stages."""
+    setups: dict[str, list[str]] = {}
+    for cohort, _, stage in (name.rpartition("/") for name in stage_names):
+        if stage.startswith(EVALUATION):
+            setups.setdefault(cohort, []).append(stage.removeprefix(EVALUATION))
+    return setups
 
 
 def render(content: Mapping[str, Any]) -> str:

@@ -8,6 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from scripts.provenance.declared import is_declared, unknown_methods
 from scripts.provenance.leakage import seen_subjects
 from scripts.running.errors import some_names
@@ -137,6 +139,21 @@ class StudyFiles:
     def folders_of(self, kind: str, **place: Any) -> list[Path]:
         """List the folders of the stages of a kind and place, such as `fold=0`."""
         return [folder for folder, record in self.records.items() if record.is_of(kind, **place)]
+
+    def configs(self, kind: str, **place: Any) -> list[dict[str, Any]]:
+        """Read the merged configs that the stages of a kind and place were made by."""
+        paths = [folder / "config.yaml" for folder in self.folders_of(kind, **place)]
+        return [yaml.safe_load(path.read_text(encoding="utf-8")) for path in paths if path.is_file()]
+
+    @cached_property
+    def cohort_names(self) -> dict[str, str]:
+        """Map each cohort, as the study names it, to its name in lists and predictions."""
+        names = {
+            self.records[path.parent].cohort: content["name"]
+            for path, content in self.lists("patches")
+            if path.parent in self.records
+        }
+        return {cohort: name for cohort, name in names.items() if cohort is not None}
 
     def finished(self, kind: str, **place: Any) -> list[StageRecord]:
         """List the records of the finished stages of a kind and place."""

@@ -118,7 +118,7 @@ def expected_calibration_error(labels: Labels, probabilities: Floats, weights: F
     """Expected calibration error of the answered class, 15 bins of equal width; lower is better, [0, 1].
 
     Source: Guo, Pleiss, Sun, Weinberger 2017, "On calibration of modern neural networks", eq. 5. At the size of these
-    cohorts it is above 0 for a perfectly calibrated classifier too: see `scripts.evaluation.calibration.chance_error`.
+    cohorts it is above 0 for a perfectly calibrated classifier too: see `scripts.statistics.calibration.chance_error`.
     Arguments as in `weighted_f1`.
 
     >>> value_of(expected_calibration_error, np.array([0, 1]), np.array([[0.75, 0.25], [0.25, 0.75]]))

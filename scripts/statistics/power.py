@@ -102,6 +102,33 @@ def detectable_gain(num_subjects: int, discordant: float, power: float = POWER, 
     return float(brentq(excess, 0.0, discordant, xtol=1e-6))
 
 
+def detectable_difference(
+    low: float | None, high: float | None, power: float = POWER, alpha: float = ALPHA
+) -> float | None:
+    """Smallest difference that a z test finds with the given power, from the interval of a difference that was seen.
+
+    Source: Hanley, McNeil 1983, "A method of comparing the areas under ROC curves derived from the same cases": the
+    standard error times the sum of the quantiles of level and power. The standard error is that of the interval, so it
+    is the one of the classifiers that were compared, and the same for any difference.
+
+    Args:
+        low: lower limit of the interval, whose coverage is 1 - `alpha`.
+        high: upper limit.
+        power: chance to find it, in (0, 1).
+        alpha: level of the two-sided test.
+
+    Returns:
+        Difference > 0; None without limits.
+
+    >>> round(detectable_difference(-0.196, 0.196), 3)
+    0.28
+    """
+    if low is None or high is None:
+        return None
+    z = float(norm.isf(alpha / 2))
+    return (high - low) / (2 * z) * (z + float(norm.ppf(power)))
+
+
 def _check(discordant: float, gain: float) -> None:
     if not 0 < discordant <= 1:
         raise ValueError(f"discordant must be in (0, 1], got {discordant!r}; it is a share of the subjects")

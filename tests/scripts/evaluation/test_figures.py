@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import auc
 
-from scripts.evaluation.calibration import reliability
 from scripts.evaluation.figures import draw_reliability, draw_roc, mean_roc
+from scripts.statistics.calibration import reliability
 from scripts.statistics.roc_area import delong
 
 

@@ -15,6 +15,7 @@ from tests.predictions import prediction_rows
 def numbers(rows, reference="real"):
     comparisons, not_compared = compare_setups(group_answers(rows), reference, num_draws=100)
     return {
+        "primary": None,
         "role": main_role(rows),
         "comparisons": comparisons,
         "not_compared": not_compared,

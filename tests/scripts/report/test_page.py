@@ -5,8 +5,10 @@ import re
 import shutil
 
 import pytest
+import yaml
 
 from scripts.evaluation.answers import merge_predictions
+from scripts.report.page import check_report
 from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS
@@ -181,3 +183,37 @@ def test_a_report_without_synthetic_images_says_so(study, tmp_path, write_report
     assert "No synthetic images were made" in html
     assert "No answer was explained" in html
     assert {metric["setup"] for metric in read_json(tmp_path / "report" / "metrics.json")} == {"real"}
+
+
+def test_a_declared_end_point_comes_first_and_the_other_comparisons_are_secondary(study, tmp_path, write_report):
+    folder, stages = study
+    endpoint = {"setup": "ddpm_mi", "reference": "real", "trained_on": "site_a", "tested_on": "site_b"}
+    endpoint["measure"] = "auc"
+    names = [name for name in stages if "/evaluation_" in name or name.endswith("/patches")]
+    for name in names:
+        shutil.copytree(folder / name, tmp_path / name)
+    after = write_report((tmp_path, names), "after", primary_endpoint=endpoint)
+    words = (after / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
+    assert words.startswith("End point declared after the evaluations: AUC of “+ DDPM with MI” against “Real images")
+    assert "so it counts as one of the comparisons. Of 6 comparisons with" in words
+    assert read_json(after / "comparisons.json")["primary"]["is_declared_before"] is False
+    for name in names:
+        path = tmp_path / name / "config.yaml"
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        path.write_text(yaml.safe_dump({**config, "primary_endpoint": endpoint}), encoding="utf-8")
+    before = write_report((tmp_path, names), "before", primary_endpoint=endpoint)
+    words = (before / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
+    assert words.startswith("Primary end point, declared before the evaluations: AUC of “+ DDPM with MI” against")
+    assert "Of 6 secondary comparisons with" in words
+    html = (before / "report.html").read_text(encoding="utf-8")
+    assert html.index("The primary end point</h2>") < html.index("Is a setup better than")
+    (row,) = [row for row in read_csv(before / "comparisons.csv") if row["is_primary"] == "True"]
+    assert row["p"] == row["p_holm"]
+
+
+def test_an_end_point_that_the_study_does_not_compute_is_refused_before_any_work():
+    endpoint = {"setup": "gan", "reference": "real", "trained_on": "a", "tested_on": "b", "measure": "auc"}
+    stages = ["a/evaluation_real", "a/evaluation_ddpm", "b/evaluation_real", "b/evaluation_ddpm"]
+    check_report("real", stages, 100, 1, 1, {**endpoint, "setup": "ddpm"})
+    with pytest.raises(ValueError, match=r"primary_endpoint#setup must be one of the setups .* got 'gan'"):
+        check_report("real", stages, 100, 1, 1, endpoint)

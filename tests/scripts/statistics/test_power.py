@@ -6,9 +6,16 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy.stats import norm
 
 from scripts.statistics.paired_tests import mcnemar
-from scripts.statistics.power import connor_subjects, detectable_gain, mcnemar_power, needed_subjects
+from scripts.statistics.power import (
+    connor_subjects,
+    detectable_difference,
+    detectable_gain,
+    mcnemar_power,
+    needed_subjects,
+)
 
 
 @pytest.mark.parametrize(("discordant", "gain"), [(0.4, 0.2), (0.3, -0.3), (1.0, 0.0), (0.5, 0.5)])
@@ -62,3 +69,12 @@ def test_the_detectable_gain_is_found_with_that_power():
 def test_impossible_shares_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         connor_subjects(*arguments)
+
+
+def test_a_detectable_difference_is_found_by_a_z_test_with_that_power():
+    low, high = 0.05, 0.25
+    error = (high - low) / 2 / norm.isf(0.025)
+    difference = detectable_difference(low, high)
+    rejected = norm.sf(norm.isf(0.025), difference / error) + norm.cdf(norm.ppf(0.025), difference / error)
+    assert rejected == pytest.approx(0.8, abs=1e-4)
+    assert detectable_difference(None, None) is None

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
-from scripts.evaluation.calibration import chance_error, fit_temperature, reliability
+from scripts.statistics.calibration import chance_error, fit_temperature, reliability
 from scripts.statistics.classification_measures import expected_calibration_error, value_of
 from tests.scripts.statistics.test_classification_measures import predictions
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau, rankdata
 
-from scripts.evaluation.volume_shortcut import volume_correlation, volume_difference
+from scripts.statistics.volume_shortcut import volume_correlation, volume_difference
 
 POSITIVE = np.array([False] * 15 + [True] * 52)
 
