@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import torch
@@ -14,6 +16,7 @@ from scripts.memorization.duplicates import Duplicate, count_once, find_duplicat
 from scripts.memorization.nearest_images import (
     SIMILARITIES,
     Nearness,
+    Similarity,
     between_subjects,
     nearest_by_subject,
     negative_l2,
@@ -35,6 +38,7 @@ from scripts.splits.patients import number_patients
 
 JUDGED = "aligned"  # the similarity by which copies, shares, C_T, AuthPct and likeness are judged
 DISTANCES = ("l2", "features")  # similarities that are negative distances
+NUM_PREPARED = 4  # sets of real images that are kept compared
 
 
 class MemorizationAudit:
@@ -107,7 +111,22 @@ class MemorizationAudit:
         return self.judge(synthetic, real, real.search(synthetic), channel_names)
 
     def prepare(self, training: ImageSet, held_out: ImageSet) -> RealImages:
-        """Compare the real images with one another, once for all synthetic sets that are audited against them."""
+        """Compare the real images with one another, once for all synthetic sets that are audited against them.
+
+        The last `NUM_PREPARED` are kept by the digest of their images, so that a study or a bench which audits many
+        sets against the same patients pays for it once.
+        """
+        settings = (self.max_shift, self.block_size, self.thresholds.copy_ratio)
+        key = (_digest(training), _digest(held_out), *settings)
+        real = _prepared.pop(key, None) or self._counted_once(training, held_out)
+        _prepared[key] = real
+        if len(_prepared) > NUM_PREPARED:
+            del _prepared[next(iter(_prepared))]
+        return real
+
+    def _counted_once(self, training: ImageSet, held_out: ImageSet) -> RealImages:
+        # What is kept must not change with the caller's tensors.
+        training, held_out = (replace(part, images=part.images.clone()) for part in (training, held_out))
         kept, duplicates = list(range(len(held_out))), list[Duplicate]()
         real = self._compared(training, held_out, kept, duplicates)
         pairs = find_duplicates(real.by_subject(), self.thresholds.copy_ratio)
@@ -178,26 +197,21 @@ class MemorizationAudit:
 
     def _nearest(self, synthetic: Tensor, real: RealImages, found: Found) -> dict[str, Comparison]:
         """Compare by every similarity, by the one of features last."""
-        count = len(real.training)
+        owners = real.owners.tolist()
         nearest = {
-            name: _search(similarity, synthetic, real, self.block_size) for name, similarity in SIMILARITIES.items()
+            name: real.comparison(
+                nearest_by_subject(synthetic, real.images, owners, similarity, self.block_size), real.as_they_lie[name]
+            )
+            for name, similarity in SIMILARITIES.items()
         }
-        nearest[JUDGED] = Comparison(
-            Nearness(found.similarities, found.images),
-            real.among[:count],
-            real.among[count:][_first_images(real.held_out)],
-            real.owners[:count],
-            real.num_training,
-        )
+        nearest[JUDGED] = real.comparison(Nearness(found.similarities, found.images), real.among)
         features = self.features
         if features is not None:
-            training, held_out = (
-                replace(images, images=features(images.images)) if len(images) else images
-                for images in (real.training, real.held_out)
+            known = torch.cat([features(part.images) for part in (real.training, real.held_out) if len(part)])
+            nearest["features"] = real.comparison(
+                nearest_by_subject(features(synthetic), known, owners, negative_l2, self.block_size),
+                _among(known, real.owners, negative_l2, self.block_size),
             )
-            joined = torch.cat([part.images for part in (training, held_out) if len(part)])
-            seen = replace(real, training=training, held_out=held_out, images=joined)
-            nearest["features"] = _search(negative_l2, features(synthetic), seen, self.block_size)
         return nearest
 
     def _shares(self, parts: Sequence[Part], real: RealImages) -> dict[str, Any]:
@@ -293,9 +307,24 @@ class RealImages:
         """Number of held-out subjects, H."""
         return len(self.held_out.different_patients)
 
+    @cached_property
+    def as_they_lie(self) -> dict[str, Tensor]:
+        """As `among`, by each of `SIMILARITIES`."""
+        block_size = self.search.block_size
+        return {name: _among(self.images, self.owners, by, block_size) for name, by in SIMILARITIES.items()}
+
+    def comparison(self, synthetic: Nearness, among: Tensor) -> Comparison:
+        """Put the nearness of synthetic images beside that of the real ones by the same similarity, see `among`."""
+        count = len(self.training)
+        held_out = among[count:][_first_images(self.held_out)]
+        return Comparison(synthetic, among[:count], held_out, self.owners[:count], self.num_training)
+
     def by_subject(self) -> Tensor:
         """Similarity of each subject to each other, by their nearest images, (T + H, T + H)."""
         return between_subjects(self.among, self.owners)
+
+
+_prepared: dict[tuple[Any, ...], RealImages] = {}  # the last used last
 
 
 class _Copies:
@@ -355,17 +384,18 @@ class Comparison:
         return between_subjects(self.training[:, : self.num_training], self.owners)
 
 
-def _search(
-    similarity: Callable[[Tensor, Tensor], Tensor], synthetic: Tensor, real: RealImages, block_size: int
-) -> Comparison:
-    owners = real.owners.tolist()
-    nearest = nearest_by_subject(synthetic, real.images, owners, similarity, block_size)
-    among = nearest_by_subject(real.images, real.images, owners, similarity, block_size).similarities
-    among[torch.arange(len(owners)), real.owners] = -torch.inf
-    count = len(real.training)
-    return Comparison(
-        nearest, among[:count], among[count:][_first_images(real.held_out)], real.owners[:count], real.num_training
-    )
+def _among(images: Tensor, owners: Tensor, similarity: Similarity, block_size: int) -> Tensor:
+    """Similarity of each real image to each subject as they lie, (M, G); -inf to its own."""
+    among = nearest_by_subject(images, images, owners.tolist(), similarity, block_size).similarities
+    among[torch.arange(len(owners)), owners] = -torch.inf
+    return among
+
+
+def _digest(images: ImageSet) -> str:
+    """Hash images, where they lie, and whose they are."""
+    digest = sha256(repr((images.images.shape, images.images.device, list(images.patients))).encode())
+    digest.update(images.images.cpu().contiguous().numpy())
+    return digest.hexdigest()
 
 
 def _first_images(images: ImageSet) -> list[int]:

@@ -18,7 +18,9 @@ DEGREES = (-12.0, 12.0)  # and 0: what lies between is found by the second step,
 SCALES = (0.85, 1.0, 1.17)  # likewise, up to about 1.25
 CELLS = {2: 12, 3: 8}  # of the longest side, by the number of dimensions
 TINY = 1e-3  # norm of a channel below which it shows nothing; others have about 1 per cell
-MAX_SCORES = 2**23  # compared at once, which bounds the memory
+MAX_SCORES = 2**20  # of a channel, compared at once: what stays in the cache
+TEMPLATES_AT_ONCE = 32  # references that are read under every matrix at once; bounds memory only
+PAIRS_AT_ONCE = 8  # whose alignments are told: what stays in the cache
 SNAP = 0.1  # of [-1, 1]: generated background lies this near to -1
 
 
@@ -44,12 +46,30 @@ class Lattice(NamedTuple):
 class Scores(NamedTuple):
     """What the first step found of each image and reference, over all channels (first) and in each channel.
 
-    `values` (1 + C, N, M), or (1, N, M): highest magnitude of the correlation; `alignments`: number of its alignment.
+    `values` (1 + C, N, M), or (1, N, M): highest magnitude of the correlation.
     """
 
     values: Tensor
-    alignments: Tensor
-    lattice: Lattice
+    windows: Tensor  # (C, N, places, pixels): every image at every turn and shift
+    templates: Tensor  # (C, matrices, M, pixels): every reference under every matrix
+
+    def alignments(self, rows: Tensor, references: Tensor, channel: int | None = None) -> Tensor:
+        """Return the numbers of the alignments at which pairs of images and references correlate best.
+
+        Few pairs are asked for of all that were compared, so that their alignments cost less than to note all.
+
+        Args:
+            rows: of the images, (B,).
+            references: of the references, (B,).
+            channel: that is looked at; None is all of them.
+        """
+        channels = slice(None) if channel is None else slice(channel, channel + 1)
+        windows, templates = self.windows[channels], self.templates[channels].movedim(1, 2)
+        numbers = []
+        for part in torch.arange(len(rows), device=rows.device).split(PAIRS_AT_ONCE):
+            correlation = windows[:, rows[part]] @ templates[:, references[part]].mT
+            numbers.append(correlation.abs_().mean(0).flatten(1).argmax(1))
+        return torch.cat(numbers)
 
 
 def standardized(images: Tensor, inside: Tensor) -> Tensor:
@@ -67,61 +87,54 @@ def brain(images: Tensor) -> Tensor:
     return (~(dark | (images == -BACKGROUND).all(1, keepdim=True))).float()
 
 
-def coarse_search(
-    images: Tensor,
-    references: Tensor,
-    max_shift: int,
-    by_channel: bool = True,
-    region: Tensor | None = None,
-    cells: int | None = None,
-) -> Scores:
-    """Correlate each image with each reference at every alignment of a lattice.
+class CoarseSearch:
+    """Correlate images with references at every alignment of a lattice.
 
     The correlation is that of `brain_pearson`, of images averaged over cells, with a simplification that makes it a
     matrix product: an image is standardized once, inside its own brain, and not anew under that of every reference.
 
     Args:
-        images: (N, C, *spatial) in [-1, 1].
-        references: (M, C, *spatial), same device.
+        references: (M, C, *spatial) in [-1, 1].
         max_shift: pixels that a copy may have been moved along each axis; rounded up to cells.
-        by_channel: whether the best alignment of each channel is wanted, too.
         region: (*spatial) of the reference that counts; None is all of it.
         cells: of the longest side; None takes `CELLS`.
     """
-    shape, dims = images.shape[2:], images.ndim - 2
-    longest = min(max(shape), cells or CELLS[dims])
-    grid = [max(1, round(size * longest / max(shape))) for size in shape]
-    steps = [math.ceil(max_shift * count / size - 1e-6) for count, size in zip(grid, shape, strict=True)]
-    matrices = similarity_transforms(shape, DEGREES, SCALES).to(images.device)
-    all_turns = turns(shape)
-    shifts = list(product(*[range(-step, step + 1) for step in steps]))
-    offsets = (torch.tensor(shifts, dtype=torch.float32) * 2 / torch.tensor(grid)).flip(1).to(images.device)
-    lattice = Lattice(all_turns, offsets, matrices)
-    weights = None
-    if region is not None:
-        weights = functional.interpolate(region[None, None].float(), grid, mode="area").flatten()
-    small = functional.interpolate(standardized(images, brain(images)), grid, mode="area")
-    windows = _windows(torch.stack([turn(small) for turn in all_turns], 1), steps, shifts)
-    windows = _unit(windows, weights)
-    values, numbers = [], []
-    block = max(1, MAX_SCORES // (windows.shape[1] * len(matrices)))
-    whole = standardized(references, brain(references))
-    for part, inside in zip(whole.split(block), brain(references).split(block), strict=True):
-        templates = _templates(part, inside, matrices, grid, region)
-        correlation = (windows @ templates.transpose(1, 2)).abs_()
-        each = [correlation.mean(0), *(correlation if by_channel else ())]
-        best = [_highest(one.view(len(images), -1, len(part), len(matrices))) for one in each]
-        values.append(torch.stack([value for value, _ in best]))
-        numbers.append(torch.stack([number for _, number in best]))
-    return Scores(torch.cat(values, 2), torch.cat(numbers, 2), lattice)
 
+    def __init__(
+        self, references: Tensor, max_shift: int, region: Tensor | None = None, cells: int | None = None
+    ) -> None:
+        shape, dims = references.shape[2:], references.ndim - 2
+        longest = min(max(shape), cells or CELLS[dims])
+        self.grid = [max(1, round(size * longest / max(shape))) for size in shape]
+        self.steps = [math.ceil(max_shift * count / size - 1e-6) for count, size in zip(self.grid, shape, strict=True)]
+        self.shifts = list(product(*[range(-step, step + 1) for step in self.steps]))
+        offsets = (torch.tensor(self.shifts, dtype=torch.float32) * 2 / torch.tensor(self.grid)).flip(1)
+        matrices = similarity_transforms(shape, DEGREES, SCALES).to(references.device)
+        self.lattice = Lattice(turns(shape), offsets.to(references.device), matrices)
+        self.weights = None
+        if region is not None:
+            self.weights = functional.interpolate(region[None, None].float(), self.grid, mode="area").flatten()
+        inside = brain(references)
+        values = standardized(references, inside)
+        blocks = zip(values.split(TEMPLATES_AT_ONCE), inside.split(TEMPLATES_AT_ONCE), strict=True)
+        self.templates = torch.cat([_templates(*block, matrices, self.grid, region) for block in blocks], 2)
 
-def _highest(correlation: Tensor) -> tuple[Tensor, Tensor]:
-    """Highest of (N, places, M, matrices) for each image and reference, and the number of its alignment."""
-    of_matrices = correlation.max(3)
-    values, places = of_matrices.values.max(1)
-    matrices = of_matrices.indices.gather(1, places[:, None])[:, 0]
-    return values, places * correlation.shape[3] + matrices
+    def __call__(self, images: Tensor, by_channel: bool = True) -> Scores:
+        """Compare (N, C, *spatial) in [-1, 1] with all references; `by_channel`, each channel on its own, too."""
+        small = functional.interpolate(standardized(images, brain(images)), self.grid, mode="area")
+        turned = torch.stack([turn(small) for turn in self.lattice.turns], 1)
+        windows = _unit(_windows(turned, self.steps, self.shifts), self.weights)
+        values = []
+        for templates in self.templates.split(max(1, MAX_SCORES // (windows.shape[1] * self.templates.shape[1])), 2):
+            correlation = (templates.flatten(1, 2) @ windows.mT).abs_()
+            each = [correlation.mean(0), *(correlation if by_channel else ())]
+            values.append(torch.stack([self._highest(one, templates.shape[2], len(images)) for one in each]))
+        return Scores(torch.cat(values, 2), windows.unflatten(1, (len(images), -1)), self.templates)
+
+    def _highest(self, correlation: Tensor, num_references: int, num_images: int) -> Tensor:
+        """Highest at any alignment, (N, M), of (matrices M, N places)."""
+        of_places = correlation.view(-1, num_references, correlation.shape[1]).amax(0)
+        return of_places.view(num_references, num_images, -1).amax(2).T
 
 
 def _windows(small: Tensor, steps: Sequence[int], shifts: Sequence[Sequence[int]]) -> Tensor:
@@ -147,14 +160,14 @@ def _unit(values: Tensor, weights: Tensor | None) -> Tensor:
 def _templates(
     references: Tensor, inside: Tensor, matrices: Tensor, grid: Sequence[int], region: Tensor | None
 ) -> Tensor:
-    """Read references under every matrix, averaged over cells, mean 0 inside and length 1: (C, M K, pixels)."""
+    """Read references under every matrix, averaged over cells, mean 0 inside and length 1: (C, K, M, pixels)."""
     dims, count = len(grid), len(matrices)
     counted = inside if region is None else inside * region
     fine = pixel_coordinates([2 * size for size in grid]).to(matrices)
     coordinates = (fine.flatten(0, -2) @ matrices.transpose(1, 2)).view(count, *fine.shape)
-    stacked = torch.cat([references * counted, counted], 1).repeat_interleave(count, 0)
-    read = read_at(stacked, coordinates.repeat(len(references), *[1] * (dims + 1)))
+    stacked = torch.cat([references * counted, counted], 1)
+    read = read_at(stacked.repeat(count, *[1] * (dims + 1)), coordinates.repeat_interleave(len(references), 0))
     read = (functional.avg_pool2d if dims == 2 else functional.avg_pool3d)(read, 2).flatten(2)
     mask, values = read[:, -1:], read[:, :-1]
     centered = values - mask * values.sum(2, keepdim=True) / mask.sum(2, keepdim=True).clamp_min(TINY)
-    return _unit(centered.transpose(0, 1), None)
+    return _unit(centered.transpose(0, 1), None).unflatten(1, (count, len(references)))

@@ -18,13 +18,24 @@ INSIDE = 0.9  # of a pixel of the mask that must be brain: rims mix with backgro
 DAMPING = 0.05  # of the diagonal, Levenberg and Marquardt's
 BENDING_WEIGHT = 0.02  # of the squared frequency of a bend: smooth bends are cheap
 BENDING_ORDER = 4  # cosines along each axis
+VALUES_AT_ONCE = 2**17  # of images: what is worked on stays in the cache of the processor
 
 
 class Basis(NamedTuple):
-    """Functions (K, P) of which a displacement is put together, and what each costs (K,)."""
+    """Functions (K, P) of which a displacement is put together, and what each costs (K,).
+
+    `products` (K (K + 1) / 2, P) of every two functions, in the order of `torch.triu_indices`.
+    """
 
     functions: Tensor
     costs: Tensor
+    products: Tensor
+
+    @classmethod
+    def of(cls, functions: Tensor, costs: Tensor) -> Basis:
+        """Multiply every two functions, once for all steps."""
+        first, second = torch.triu_indices(len(functions), len(functions))
+        return cls(functions, costs, functions[first] * functions[second])
 
 
 class Refined(NamedTuple):
@@ -43,7 +54,7 @@ def affine_basis(shape: Sequence[int], device: torch.device | str = "cpu") -> Ba
     """Shifts, rotations, scales and shears."""
     pixels = pixel_coordinates(shape).to(device).flatten(0, -2).T
     functions = torch.cat([torch.ones_like(pixels[:1]), pixels])
-    return Basis(functions, torch.zeros(len(functions), device=device))
+    return Basis.of(functions, torch.zeros(len(functions), device=device))
 
 
 def bending_basis(shape: Sequence[int], device: torch.device | str = "cpu") -> Basis:
@@ -59,7 +70,7 @@ def bending_basis(shape: Sequence[int], device: torch.device | str = "cpu") -> B
             wave = wave[..., None] * waves[axis][order]
         functions.append(wave.flatten())
         costs.append(BENDING_WEIGHT * sum(order**2 for order in orders))
-    return Basis(torch.stack(functions).to(device), torch.tensor(costs, device=device))
+    return Basis.of(torch.stack(functions).to(device), torch.tensor(costs, device=device))
 
 
 def refine(
@@ -79,42 +90,68 @@ def refine(
         basis: of the displacement.
         num_steps: Gauss-Newton steps; 0 only evaluates.
     """
+    size = max(1, VALUES_AT_ONCE // images[0].numel())
+    parts = [
+        _refine(image, reference, mask, start, basis, num_steps)
+        for image, reference, mask, start in zip(
+            *(values.split(size) for values in (images, references, inside, coordinates)), strict=True
+        )
+    ]
+    return Refined(*(torch.cat(fields) for fields in zip(*parts, strict=True)))
+
+
+def _refine(
+    images: Tensor, references: Tensor, inside: Tensor, coordinates: Tensor, basis: Basis, num_steps: int
+) -> Refined:
     dims, channels = images.ndim - 2, images.shape[1]
-    source = torch.cat([references, inside, *_gradients(references)], 1)
+    values = torch.cat([references, inside], 1)
+    with_slopes = torch.cat([values, *_gradients(references)], 1) if num_steps else values
     enough = MIN_OVERLAP * inside.flatten(1).sum(1)
     flat = images.flatten(2)
     best = torch.zeros(len(images), channels, device=images.device)
     chosen = coordinates.clone()
     for step in range(num_steps + 1):
-        read = read_at(source, coordinates).flatten(2)
-        mask = (read[:, channels : channels + 1] > INSIDE).float()
-        correlation, ours, theirs, scale = _correlate(flat, read[:, :channels], mask)
+        is_last = step == num_steps
+        read = read_at(values if is_last else with_slopes, coordinates).flatten(2)
+        mask = (read[:, channels : channels + 1] > INSIDE).to(read)
+        ours, theirs = _Standardized.under(flat, mask), _Standardized.under(read[:, :channels], mask)
+        count = mask.sum(2).clamp_min(1)
+        correlation = ((ours.centered * theirs.centered).sum(2) * ours.scale * theirs.scale / count).clamp(-1, 1)
         correlation = torch.where(mask.sum((1, 2))[:, None] >= enough[:, None], correlation, 0.0)
         better = correlation.abs().mean(1) > best.abs().mean(1)
         best[better], chosen[better] = correlation[better], coordinates[better]
-        if step < num_steps:
-            slopes = read[:, channels + 1 :].unflatten(1, (dims, channels)) / scale[:, None] * mask[:, None]
+        if not is_last:
             # Each channel is explained as far as it correlates: what does not belong together pulls nowhere.
-            error = (correlation.sign()[..., None] * ours - theirs) * mask * correlation.abs()[..., None]
-            moved = _gauss_newton(slopes * correlation.abs()[:, None, :, None].sqrt(), slopes, error, basis)
+            weights = correlation.abs() * theirs.deviation.reciprocal()
+            error = ours.centered * (ours.scale * correlation.sign() * weights)[..., None]
+            error -= theirs.centered * (theirs.scale * weights)[..., None]
+            slopes = read[:, channels + 1 :].unflatten(1, (dims, channels))
+            moved = _gauss_newton(slopes, error, weights / theirs.deviation, mask, basis)
             coordinates = coordinates + moved.view(coordinates.shape)
     return Refined(best, chosen)
 
 
-def _gauss_newton(weighted: Tensor, slopes: Tensor, error: Tensor, basis: Basis) -> Tensor:
-    """Solve for the displacement (B, P, D) that explains the error, from slopes (B, D, C, P)."""
-    functions, count, dims = basis.functions, len(basis.functions), slopes.shape[1]
-    right = torch.einsum("bdcp,bcp->bdp", slopes, error) @ functions.T
-    rows = []
-    for first in range(dims):
-        products = torch.einsum("bcp,bdcp->bdp", weighted[:, first], weighted)
-        rows.append(torch.stack([(functions * products[:, second, None]) @ functions.T for second in range(dims)], 2))
-    matrix = torch.stack(rows, 1).reshape(-1, dims * count, dims * count)
+def _gauss_newton(slopes: Tensor, error: Tensor, weights: Tensor, mask: Tensor, basis: Basis) -> Tensor:
+    """Solve for the displacement (B, P, D) that explains the error (B, C, P).
+
+    The slopes are (B, D, C, P); `weights` (B, C) are those of their products, and `mask` (B, 1, P) is where they count.
+    """
+    count, dims = len(basis.functions), slopes.shape[1]
+    first, second = torch.triu_indices(count, count)
+    right = torch.cat([(slopes[:, axis] * error).sum(1, keepdim=True) for axis in range(dims)], 1) @ basis.functions.T
+    matrix = slopes.new_empty(len(slopes), dims, count, dims, count)
+    for row in range(dims):
+        weighted = slopes[:, row] * weights[..., None]
+        for column in range(row, dims):
+            entries = ((weighted * slopes[:, column]).sum(1) * mask[:, 0]) @ basis.products.T
+            for i, j in ((row, column), (column, row)):
+                matrix[:, i, first, j, second] = matrix[:, i, second, j, first] = entries
+    matrix = matrix.view(-1, dims * count, dims * count)
     diagonal = matrix.diagonal(dim1=1, dim2=2)
     mean = diagonal.mean(1, keepdim=True)
     damping = DAMPING * diagonal + mean * (1e-4 + basis.costs.repeat(dims)) + 1e-6
     solved = torch.linalg.solve(matrix + torch.diag_embed(damping), right.flatten(1))
-    return (solved.view(-1, dims, count) @ functions).transpose(1, 2)
+    return (solved.view(-1, dims, count) @ basis.functions).transpose(1, 2)
 
 
 def _gradients(images: Tensor) -> list[Tensor]:
@@ -130,15 +167,21 @@ def _gradients(images: Tensor) -> list[Tensor]:
     return gradients
 
 
-def _correlate(images: Tensor, references: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Correlation (B, C) under a mask (B, 1, P), both standardized under it, and the deviation of the reference."""
-    count = mask.sum(2, keepdim=True).clamp_min(1)
+class _Standardized(NamedTuple):
+    """Images less their mean under a mask, 0 outside (B, C, P), and by what they are multiplied to deviate by 1 (B, C).
 
-    def standardize(values: Tensor) -> tuple[Tensor, Tensor]:
-        centered = (values - (values * mask).sum(2, keepdim=True) / count) * mask
-        variance = centered.square().sum(2, keepdim=True) / count
+    `scale` is 1 / `deviation`, or 0 where a channel shows too little.
+    """
+
+    centered: Tensor
+    deviation: Tensor
+    scale: Tensor
+
+    @classmethod
+    def under(cls, images: Tensor, mask: Tensor) -> _Standardized:
+        """Standardize (B, C, P) under (B, 1, P)."""
+        count = mask.sum(2, keepdim=True).clamp_min(1)
+        centered = (images - images @ mask.mT / count) * mask
+        variance = centered.square().sum(2) / count[..., 0]
         deviation = variance.clamp_min(MIN_VARIANCE).sqrt()
-        return torch.where(variance > MIN_VARIANCE, centered / deviation, 0.0), deviation
-
-    (ours, _), (theirs, scale) = standardize(images), standardize(references)
-    return ((ours * theirs).sum(2) / count[..., 0]).clamp(-1, 1), ours, theirs, scale
+        return cls(centered, deviation, torch.where(variance > MIN_VARIANCE, 1 / deviation, 0.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from scripts.memorization.alignment import Alignment, resized_coordinates
-from scripts.memorization.coarse_search import Scores, coarse_search
+from scripts.memorization.coarse_search import CoarseSearch, Lattice, Scores
 from scripts.memorization.refinement import Refined, affine_basis, bending_basis, refine
 from scripts.patches.intensities import BACKGROUND, foreground
 
@@ -79,7 +80,7 @@ class Found:
 
 
 class CopySearch:
-    """Search images for their nearest real subjects: the lattice of `coarse_search` first, then `refine` for the best.
+    """Search images for their nearest real subjects: the lattice of `CoarseSearch` first, then `refine` for the best.
 
     Args:
         references: (M, C, *spatial) in [-1, 1], real images.
@@ -99,6 +100,15 @@ class CopySearch:
         self.factor = references.shape[-1] / self.references.shape[-1]
         self.max_shift = round(min(references.shape[2:]) / USUAL_SHIFT) if max_shift is None else max_shift
         self.block_size = block_size
+        self.whole = CoarseSearch(self.references, round(self.max_shift / self.factor))
+
+    @cached_property
+    def lesions(self) -> CoarseSearch:
+        """The lattice of lesions: the middle of the images, of which a disc counts."""
+        references = self.references[(..., *_middle(self.references.shape[2:]))]
+        sides = references.shape[2:]
+        region = disc(sides, 2 * LESION_RADIUS).to(references)
+        return CoarseSearch(references, max(1, min(sides) // LESION_CELLS), region, LESION_CELLS)
 
     def __call__(self, images: Tensor, own: Sequence[int] | None = None, parts: bool = True) -> Found:
         """Search (N, C, *spatial) in [-1, 1].
@@ -118,8 +128,7 @@ class CopySearch:
         return Found.join(pieces)
 
     def _search(self, images: Tensor, own: Tensor | None, parts: bool) -> Found:
-        shift = round(self.max_shift / self.factor)
-        scores = coarse_search(images, self.references, shift, by_channel=parts)
+        scores = self.whole(images, by_channel=parts)
         nearest, best_images = self._by_subject(scores.values[0], own)
         whole, refined = self._whole(images, scores, nearest, best_images)
         ways = dict(whole)
@@ -154,8 +163,9 @@ class CopySearch:
     ) -> tuple[dict[str, Match], list[Alignment]]:
         shape = images.shape[2:]
         pairs = _Pairs.nearest(nearest, best_images, NUM_NEAREST)
-        turn, start = scores.lattice.coordinates(scores.alignments[0][pairs.rows, pairs.references], shape)
-        turned = _turned(images, scores, turn, pairs.rows)
+        lattice = self.whole.lattice
+        turn, start = lattice.coordinates(scores.alignments(pairs.rows, pairs.references), shape)
+        turned = _turned(images, lattice, turn, pairs.rows)
         references, inside = self.references[pairs.references] - BACKGROUND, self.inside[pairs.references]
         if min(shape) >= SMALLEST:
             start = self._refine_at_half_size(turned, references, inside, start)
@@ -163,7 +173,7 @@ class CopySearch:
         result = {"whole image": pairs.match(affine.similarities)}
         if min(shape) < SMALLEST:
             order = pairs.order(affine.similarities)
-            return {**result, "bent": result["whole image"]}, _alignments(scores, turn, affine, order[:, 0])
+            return {**result, "bent": result["whole image"]}, _alignments(lattice, turn, affine, order[:, 0])
         chosen = pairs.order(affine.similarities)[:, :NUM_BENT].flatten()
         bent = refine(
             turned[chosen],
@@ -178,7 +188,7 @@ class CopySearch:
         coordinates[chosen] = bent.coordinates
         final = Refined(affine.correlations, coordinates)
         return {**result, "bent": pairs.match(similarities)}, _alignments(
-            scores, turn, final, pairs.order(similarities)[:, 0]
+            lattice, turn, final, pairs.order(similarities)[:, 0]
         )
 
     def _refine_at_half_size(self, images: Tensor, references: Tensor, inside: Tensor, start: Tensor) -> Tensor:
@@ -200,8 +210,9 @@ class CopySearch:
     ) -> Match:
         shape = images.shape[2:]
         pairs = _Pairs.nearest(nearest, best_images, count)
-        turn, start = scores.lattice.coordinates(scores.alignments[channel + 1][pairs.rows, pairs.references], shape)
-        turned = _turned(images[:, channel : channel + 1], scores, turn, pairs.rows)
+        lattice = self.whole.lattice
+        turn, start = lattice.coordinates(scores.alignments(pairs.rows, pairs.references, channel), shape)
+        turned = _turned(images[:, channel : channel + 1], lattice, turn, pairs.rows)
         references = self.references[pairs.references, channel : channel + 1] - BACKGROUND
         refined = refine(
             turned, references, self.inside[pairs.references], start, affine_basis(shape, images.device), 3
@@ -211,12 +222,12 @@ class CopySearch:
     def _lesion(self, images: Tensor, own: Tensor | None, count: int) -> Match:
         middle = _middle(images.shape[2:])
         images, references = images[(..., *middle)], self.references[(..., *middle)]
-        shape = images.shape[2:]
+        shape, lattice = images.shape[2:], self.lesions.lattice
         region = disc(shape, 2 * LESION_RADIUS).to(images)
-        scores = coarse_search(images, references, max(1, min(shape) // LESION_CELLS), False, region, LESION_CELLS)
+        scores = self.lesions(images, by_channel=False)
         pairs = _Pairs.nearest(*self._by_subject(scores.values[0], own), count)
-        turn, start = scores.lattice.coordinates(scores.alignments[0][pairs.rows, pairs.references], shape)
-        turned = _turned(images, scores, turn, pairs.rows)
+        turn, start = lattice.coordinates(scores.alignments(pairs.rows, pairs.references), shape)
+        turned = _turned(images, lattice, turn, pairs.rows)
         inside = self.inside[(..., *middle)][pairs.references] * region
         basis = affine_basis(shape, images.device)
         refined = refine(turned, references[pairs.references] - BACKGROUND, inside, start, basis, 3)
@@ -281,10 +292,10 @@ def _middle(shape: Sequence[int]) -> list[slice]:
     return [slice((size - half) // 2, (size - half) // 2 + half) for size, half in zip(shape, halves, strict=True)]
 
 
-def _turned(images: Tensor, scores: Scores, turn: Tensor, rows: Tensor) -> Tensor:
-    every = torch.stack([one(images) for one in scores.lattice.turns])
+def _turned(images: Tensor, lattice: Lattice, turn: Tensor, rows: Tensor) -> Tensor:
+    every = torch.stack([one(images) for one in lattice.turns])
     return every[turn, rows]
 
 
-def _alignments(scores: Scores, turn: Tensor, refined: Refined, chosen: Tensor) -> list[Alignment]:
-    return [Alignment(scores.lattice.turns[int(turn[index])], refined.coordinates[index].cpu()) for index in chosen]
+def _alignments(lattice: Lattice, turn: Tensor, refined: Refined, chosen: Tensor) -> list[Alignment]:
+    return [Alignment(lattice.turns[int(turn[index])], refined.coordinates[index].cpu()) for index in chosen]

@@ -21,7 +21,7 @@ from scripts.statistics.roc_area import delong
 LIMIT_PERMUTATIONS = 199  # exchanges at each step towards a limit of the gap
 # Steps; of intervals meant to hold 95 % of true shifts, 91 to 94 % did, and 93 to 94 % after twice as many.
 LIMIT_ITERATIONS = 4
-EXCHANGE_BLOCK = 2**15  # similarities that are exchanged at once, which bounds the memory
+EXCHANGE_BLOCK = 2**17  # exchanges times images that are looked at at once: what stays in the cache
 SHARE_EXCHANGES = 9999  # of names of subjects, which cost little: p of one part among many must be small
 MIN_SUBJECTS = 2  # of each kind, without which there is no variance
 Losses = Callable[[Tensor, int | None], Tensor]
@@ -358,20 +358,50 @@ def _gap_limit(
 
 def _exchanged_gaps(similarities: Tensor, num_training: int, size: int, num_permutations: int, seed: int) -> np.ndarray:
     """Mean gaps after random exchanges of training and held-out subjects; values are sorted once for all of them."""
-    ordered, order = similarities.double().sort(dim=1)
     count = similarities.shape[1]
-    training, held_out = (torch.from_numpy(maximum_weights(n, size)) for n in (num_training, count - num_training))
-    weights, place = torch.cat([training, -held_out]), torch.arange(count)
+    ordered, order = similarities.double().sort(dim=1, descending=True)
+    training, held_out = (
+        torch.from_numpy(maximum_weights(n, size)).flip(0) for n in (num_training, count - num_training)
+    )
+    is_training = _exchanges(num_training, count, num_permutations, seed)
+    blocks = is_training.split(max(1, EXCHANGE_BLOCK // len(order)), dim=1)
+    return torch.cat([_mean_gaps(block, ordered.T, order.T, training, held_out) for block in blocks]).numpy()
+
+
+def _mean_gaps(is_training: Tensor, ordered: Tensor, order: Tensor, training: Tensor, held_out: Tensor) -> Tensor:
+    """Mean gaps (E,) of E exchanges: subjects are visited from the nearest on, and counted by their rank in their kind.
+
+    Args:
+        is_training: (G, E) of 0 and 1, int32.
+        ordered: (G, N) similarities of N images, falling.
+        order: (G, N) whose they are.
+        training: probability that the r-th of the training subjects is the nearest of a subset, (T,).
+        held_out: likewise, (H,).
+    """
+    last = [int(weights.nonzero()[-1]) for weights in (training, held_out)]
+    num_before = torch.zeros(ordered.shape[1], is_training.shape[1], dtype=torch.int32)
+    gaps = torch.zeros(is_training.shape[1], dtype=torch.float64)
+    for place, (values, subjects) in enumerate(zip(ordered.contiguous(), order, strict=True)):
+        own, ranks = is_training[subjects], torch.arange(place + 1)
+        of_held_out, of_training = (
+            weights[where.clamp_max(len(weights) - 1)]
+            for weights, where in ((held_out, place - ranks), (training, ranks))
+        )
+        numbers = torch.add(num_before, own, alpha=place + 1)
+        weights = torch.cat([-of_held_out, of_training]).index_select(0, numbers.flatten())
+        gaps += values @ weights.view(numbers.shape)
+        num_before += own
+        if int(num_before.min()) > last[0] and place + 1 - int(num_before.max()) > last[1]:
+            break
+    return gaps / ordered.shape[1]
+
+
+@lru_cache(maxsize=4)
+def _exchanges(num_training: int, count: int, num_permutations: int, seed: int) -> Tensor:
+    """Draw subsets of T of G subjects, (G, exchanges) int32 of 0 and 1; the same for every similarity."""
     generator = torch.Generator().manual_seed(seed)
-    exchanges = [torch.randperm(count, generator=generator) < num_training for _ in range(num_permutations)]
-    gaps = []
-    for block in torch.stack(exchanges).split(max(1, EXCHANGE_BLOCK // order.numel())):
-        is_training = block[:, order]
-        num_before = is_training.cumsum(dim=2)
-        # Rank of each value among those of its own kind -> its probability of being the highest of a subset.
-        rank = torch.where(is_training, num_before - 1, num_training + place - num_before)
-        gaps.append((ordered * weights[rank]).sum(dim=2).mean(dim=1))
-    return torch.cat(gaps).numpy()
+    orders = [torch.randperm(count, generator=generator) for _ in range(num_permutations)]
+    return (torch.stack(orders, 1) < num_training).int()
 
 
 def _mann_whitney_z(ours: np.ndarray, theirs: np.ndarray) -> float:

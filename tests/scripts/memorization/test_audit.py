@@ -91,6 +91,16 @@ def test_a_patient_under_two_names_hides_no_copies(patients, real):
     assert nearest <= set(range(1, 13))  # numbers of the set as it was handed over
 
 
+def test_the_same_real_images_are_compared_with_one_another_once(patients):
+    training, held_out = patients[0][:8].clone(), patients[1][:4]
+    first = AUDIT.prepare(real_images(training, "t"), real_images(held_out, "h"))
+    assert AUDIT.prepare(real_images(training.clone(), "t"), real_images(held_out, "h")) is first
+    assert AUDIT.prepare(real_images(training, "other "), real_images(held_out, "h")) is not first
+    training[0] = -1
+    assert torch.equal(first.training.images, patients[0][:8])
+    assert AUDIT.prepare(real_images(training[1:], "t"), real_images(held_out, "h")) is not first
+
+
 def test_blank_images_are_unusable(audit):
     assert audit(torch.full((30, 4, 24, 24), -1.0))["verdict"] == UNUSABLE
 

@@ -45,6 +45,21 @@ def test_altered_copies_are_found_with_a_small_ratio(patients, search, name):
     assert found.similarities.max(1).values.min() > 0.9
 
 
+@pytest.mark.parametrize("channel", [None, 2])
+def test_the_alignment_that_is_told_is_the_one_that_correlates_best(patients, search, channel):
+    scores = search.whole(patients[16:])
+    rows, references = torch.tensor([0, 3, 5]), torch.tensor([7, 7, 2])
+    numbers = scores.alignments(rows, references, channel)
+    channels = range(4) if channel is None else [channel]
+    places, matrices = scores.windows.shape[2], scores.templates.shape[1]
+    assert len(search.whole.lattice.turns) * len(search.whole.lattice.shifts) == places
+    for row, reference, number in zip(rows, references, numbers, strict=True):
+        windows = scores.windows[channels, row, number // matrices]
+        templates = scores.templates[channels, number % matrices, reference]
+        expected = scores.values[0 if channel is None else channel + 1, row, reference]
+        assert (windows * templates).sum(-1).abs().mean() == pytest.approx(float(expected), abs=1e-5)
+
+
 def test_elastic_copies_are_bent_back(patients, search):
     found = search(copies.bent(patients[:8], torch.Generator().manual_seed(1), pixels=1.0), parts=False)
     before, after = (found.ways[name].similarities[:, 0] for name in ("whole image", "bent"))

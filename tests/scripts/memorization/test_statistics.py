@@ -19,6 +19,19 @@ from scripts.memorization.statistics import (
 )
 
 
+@pytest.mark.parametrize(("num_training", "count"), [(5, 8), (3, 8), (4, 8), (1, 5), (7, 8)])
+def test_exchanged_gaps_are_those_of_exchanged_columns(num_training, count):
+    similarities = torch.rand(6, count, generator=torch.Generator().manual_seed(0))
+    gap = training_gap(similarities, num_training, num_permutations=40, seed=3)
+    generator, at_least = torch.Generator().manual_seed(3), 1
+    size = min(num_training, count - num_training)
+    for _ in range(40):
+        is_training = torch.randperm(count, generator=generator) < num_training
+        near, far = (expected_maximum(similarities[:, own], size) for own in (is_training, ~is_training))
+        at_least += int((near - far).mean() >= gap.mean - 1e-12)
+    assert gap.p_value == pytest.approx(at_least / 41)
+
+
 @pytest.mark.parametrize("size", [1, 2, 4, 6])
 def test_expected_maximum_equals_the_mean_over_all_subsets(size):
     values = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 6)))
