@@ -43,11 +43,12 @@ from scripts.mutual_information.loss import MIRegularizedNoiseLoss
 from scripts.patches.background import snap_background
 from scripts.running.files import read_json, write_json
 from scripts.running.progress import progress
+from scripts.training.placing import computes_bf16
 
 GRADES = ("LGG", "HGG")
 # Voxels of the simulated volumes at 32 and 48 pixels of a 96 mm field: cells are voxels. Few slices make small volumes.
 MATRIX = {32: (80, 80, 16), 48: (120, 120, 24)}
-# Channels of the U-Net's levels: those of configs/recipes/quick.yaml and small.yaml.
+# Channels of the U-Net's levels before images were folded (`generator_unshuffle`).
 CHANNELS = {32: (16, 32, 32), 48: (16, 32, 64)}
 # part -> (seed of its cohort, site, LGG, HGG); no two share a patient.
 PARTS = {
@@ -68,8 +69,9 @@ class Recipe:
     Args:
         parametrization: of `scripts.generator.parametrization`.
         loss: of the network's output.
-        channels: of the U-Net's levels; None for those of the size's recipe.
+        channels: of the U-Net's levels; None for those of `CHANNELS`.
         unshuffle: pixels of each axis folded into channels.
+        batch: images of a step.
         rate: highest learning rate.
         decay: whether the rate rises over 3 % of the time and falls to 0 at the end.
         ema: decay of the moving average of the weights.
@@ -79,6 +81,7 @@ class Recipe:
         steps: evaluations of the sampler, less guidance.
         flip: mirror left and right at random in training.
         gaussian_rank: principal components of the closed-form part; 0 is the network alone.
+        fade: noise-to-signal ratios between which the closed-form part fades in; None: in full everywhere.
         amp: bfloat16 in the network.
         affine: turn by up to 15 degrees, scale by up to 10 % and move by up to 5 % of a side at random in training.
         mi_weight: share w of the mutual information in the loss (1 - w) D + w I; 0 trains without it.
@@ -89,6 +92,7 @@ class Recipe:
     loss: torch.nn.Module = torch.nn.MSELoss()
     channels: tuple[int, ...] | None = None
     unshuffle: int = 1
+    batch: int = 8
     rate: float = 0.002
     decay: bool = True
     ema: float = 0.99
@@ -98,6 +102,7 @@ class Recipe:
     steps: int = 20
     flip: bool = True
     gaussian_rank: int = 0
+    fade: tuple[float, float] | None = None
     amp: bool = False
     affine: bool = False
     mi_weight: float = 0.0
@@ -105,18 +110,33 @@ class Recipe:
 
 
 SMOOTH = torch.nn.SmoothL1Loss()
-GAUSSIAN = Recipe("v_prediction", gaussian_rank=16, guidance=1.5)
+# That of configs/recipes/quick.yaml and small.yaml.
+DEFAULT = Recipe(
+    "flow",
+    SMOOTH,
+    channels=(32, 64, 64),
+    unshuffle=2,
+    batch=16,
+    rate=0.003,
+    guidance=3.0,
+    sampler="dpm_solver",
+    steps=10,
+    gaussian_rank=16,
+    fade=(2.0, 8.0),
+    amp=computes_bf16("cpu"),
+)
 RECIPES = {
     "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, flip=False),
-    "default": GAUSSIAN,
-    "default, flow": dataclasses.replace(GAUSSIAN, parametrization="flow"),
-    "default, no guidance": dataclasses.replace(GAUSSIAN, guidance=1.0),
-    "default, unshuffled": dataclasses.replace(GAUSSIAN, channels=(32, 64, 64), unshuffle=2),
-    "default, bfloat16": dataclasses.replace(GAUSSIAN, amp=True),
-    "default, no flips": dataclasses.replace(GAUSSIAN, flip=False),
-    "network alone": dataclasses.replace(GAUSSIAN, gaussian_rank=0, guidance=1.0),
-    "network alone, guidance 3": dataclasses.replace(GAUSSIAN, gaussian_rank=0, guidance=3.0),
-    "network alone, flow, guidance 3": Recipe("flow", guidance=3.0),
+    "default": DEFAULT,
+    "default, velocity": dataclasses.replace(DEFAULT, parametrization="v_prediction"),
+    "default, no guidance": dataclasses.replace(DEFAULT, guidance=1.0),
+    "default, not unshuffled": dataclasses.replace(DEFAULT, channels=None, unshuffle=1),
+    "default, batches of 8": dataclasses.replace(DEFAULT, batch=8, rate=0.002),
+    "default, float32": dataclasses.replace(DEFAULT, amp=False),
+    "default, no flips": dataclasses.replace(DEFAULT, flip=False),
+    "closed form in full": dataclasses.replace(DEFAULT, fade=None, guidance=1.5),
+    "network alone": dataclasses.replace(DEFAULT, gaussian_rank=0, guidance=1.0),
+    "network alone, guidance 3": dataclasses.replace(DEFAULT, gaussian_rank=0),
     "network alone, noise": Recipe("epsilon"),
 }
 
@@ -192,14 +212,14 @@ def train(
     if network.prior is not None:
         network.prior.fit(images, labels if recipe.conditional else None)
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warm_average(recipe.ema))
-    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, fused=True)
     prepare = ParametrizedPrepareBatch(noise_scheduler(recipe.parametrization), "label" if recipe.conditional else None)
     inferer, loss_function = inferer_and_loss(recipe, prepare.scheduler)
     start, steps, num_seen = time.process_time(), 0, 0
     while (share := (time.process_time() - start) / seconds) < 1:
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * (min(1, share / 0.03) * (1 - share) if recipe.decay else 1)
-        indices = torch.randint(len(images), (8,))
+        indices = torch.randint(len(images), (recipe.batch,))
         batch = augmented(images[indices], recipe)
         inputs, target, _, arguments = prepare({"image": batch, "label": labels[indices]})
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.amp):
@@ -251,14 +271,14 @@ def augmented(batch: Tensor, recipe: Recipe) -> Tensor:
 
 
 def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:
-    """MONAI's U-Net of the size of `configs/recipes/quick.yaml` and `small.yaml`, for images of a shape."""
+    """MONAI's U-Net of a recipe for images of a shape."""
     num_classes, rank = 2 if recipe.conditional else None, recipe.gaussian_rank
     channels = recipe.channels or CHANNELS[shape[-1]]
     scheduler = noise_scheduler(recipe.parametrization)
     return ClassConditionalUNet(
         num_classes=num_classes,
         unshuffle=recipe.unshuffle,
-        prior=GaussianPrior(scheduler, rank, shape, num_classes) if rank else None,
+        prior=GaussianPrior(scheduler, rank, shape, num_classes, recipe.fade) if rank else None,
         spatial_dims=2,
         in_channels=4,
         out_channels=4,

@@ -29,7 +29,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.generator_recipes import (
-    GAUSSIAN,
+    DEFAULT,
     GRADES,
     MATRIX,
     SMOOTH,
@@ -92,14 +92,14 @@ class Arm:
 
 PAPER = Recipe("epsilon", SMOOTH, conditional=False, flip=False)
 ARMS = {
-    REFERENCE: Arm(GAUSSIAN),
-    "MI .1": Arm(dataclasses.replace(GAUSSIAN, mi_weight=0.1)),
-    "MI .3": Arm(dataclasses.replace(GAUSSIAN, mi_weight=0.3)),
-    "MI .6": Arm(dataclasses.replace(GAUSSIAN, mi_weight=0.6)),
-    "MI .3, high noise": Arm(dataclasses.replace(GAUSSIAN, mi_weight=0.3, mi_timestep_weighting="high_noise")),
-    "stopped by loss": Arm(GAUSSIAN, "loss"),
-    "stopped by audit": Arm(GAUSSIAN, "audit"),
-    "augmented": Arm(dataclasses.replace(GAUSSIAN, affine=True)),
+    REFERENCE: Arm(DEFAULT),
+    "MI .1": Arm(dataclasses.replace(DEFAULT, mi_weight=0.1)),
+    "MI .3": Arm(dataclasses.replace(DEFAULT, mi_weight=0.3)),
+    "MI .6": Arm(dataclasses.replace(DEFAULT, mi_weight=0.6)),
+    "MI .3, high noise": Arm(dataclasses.replace(DEFAULT, mi_weight=0.3, mi_timestep_weighting="high_noise")),
+    "stopped by loss": Arm(DEFAULT, "loss"),
+    "stopped by audit": Arm(DEFAULT, "audit"),
+    "augmented": Arm(dataclasses.replace(DEFAULT, affine=True)),
     "paper: plain": Arm(PAPER),
     "paper: MI .1": Arm(dataclasses.replace(PAPER, mi_weight=0.1)),
     "paper: MI .1, bounded": Arm(dataclasses.replace(PAPER, mi_weight=0.1, mi_timestep_weighting="min_snr")),

@@ -19,6 +19,8 @@ TINY_GENERATOR: dict[str, Any] = {
     "patch_size": [8, 12],
     "generator_condition": None,
     "generator_gaussian_rank": 0,
+    "generator_parametrization": "v_prediction",
+    "generator_unshuffle": 1,
     "generator_channels": [8, 8],
     "generator_attention_levels": [False, True],
     "generator_num_res_blocks": 1,

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 
 from scripts.generator.conditional_unet import ClassConditionalUNet
+from scripts.generator.gaussian_prior import require_fade
 
 SELECTIONS = ("inner", "validation", "train")  # parts of a fold that validate a generator
 
@@ -25,6 +26,7 @@ def check_network(
     unshuffle: int = 1,
     dropout_prob: float = 0.1,
     gaussian_rank: int = 0,
+    gaussian_fade: Sequence[float] | None = None,
 ) -> None:
     """Refuse a network that cannot be built, or that cannot take the patches.
 
@@ -40,6 +42,7 @@ def check_network(
         unshuffle: pixels of each axis folded into the channels.
         dropout_prob: share of labels dropped, in [0, 1).
         gaussian_rank: principal components of the closed-form part; 0 for none.
+        gaussian_fade: noise-to-signal ratios between which it fades in; None for everywhere.
 
     Raises:
         ValueError: naming the config keys and the way out.
@@ -47,6 +50,7 @@ def check_network(
     check_patch_size(patch_size, spatial_dims)
     if gaussian_rank < 0:
         raise ValueError(f"generator_gaussian_rank must be >= 0, got {gaussian_rank!r}; 0 is the network alone")
+    require_fade(gaussian_fade)
     _check_levels(channels, attention_levels, num_head_channels, norm_num_groups)
     arguments = {
         "channels": channels,

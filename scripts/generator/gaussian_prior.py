@@ -2,12 +2,14 @@
 
 Far from the end of sampling the guess of a trained network is this linear one (Wang and Vastola 2024, "The Unreasonable
 Effectiveness of Gaussian Score Approximation for Diffusion Models and its Applications", section 4), and it is known in
-closed form from the mean and the principal components of the training images. The network learns what is missing.
+closed form from the mean and the principal components of the training images. The network learns what is missing. Near
+the end images are far from Gaussian, and a network that must first undo the wrong guess leaves grain: the guess fades.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +21,9 @@ from scripts.generator.parametrization import signal_and_noise_scales, training_
 MIN_VARIANCE = 1e-4  # of the directions that are no principal component, in units of [-1, 1]
 
 
+EVERYWHERE = (0.0, 0.0)  # limits of a guess that counts in full at every timestep
+
+
 class GaussianPrior(nn.Module):
     """What a network would predict if the images of each class were Gaussian, in any parametrization.
 
@@ -28,23 +33,38 @@ class GaussianPrior(nn.Module):
 
         E[x_0 | x_t] = mean + alpha v / (alpha^2 v + sigma^2) y    and    E[epsilon | x_t] = sigma / (...) y.
 
+    The guess counts in full where the noise-to-signal ratio sigma / alpha is at least the upper end of `fade`, not at
+    all below its lower end, and in proportion to the logarithm of the ratio between. (2, 8) was chosen by measures and
+    by eye (docs/results/generator-recipes.md).
+
     Before `fit` it is a standard normal, and waits for the buffers of trained weights. They hold the mean and the
     leading components of the training images: whoever may not publish averages of these may not publish the weights.
+    They hold `fade`, too; weights from before it had one are drawn with the guess in full everywhere.
 
     Args:
         scheduler: noise scheduler of the training, which says alpha, sigma and what is predicted.
         rank: principal components of each class, >= 1; a class of N images gets at most N / 2.
         shape: of an image, (C, *spatial).
         num_classes: K; the prior has K Gaussians and one of all images, for "no class". None has the last alone.
+        fade: noise-to-signal ratios below which the guess does not count and from which it counts in full, 0 < low <
+            high; None lets it count everywhere.
 
     Raises:
-        ValueError: if the rank is below 1.
+        ValueError: if the rank is below 1, or `fade` is not two rising numbers above 0.
     """
 
-    def __init__(self, scheduler: Scheduler, rank: int, shape: Sequence[int], num_classes: int | None = None) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        rank: int,
+        shape: Sequence[int],
+        num_classes: int | None = None,
+        fade: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
         if rank < 1:
             raise ValueError(f"rank must be >= 1, got {rank!r}; generator_gaussian_rank 0 is the network alone")
+        require_fade(fade)
         self.scheduler = scheduler
         self.rank = rank
         groups, size = (num_classes or 0) + 1, torch.Size(shape).numel()
@@ -52,6 +72,7 @@ class GaussianPrior(nn.Module):
         self.register_buffer("axes", torch.zeros(groups, rank, size))
         self.register_buffer("variances", torch.ones(groups, rank))
         self.register_buffer("rest", torch.ones(groups, 1))
+        self.register_buffer("fade", torch.tensor(EVERYWHERE if fade is None else tuple(map(float, fade))))
 
     @torch.no_grad()
     def fit(self, images: Tensor, labels: Tensor | None = None) -> None:
@@ -94,8 +115,13 @@ class GaussianPrior(nn.Module):
         self.variances[group, :rank] = variances[:rank].clamp_min(rest)
         self.rest[group] = rest
 
+    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *arguments: Any) -> None:
+        # Weights from before the guess faded: in full everywhere, whatever the config says now.
+        state_dict.setdefault(f"{prefix}fade", torch.tensor(EVERYWHERE))  # type: ignore[attr-defined]
+        super()._load_from_state_dict(state_dict, prefix, *arguments)
+
     def forward(self, noisy_samples: Tensor, timesteps: Tensor, groups: Tensor) -> Tensor:
-        """Predict what a network of the scheduler's parametrization should.
+        """Predict what a network of the scheduler's parametrization should, as far as the guess counts.
 
         Args:
             noisy_samples: x_t, shape (B, C, *spatial).
@@ -109,7 +135,16 @@ class GaussianPrior(nn.Module):
         # bfloat16 would round the differences from the mean away.
         with torch.autocast(noisy_samples.device.type, enabled=False):
             original, noise = self.expected(noisy_samples.float(), timesteps, groups)
-            return training_target(self.scheduler, original, noise, timesteps)
+            share = self.share(timesteps).reshape(-1, *[1] * (noisy_samples.ndim - 1))
+            return share * training_target(self.scheduler, original, noise, timesteps)
+
+    def share(self, timesteps: Tensor) -> Tensor:
+        """How much the guess counts at some timesteps, in [0, 1], shape (B,)."""
+        alpha, sigma = signal_and_noise_scales(self.scheduler, timesteps)
+        low, high = self.fade.log()
+        # Without noise the ratio is 0, and without signal infinite.
+        position = (sigma / alpha).log() - low
+        return torch.nan_to_num(position / (high - low), nan=1.0).clamp(0, 1)
 
     def expected(self, noisy_samples: Tensor, timesteps: Tensor, groups: Tensor) -> tuple[Tensor, Tensor]:
         """Return E[x_0 | x_t] and E[epsilon | x_t]; arguments as for `forward`, timesteps of shape (B,)."""
@@ -128,6 +163,20 @@ class GaussianPrior(nn.Module):
         original = mean + scaled(alpha * variances / power, alpha * rest / rest_power)
         noise = scaled(sigma / power, sigma / rest_power)
         return original.view_as(noisy_samples), noise.view_as(noisy_samples)
+
+
+def require_fade(fade: Sequence[float] | None) -> None:
+    """Refuse limits of the closed-form part that are not two rising numbers above 0; None passes.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    numbers = [isinstance(limit, (int, float)) and math.isfinite(limit) for limit in fade or ()]
+    if fade is not None and not (len(numbers) == 2 and all(numbers) and 0 < fade[0] < fade[1]):
+        raise ValueError(
+            f"generator_gaussian_fade must be two rising noise-to-signal ratios above 0, got {fade!r};"
+            " null lets the closed-form part count at every timestep"
+        )
 
 
 def fit_prior(network: nn.Module, dataset: Any) -> None:

@@ -6,6 +6,14 @@ import torch
 from torch import nn
 
 
+def computes_bf16(device: torch.device | str) -> bool:
+    """Say whether a device has instructions for bf16: a CUDA GPU, or a CPU with avx512_bf16 or amx_bf16."""
+    if "cuda" in str(device):
+        return True
+    capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases cannot say
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
 def place_network(network_def: nn.Module, device: torch.device | str, channels_last: bool = False) -> nn.Module:
     """Move a network to the device, with channels last in memory if asked (it pays for sampling on a GPU)."""
     if not channels_last:

@@ -6,8 +6,10 @@ import dataclasses
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 
 from benchmarks.generator_recipes import (
+    DEFAULT,
     RECIPES,
     Patients,
     make_set,
@@ -16,6 +18,7 @@ from benchmarks.generator_recipes import (
     table,
     warm_average,
 )
+from tests.helpers import config_files
 
 
 def test_the_spectrum_of_a_wave_lies_in_its_ring():
@@ -34,7 +37,7 @@ def test_the_average_forgets_its_start():
     assert float(average[0]) == pytest.approx(0.1 * 5 + 0.9 * 1)
 
 
-@pytest.mark.parametrize("name", ["before", "default", "default, unshuffled", "default, bfloat16"])
+@pytest.mark.parametrize("name", ["before", "default", "default, not unshuffled", "default, float32"])
 def test_a_recipe_trains_within_its_time_and_draws_both_classes(name):
     recipe = dataclasses.replace(RECIPES[name], channels=(8, 8), steps=2)
     images = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
@@ -49,3 +52,23 @@ def test_the_table_gives_the_mean_and_its_interval_over_seeds():
     rows = [{"recipe": "v", "steps": [10], **dict.fromkeys(names, value)} for value in (0.4, 0.5, 0.6)]
     # t(2) = 4.303, and .1 / sqrt(3) = .0577.
     assert table(rows).splitlines()[-1].startswith("| v | 3 | 10 | 0.50 (0.25 to 0.75) |")
+
+
+@pytest.mark.parametrize("size", ["quick", "small"])
+def test_its_default_is_that_of_the_bundle(size):
+    config = ConfigParser()
+    config.read_config(config_files("common", "train_generator", "generate", f"recipes/{size}"))
+    names = {
+        "generator_parametrization": DEFAULT.parametrization,
+        "generator_channels": list(DEFAULT.channels),
+        "generator_unshuffle": DEFAULT.unshuffle,
+        "generator_batch_size": DEFAULT.batch,
+        "generator_learning_rate": DEFAULT.rate,
+        "guidance_scale": DEFAULT.guidance,
+        "sampler": DEFAULT.sampler,
+        "num_inference_steps": DEFAULT.steps,
+        "generator_gaussian_rank": DEFAULT.gaussian_rank,
+        "generator_gaussian_fade": list(DEFAULT.fade),
+        "generator_amp": DEFAULT.amp,
+    }
+    assert {name: config.get_parsed_content(name) for name in names} == names

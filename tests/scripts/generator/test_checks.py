@@ -120,7 +120,7 @@ def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, chang
 @pytest.mark.parametrize(
     ("stage", "overrides", "message"),
     [
-        (("train_generator",), {"patch_size": [50, 50]}, "patch_size must be divisible by 4, got [50, 50]"),
+        (("train_generator",), {"patch_size": [50, 50]}, "patch_size must be divisible by 8, got [50, 50]"),
         (("train_generator",), {"generator_gaussian_rank": -1}, "generator_gaussian_rank must be >= 0, got -1"),
         (("train_generator",), {"generator_ema_decay": 1.5}, "generator_ema_decay must be in (0, 1), got 1.5"),
         (("train_generator", "options/mutual_information"), {"mi_pair": "foo"}, "mi_pair must be one of"),

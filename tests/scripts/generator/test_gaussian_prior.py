@@ -8,7 +8,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from scripts.generator.conditional_unet import ClassConditionalUNet
-from scripts.generator.gaussian_prior import MIN_VARIANCE, GaussianPrior, fit_prior
+from scripts.generator.gaussian_prior import MIN_VARIANCE, GaussianPrior, fit_prior, require_fade
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import (
     PARAMETRIZATIONS,
@@ -17,6 +17,7 @@ from scripts.generator.parametrization import (
     signal_and_noise_scales,
 )
 from scripts.generator.samplers import sample_images, sampling_scheduler
+from scripts.generator.solvers import noise_to_signal_ratio
 
 SHAPE = (2, 4, 4)
 SIZE = 32
@@ -170,3 +171,44 @@ def test_a_network_without_a_prior_is_left_as_it_is():
     before = {name: value.clone() for name, value in network.state_dict().items()}
     fit_prior(network, dataset=None)
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+
+
+@pytest.mark.parametrize("parametrization", PARAMETRIZATIONS)
+def test_it_fades_with_the_logarithm_of_the_noise_to_signal_ratio(parametrization):
+    prior = GaussianPrior(noise_scheduler(parametrization), 3, SHAPE, fade=(0.5, 8.0))
+    timesteps = torch.arange(1000)
+    ratios = noise_to_signal_ratio(prior.scheduler)
+    share = prior.share(timesteps)
+    assert torch.all(share[ratios <= 0.5] == 0)
+    assert torch.all(share[ratios >= 8] == 1)
+    middle = share[(ratios - 2).abs().argmin()]  # the geometric mean of the limits
+    assert float(middle) == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_guess_counts_as_much_as_its_share():
+    faded, full = GaussianPrior(noise_scheduler("flow"), 3, SHAPE, fade=(1.0, 4.0)), make_prior("flow")
+    for prior in (faded, full):
+        prior.fit(make_images())
+    noisy = torch.randn(4, *SHAPE, generator=torch.Generator().manual_seed(1))
+    timesteps, groups = torch.tensor([0, 200, 700, 999]), torch.zeros(4, dtype=torch.long)
+    share = faded.share(timesteps).reshape(-1, 1, 1, 1)
+    assert 0 < float(share[2]) < 1
+    assert torch.allclose(faded(noisy, timesteps, groups), share * full(noisy, timesteps, groups))
+    assert torch.all(full.share(torch.arange(1000)) == 1)
+
+
+def test_weights_are_drawn_with_the_fade_they_were_trained_with():
+    trained = GaussianPrior(noise_scheduler("flow"), 3, SHAPE, fade=(1.0, 4.0))
+    configured = GaussianPrior(noise_scheduler("flow"), 3, SHAPE, fade=(2.0, 8.0))
+    configured.load_state_dict(trained.state_dict())
+    assert configured.fade.tolist() == [1, 4]
+    old = {name: tensor for name, tensor in trained.state_dict().items() if name != "fade"}
+    configured.load_state_dict(old)
+    assert torch.all(configured.share(torch.arange(1000)) == 1)
+    assert "fade" not in old
+
+
+@pytest.mark.parametrize("fade", [(2.0,), (0.0, 1.0), (8.0, 2.0), (1.0, 1.0), (1.0, float("inf")), ("low", "high")])
+def test_a_fade_that_is_not_two_rising_numbers_is_refused(fade):
+    with pytest.raises(ValueError, match="generator_gaussian_fade must be two rising noise-to-signal ratios"):
+        require_fade(fade)

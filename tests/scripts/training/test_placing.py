@@ -1,10 +1,10 @@
-"""A network in another memory layout."""
+"""A network in another memory layout, and what a device computes with."""
 
 from __future__ import annotations
 
 import torch
 
-from scripts.training.placing import place_network
+from scripts.training.placing import computes_bf16, place_network
 
 
 def test_channels_last_gives_the_same_output():
@@ -12,3 +12,12 @@ def test_channels_last_gives_the_same_output():
     image = torch.randn(1, 2, 5, 6)
     expected = network(image)
     torch.testing.assert_close(place_network(network, "cpu", channels_last=True)(image), expected)
+
+
+def test_a_gpu_computes_bf16_and_a_cpu_where_it_has_instructions(monkeypatch):
+    assert computes_bf16("cuda:0")
+    for capabilities, expected in (({"avx512_bf16": True}, True), ({"amx_bf16": True}, True), ({"avx2": True}, False)):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda answer=capabilities: answer, raising=False)
+        assert computes_bf16(torch.device("cpu")) is expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not computes_bf16("cpu")
