@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from scripts.provenance.record import read_provenance
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 from scripts.running.files import read_json
 
 ALL_CLASSES = "all"  # folder of a generator that draws every class

@@ -90,7 +90,7 @@ def _write_data(
     ids = [subject["subject_id"] for subject in subjects]
     cut = len(ids) // 4
     halves = _halves(ids[cut:])
-    folds = [{"train": b[2:], "inner": b[:2], "validation": a} for a, b in (halves, halves[::-1])]
+    folds = [{"train": b[6:], "inner": b[:6], "validation": a} for a, b in (halves, halves[::-1])]
     splits: dict[str, Any] = {"cohort": cohort, "seed": 0, "num_folds": 2, "test": ids[:cut], "folds": folds}
     if cohort == "site_b":
         splits["held_out_sites"] = [["Lyon", "Oslo"], ["Porto"]]
@@ -214,6 +214,19 @@ def _write_evaluation(
         ("locked_test", cohort, cohorts[cohort][:cut], -1, 1.0),
         ("external", other, cohorts[other], -1, 0.6),
     ]
+    folder = root / cohort / f"evaluation_{setup}"
+    write_csv(folder / "predictions.csv", _answers(cohort, setup, groups, random), COLUMNS)
+    halves = _halves(cohorts[cohort][cut:])
+    inner = [("inner", cohort, halves[1 - fold][:6], fold, 1.0) for fold in range(2)]
+    write_csv(folder / "inner_predictions.csv", _answers(cohort, setup, inner, np.random.default_rng(1)), COLUMNS)
+    write_json(folder / "metrics.json", {"direction": cohort, "setup": setup, "ensemble": "mean_probability"})
+    return f"{cohort}/evaluation_{setup}"
+
+
+def _answers(
+    cohort: str, setup: str, groups: list[tuple[str, str, Any, int, float]], random: np.random.Generator
+) -> list[dict[str, Any]]:
+    """Draw answers to the subjects of each group: role, cohort, subjects, fold, and how well they are told apart."""
     rows = []
     for role, tested, subjects, fold, skill in groups:
         for subject in subjects:
@@ -224,10 +237,7 @@ def _write_evaluation(
             who = (subject["subject_id"], subject["site"], subject["grade"], fold, volume_ml)
             key = (cohort, setup, role, tested, *who)
             rows.append(dict(zip(COLUMNS, (*key, 0.0, logit, 1 - probability, probability), strict=True)))
-    folder = root / cohort / f"evaluation_{setup}"
-    write_csv(folder / "predictions.csv", rows, COLUMNS)
-    write_json(folder / "metrics.json", {"direction": cohort, "setup": setup, "ensemble": "mean_probability"})
-    return f"{cohort}/evaluation_{setup}"
+    return rows
 
 
 def _write_explanations(root: Path, cohort: str, setup: str, size: tuple[int, int]) -> str:

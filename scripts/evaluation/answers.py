@@ -20,6 +20,7 @@ GROUP = ("direction", "setup", "role", "cohort")
 TEST = ("direction", "role", "cohort")
 # In the order in which they count: the first that a study has is what it is about.
 ROLES = ("external", "locked_test", "out_of_fold", "validation_selected_on")
+INNER = "inner"  # in the column `role` of inner_predictions.csv
 KEY = ("direction", "setup", "role", "cohort", "fold", "subject_id")
 NOT_STATED = "not stated"  # site of a subject of whom none is known
 

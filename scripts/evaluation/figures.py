@@ -1,4 +1,4 @@
-"""ROC curves and reliability plots, in the style of the report."""
+"""ROC curves, reliability plots, calibration and decision curves, in the style of the report."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ from sklearn.metrics import roc_curve
 from scripts.patches.pictures import COLORS, STYLE, svg
 from scripts.statistics.calibration import ReliabilityBin
 from scripts.statistics.classification_measures import Floats, Labels
+from scripts.statistics.intervals import Estimate, distances, wilson
+
+MAX_GROUPS, GROUP_SIZE = 8, 8  # of a calibration curve: groups, and patients in each
 
 
 def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats, Labels]], classes: Sequence[str]) -> str:
@@ -90,6 +93,85 @@ def draw_reliability(title: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -
         _finish(axes, title, "probability of the answer", "share of right answers")
         axes.legend(fontsize=7, loc="upper left")  # the answer of two classes has a probability above .5
     return svg(figure)
+
+
+def draw_calibration(title: str, answers: Mapping[str, tuple[np.ndarray, Floats]], name: str) -> str:
+    """Draw how often a class is true among patients of about the same probability of it, for several setups.
+
+    Groups of equal size, at most `MAX_GROUPS` and of `GROUP_SIZE` patients at least; the bars are Wilson limits.
+
+    Args:
+        title: of the test.
+        answers: name of the setup -> whether each patient is of the class (N,), and its probability (N,).
+        name: of the class.
+
+    Returns:
+        SVG text.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.9, 4.1), layout="constrained")
+        axes = figure.subplots()
+        for color, (setup, (positive, probabilities)) in zip(COLORS * len(answers), answers.items(), strict=False):
+            points = calibration_points(positive, probabilities)
+            means = np.array([mean for mean, _ in points])
+            values = np.array([share.value for _, share in points], dtype=float)
+            limits = np.array([distances(share) for _, share in points]).T
+            axes.errorbar(means, values, limits, color=color, linewidth=1.0, elinewidth=0.6, marker=".", label=setup)
+        _finish(axes, title, f"probability of {name}", f"share of {name}")
+        axes.legend(fontsize=7, loc="upper left")
+    return svg(figure)
+
+
+def calibration_points(positive: np.ndarray, probabilities: Floats) -> list[tuple[float, Estimate]]:
+    """Put patients of about the same probability together.
+
+    Args:
+        positive: booleans, shape (N,).
+        probabilities: of the class, in [0, 1], shape (N,).
+
+    Returns:
+        Mean probability and share of the class of each group, by probability.
+    """
+    num_groups = min(MAX_GROUPS, max(1, len(positive) // GROUP_SIZE))
+    order = np.argsort(probabilities, kind="stable")
+    groups = np.array_split(order, num_groups)
+    return [
+        (float(probabilities[group].mean()), wilson(int(positive[group].sum()), len(group)))
+        for group in groups
+        if len(group)
+    ]
+
+
+def draw_decision_curves(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> str:
+    """Draw the net benefit of several setups, of acting on everybody and of acting on nobody.
+
+    Args:
+        title: of the test.
+        curves: name of the setup -> `points` of `scripts.evaluation.clinical_use.decision_curve`.
+        name: of the class that is acted on.
+
+    Returns:
+        SVG text.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(3.9, 4.1), layout="constrained")
+        axes = figure.subplots()
+        for color, (setup, points) in zip(COLORS * len(curves), curves.items(), strict=False):
+            axes.plot(*_line(points, "value"), color=color, linewidth=1.2, label=setup)
+        first = next(iter(curves.values()))
+        axes.plot(*_line(first, "of_all"), color="#777777", linestyle="--", linewidth=0.9, label="act on everybody")
+        axes.axhline(0, color="#777777", linewidth=0.9, label="act on nobody")
+        top = max((point["value"] for points in curves.values() for point in points), default=0.1)
+        axes.set(xlim=(0, 1), ylim=(-0.3 * top - 0.02, 1.1 * top + 0.02))
+        axes.set(xlabel=f"probability of {name} from which one acts", ylabel="net benefit")
+        axes.set_title(title)
+        axes.grid(alpha=0.25)
+        axes.legend(fontsize=7, loc="lower left")
+    return svg(figure)
+
+
+def _line(points: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:
+    return [point["threshold"] for point in points], [point[key] for point in points]
 
 
 def _finish(axes: Axes, title: str, across: str, up: str) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
+from scripts.evaluation.answers import INNER
 from scripts.evaluation.members import Member
 from scripts.evaluation.predictor import Items
 from scripts.provenance.identities import refuse_shared_subjects, refuse_two_names
@@ -92,6 +93,15 @@ class HeldOutTests:
             self._refuse_seen(self.members, items, f"the external cohort {cohort}")
             if items:
                 tests.append(HeldOut("external", cohort, ENSEMBLE, list(self.networks), items))
+        return tests
+
+    def inner_tests(self) -> list[HeldOut]:
+        """Each fold's inner part, for that fold's classifier alone: no test, but what a threshold is chosen on."""
+        tests = []
+        for index, member in enumerate(self.members):
+            items = self.items("inner", member.fold)
+            self._refuse_seen([member], items, f"inner part of fold {member.fold}", with_selection=False)
+            tests.append(HeldOut(INNER, self.direction, member.fold, [self.networks[index]], items))
         return tests
 
     def items(self, part: str, fold: int | None) -> Items:

@@ -38,7 +38,8 @@ class Evaluation:
         classes: class name -> label.
         network: `FoldEnsemble` with one member per path, on the device of the predictor.
         predictor: turns networks and items into probabilities.
-        output_dir: gets `predictions.csv`, `metrics.json`, the ensemble's `model.pt` and `provenance.json`. `model.pt`
+        output_dir: gets `predictions.csv`, `inner_predictions.csv` (each fold's inner part by its own network, on which
+            a threshold can be chosen), `metrics.json`, the ensemble's `model.pt` and `provenance.json`. `model.pt`
             answers with the mean probability; `weight_average` also leaves its network, with one member, in the folder
             of that name.
         ensemble: how the networks of the folds answer together, one of `scripts.evaluation.ensembles.ENSEMBLES`.
@@ -102,6 +103,8 @@ class Evaluation:
             )
         rows.sort(key=lambda row: (row["role"], row["cohort"], row["subject_id"], row["fold"]))
         write_csv(self.output_dir / "predictions.csv", rows, list(rows[0]))
+        inner = [row for test in self.tests.inner_tests() for row in self.rows_of(test)]
+        write_csv(self.output_dir / "inner_predictions.csv", inner, list(rows[0]))
         write_json(self.output_dir / "metrics.json", self.metrics(rows))
         self._write_ensemble()
 

@@ -14,7 +14,7 @@ from scripts.memorization.audit import JUDGED
 from scripts.memorization.statistics import pool_gaps
 from scripts.memorization.verdict import COLLAPSED, KNOWS_HELD_OUT, MEMORIZES, NO_SIGN, UNUSABLE, VERDICTS
 from scripts.patches.pictures import data_uri
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import DECLARED_NAMES
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known

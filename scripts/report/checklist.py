@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.claim_evidence import AUTHOR, EVIDENCE, PART, RUN, RunEvidence
-from scripts.report.study_files import StudyFiles
 
 SOURCE = "Tejani et al. 2024, Radiology: Artificial Intelligence 6(4):e240300, doi 10.1148/ryai.240300"
 

@@ -9,8 +9,8 @@ from typing import Any
 
 from scripts.evaluation.answers import class_name, class_names
 from scripts.explanations.pictures import METHOD_TITLES
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.methods import methods_section
-from scripts.report.study_files import StudyFiles
 from scripts.report.words import MEASURE_NAMES
 from scripts.running.files import read_json
 

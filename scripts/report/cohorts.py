@@ -11,7 +11,7 @@ from scripts.evaluation.shortcuts import find_shortcuts, graded_rows, image_mark
 from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import mosaic, png_data_uri
 from scripts.provenance.image_form import names_by_number
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 
 # Part of the name of a scheduler's class -> what readers call it.
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}

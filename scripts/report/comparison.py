@@ -26,8 +26,8 @@ from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
 from scripts.evaluation.sites import measure_sites
 from scripts.patches.pictures import draw_intervals
+from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.findings import primary_sentence
-from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
 from scripts.running.files import write_csv, write_json
 from scripts.splits.parts import load_splits

@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.explanations.pictures import METHOD_TITLES
 from scripts.patches.pictures import data_uri
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import ROLE_NAMES
 from scripts.running.files import read_json
 

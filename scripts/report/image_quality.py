@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.image_quality.gate import UNFINISHED, VERDICTS
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import format_number, format_p, name_method
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known

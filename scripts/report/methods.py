@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from scripts.report.study_files import StageRecord, StudyFiles
+from scripts.provenance.study_files import StageRecord, StudyFiles
 from scripts.report.words import SETUP_NAMES, name_method, name_setup
 from scripts.running.progress import format_seconds
 

@@ -10,10 +10,13 @@ from typing import Any
 import jinja2
 
 from scripts.evaluation.answers import class_names, merge_predictions
+from scripts.evaluation.clinical_use import OperatingRule
 from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics
 from scripts.evaluation.primary import PrimaryEndPoint
+from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.audit import audit_section, folder_sections
 from scripts.report.checklist import checklist_section
+from scripts.report.clinical_use import clinical_numbers, clinical_sections
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report.explanations import explanation_sections
@@ -22,7 +25,6 @@ from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
 from scripts.report.results import result_sections, summary_table
-from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.report.trainings import curve_figure, regularizer_section, training_lengths
 from scripts.report.words import (
     DECLARED_NAMES,
@@ -39,6 +41,7 @@ from scripts.running.files import write_csv, write_json, write_text
 from scripts.statistics.bootstrap import MIN_DRAWS
 
 NO_OTHER_SEEDS = SeedStudies()
+DEFAULT_RULE = OperatingRule()
 EVALUATION = "evaluation_"  # of the folder of an evaluation, before the name of its setup
 
 
@@ -55,8 +58,9 @@ def write_report(
     num_bootstrap_draws: int = 2000,
     seed: int = 0,
     primary_endpoint: Mapping[str, str] | None = None,
+    rule: OperatingRule = DEFAULT_RULE,
 ) -> Path:
-    """Write `report.html`, `predictions.csv`, `metrics.csv` and `.json`, `comparisons.csv` and `.json`, `summary.txt`.
+    """Write `report.html`, `summary.txt`, and the numbers: `predictions`, `metrics`, `comparisons`, `clinical_use`.
 
     Args:
         files: what the stages left.
@@ -71,6 +75,7 @@ def write_report(
         num_bootstrap_draws: for the measures that have no better interval.
         seed: of the bootstrap.
         primary_endpoint: fields of `scripts.evaluation.primary.PrimaryEndPoint`; None where none was declared.
+        rule: how the thresholds of the operating points are chosen.
 
     Returns:
         Path of the page.
@@ -84,6 +89,7 @@ def write_report(
     primary = PrimaryEndPoint.of(primary_endpoint)
     numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed, primary)
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
+    use = clinical_numbers(predictions, files, rule, setups)
     measures = measure_section(files)
     sentences = findings(numbers, measures["unfinished"], files.setups_of_unknown)
     content = {
@@ -94,6 +100,7 @@ def write_report(
         "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
         **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"]),
         "comparison": comparison_sections(numbers, metrics, predictions, setups),
+        "use": clinical_sections(use, predictions, rule),
         **cohort_sections(files),
         "shortcuts": shortcuts_section(files),
         **image_sections(files, num_samples),
@@ -112,6 +119,7 @@ def write_report(
     write_csv(folder / "metrics.csv", metrics, METRIC_COLUMNS)
     write_json(folder / "metrics.json", metrics)
     write_comparisons(numbers, folder)
+    write_json(folder / "clinical_use.json", use)
     write_text(folder / "report.html", render(content))
     words = textwrap.fill(" ".join(sentences), 110)
     summary = f"{words}\n\n{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
@@ -140,6 +148,8 @@ def check_report(
     num_samples: int,
     num_curves: int,
     primary_endpoint: Mapping[str, str] | None = None,
+    rule: OperatingRule = DEFAULT_RULE,
+    classes: Sequence[str] = (),
 ) -> None:
     """Refuse a report that would compare with nothing, or draw nothing.
 
@@ -150,6 +160,8 @@ def check_report(
         num_samples: `report_num_samples`.
         num_curves: `report_num_curves`.
         primary_endpoint: see `write_report`.
+        rule: see `write_report`.
+        classes: names by label.
 
     Raises:
         ValueError: naming the config key and the way out.
@@ -161,6 +173,7 @@ def check_report(
             f"report_reference must be one of the setups {', '.join(setups)}, got {reference!r}; pass"
             f" --report_reference {setups[0]}"
         )
+    rule.check(classes)
     primary = PrimaryEndPoint.of(primary_endpoint)
     if primary is not None and setups_by_cohort:
         primary.require_in(setups_by_cohort)

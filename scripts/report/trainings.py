@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.patches.pictures import draw_curve
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 

@@ -35,7 +35,7 @@ UNWRITABLE = {
 # What stages write and other stages read; any other file is the user's own.
 OF_STAGES = (
     *("cohort.json", "patches.json", "splits.json", "synthetic.json", "provenance.json", "metrics.json"),
-    *("audit.json", "measures.json", "explanations.json", "predictions.csv", "model.pt"),
+    *("audit.json", "measures.json", "explanations.json", "predictions.csv", "inner_predictions.csv", "model.pt"),
 )
 RECORD = "stage.json"  # in the folder of a stage: what it was made from
 JOURNAL = ".outputs"  # in the folder of a stage that is under way: what it wrote, a name per line

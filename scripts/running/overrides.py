@@ -36,7 +36,7 @@ KINDS_OF_NULL = (
     (re.compile(r"(_path|_dir)$"), "text"),
     (re.compile(r"(_paths|_dirs)$"), "list"),
     (re.compile(r"(^|_)num_|_images$"), "whole number"),
-    (re.compile(r"_(fraction|mm|ml|scale)$"), "number"),
+    (re.compile(r"_(fraction|mm|ml|scale|prevalence)$"), "number"),
 )
 MISSING = object()
 NUMBERS = ("number", "whole number")

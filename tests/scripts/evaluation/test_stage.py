@@ -99,6 +99,14 @@ def test_every_subject_has_one_row_in_each_role_it_may_have(data: dict[str, Any]
     assert read_json(evaluated / "metrics.json")["left_out"] == {"phantom_B": ["phantom_B_0_000"]}
 
 
+def test_the_inner_part_of_each_fold_is_answered_by_its_own_network(data: dict[str, Any], evaluated: Path) -> None:
+    rows = read_csv(evaluated / "inner_predictions.csv")
+    assert list(rows[0]) == list(read_csv(evaluated / "predictions.csv")[0])
+    assert {row["role"] for row in rows} == {"inner"}
+    for fold, parts in enumerate(read_json(data["splits_path"])["folds"]):
+        assert sorted(row["subject_id"] for row in rows if row["fold"] == str(fold)) == sorted(parts["inner"])
+
+
 def test_the_ensemble_answers_as_fold_ensemble_does(data: dict[str, Any], evaluated: Path) -> None:
     network = FoldEnsemble("resnet10", num_members=2, in_channels=2).eval()
     network.load_state_dict(torch.load(evaluated / "model.pt", weights_only=True))

@@ -5,9 +5,9 @@ import shutil
 import pytest
 
 from scripts.memorization.verdict import MEMORIZES, NO_SIGN, TOO_FEW
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.audit import audit_section, pool
 from scripts.report.page import render_part
-from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
 
 

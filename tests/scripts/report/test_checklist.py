@@ -7,9 +7,9 @@ import shutil
 from scripts.evaluation.answers import group_answers, merge_predictions
 from scripts.evaluation.metrics import compute_metrics
 from scripts.evaluation.setups import compare_setups
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.checklist import ITEMS, checklist_section
 from scripts.report.claim_evidence import AUTHOR, EVIDENCE, PART, RUN, parts_that_share_subjects
-from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
 
 

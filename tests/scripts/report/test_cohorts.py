@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import shutil
 
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
-from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
 
 

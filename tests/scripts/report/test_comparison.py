@@ -7,8 +7,8 @@ import pytest
 
 from scripts.evaluation.answers import group_answers
 from scripts.evaluation.metrics import compute_metrics
+from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
-from scripts.report.study_files import SeedStudies, StudyFiles
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from scripts.statistics.classification_measures import expected_calibration_error, value_of
 from tests.fake_study import write_empty_set

@@ -4,8 +4,8 @@ import base64
 
 import pytest
 
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.explanations import KIND_TITLES, explanation_sections
-from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_json, write_json
 
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.image_quality import average_rows, gate_rows, measure_section, unfinished_images
 from scripts.report.page import render_part
-from scripts.report.study_files import StudyFiles
 from scripts.running.files import write_json
 from tests.fake_study import write_empty_set
 

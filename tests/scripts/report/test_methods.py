@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.provenance.study_files import StageRecord, StudyFiles
 from scripts.report.methods import methods_section, package_versions, settings_by_kind, timeline_section
 from scripts.report.page import render_part
-from scripts.report.study_files import StageRecord, StudyFiles
 from scripts.running.files import write_json
 from scripts.running.progress import format_seconds
 from tests.fake_study import kind_and_place

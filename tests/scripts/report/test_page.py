@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from scripts.evaluation.answers import merge_predictions
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.page import check_report
-from scripts.report.study_files import StudyFiles
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS
 from tests.ring_or_blob import messages
@@ -50,12 +50,14 @@ def test_the_report_holds_every_section(report):
         "torch 2.13.0",
         "Most confidently wrong answer",
         "Sanity check",
+        "What an answer is worth",
+        "Decision curves: hits less false alarms",
         "CLAIM 2024 checklist",
         "Tejani et al. 2024",
     ):
         assert words in html
     assert html.count('class="pictures"') == 2 * 2 * 3  # cohorts, classes, real and two methods
-    assert html.count("<svg") == 2 + 2 + 4 + 8 + 8  # intervals, forests, ROC and reliability, generators, classifiers
+    assert html.count("<svg") == 2 + 2 + 4 + 4 + 8 + 8  # intervals, forests, ROC and reliability, use, trainings
 
 
 def test_the_methods_state_the_weight_of_the_regularizer_and_both_cohorts(report):
@@ -141,7 +143,7 @@ def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, t
     assert "No evaluation on another cohort was made" in html
     assert "site_a → site_a" not in html
     assert html.count('<td style="background:') == 4 * 4  # measures, setups
-    assert html.count("<svg") == 2 + 2 + 2 + 4 + 4  # intervals, forests, ROC and reliability, generators, classifiers
+    assert html.count("<svg") == 2 + 2 + 2 + 2 + 4 + 4  # intervals, forests, ROC and reliability, use, trainings
     lines = (tmp_path / "locked" / "summary.txt").read_text(encoding="utf-8").split("\n\n")
     assert "3 comparisons with “Real images only” (3 setups on the locked test part)" in lines[0].replace("\n", " ")
     assert lines[1].splitlines()[0].split() == ["site_a,", "locked", "test", "(n", "=", "10)"]

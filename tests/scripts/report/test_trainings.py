@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import re
 
-from scripts.report.study_files import StudyFiles
+from scripts.provenance.study_files import StudyFiles
 from scripts.report.trainings import curve_figure, read_curves, training_lengths
 from scripts.running.files import write_json
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.report.study_files import SeedStudies, StageRecord, StudyFiles
+from scripts.provenance.study_files import SeedStudies, StageRecord, StudyFiles
 from scripts.running.files import read_json, write_json
 from tests.fake_study import write_empty_set
 

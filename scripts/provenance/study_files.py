@@ -27,6 +27,7 @@ RESULT_FILES = (
     "metrics.json",
     "provenance.json",
     "predictions.csv",
+    "inner_predictions.csv",
     "explanations.json",
 )
 # Where a stage that was run alone belongs, as far as its settings say it: name of the place -> setting.
