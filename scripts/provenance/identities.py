@@ -106,15 +106,14 @@ def _refuse_same_picture(patches_path: str | Path, rows: Sequence[Row], parts: M
 def _shared_pictures(patches_path: str | Path, other_path: str | Path) -> dict[str, str]:
     """Subjects of the other cohort who are the picture of one of this cohort -> what is the same, in words."""
     rows = [
-        (path, row["subject_id"], Picture(image_path(path, row), f"{path} {patient_of(row)}"))
+        (path, row["subject_id"], Picture(image_path(path, row), f"{path} {patient_of(row)}", path))
         for path in map(str, (patches_path, other_path))
         for row in read_list(path, "patches")["training"]
     ]
     shared = {}
     for pair in reversed(same_pictures([picture for *_, picture in rows])):
-        (path, one, _), (other, name, _) = rows[pair.first], rows[pair.second]
-        if path != other:
-            shared[name] = f"{name} (the picture of {one}, correlation {pair.correlation:.3f} inside the brain)"
+        one, name = rows[pair.first][1], rows[pair.second][1]
+        shared[name] = f"{name} (the picture of {one}, correlation {pair.correlation:.3f} inside the brain)"
     return shared
 
 

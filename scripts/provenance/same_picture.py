@@ -33,14 +33,18 @@ PAIRS_PER_IMAGE = 2  # compared in full, the most alike first
 ALIKE_BY_DESIGN = 8  # images, and more than half of a set: that many are not one person, but alike by design
 
 Shifts = tuple[int, ...]
-Key = tuple[str, str, tuple[int, int]]  # path, patient, state of the file
+Key = tuple[str, str, str, tuple[int, int]]  # path, patient, cohort, state of the file
 
 
 class Picture(NamedTuple):
-    """An image file and whose it is."""
+    """An image file and whose it is.
+
+    `cohort`: where it is given, pairs of one cohort are not asked for, and cost nothing.
+    """
 
     path: str
     patient: str
+    cohort: str = ""
 
 
 class SamePicture(NamedTuple):
@@ -63,9 +67,9 @@ def same_pictures(pictures: Sequence[Picture]) -> list[SamePicture]:
     """Find images of different patients that are one picture.
 
     Thumbnails are compared at every flip, by matrix products; pairs that are alike are read again and compared in full.
-    Images of one patient, such as neighboring slices, are not compared. An image that is blank, or constant inside the
-    brain, is the picture of nobody. Where more than half of the images are one picture, and at least `ALIKE_BY_DESIGN`,
-    they are alike by design: nobody is returned, and the log says so.
+    Images of one patient, such as neighboring slices, are not compared, nor are those of one named cohort. An image
+    that is blank, or constant inside the brain, is the picture of nobody. Where more than half of the images are one
+    picture, and at least `ALIKE_BY_DESIGN`, they are alike by design: nobody is returned, and the log says so.
 
     Args:
         pictures: image files as the patches stage writes them.
@@ -122,7 +126,7 @@ def correlation(image: np.ndarray, other: np.ndarray) -> float:
 @functools.lru_cache(maxsize=16)
 def _same_pictures(keys: tuple[Key, ...]) -> tuple[SamePicture, ...]:
     by_shape: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number, (path, _, state) in enumerate(keys):
+    for number, (path, *_, state) in enumerate(keys):
         one = _fingerprint(path, state)
         if one.thumbnails.any():
             by_shape[one.shape].append(number)
@@ -172,18 +176,25 @@ def _largest_group(pairs: Sequence[SamePicture]) -> list[int]:
 
 def _alike(keys: Sequence[Key]) -> list[tuple[int, int]]:
     """Pairs of images of different patients whose thumbnails are alike at a flip, the most alike first."""
-    shifted = np.stack([_fingerprint(path, state).thumbnails for path, _, state in keys], axis=1)
+    shifted = np.stack([_fingerprint(path, state).thumbnails for path, *_, state in keys], axis=1)
     lying = _flat(shifted[0])
     best = torch.full((len(keys), len(keys)), -1.0)
     for flips in _flips(shifted.ndim - 3):
         for thumbnails in shifted:
             best = torch.maximum(best, lying @ _flat(thumbnails[(slice(None), slice(None), *flips)]).T)
-    patients = {patient: number for number, (_, patient, _) in enumerate(keys)}
-    owners = torch.tensor([patients[patient] for _, patient, _ in keys])
-    is_alike = (best >= ALIKE_THUMBNAILS) & (owners[:, None] != owners)
+    owners = _numbered([patient for _, patient, *_ in keys])
+    cohorts, is_named = _numbered([key[2] for key in keys]), torch.tensor([bool(key[2]) for key in keys])
+    is_asked = (owners[:, None] != owners) & ~((cohorts[:, None] == cohorts) & is_named)
+    is_alike = (best >= ALIKE_THUMBNAILS) & is_asked
     first, second = torch.nonzero(torch.triu(is_alike | is_alike.T), as_tuple=True)
     order = torch.maximum(best, best.T)[first, second].argsort(descending=True, stable=True)
     return list(zip(first[order].tolist(), second[order].tolist(), strict=True))
+
+
+def _numbered(names: Sequence[str]) -> Tensor:
+    """Number names, equal ones alike."""
+    numbers = {name: number for number, name in enumerate(names)}
+    return torch.tensor([numbers[name] for name in names])
 
 
 def _flat(thumbnails: np.ndarray) -> Tensor:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
+from scripts.provenance import same_picture
 from scripts.provenance.same_picture import Picture, correlation, same_pictures, thumbnails_of
 
 SHAPES = {"2d": (32, 48), "3d": (20, 32, 16)}
@@ -84,6 +85,18 @@ def test_images_of_one_patient_are_not_compared(patients, tmp_path):
     images, pictures = patients
     copied = save(tmp_path, "copy.nii.gz", images[4] * 1.7)
     assert same_pictures([*pictures, Picture(copied, "P4")]) == []
+
+
+def test_pairs_of_one_cohort_cost_nothing_of_what_is_compared_between_cohorts(patients, tmp_path, monkeypatch):
+    images, pictures = patients
+    first = [Picture(path, patient, "first") for path, patient in ((one.path, one.patient) for one in pictures)]
+    first += [Picture(save(tmp_path, f"{n}.nii.gz", images[0] * (2 + n)), f"twin {n}", "first") for n in range(5)]
+    other = Picture(save(tmp_path, "copy.nii.gz", images[4] + 0.0), "somebody else", "second")
+    compared = []
+    monkeypatch.setattr(same_picture, "correlation", lambda *pair: compared.append(pair) or correlation(*pair))
+    ((one, two, _),) = same_pictures([*first, other])
+    assert (one, two) == (4, len(first))
+    assert len(compared) == 1
 
 
 @pytest.mark.parametrize("num_names", [2, 4])
