@@ -43,6 +43,7 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         references=metadata["references"],
         simulated=trained.provenance["simulated"],
         cohorts=trained.provenance["cohorts"],
+        leakage_not_excluded=trained.provenance.get("leakage_not_excluded", ()),
         num_members=trained.num_members,
         setup=trained.setup,
         method=trained.method,

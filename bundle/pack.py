@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from bundle.trained import Trained
 from scripts.provenance.record import FILE_NAME, read_provenance
 from scripts.running.files import read_json, write_json, write_text
 from scripts.running.identity import code_identity, target_modules
+
+logger = logging.getLogger(__name__)
 
 NAME = "brats_mri_grade_classification"
 TESTS = ROOT / "bundle" / "zoo_tests"
@@ -51,6 +54,13 @@ def pack(
     """
     address = check_url_base(url_base, allow_placeholder)
     terms = _data_terms(trained.provenance, data_license)
+    unknown = trained.provenance.get("leakage_not_excluded", ())
+    if unknown:
+        logger.warning(
+            "leakage is not excluded: nobody can tell what the generators of %s have seen; the model card says so."
+            " Pack a setup without their images, or declare trained_on and train again",
+            ", ".join(unknown),
+        )
     final = Path(output_dir) / NAME
     refuse_foreign_folder(final)
     partial = final.with_name(f".partial-{os.getpid()}-{NAME}")

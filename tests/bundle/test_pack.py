@@ -14,7 +14,7 @@ from bundle.large_files import read_large_files
 from bundle.model_card import SECTIONS
 from bundle.pack import NAME, SIMULATED_DATA, pack
 from bundle.trained import Trained
-from scripts.running.files import read_json, sha256_file
+from scripts.running.files import read_json, sha256_file, write_json
 from tests.bundle.conftest import URL
 from tests.helpers import ROOT
 from tests.trained_study import write_trained_study
@@ -96,18 +96,24 @@ def test_the_figures_are_those_of_the_study_with_their_intervals_and_say_simulat
     assert f"| auc | {auc['value']:.3f} | {auc['low']:.3f} to {auc['high']:.3f} |" in card
 
 
-def test_a_package_draws_without_the_patches_that_copies_are_told_by_and_says_so(study, tmp_path):
+def test_a_package_says_that_copies_are_not_told_any_more_and_that_leakage_is_not_excluded(study, tmp_path, caplog):
     shutil.copytree(study, tmp_path / "study")
+    record = tmp_path / "study" / "site_a" / "evaluation_ddpm" / "provenance.json"
+    write_json(record, {**read_json(record), "leakage_not_excluded": ["web"]})
     for path in (tmp_path / "study").glob("*/fold0/synthetic_*/config.yaml"):
         run = yaml.safe_load(path.read_text(encoding="utf-8"))
         path.write_text(yaml.safe_dump({**run, "reject_copies": True}), encoding="utf-8")
     root = pack(Trained.find(str(tmp_path / "study"), "ddpm"), str(tmp_path / "dist"), url_base=URL)
     assert config(root, "generate.json")["reject_copies"] is False
-    assert "this bundle keeps what is drawn first" in (root / "docs" / "README.md").read_text(encoding="utf-8")
+    card = (root / "docs" / "README.md").read_text(encoding="utf-8")
+    assert "this bundle keeps what is drawn first" in card
+    assert "**Leakage is not excluded**" in card
+    assert "leakage is not excluded: nobody can tell what the generators of web have seen" in caplog.text
 
 
 def test_the_model_card_has_the_sections_of_the_zoo_in_their_order(packed):
     lines = (packed / "docs" / "README.md").read_text(encoding="utf-8").splitlines()
+    assert not any("Leakage is not excluded" in line for line in lines)
     assert [line for line in lines if line in SECTIONS] == list(SECTIONS)
 
 
