@@ -16,8 +16,9 @@ from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import real_images, untrained_noise
 from scripts.generator.controls import pca_gaussian
 from scripts.memorization.audit import MemorizationAudit, RealImages
-from scripts.memorization.duplicates import nearest_distances
+from scripts.memorization.duplicates import nearest_others
 from scripts.memorization.parts import compare_parts
+from scripts.memorization.verdict import Thresholds
 
 FIRST_SEED = 1000
 SIZES = ((12, 6), (40, 14), (80, 25))  # training and held-out patients, none of a test or of the table of attacks
@@ -69,7 +70,7 @@ def _ratios(images: Tensor, real: RealImages) -> dict[str, float]:
 
 
 def _closeness(real: RealImages) -> float:
-    distances = nearest_distances(real.by_subject())
+    distances = nearest_others(real.by_subject(), Thresholds().copy_ratio)
     return float(distances.min() / distances.median())
 
 

@@ -112,7 +112,9 @@ def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
     audit.add_argument("--image_axes", help="axes of a file: N images, C channels, H, W, D, such as NHWC")
     audit.add_argument("--channel_endings", nargs="+", help="ends of file names, where each channel has a file")
     audit.add_argument("--patient_pattern", help="regular expression that finds the patient in a file name")
-    audit.add_argument("--max_shift", type=int, help="pixels that a copy may be moved (default: a sixth side)")
+    audit.add_argument(
+        "--max_shift", "--audit_max_shift", type=int, help="pixels that a copy may be moved (default: a sixth side)"
+    )
     audit.set_defaults(run=_audit)
 
 
@@ -164,7 +166,7 @@ def _audit(options: argparse.Namespace) -> int:
 
     keys = ("output_dir", "overwrite", "value_range", "image_axes", "channel_endings", "patient_pattern")
     paths = {"synthetic_path": options.synthetic, "training_path": options.training, "held_out_path": options.held_out}
-    others = {**{key: getattr(options, key) for key in keys}, "max_shift": options.max_shift}
+    others = {**{key: getattr(options, key) for key in keys}, "audit_max_shift": options.max_shift}
     return audit_folders({key: value for key, value in {**paths, **others}.items() if value is not None})
 
 

@@ -20,9 +20,9 @@ from scripts.memorization.nearest_images import (
     between_subjects,
     nearest_by_subject,
     negative_l2,
-    require_small_shift,
+    pixels_of_shift,
 )
-from scripts.memorization.parts import Part, compare_parts, whole_image
+from scripts.memorization.parts import LESION, Part, compare_parts, whole_image
 from scripts.memorization.search import CopySearch, Found, reduced
 from scripts.memorization.statistics import (
     authentic_share,
@@ -53,6 +53,7 @@ class MemorizationAudit:
         num_permutations: exchanges of training and held-out subjects behind the interval of the gap.
         seed: of the exchanges and the cells.
         block_size: images compared at once; bounds memory only.
+        center_name: what the middle of the images shows; the evidence names it by that.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class MemorizationAudit:
         num_permutations: int = 999,
         seed: int = 0,
         block_size: int = 64,
+        center_name: str = LESION,
     ) -> None:
         self.thresholds = thresholds or Thresholds()
         numbers = {"num_cells": num_cells, "block_size": block_size, "num_permutations": num_permutations}
@@ -76,6 +78,7 @@ class MemorizationAudit:
         self.num_permutations = num_permutations
         self.seed = seed
         self.block_size = block_size
+        self.center_name = center_name
 
     def __call__(
         self, synthetic: Tensor, training: ImageSet, held_out: ImageSet, channel_names: Sequence[str] | None = None
@@ -106,7 +109,7 @@ class MemorizationAudit:
                 "an audit must have synthetic and training images of the class, got"
                 f" {len(synthetic)} and {len(training.images)}; give the set and the patches.json of one generator"
             )
-        require_small_shift(self.max_shift, synthetic.shape[2:])
+        pixels_of_shift(self.max_shift, synthetic.shape[2:])
         real = self.prepare(training, held_out)
         return self.judge(synthetic, real, real.search(synthetic), channel_names)
 
@@ -140,11 +143,15 @@ class MemorizationAudit:
     ) -> dict[str, Any]:
         """Judge a synthetic set by what the search found of its images; the arguments are those of `__call__`."""
         thresholds = self.thresholds.where_real_images_reach(real.lowest_ratio)
-        parts = compare_parts(found, synthetic, real.images, real.owners.tolist(), channel_names)
+        parts = compare_parts(found, synthetic, real.images, real.owners.tolist(), channel_names, self.center_name)
         nearest = self._nearest(synthetic, real, found)
         cells = self._cells(synthetic, real)
         measures = {name: self._compare(name, comparison, cells) for name, comparison in nearest.items()}
-        copies = _Copies(parts, real.num_training, thresholds)
+        ratios = [thresholds.copy_ratio, *[thresholds.part_copy_ratio] * (len(parts) - 1)]
+        if any(part.ratios is not None and bool((part.ratios < ratios[1]).any()) for part in parts[1:]):
+            # What real images reach in their parts takes a search of its own, and matters to copies of parts alone.
+            ratios[1:] = [thresholds.of_part(lowest) for lowest in real.lowest_of_parts]
+        copies = _Copies(parts, real.num_training, ratios)
         whole = measures[JUDGED]
         figures = Figures(
             num_synthetic=len(synthetic),
@@ -155,6 +162,11 @@ class MemorizationAudit:
             held_out_copies=int(copies.is_held_out_copy.sum()),
             held_out_whole=copies.num_held_out_whole,
             duplicates=real.duplicates,
+            lowered=[
+                part.name
+                for part, ratio in zip(parts[1:], ratios[1:], strict=True)
+                if part.ratios is not None and ratio < thresholds.part_copy_ratio
+            ],
             shares=self._shares(parts, real),
             c_t=whole["c_t"],
             auth_pct=whole["auth_pct"],
@@ -313,6 +325,13 @@ class RealImages:
         block_size = self.search.block_size
         return {name: _among(self.images, self.owners, by, block_size) for name, by in SIMILARITIES.items()}
 
+    @cached_property
+    def lowest_of_parts(self) -> list[float]:
+        """Lowest d1 / d2 of a real image among the other subjects by each part of it but the whole image, 1 at most."""
+        own = self.owners.tolist()
+        parts = compare_parts(self.search(self.images, own), self.images, self.images, own, own=own)
+        return [1.0 if part.ratios is None else float(part.ratios.min()) for part in parts[1:]]
+
     def comparison(self, synthetic: Nearness, among: Tensor) -> Comparison:
         """Put the nearness of synthetic images beside that of the real ones by the same similarity, see `among`."""
         count = len(self.training)
@@ -328,18 +347,18 @@ _prepared: dict[tuple[Any, ...], RealImages] = {}  # the last used last
 
 
 class _Copies:
-    """Which images copy whom, in which part.
+    """Which images copy whom, in which part, by the `limits` of the ratios of the parts.
 
     `of_training`: part -> (N,) whether the image copies a training subject; `ratios` (N,) of whole images.
     """
 
-    def __init__(self, parts: Sequence[Part], num_training: int, thresholds: Thresholds) -> None:
+    def __init__(self, parts: Sequence[Part], num_training: int, limits: Sequence[float]) -> None:
         self.of_training: dict[str, Tensor] = {}
         of_held_out = []
         self.named: list[tuple[str, Tensor, Tensor]] = []
-        for number, part in enumerate(parts):
+        for part, limit in zip(parts, limits, strict=True):
             if part.ratios is not None:
-                below = part.ratios < (thresholds.part_copy_ratio if number else thresholds.copy_ratio)
+                below = part.ratios < limit
                 is_training = part.subject_of_ratio < num_training
                 self.of_training[part.name] = below & is_training
                 of_held_out.append(below & ~is_training)

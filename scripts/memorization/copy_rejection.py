@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scripts.memorization.duplicates import count_once, find_duplicates
-from scripts.memorization.nearest_images import between_subjects, require_small_shift
+from scripts.memorization.nearest_images import between_subjects, pixels_of_shift
 from scripts.memorization.parts import whole_image
 from scripts.memorization.search import CopySearch
 from scripts.patches.image_sets import ImageSet, read_rows
@@ -41,7 +41,6 @@ class CopyFilter:
                 f"reject_copies must have at least 2 training subjects of the class to compare with, got"
                 f" {len(training.different_patients)}; train on more, or pass --reject_copies False"
             )
-        require_small_shift(max_shift, training.images.shape[2:])
         self.copy_ratio = copy_ratio
         owners = number_patients(training.patients)
         self.search = CopySearch(training.images, owners.tolist(), max_shift)
@@ -85,7 +84,7 @@ def check_rejection(
     if reject_copies:
         _require_paths(patches_path, splits_path)
         _check_ratio(copy_ratio)
-        require_small_shift(max_shift, patch_size)
+        pixels_of_shift(max_shift, patch_size)
 
 
 def copy_filter(

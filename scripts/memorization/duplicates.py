@@ -11,6 +11,8 @@ from torch import Tensor
 
 from scripts.patches.image_sets import ImageSet
 
+MAX_NAMES = 4  # of a subject, that are passed over where the usual distance of people is measured
+
 
 class Duplicate(NamedTuple):
     """Two real subjects that are one.
@@ -25,10 +27,21 @@ class Duplicate(NamedTuple):
     similarity: float
 
 
-def nearest_distances(similarities: Tensor) -> Tensor:
-    """Distance sqrt(1 - r) of each of G subjects to the nearest other one, from similarities (G, G)."""
-    both = torch.maximum(similarities, similarities.T).fill_diagonal_(-torch.inf)
-    return (1 - both.max(1).values).clamp_min(0).sqrt()
+def nearest_others(similarities: Tensor, ratio: float) -> Tensor:
+    """Distance sqrt(1 - r) of each of G subjects to the nearest who is not the subject under a further name, (G,).
+
+    Those are passed over that are nearer than `ratio` times the next: up to `MAX_NAMES` names of a subject, so that the
+    distance is that between people even where most people have several names.
+
+    Args:
+        similarities: (G, G) of subjects, in [0, 1]; the diagonal does not count.
+        ratio: in (0, 1).
+    """
+    distances = _distances(similarities).sort(1).values[:, :MAX_NAMES]
+    is_name = distances[:, :-1] < ratio * distances[:, 1:]
+    is_name &= distances[:, 1:].isfinite()
+    first = torch.arange(1, distances.shape[1]) * is_name
+    return distances.gather(1, first.amax(1, keepdim=True))[:, 0]
 
 
 def find_duplicates(similarities: Tensor, ratio: float) -> list[tuple[int, int, float]]:
@@ -36,19 +49,27 @@ def find_duplicates(similarities: Tensor, ratio: float) -> list[tuple[int, int, 
 
     Args:
         similarities: (G, G) of subjects, in [0, 1]; the diagonal does not count.
-        ratio: a pair counts below this times the median distance, sqrt(1 - r), of a subject to the nearest other one.
+        ratio: a pair counts below this times the median distance, sqrt(1 - r), of a subject to the nearest other
+            person, see `nearest_others`.
 
     Returns:
         Pairs (i, j), i < j, with their similarity; none among fewer than three subjects, where nothing is usual.
     """
-    count = len(similarities)
-    if count < 3:
+    if len(similarities) < 3:
         return []
-    both = torch.maximum(similarities, similarities.T).fill_diagonal_(-torch.inf)
-    distances = (1 - both).clamp_min(0).sqrt()
-    usual = nearest_distances(similarities).median()
+    distances = _distances(similarities)
+    usual = nearest_others(similarities, ratio).median()
     pairs = (distances < ratio * usual).triu(1).nonzero().tolist()
-    return [(first, second, float(both[first, second])) for first, second in pairs]
+    return [(first, second, float(_either(similarities)[first, second])) for first, second in pairs]
+
+
+def _either(similarities: Tensor) -> Tensor:
+    """The higher of both directions; -inf of a subject to itself."""
+    return torch.maximum(similarities, similarities.T).fill_diagonal_(-torch.inf)
+
+
+def _distances(similarities: Tensor) -> Tensor:
+    return (1 - _either(similarities)).clamp_min(0).sqrt()
 
 
 def count_once(

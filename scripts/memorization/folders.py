@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from scripts.memorization.audit import MemorizationAudit
-from scripts.memorization.search import USUAL_SHIFT
+from scripts.memorization.nearest_images import pixels_of_shift
 from scripts.memorization.stage import name_images, suspicious
 from scripts.memorization.suspicious_pairs import write_pairs
+from scripts.patches.background import snap_background
 from scripts.patches.image_sets import ALL, ImageSet
 from scripts.provenance.foreign_images import ForeignImages, check_reading, image_files, read_foreign, stem
 from scripts.running.errors import some_names
@@ -33,7 +34,6 @@ def audit_folders(
     image_axes: str | None = None,
     channel_endings: Sequence[str] | None = None,
     patient_pattern: str | None = None,
-    max_shift: int | None = None,
     num_pairs: int = 10,
     device: str | torch.device = "cpu",
 ) -> Path:
@@ -44,7 +44,7 @@ def audit_folders(
             `scripts.provenance.foreign_images.read_foreign`.
         training_path: likewise, the images that their generator was trained on.
         output_dir: folder to write to.
-        audit: what compares and judges the images, but for how far a copy may have been moved.
+        audit: what compares and judges the images.
         held_out_path: real images that it was not trained on; None leaves out what needs them.
         value_range: the two intensities that become -1 (background) and 1; None is from the lowest to the highest of
             all folders.
@@ -53,7 +53,6 @@ def audit_folders(
         patient_pattern: regular expression that finds the patient in the name of a file, without folder and ending, by
             its first group or, without groups, all of it. None: names of public data sets are understood, else each
             image is of a subject of its own.
-        max_shift: pixels that a copy may have been moved; None is a sixth of the smallest side.
         num_pairs: pairs shown.
         device: where the images are compared.
 
@@ -77,14 +76,13 @@ def audit_folders(
     held_out = sets.get("held_out", ImageSet(torch.empty(0), []))
     _refuse_constant(training, held_out)
     _refuse_shared(training, held_out)
-    shift = _shift(max_shift, synthetic.images.shape[2:])
     audit = copy.copy(audit)
-    audit.max_shift = shift
+    audit.center_name = "center"  # nothing says that a lesion lies there
     result = audit(synthetic.images, training, held_out)
     rows = [{"image": name} for name in synthetic.names]
     pairs = suspicious(result["images"], rows, synthetic.images, training, held_out)
     shown = sorted(pairs, key=lambda pair: (not pair.is_copy, pair.ratio))
-    write_pairs(Path(output_dir) / "suspicious_pairs.png", shown[:num_pairs], shift)
+    write_pairs(Path(output_dir) / "suspicious_pairs.png", shown[:num_pairs], audit.max_shift)
     name_images(result["images"], rows, {"training": training, "held_out": held_out})
     subjects = {part: _how_told(images, patient_pattern) for part, images in sets.items() if part != "synthetic"}
     content = {
@@ -94,7 +92,7 @@ def audit_folders(
         "simulated": False,
         "held_out_part": None if held_out_path is None else Path(held_out_path).name,
         "thresholds": vars(audit.thresholds),
-        "max_shift": shift,
+        "max_shift": pixels_of_shift(audit.max_shift, synthetic.images.shape[2:]),
         "value_range": list(range_used),
         "folders": {part: _describe(read[part], sets[part], given[part], subjects.get(part)) for part in sets},
         "limits": _limits(subjects, held_out_path is not None),
@@ -144,18 +142,6 @@ def check_folders(
         raise ValueError(f"audit_num_pairs must be >= 1, got {num_pairs!r}")
 
 
-def _shift(max_shift: int | None, sides: Sequence[int]) -> int:
-    largest = min(sides) // 4
-    if max_shift is None:
-        return round(min(sides) / USUAL_SHIFT)
-    if not 0 <= max_shift <= largest:
-        raise ValueError(
-            f"max_shift must be 0 to {largest} pixels, a quarter of the smallest side of the images, got {max_shift!r};"
-            " farther ones leave too little to compare"
-        )
-    return max_shift
-
-
 def _refuse_one_folder(paths: Mapping[str, str]) -> None:
     parts: dict[Path, str] = {}
     for part, path in paths.items():
@@ -186,7 +172,8 @@ def _common_extent(read: Mapping[str, ForeignImages]) -> tuple[float, float]:
 
 
 def _image_set(part: str, images: ForeignImages, value_range: Sequence[float], pattern: str | None) -> ImageSet:
-    scaled = images.scaled(value_range)
+    # The background of a lossy format is not exactly that of the other folder, nor is a generator's.
+    scaled = snap_background(images.scaled(value_range))
     if part == "synthetic":
         return ImageSet(scaled, [None] * len(images), images.names, path=images.path)
     stems = [stem(name) for name in images.names]
@@ -214,8 +201,9 @@ def _refuse_constant(*sets: ImageSet) -> None:
         constant = [name for name, image in zip(images.names, flat, strict=True) if bool((image == image[0]).all())]
         if constant:
             raise ValueError(
-                f"{images.path} must hold images with contrast, got one intensity in {some_names(constant, limit=3)};"
-                " leave them out"
+                f"{images.path} must hold images with contrast above the lowest twentieth of value_range, which is"
+                f" background, got one intensity in {some_names(constant, limit=3)}; leave them out, or correct"
+                " value_range"
             )
 
 

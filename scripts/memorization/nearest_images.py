@@ -12,6 +12,7 @@ from scripts.patches.intensities import foreground
 
 # A channel that varies less than this (variance, intensities in [-1, 1]) correlates with nothing.
 MIN_VARIANCE = 1e-5
+USUAL_SHIFT = 6  # sides: a copy may have been moved by a sixth of the smallest
 Similarity = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -80,32 +81,46 @@ def brain_pearson(images: Tensor, references: Tensor) -> Tensor:
 SIMILARITIES: dict[str, Similarity] = {"pearson": pearson, "brain_pearson": brain_pearson, "l2": negative_l2}
 
 
-def require_small_shift(max_shift: int | None, shape: Sequence[int]) -> None:
-    """Refuse shifts that leave so small an overlap that anything correlates.
+def pixels_of_shift(max_shift: int | None, shape: Sequence[int]) -> int:
+    """Return the pixels that a copy may have been moved along each axis; None is a sixth of the smallest side.
 
     Raises:
-        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels; None is never.
+        ValueError: if `max_shift` is more than a quarter of a side of `shape`, pixels: so small an overlap is left that
+            anything correlates.
     """
-    if max_shift is not None and not 0 <= max_shift <= min(shape) // 4:
+    if max_shift is None:
+        return round(min(shape) / USUAL_SHIFT)
+    if not 0 <= max_shift <= min(shape) // 4:
         raise ValueError(
             f"audit_max_shift must be 0 to a quarter of the sides of the images {tuple(shape)}, or null, got"
             f" {max_shift!r}; pass --audit_max_shift {min(shape) // 4}"
         )
+    return max_shift
 
 
-def between_subjects(similarities: Tensor, owners: Tensor) -> Tensor:
-    """Take the highest similarity of each subject's images to each subject.
+def best_of_subjects(similarities: Tensor, owners: Tensor) -> Nearness:
+    """Take the highest similarity of each subject's images, and the first of the images that reach it.
 
     Args:
-        similarities: of M images to G subjects, (M, G).
+        similarities: to each of M images, (..., M).
         owners: number 0..G-1 of the subject of each image, (M,).
 
     Returns:
-        (G, G), a row for each subject.
+        Nearness (..., G), on the device of `similarities`.
     """
-    count = similarities.shape[1]
-    rows = owners[:, None].expand_as(similarities)
-    return similarities.new_full((count, count), -torch.inf).scatter_reduce(0, rows, similarities, "amax")
+    shape = (*similarities.shape[:-1], int(owners.max()) + 1)
+    spread = owners.expand_as(similarities)
+    best = similarities.new_full(shape, -torch.inf).scatter_reduce(-1, spread, similarities, "amax")
+    count = similarities.shape[-1]
+    positions = torch.arange(count, device=owners.device).expand_as(similarities)
+    winners = torch.where(similarities == best.gather(-1, spread), positions, count)
+    first = torch.full(shape, count, device=owners.device).scatter_reduce(-1, spread, winners, "amin")
+    return Nearness(best, first)
+
+
+def between_subjects(similarities: Tensor, owners: Tensor) -> Tensor:
+    """Take the highest similarity of each subject's images to each subject, from (M, G): (G, G), a row for each."""
+    return best_of_subjects(similarities.T, owners).similarities.T
 
 
 def nearest_by_subject(
@@ -124,19 +139,8 @@ def nearest_by_subject(
         Nearness to each of G subjects, on the CPU, float64.
     """
     owners = torch.as_tensor(list(subjects), device=references.device)
-    blocks = [_nearest_of_block(similarity(block, references).double(), owners) for block in images.split(block_size)]
+    blocks = [best_of_subjects(similarity(block, references).double(), owners) for block in images.split(block_size)]
     return Nearness(*(torch.cat(parts).cpu() for parts in zip(*blocks, strict=True)))
-
-
-def _nearest_of_block(similarities: Tensor, owners: Tensor) -> tuple[Tensor, Tensor]:
-    count, num_images = similarities.shape
-    num_subjects = int(owners.max()) + 1
-    spread = owners.expand(count, -1)
-    best = similarities.new_full((count, num_subjects), -torch.inf).scatter_reduce(1, spread, similarities, "amax")
-    positions = torch.arange(num_images, device=owners.device).expand(count, -1)
-    winners = torch.where(similarities == best.gather(1, spread), positions, num_images)
-    first = torch.full((count, num_subjects), num_images, device=owners.device)
-    return best, first.scatter_reduce(1, spread, winners, "amin")
 
 
 def _masked_pearson(images: Tensor, references: Tensor, masks: Tensor) -> Tensor:

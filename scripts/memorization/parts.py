@@ -1,4 +1,4 @@
-"""What of an image is a copy: the whole of it, one channel, the lesion, a quarter, or many small blocks."""
+"""What of an image is a copy: the whole of it, one channel, its center, a quarter, or many small blocks."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from torch import Tensor
 
 from scripts.memorization.alignment import turns
 from scripts.memorization.coarse_search import brain, standardized
+from scripts.memorization.nearest_images import best_of_subjects
 from scripts.memorization.search import SMALLEST, Found, reduced
 from scripts.memorization.statistics import Share, copy_ratios, nearest_share
 
 WHOLE = ("whole image", "bent")  # what the ratio of whole images is compared by: the smaller counts
 BLOCKS = {"quarters": 2, "blocks of 1/4 of the side": 4, "blocks of 1/8 of the side": 8}
+LESION = "lesion"  # around which patches are cut
 OTHER_CHANNELS = "channels in another order"
 IMAGES_AT_ONCE = 64  # whose blocks are compared; bounds memory only
 MIN_NORM = 1e-2  # of a channel of a block, in standard deviations, below which it shows nothing
@@ -42,7 +44,13 @@ class Part:
 
 
 def compare_parts(
-    found: Found, images: Tensor, references: Tensor, owners: Sequence[int], channel_names: Sequence[str] | None = None
+    found: Found,
+    images: Tensor,
+    references: Tensor,
+    owners: Sequence[int],
+    channel_names: Sequence[str] | None = None,
+    center_name: str = LESION,
+    own: Sequence[int] | None = None,
 ) -> list[Part]:
     """List the parts of images with their ratios and nearest subjects, the whole image first.
 
@@ -52,6 +60,8 @@ def compare_parts(
         references: (M, C, *spatial) real images.
         owners: number 0..G-1 of the subject of each reference.
         channel_names: of the C channels; None numbers them.
+        center_name: what the middle of the images shows.
+        own: subject of each of `images`, with whom it was not compared; None if it was compared with all.
 
     Returns:
         One part alone, the whole image, of images smaller than `SMALLEST`.
@@ -60,11 +70,11 @@ def compare_parts(
     parts = [whole_image(found)]
     for way, match in found.ways.items():
         if way not in WHOLE:
-            name = names[int(way.split()[1])] if way.startswith("channel ") else way
+            name = names[int(way.split()[1])] if way.startswith("channel ") else center_name
             subjects = match.subjects[:, 0]
             parts.append(Part(name, copy_ratios(match.similarities), subjects, subjects))
     small, real = reduced(images.float()), reduced(references.float())
-    return parts if min(small.shape[2:]) < SMALLEST else [*parts, *_blocks(small, real, owners)]
+    return parts if min(small.shape[2:]) < SMALLEST else [*parts, *_blocks(small, real, owners, own)]
 
 
 def block_correlations(images: Tensor, references: Tensor, per_side: int) -> Tensor:
@@ -122,32 +132,32 @@ def whole_image(found: Found) -> Part:
     return Part(WHOLE[0], lowest.values, found.similarities.argmax(1), subjects.gather(0, lowest.indices[None])[0])
 
 
-def _blocks(images: Tensor, references: Tensor, owners: Sequence[int]) -> Iterator[Part]:
+def _blocks(images: Tensor, references: Tensor, owners: Sequence[int], own: Sequence[int] | None) -> Iterator[Part]:
     numbers = torch.as_tensor(list(owners), device=images.device)
     for name, per_side in BLOCKS.items():
         near = torch.cat(
             [
-                _by_subject(block_correlations(part, references, per_side), numbers)
+                best_of_subjects(block_correlations(part, references, per_side), numbers).similarities.cpu()
                 for part in images.split(IMAGES_AT_ONCE)
             ],
             dim=1,
         )
+        _leave_out(near, own)
         subjects = torch.where(near.amax(2) > 0, near.argmax(2), -1).T
         best = copy_ratios(near).min(0)
         told = best.values if per_side == 2 else None
         yield Part(name, told, subjects, near.argmax(2).gather(0, best.indices[None])[0])
     if images.shape[1] > 1:
-        near = _by_subject(permuted_correlations(images, references)[None], numbers)[0]
+        near = best_of_subjects(permuted_correlations(images, references), numbers).similarities.cpu()
+        _leave_out(near, own)
         subjects = near.argmax(1)
         yield Part(OTHER_CHANNELS, copy_ratios(near), subjects, subjects)
 
 
-def _by_subject(similarities: Tensor, owners: Tensor) -> Tensor:
-    """Highest of each subject's images: (B, N, M) to (B, N, G), on the CPU."""
-    count = int(owners.max()) + 1
-    shape = (*similarities.shape[:2], count)
-    best = similarities.new_full(shape, -torch.inf)
-    return best.scatter_reduce(2, owners.expand_as(similarities), similarities, "amax").cpu()
+def _leave_out(near: Tensor, own: Sequence[int] | None) -> None:
+    """Set the nearness (..., N, G) of images to their own subject to -inf, in place."""
+    if own is not None:
+        near[..., torch.arange(near.shape[-2]), torch.as_tensor(list(own))] = -torch.inf
 
 
 def _unit_blocks(images: Tensor, per_side: int) -> Tensor:

@@ -13,17 +13,17 @@ from torch.nn import functional
 
 from scripts.memorization.alignment import Alignment, resized_coordinates
 from scripts.memorization.coarse_search import CoarseSearch, Lattice, Scores
+from scripts.memorization.nearest_images import best_of_subjects, pixels_of_shift
 from scripts.memorization.refinement import Refined, affine_basis, bending_basis, refine
 from scripts.patches.intensities import BACKGROUND, foreground
 
 LONGEST_SIDE = {2: 48, 3: 16}  # images are compared at no more pixels than this, by the number of dimensions
 NUM_NEAREST = 6  # subjects of each image that are looked at closely
 NUM_BENT = 3  # of them, that are bent as well
-NUM_NEAREST_OF_PART = 4  # subjects looked at closely for one channel or the lesion alone
+NUM_NEAREST_OF_PART = 4  # subjects looked at closely for one channel or the center alone
 SMALLEST = 16  # pixels of a side; smaller images are not refined at half their size first, not bent, and have no parts
-LESION_RADIUS = 1 / 6  # of the side: patches are centered on the lesion, and this is 16 of 96 mm
-USUAL_SHIFT = 6  # sides: a copy may have been moved by a sixth of the smallest
-LESION_CELLS = 8  # of the middle half of the patch
+CENTER_RADIUS = 1 / 6  # of the side: patches are centered on the lesion, and this is 16 of 96 mm
+CENTER_CELLS = 8  # of the middle half of the patch
 
 
 class Match(NamedTuple):
@@ -45,7 +45,7 @@ class Found:
             exact, and bent for `NUM_BENT`; of the others it is the first step's, but never above those.
         images: (N, G) number of the subject's reference that is nearest.
         ways: similarities of the nearest subjects by name of what was compared: "whole image" without bending, "bent",
-            "channel 0" and on, "lesion".
+            "channel 0" and on, "center".
         alignments: how the nearest reference of each image is laid over, (N,).
     """
 
@@ -87,6 +87,9 @@ class CopySearch:
         owners: number 0..G-1 of the subject of each reference.
         max_shift: pixels that a copy may have been moved along each axis, about; None is a sixth of the smallest side.
         block_size: images compared at once; bounds memory only.
+
+    Raises:
+        ValueError: if a reference shows no brain, or the shift is too large.
     """
 
     def __init__(
@@ -98,17 +101,17 @@ class CopySearch:
         self.inside = foreground(self.references, channel_axis=1)[:, None].float()
         self.owners = torch.as_tensor(list(owners), device=references.device)
         self.factor = references.shape[-1] / self.references.shape[-1]
-        self.max_shift = round(min(references.shape[2:]) / USUAL_SHIFT) if max_shift is None else max_shift
+        self.max_shift = pixels_of_shift(max_shift, references.shape[2:])
         self.block_size = block_size
         self.whole = CoarseSearch(self.references, round(self.max_shift / self.factor))
 
     @cached_property
-    def lesions(self) -> CoarseSearch:
-        """The lattice of lesions: the middle of the images, of which a disc counts."""
+    def centers(self) -> CoarseSearch:
+        """The lattice of the middle of the images, of which a disc counts: where patches show the lesion."""
         references = self.references[(..., *_middle(self.references.shape[2:]))]
         sides = references.shape[2:]
-        region = disc(sides, 2 * LESION_RADIUS).to(references)
-        return CoarseSearch(references, max(1, min(sides) // LESION_CELLS), region, LESION_CELLS)
+        region = disc(sides, 2 * CENTER_RADIUS).to(references)
+        return CoarseSearch(references, max(1, min(sides) // CENTER_CELLS), region, CENTER_CELLS)
 
     def __call__(self, images: Tensor, own: Sequence[int] | None = None, parts: bool = True) -> Found:
         """Search (N, C, *spatial) in [-1, 1].
@@ -116,7 +119,7 @@ class CopySearch:
         Args:
             images: on the device of the references.
             own: subject of each image, with whom it is not compared; None compares with all.
-            parts: whether channels and lesion are searched on their own, too; not of tiny images.
+            parts: whether channels and center are searched on their own, too; not of tiny images.
         """
         numbers = None if own is None else torch.as_tensor(list(own), device=images.device)
         pieces = []
@@ -137,7 +140,7 @@ class CopySearch:
             for channel in range(images.shape[1]) if images.shape[1] > 1 else ():
                 of_channel, its_images = self._by_subject(scores.values[channel + 1], own)
                 ways[f"channel {channel}"] = self._channel(images, channel, scores, of_channel, its_images, count)
-            ways["lesion"] = self._lesion(images, own, count)
+            ways["center"] = self._center(images, own, count)
         last = whole["bent"]
         similarities = nearest.minimum(last.similarities.amin(1, keepdim=True)).clamp_min(0)
         similarities = similarities.scatter(1, last.subjects, last.similarities)
@@ -147,16 +150,11 @@ class CopySearch:
         return Found(similarities.double().cpu(), best_images.cpu(), on_cpu, refined)
 
     def _by_subject(self, values: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Highest value of each subject, (N, G), and the number of the reference that has it."""
-        count = int(self.owners.max()) + 1
-        spread = self.owners.expand(len(values), -1)
-        best = values.new_full((len(values), count), -torch.inf).scatter_reduce(1, spread, values, "amax")
-        positions = torch.arange(values.shape[1], device=values.device).expand_as(values)
-        winners = torch.where(values == best.gather(1, spread), positions, values.shape[1])
-        first = torch.full((len(values), count), values.shape[1], device=values.device)
+        """Highest value of each subject but the own, (N, G), and the number of the reference that has it."""
+        best, first = best_of_subjects(values, self.owners)
         if own is not None:
             best[torch.arange(len(values)), own] = -torch.inf
-        return best, first.scatter_reduce(1, spread, winners, "amin")
+        return best, first
 
     def _whole(
         self, images: Tensor, scores: Scores, nearest: Tensor, best_images: Tensor
@@ -219,12 +217,12 @@ class CopySearch:
         )
         return pairs.match(refined.similarities)
 
-    def _lesion(self, images: Tensor, own: Tensor | None, count: int) -> Match:
+    def _center(self, images: Tensor, own: Tensor | None, count: int) -> Match:
         middle = _middle(images.shape[2:])
         images, references = images[(..., *middle)], self.references[(..., *middle)]
-        shape, lattice = images.shape[2:], self.lesions.lattice
-        region = disc(shape, 2 * LESION_RADIUS).to(images)
-        scores = self.lesions(images, by_channel=False)
+        shape, lattice = images.shape[2:], self.centers.lattice
+        region = disc(shape, 2 * CENTER_RADIUS).to(images)
+        scores = self.centers(images, by_channel=False)
         pairs = _Pairs.nearest(*self._by_subject(scores.values[0], own), count)
         turn, start = lattice.coordinates(scores.alignments(pairs.rows, pairs.references), shape)
         turned = _turned(images, lattice, turn, pairs.rows)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from scripts.memorization.audit import JUDGED, MemorizationAudit
-from scripts.memorization.nearest_images import require_small_shift
+from scripts.memorization.nearest_images import pixels_of_shift
 from scripts.memorization.statistics import Losses, infer_membership, membership_in_words
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
 from scripts.memorization.verdict import KNOWS_HELD_OUT, Thresholds
@@ -141,7 +141,7 @@ def check_audit(
     Raises:
         ValueError: naming the config key and the way out.
     """
-    require_small_shift(max_shift, patch_size)
+    pixels_of_shift(max_shift, patch_size)
     MemorizationAudit(thresholds, max_shift, None, num_cells, num_permutations, block_size=block_size)
     if num_pairs < 1:
         raise ValueError(f"audit_num_pairs must be >= 1, got {num_pairs!r}")

@@ -75,6 +75,10 @@ class Thresholds:
         factor = min(1.0, max(BELOW_REAL * lowest_ratio / self.copy_ratio, 1e-6))
         return replace(self, copy_ratio=factor * self.copy_ratio, part_copy_ratio=factor * self.part_copy_ratio)
 
+    def of_part(self, lowest_ratio: float) -> float:
+        """Return the ratio of a copy of one part of images, in which real ones reach `lowest_ratio` among others."""
+        return min(self.part_copy_ratio, max(BELOW_REAL * lowest_ratio, 1e-6))
+
 
 @dataclass(frozen=True)
 class Figures:
@@ -89,6 +93,7 @@ class Figures:
         held_out_copies: images that copy a held-out subject in any part.
         held_out_whole: of them, those that copy it as a whole.
         duplicates: real subjects under two names.
+        lowered: parts whose ratio of copies was lowered, as real images come as near in them.
         shares: part -> share of images nearest to training subjects; empty without held-out subjects.
         c_t: of the whole images; None where it cannot be told.
         auth_pct: AuthPct of the synthetic images.
@@ -108,6 +113,7 @@ class Figures:
     held_out_copies: int = 0
     held_out_whole: int = 0
     duplicates: Sequence[Duplicate] = ()
+    lowered: Sequence[str] = ()
     shares: Mapping[str, Share] | None = None
     c_t: float | None = None
     auth_pct: float | None = None
@@ -272,6 +278,11 @@ def _about_copies(figures: Figures, thresholds: Thresholds) -> str:
         + (f" ({by_part})" if by_part else "")
         + f": less than {thresholds.copy_ratio:.2g} times as far from one training subject as from the next{parts};"
         f" turns, shifts, {undone} undone (95 % of the share: {low:.1f} to {high:.1f} %).{limits}"
+        + (
+            f" Less counts of {' and '.join(figures.lowered)}, where real images come near, too."
+            if figures.lowered
+            else ""
+        )
     )
 
 

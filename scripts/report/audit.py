@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from scripts.memorization.audit import JUDGED
+from scripts.memorization.parts import LESION
 from scripts.memorization.statistics import pool_gaps
 from scripts.memorization.verdict import COLLAPSED, KNOWS_HELD_OUT, MEMORIZES, NO_SIGN, UNUSABLE, VERDICTS
 from scripts.patches.pictures import data_uri
@@ -53,7 +54,8 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
     Returns:
         `rows`: what `pool` returns, with `cohort`, `class`, `method` and `declared` (what the generator of an imported
         set is said to be trained on, or None); `evidence`: title -> sentences of every audit;
-        `pictures`: `title` and `src`; `copy_ratio`: those used, or None without audits.
+        `pictures`: `title` and `src`; `copy_ratio`: those used, or None without audits;
+        `center`: what the middle of the images shows.
     """
     pictures = {path.parent: path for path in files.named("suspicious_pairs.png")}
     audits = [
@@ -93,6 +95,7 @@ def arrange_audits(audits: Sequence[Audit], num_pictures: int) -> dict[str, Any]
             if audit.picture is not None
         ],
         "copy_ratio": _ratios_used(audits),
+        "center": "center" if any("folders" in audit.content for audit in audits) else LESION,
     }
 
 

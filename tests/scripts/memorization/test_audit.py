@@ -101,6 +101,23 @@ def test_the_same_real_images_are_compared_with_one_another_once(patients):
     assert AUDIT.prepare(real_images(training[1:], "t"), real_images(held_out, "h")) is not first
 
 
+def test_a_part_in_which_real_images_come_as_near_names_no_copies(patients):
+    def graft(images, source, noise):
+        """Put the second channel of other patients into images."""
+        images, channel = images.clone(), source[:, 1]
+        random = torch.randn(channel.shape, generator=torch.Generator().manual_seed(0))
+        images[: len(source), 1] = torch.where(channel > -1, (channel + noise * random).clamp(-0.99, 1), -1.0)
+        return images
+
+    training, held_out = real_images(patients[0][:12], "t"), patients[1][:6]
+    fresh = graft(patients[2][:30], patients[0][4:10], 0.05)
+    named = AUDIT(fresh, training, real_images(held_out, "h"))
+    assert named["copies"]["by_part"]["channel 1"] >= 5
+    alike = AUDIT(fresh, training, real_images(graft(held_out, patients[0][:1], 0.01), "h"))
+    assert alike["copies"]["by_part"]["channel 1"] == 0
+    assert any("Less counts of channel 1" in sentence for sentence in alike["evidence"])
+
+
 def test_blank_images_are_unusable(audit):
     assert audit(torch.full((30, 4, 24, 24), -1.0))["verdict"] == UNUSABLE
 

@@ -153,7 +153,7 @@ def test_patients_are_told_by_a_pattern(tmp_path):
         ({}, ("--value_range", "0", "4"), r"must lie in value_range \[0, 4\]"),
         ({}, ("--patient_pattern", "("), "patient_pattern must be a regular expression"),
         ({}, ("--patient_pattern", "(Q+)"), "must find the patient in the name of every image, got none in"),
-        ({}, ("--max_shift", "3"), "max_shift must be 0 to 2 pixels, a quarter of the smallest side"),
+        ({}, ("--max_shift", "3"), "audit_max_shift must be 0 to a quarter .* pass --audit_max_shift 2"),
         ({}, ("--image_axes", "NHX"), "image_axes must be letters"),
     ],
 )

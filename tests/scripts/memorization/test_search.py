@@ -114,7 +114,7 @@ def test_results_do_not_depend_on_the_block_nor_on_other_images(patients):
     blocks = CopySearch(patients[:8], range(8), block_size=2)(patients[8:14])
     torch.testing.assert_close(whole.similarities, blocks.similarities, atol=1e-4, rtol=0)
     again = Found.join([whole.take([0, 1]), whole.take([2, 3, 4, 5])])
-    torch.testing.assert_close(again.ways["lesion"].similarities, whole.ways["lesion"].similarities)
+    torch.testing.assert_close(again.ways["center"].similarities, whole.ways["center"].similarities)
 
 
 def test_without_a_step_the_correlation_is_that_inside_the_brain(patients):

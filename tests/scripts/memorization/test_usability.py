@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 
 from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates
@@ -59,6 +60,15 @@ def test_a_patient_under_two_names_is_found_and_counted_once():
     assert torch.equal(unseen.images, images[[6, 8, 9, 10]])
     assert [(one.first, one.second, one.part) for one in told] == [("A", "B", "training"), ("C", "F", "held out")]
     assert isinstance(told[0], Duplicate)
+
+
+@pytest.mark.parametrize("num_names", [2, 3, 4])
+def test_people_under_several_names_are_found_where_all_of_them_have_those(num_names):
+    people = torch.arange(5).repeat_interleave(num_names)
+    noise = 0.05 * torch.rand(len(people), len(people), generator=torch.Generator().manual_seed(0))
+    is_same = people[:, None] == people
+    pairs = find_duplicates(torch.where(is_same, 1 - 0.1 * noise, 0.5 + noise), 0.5)
+    assert {pair[:2] for pair in pairs} == {tuple(pair) for pair in is_same.triu(1).nonzero().tolist()}
 
 
 def test_two_held_out_subjects_that_are_one_are_counted_once_and_not_left_out():

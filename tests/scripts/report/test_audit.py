@@ -95,4 +95,5 @@ def test_a_study_without_synthetic_images_has_no_audit(tmp_path):
         "evidence": {},
         "pictures": [],
         "copy_ratio": None,
+        "center": "lesion",
     }
