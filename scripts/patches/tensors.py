@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -173,7 +174,7 @@ def load_patch(path: str, num_channels: int, spatial_dims: int = 2) -> Tensor:
     """
     require_file(path)
     try:
-        image = LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)(path).as_tensor().float()
+        image = _loader()(path).as_tensor().float()
     except Exception as error:  # whatever zlib, nibabel or MONAI raise of a damaged file
         reason = str(root_cause(error)).strip().splitlines()
         raise ValueError(
@@ -195,6 +196,12 @@ def load_patch(path: str, num_channels: int, spatial_dims: int = 2) -> Tensor:
             " (value_range)"
         )
     return image
+
+
+@cache
+def _loader() -> LoadImage:
+    # Made once: a new one looks on the disk for the readers of all formats, which takes longer than to read a patch.
+    return LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)
 
 
 def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None) -> DataLoader:
