@@ -28,6 +28,7 @@ SAME_PICTURE = 0.95
 ALIKE_THUMBNAILS = 0.8  # correlation of thumbnails from which on two images are read again and compared in full
 THUMBNAIL_CELLS = {2: 12, 3: 8}  # of each axis, by the number of axes
 MAX_SHIFT = 2  # pixels, and at most one of 16
+KEPT_IMAGES = 32  # in memory, while pairs are compared in full
 SMALL_CELL = 6  # pixels; in a smaller cell of a thumbnail a shift shows, so that shifted images have thumbnails, too
 PAIRS_PER_IMAGE = 2  # compared in full, the most alike first
 ALIKE_BY_DESIGN = 8  # images, and more than half of a set: that many are not one person, but alike by design
@@ -119,8 +120,12 @@ def correlation(image: np.ndarray, other: np.ndarray) -> float:
     Returns:
         Mean over the channels with contrast, in [-1, 1]; 0 if the brains share half of what they cover or less.
     """
-    flipped = [image[(slice(None), *flips)] for flips in _flips(image.ndim - 1)]
-    return max(_correlation_at(one, other, _best_shifts(one, other)) for one in flipped)
+    # A flipped picture standardized is the standardized picture flipped.
+    standardized, spectrum = _standardized(image), _spectrum(_standardized(other))
+    return max(
+        _correlation_at(image[flipped], other, _best_shifts(standardized[flipped], spectrum))
+        for flipped in ((slice(None), *flips) for flips in _flips(image.ndim - 1))
+    )
 
 
 @functools.lru_cache(maxsize=16)
@@ -145,9 +150,10 @@ def _same_of_shape(keys: Sequence[Key], numbers: Sequence[int]) -> list[SamePict
             len(alike),
             limit,
         )
+    read = functools.lru_cache(maxsize=KEPT_IMAGES)(_read)  # each is in a few pairs
     for one, other in alike[:limit]:
         first, second = numbers[one], numbers[other]
-        value = correlation(_read(keys[first][0]), _read(keys[second][0]))
+        value = correlation(read(keys[first][0]), read(keys[second][0]))
         if value >= SAME_PICTURE:
             pairs.append(SamePicture(first, second, value))
     largest = _largest_group(pairs)
@@ -241,13 +247,14 @@ def _shift_limits(shape: Sequence[int]) -> list[int]:
     return [min(MAX_SHIFT, size // 16) for size in shape]
 
 
-def _best_shifts(image: np.ndarray, other: np.ndarray) -> Shifts:
-    """Shifts by which `image` must be moved back to lie over `other` best."""
-    axes, shape = tuple(range(1, image.ndim)), image.shape[1:]
-    first, second = (
-        torch.fft.rfftn(torch.from_numpy(_standardized(np.ascontiguousarray(one))), dim=axes) for one in (image, other)
-    )
-    product_sum = torch.fft.irfftn((first * second.conj()).sum(0), s=shape)
+def _spectrum(standardized: np.ndarray) -> Tensor:
+    return torch.fft.rfftn(torch.from_numpy(standardized), dim=tuple(range(1, standardized.ndim)))
+
+
+def _best_shifts(standardized: np.ndarray, spectrum: Tensor) -> Shifts:
+    """Shifts by which a standardized image must be moved back to lie best over the one of this spectrum."""
+    shape = standardized.shape[1:]
+    product_sum = torch.fft.irfftn((_spectrum(np.ascontiguousarray(standardized)) * spectrum.conj()).sum(0), s=shape)
     candidates = list(product(*(range(-limit, limit + 1) for limit in _shift_limits(shape))))
     return max(candidates, key=lambda shifts: float(product_sum[shifts]))
 
