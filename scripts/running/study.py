@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.running.configs import Invocation, parser_of
+from scripts.running.configs import Invocation, parser_of, reachable
 from scripts.running.errors import root_cause, some_names
 from scripts.running.folders import read_record
 from scripts.running.overrides import Source, check_overrides, is_part, known_keys, load_file
@@ -258,7 +258,8 @@ class Study:
     def _check_stages(self) -> None:
         """Make the `checks` of the stages, which need no file, as the stages themselves do when they begin."""
         for planned in self.plan.variants():
-            settings = parser_of(self.invocation_of(planned).merged())
+            merged = self.invocation_of(planned).merged()
+            settings = parser_of(reachable(merged, ("imports", "num_threads", "checks")))
             require_num_threads(settings.get_parsed_content("num_threads"))
             if "checks" not in settings.get():
                 continue
