@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import brentq
@@ -34,9 +35,7 @@ def mcnemar_power(num_subjects: int, discordant: float, gain: float, alpha: floa
     _check(discordant, gain)
     pairs = np.arange(num_subjects + 1)
     favor = (discordant + gain) / (2 * discordant)
-    # The largest count of the rarer side that is still rejected; -1 where none is.
-    critical = binom.ppf(alpha / 2, pairs, 0.5)
-    critical -= binom.cdf(critical, pairs, 0.5) > alpha / 2
+    critical = _critical_counts(num_subjects, alpha)
     detected = binom.cdf(critical, pairs, favor) + binom.sf(pairs - critical - 1, pairs, favor)
     return float((binom.pmf(pairs, num_subjects, discordant) * detected).sum())
 
@@ -127,6 +126,19 @@ def detectable_difference(
         return None
     z = float(norm.isf(alpha / 2))
     return (high - low) / (2 * z) * (z + float(norm.ppf(power)))
+
+
+@lru_cache(maxsize=256)
+def _critical_counts(num_subjects: int, alpha: float) -> np.ndarray:
+    """Return the largest count of the rarer side that is rejected, -1 where none is, for 0 to n discordant pairs.
+
+    Whoever searches for a gain asks for those of one n a dozen times.
+    """
+    pairs = np.arange(num_subjects + 1)
+    critical = binom.ppf(alpha / 2, pairs, 0.5)
+    critical -= binom.cdf(critical, pairs, 0.5) > alpha / 2
+    critical.flags.writeable = False
+    return critical
 
 
 def _check(discordant: float, gain: float) -> None:
