@@ -35,7 +35,7 @@ def mcnemar_power(num_subjects: int, discordant: float, gain: float, alpha: floa
     _check(discordant, gain)
     pairs = np.arange(num_subjects + 1)
     favor = (discordant + gain) / (2 * discordant)
-    critical = _critical_counts(num_subjects, alpha)
+    critical = _critical_counts(1 << num_subjects.bit_length(), alpha)[: num_subjects + 1]
     detected = binom.cdf(critical, pairs, favor) + binom.sf(pairs - critical - 1, pairs, favor)
     return float((binom.pmf(pairs, num_subjects, discordant) * detected).sum())
 
@@ -128,13 +128,13 @@ def detectable_difference(
     return (high - low) / (2 * z) * (z + float(norm.ppf(power)))
 
 
-@lru_cache(maxsize=256)
-def _critical_counts(num_subjects: int, alpha: float) -> np.ndarray:
-    """Return the largest count of the rarer side that is rejected, -1 where none is, for 0 to n discordant pairs.
+@lru_cache(maxsize=64)
+def _critical_counts(limit: int, alpha: float) -> np.ndarray:
+    """Return the largest count of the rarer side that is rejected, -1 where none is, of each number of pairs < limit.
 
-    Whoever searches for a gain asks for those of one n a dozen times.
+    Whoever searches for a gain, or for a number of subjects, asks a dozen times.
     """
-    pairs = np.arange(num_subjects + 1)
+    pairs = np.arange(limit)
     critical = binom.ppf(alpha / 2, pairs, 0.5)
     critical -= binom.cdf(critical, pairs, 0.5) > alpha / 2
     critical.flags.writeable = False
