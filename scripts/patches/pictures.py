@@ -13,6 +13,7 @@ import matplotlib
 import numpy as np
 from matplotlib import image as matplotlib_image
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
@@ -20,6 +21,7 @@ from scripts.running.files import atomic_path
 
 # Colors that stay apart for color-blind readers and in grey print (Okabe and Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+SVG_DPI = 72  # points an inch, in which matplotlib writes SVG
 STYLE = {
     "svg.hashsalt": "report",  # else element ids are random and no two reports are equal
     "svg.fonttype": "path",  # a reader's machine may not have the font
@@ -44,7 +46,10 @@ def svg(figure: Figure) -> str:
     """
     stream = io.StringIO()
     with matplotlib.rc_context(STYLE):
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+        FigureCanvasSVG(figure)  # words are as wide as in SVG
+        _lay_out(figure, SVG_DPI)
+        box = figure.get_tightbbox().padded(matplotlib.rcParams["savefig.pad_inches"])
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=box)
     text = stream.getvalue()
     return text[text.index("<svg") :]
 
@@ -186,6 +191,16 @@ def save_picture(figure: Figure, path: str | Path, dpi: int = 120) -> None:
     """Write a figure as PNG, whole or not at all, and the same byte for byte each time."""
     stream = io.BytesIO()
     unnamed: dict[str, Any] = {"Software": None}
+    _lay_out(figure, dpi)
     figure.savefig(stream, format="png", dpi=dpi, metadata=unnamed)
     with atomic_path(path) as temporary:
         temporary.write_bytes(stream.getvalue())
+
+
+def _lay_out(figure: Figure, dpi: float) -> None:
+    """Place the axes for good: `savefig` would draw everything once for that, and once more to write it."""
+    figure.set_dpi(dpi)
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        engine.execute(figure)
+        figure.set_layout_engine("none")

@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import base64
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 
-from scripts.patches.pictures import heat_color, heat_text_color, mosaic, png_bytes
+from scripts.patches.pictures import STYLE, heat_color, heat_text_color, mosaic, png_bytes, save_picture, svg
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,29 @@ def test_a_png_has_no_date_and_no_program():
     data = png_bytes(np.zeros((2, 3), np.uint8))
     assert data == base64.b64decode(base64.b64encode(png_bytes(np.zeros((2, 3), np.uint8))))
     assert b"Software" not in data
+
+
+def drawn():
+    figure = Figure(figsize=(3, 2), layout="constrained")
+    for axes, title in zip(figure.subplots(1, 2), ("one", "a longer title\nof two lines"), strict=True):
+        axes.imshow(np.arange(12).reshape(3, 4))
+        axes.set_title(title)
+    figure.suptitle("both")
+    return figure
+
+
+def test_an_svg_is_what_matplotlib_saves(tmp_path):
+    with matplotlib.rc_context(STYLE):
+        drawn().savefig(tmp_path / "x.svg", metadata={"Date": None, "Creator": None}, bbox_inches="tight")
+        ours = svg(drawn())
+    assert (tmp_path / "x.svg").read_text(encoding="utf-8").endswith(ours)
+
+
+@pytest.mark.parametrize("dpi", [50, 130])
+def test_a_picture_is_what_matplotlib_saves(tmp_path, dpi):
+    save_picture(drawn(), tmp_path / "ours.png", dpi)
+    drawn().savefig(tmp_path / "theirs.png", dpi=dpi, metadata={"Software": None})
+    assert (tmp_path / "ours.png").read_bytes() == (tmp_path / "theirs.png").read_bytes()
 
 
 def luminance(color):
