@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.optimize import brentq
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 
 from scripts.statistics.classification_measures import auc_one_against_rest, value_of
 from scripts.statistics.intervals import CONFIDENCE, Estimate, distances
@@ -71,9 +71,9 @@ def delong(
 ) -> Estimate:
     """AUC with DeLong's variance and an interval on the logit scale.
 
-    Sources: DeLong, DeLong, Clarke-Pearson 1988, "Comparing the areas under two or more correlated ROC curves";
-    Sun, Xu 2014 for the form with ranks. The variance of several strata is that of their weighted mean. Where it is
-    zero or unknown (perfect separation, one case in a class), the score interval of Newcombe 2006 takes over.
+    Source: DeLong, DeLong, Clarke-Pearson 1988, "Comparing the areas under two or more correlated ROC curves".
+    The variance of several strata is that of their weighted mean. Where it is zero or unknown (perfect separation, one
+    case in a class), the score interval of Newcombe 2006 takes over.
 
     Args:
         positive: booleans, shape (N,).
@@ -171,7 +171,7 @@ def split(positive: np.ndarray, scores: np.ndarray, strata: ArrayLike | None = N
 def placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Share of the other class that each subject stands on the right side of; ties count half.
 
-    Source: DeLong, DeLong, Clarke-Pearson 1988, eq. 5 (V10 and V01); Sun, Xu 2014 for the form with ranks.
+    Source: DeLong, DeLong, Clarke-Pearson 1988, eq. 5 (V10 and V01).
 
     Args:
         positive: booleans, shape (N,), both values present.
@@ -181,10 +181,17 @@ def placements(positive: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np
         Of the positive subjects and of the others, in their order, each in [0, 1]; the mean of either is the AUC.
     """
     cases, controls = scores[positive], scores[~positive]
-    ranks = rankdata(np.concatenate([cases, controls]))
-    of_cases = (ranks[: len(cases)] - rankdata(cases)) / len(controls)
-    of_controls = 1 - (ranks[len(cases) :] - rankdata(controls)) / len(cases)
-    return of_cases, of_controls
+    return _numbers_below(cases, controls) / len(controls), 1 - _numbers_below(controls, cases) / len(cases)
+
+
+def _numbers_below(values: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Count the others below each value, equal ones half; nan where a score is nan, which stands nowhere.
+
+    By bisection in the sorted others: a bootstrap or an interval asks for thousands of areas.
+    """
+    ordered = np.sort(others)
+    counts = (np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")) / 2
+    return np.full_like(counts, np.nan) if np.isnan(values).any() or np.isnan(ordered[-1]) else counts
 
 
 def newcombe_auc(area: float, sizes: Sequence[tuple[int, int]], confidence: float = CONFIDENCE) -> Estimate:

@@ -10,7 +10,7 @@ from scipy.stats import mannwhitneyu, norm
 from sklearn.metrics import roc_auc_score
 
 from scripts.statistics.classification_measures import auc_one_against_rest, average_precision, value_of
-from scripts.statistics.roc_area import auc, auc_difference, delong, newcombe_auc
+from scripts.statistics.roc_area import auc, auc_difference, delong, newcombe_auc, placements
 
 LABELS = np.array([0] * 15 + [1] * 52)
 STRATA = np.arange(67) % 3
@@ -41,6 +41,11 @@ def test_delong_variance_is_that_of_the_placements_counted_one_by_one():
     area, low, high, _ = delong(positive, score)
     half = (math.log(high / (1 - high)) - math.log(low / (1 - low))) / 2
     assert half == pytest.approx(norm.ppf(0.975) * math.sqrt(variance) / (area * (1 - area)))
+
+
+def test_a_score_that_is_no_number_has_no_area():
+    assert math.isnan(placements(LABELS == 1, np.where(np.arange(len(LABELS)) == 3, np.nan, scores(0)))[0].mean())
+    assert math.isnan(placements(LABELS == 1, np.where(LABELS == 1, np.nan, scores(0)))[1].mean())
 
 
 @pytest.mark.parametrize("area", [0.0, 0.3, 0.5, 0.93, 1.0])
