@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bundle.large_files import FILE_NAME as LARGE_FILES
 from bundle.large_files import url_base_of, write_large_files
-from bundle.package import Package, packaged_scripts
+from bundle.package import Package, packaged_scripts, random_weights_left_out
 from bundle.rules_networks import load_network
 from scripts.inference.onnx_model import HASH_KEY, open_session
 from scripts.running.files import atomic_path, sha256_file
@@ -62,7 +62,7 @@ def export(root: str | Path, file_format: str) -> dict[Path, float]:
     folder = Path(root).resolve()
     package = Package(folder)
     base = url_base_of(folder)
-    with packaged_scripts(folder), torch.no_grad():
+    with packaged_scripts(folder), random_weights_left_out(), torch.no_grad():
         written = dict(_export_one(package, path, file_format) for path in package.weights)
     if (folder / LARGE_FILES).is_file():
         write_large_files(folder, base)

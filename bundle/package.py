@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from monai.bundle import ConfigParser
+from torch import Tensor, nn
 
+from scripts.running.configs import parser_of
 from scripts.running.files import read_json
 
 # Config -> kind of workflow, as MONAI names them.
@@ -22,6 +24,7 @@ WORKFLOWS = {
     "train_generator.json": "train",
     "generate.json": "inference",
 }
+RANDOM = ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "trunc_normal_", "normal_", "uniform_")
 TEXT = {".py", ".json", ".md", ".txt", ".yml", ".yaml", ".conf", ".j2", ".cfg", ".toml", ".css", ""}
 
 
@@ -74,7 +77,7 @@ class Package:
     def parser(self, name: str) -> ConfigParser:
         """Parser of a config, with this folder as its root and the CPU as its device."""
         config = ConfigParser.load_config_file(str(self.config_path(name)))
-        return ConfigParser({**config, "bundle_root": str(self.root), "device": "cpu"})
+        return parser_of({**config, "bundle_root": str(self.root), "device": "cpu"})
 
 
 @contextlib.contextmanager
@@ -96,4 +99,24 @@ def packaged_scripts(root: Path) -> Iterator[None]:
 
 
 def _is_scripts(name: str) -> bool:
-    return name == "scripts" or name.startswith("scripts.")
+    return name.startswith("scripts") and name.partition(".")[0] == "scripts"
+
+
+@contextlib.contextmanager
+def random_weights_left_out() -> Iterator[None]:
+    """Let new networks be of zeros inside the block: drawing weights takes longer than all that is asked of them.
+
+    For networks that are looked at for their shapes, or get the weights of a file.
+    """
+    drawn = {name: getattr(nn.init, name) for name in RANDOM}
+    for name in RANDOM:
+        setattr(nn.init, name, _set_to_zero)
+    try:
+        yield
+    finally:
+        for name, function in drawn.items():
+            setattr(nn.init, name, function)
+
+
+def _set_to_zero(tensor: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return nn.init.zeros_(tensor)

@@ -101,13 +101,21 @@ def _distributions() -> Mapping[str, list[str]]:
     return importlib.metadata.packages_distributions()
 
 
+@functools.lru_cache(maxsize=1024)
+def _imported_by(code: str) -> tuple[str, ...]:
+    """Return the absolute names of the modules that code imports, the code of one file once for all packages."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+    return tuple(names)
+
+
 def _imported(folder: Path) -> dict[str, str]:
     packages: dict[str, str] = {}
     for path in sorted(folder.rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
-                names = [node.module]
-            for name in names:
-                packages.setdefault(name.partition(".")[0], path.relative_to(folder).as_posix())
+        for name in _imported_by(path.read_text(encoding="utf-8")):
+            packages.setdefault(name.partition(".")[0], path.relative_to(folder).as_posix())
     return {name: path for name, path in packages.items() if name not in sys.stdlib_module_names and name != "scripts"}

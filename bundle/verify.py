@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from bundle import rules_configs, rules_files, rules_metadata, rules_networks
-from bundle.package import Package, packaged_scripts
+from bundle.package import Package, packaged_scripts, random_weights_left_out
 
 Rule = Callable[[Package], Iterator[str]]
 
@@ -64,8 +64,9 @@ def verify(
         raise FileNotFoundError(f"{folder} does not exist; make it with `python -m bundle pack`")
     package = Package(folder, allow_placeholder)
     for rule in rules:
-        with packaged_scripts(folder):
-            yield rule.__name__, list(_faults(rule, package))
+        with packaged_scripts(folder), random_weights_left_out():
+            faults = list(_faults(rule, package))
+        yield rule.__name__, faults
 
 
 def report(root: str | Path, allow_placeholder: bool = False) -> bool:
