@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import subprocess
@@ -155,7 +154,26 @@ def test_ratios_are_to_the_row_of_stock_and_missing_without_it():
     assert page.endswith("| ours | 3 |  |  |\n")
 
 
+def wait_until(is_so, seconds):
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def children_of(process):
+    return Path(f"/proc/{process}/task/{process}/children").read_text().split()
+
+
+def is_alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc, which Linux has")
 def test_the_script_is_killed_with_all_that_it_started_and_keeps_its_rows(tmp_path):
     environment = {**os.environ, "PYTHON": sys.executable, "DEVICE": "cpu", "SIZE": "16", "NETWORK": "tiny"}
     environment |= {"BATCH": "2", "STEPS": "2", "THREADS": "1"}
@@ -163,16 +181,12 @@ def test_the_script_is_killed_with_all_that_it_started_and_keeps_its_rows(tmp_pa
     process = subprocess.Popen(command, cwd=ROOT, env=environment)
     path = tmp_path / "parts" / "generator.json"
     try:
-        for _ in itertools.takewhile(lambda second: second < 100, itertools.count()):
-            if path.is_file() and read_json(path)["rows"]:
-                break
-            time.sleep(1)
+        wait_until(lambda: path.is_file() and read_json(path)["rows"], seconds=100)
+        (part,) = (int(number) for number in children_of(process.pid))
+        assert is_alive(part)
     finally:
         process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(2)
-    rows = read_json(path)["rows"]
-    assert rows[0]["name"] == "stock MONAI"
-    time.sleep(3)
-    assert read_json(path)["rows"] == rows  # the part ended with the script
+    wait_until(lambda: not is_alive(part), seconds=10)  # the part ends with the script
+    assert read_json(path)["rows"][0]["name"] == "stock MONAI"
     assert "| stock MONAI |" in (tmp_path / "gpu_check.md").read_text()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -37,7 +39,9 @@ def test_volume_tells_little(sites, site, volume):
 
 
 @pytest.mark.slow
-def test_network_learns_a_site_and_loses_at_the_other(sites):
+def test_network_learns_a_site_and_loses_at_the_other(sites, monkeypatch):
+    # One pass over the weights of a small network instead of a dozen, which take longer than its gradients.
+    monkeypatch.setattr(torch.optim, "AdamW", partial(torch.optim.AdamW, fused=True))
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
