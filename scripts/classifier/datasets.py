@@ -43,7 +43,7 @@ class ClassifierData:
         synthetic_balance: let the smaller classes take more, up to class balance.
         synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
         train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
-        synthetic_labels: `own`, or `shuffled`: a check of the protocol, whose classifiers must answer as by chance.
+        synthetic_labels: `own`, or `shuffled`: a check of the protocol, whose labels say nothing of the images.
         seed: of the shuffling.
 
     Raises:
@@ -260,14 +260,29 @@ def choose_synthetic(
 
 
 def shuffle_labels(items: Items, seed: int) -> Items:
-    """Give the labels of images to other images, at random: as many of each class, and nothing to learn.
+    """Give the labels of images to other images, at random, so that images of every class get equal shares of each.
+
+    A plain permutation leaves the classes with unequal shares by chance, and where they are easy to tell apart, a
+    network learns that difference: the AUC of one such permutation can lie far from .5.
 
     Args:
         items: `label` of each.
         seed: of the permutation.
+
+    Returns:
+        The items in their order, as many of each label as before; a class has its share of each label to within one
+        image and the number of labels.
     """
-    order = np.random.default_rng(seed).permutation(len(items))
-    return [{**item, "label": items[other]["label"]} for item, other in zip(items, order, strict=True)]
+    random = np.random.default_rng(seed)
+    labels = np.array([item["label"] for item in items])
+    # Images class by class, in random order within; along them each label lies at equal distances.
+    places = np.lexsort((random.random(len(items)), labels))
+    names, counts = np.unique(labels, return_counts=True)
+    positions = np.concatenate([(np.arange(count) + random.random()) / count for count in counts])
+    spread = np.repeat(names, counts)[np.argsort(positions, kind="stable")]
+    shuffled = np.empty_like(labels)
+    shuffled[places] = spread
+    return [{**item, "label": int(label)} for item, label in zip(items, shuffled, strict=True)]
 
 
 def check_synthesis(method: str | None, train_on_real: bool, labels: str, ratio: float = 1.0) -> None:

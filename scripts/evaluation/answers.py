@@ -128,6 +128,12 @@ class Answers:
         return np.bincount(self.labels, minlength=len(self.classes)).tolist()
 
     @property
+    def only_answer(self) -> str | None:
+        """Class that every patient is answered; None where two classes are answered, or nobody is tested."""
+        answers = np.unique(self.predictions).tolist() if self.n else []
+        return self.classes[answers[0]] if len(answers) == 1 else None
+
+    @property
     def spread(self) -> float | None:
         """Standard deviation of the scores of the first of two classes over that of the second; None where unknown."""
         if len(self.classes) != 2 or min(self.n_by_class) < 2:

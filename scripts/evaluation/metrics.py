@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,6 +25,7 @@ from scripts.statistics.roc_area import auc
 
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first
 METRIC_COLUMNS = (*GROUP, "n", "measure", "value", "low", "high", "interval", "coverage")
+ROUNDING = 1e-9  # of a value that is a count over a count
 # Measures without an interval in closed form, lower or higher is better as their docstrings say.
 BOOTSTRAPPED: dict[str, Measure] = {
     "weighted_f1": weighted_f1,
@@ -86,6 +87,49 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
         **{f"sensitivity_{name}": one for name, one in zip(answers.classes, per_class, strict=True)},
         **resampled,
     }
+
+
+def trivial_value(measure: str, n_by_class: Sequence[int]) -> float | None:
+    """Value of a measure that needs no classifier: the largest class, or chance, for everybody; None of other measures.
+
+    >>> trivial_value("accuracy", [12, 28]), trivial_value("auc", [12, 28])
+    (0.7, 0.5)
+    """
+    share = max(n_by_class) / sum(n_by_class)
+    values = {
+        "accuracy": share,
+        "balanced_accuracy": 1 / len(n_by_class),
+        "auc": 0.5,
+        "weighted_f1": share * 2 * share / (1 + share),
+    }
+    return values.get(measure)
+
+
+def trivial_measures(metrics: Iterable[Mapping[str, Any]], groups: Iterable[Answers]) -> set[tuple[str, ...]]:
+    """Find the figures that are no better than an answer without a look at the images, whatever a test says of them.
+
+    Args:
+        metrics: what `compute_metrics` returns.
+        groups: what `group_answers` returns of the same predictions.
+
+    Returns:
+        Measure and `GROUP` of each figure at or below `trivial_value`, and of every figure of a setup that gives all
+        patients of a test one answer.
+    """
+    by_key = {tuple(getattr(answers, name) for name in GROUP): answers for answers in groups}
+    found = set()
+    for row in metrics:
+        key = tuple(row[name] for name in GROUP)
+        trivial = trivial_value(row["measure"], by_key[key].n_by_class)
+        is_at_most = trivial is not None and (row["value"] is None or row["value"] <= trivial + ROUNDING)
+        if is_at_most or by_key[key].only_answer is not None:
+            found.add((row["measure"], *key))
+    return found
+
+
+def swapped_labels(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """List the AUCs whose whole interval lies below .5: worse than guessing, as where two labels were swapped."""
+    return [row for row in metrics if row["measure"] == "auc" and row["high"] is not None and row["high"] < 0.5]
 
 
 def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, Any]:

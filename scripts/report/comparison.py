@@ -20,7 +20,7 @@ from scripts.evaluation.answers import (
     refuse_other_subjects,
 )
 from scripts.evaluation.figures import draw_reliability, draw_roc
-from scripts.evaluation.metrics import MEASURES, compute_metrics
+from scripts.evaluation.metrics import MEASURES, compute_metrics, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
@@ -62,10 +62,10 @@ def comparison_numbers(
         primary: end point that was declared; None where none was.
 
     Returns:
-        `primary`: its result, with `is_declared_before`, or None; `role` (see `main_role`); `comparisons` (a row per
-        setup, test and measure), `not_compared`, `power` (a row per test), `controls` (what `compare_with_controls`
-        returns); of the tests of that role `sites`, `calibration`, `volumes` and `volume_correlations`; and `seeds`, of
-        the tests on other cohorts.
+        `primary`: its result, with `is_declared_before`, or None; `one_answer`: setups and tests in which every patient
+        gets one `answer`; `role` (see `main_role`); `comparisons` (a row per setup, test and measure), `not_compared`,
+        `power` (a row per test), `controls` (what `compare_with_controls` returns); of the tests of that role `sites`,
+        `calibration`, `volumes` and `volume_correlations`; and `seeds`, of the tests on other cohorts.
 
     Raises:
         ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
@@ -87,6 +87,11 @@ def comparison_numbers(
     main = [answers for answers in groups if answers.role == role]
     return {
         "primary": end_point,
+        "one_answer": [
+            {**{name: getattr(answers, name) for name in GROUP}, "n": answers.n, "answer": answers.only_answer}
+            for answers in groups
+            if answers.only_answer is not None
+        ],
         "role": role,
         "comparisons": comparisons,
         "not_compared": not_compared,
@@ -127,11 +132,16 @@ def comparison_sections(
     names = ordered((answers.setup for answers in groups), setups)
     groups.sort(key=lambda answers: names.index(answers.setup))
     comparisons = numbers["comparisons"]
+    trivial = trivial_measures(metrics, group_answers(predictions))
+
+    def is_trivial(row: Mapping[str, Any]) -> bool:
+        return (row["measure"], *(row[name] for name in GROUP)) in trivial
+
     main = [row for row in comparisons if row["role"] == numbers["role"]]
     return {
         **numbers,
         "primary_sentence": primary_sentence(numbers["primary"]) if numbers["primary"] else "",
-        "by_test": _by_test([{**row, "differs": differs(row)} for row in comparisons]),
+        "by_test": _by_test([{**row, "differs": differs(row) and not is_trivial(row)} for row in comparisons]),
         "num_tests": {
             row["role"]: row["num_tests"] for row in comparisons if row["num_tests"] and not row["is_primary"]
         },

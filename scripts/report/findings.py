@@ -6,8 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from scripts.evaluation.primary import differs_in
-from scripts.evaluation.setups import PROTOCOL_CHECKS, differs
-from scripts.report.words import MEASURE_NAMES, format_interval, format_number, format_p, name_setup, name_test
+from scripts.evaluation.setups import PAPER_GAIN, PROTOCOL_CHECKS, differs
+from scripts.report.words import (
+    MEASURE_NAMES,
+    format_interval,
+    format_number,
+    format_p,
+    name_method,
+    name_setup,
+    name_test,
+)
 
 # What the setups were tested on, and what several such tests are called.
 TESTED_ON = {
@@ -21,13 +29,16 @@ MAX_NAMED = 4  # differences written out; more would be a table
 Row = Mapping[str, Any]
 
 
-def findings(numbers: Row, unfinished: str = "", setups_of_unknown: Sequence[str] = ()) -> list[str]:
+def findings(
+    numbers: Row, unfinished: str = "", setups_of_unknown: Sequence[str] = (), swapped: Sequence[Row] = ()
+) -> list[str]:
     """Say what the study found about its main tests.
 
     Args:
         numbers: what `comparison_numbers` returns.
         unfinished: sentence about images that did not reach the gates; empty where all did.
         setups_of_unknown: setups that train on images of which nobody can tell what their generators saw.
+        swapped: what `scripts.evaluation.metrics.swapped_labels` returns.
 
     Returns:
         Sentences that stand on their own, at least one.
@@ -42,12 +53,63 @@ def findings(numbers: Row, unfinished: str = "", setups_of_unknown: Sequence[str
     ]
     controls = [row for row in numbers.get("controls", ()) if row["role"] == role]
     against = [_against_controls(controls, role)] if controls else []
-    last = [*([unfinished] if unfinished else []), *([leakage_note(setups_of_unknown)] if setups_of_unknown else [])]
+    suspicious = [*_one_answer(numbers["one_answer"], role), *_swapped(swapped, role)]
+    last = [
+        *suspicious,
+        *([unfinished] if unfinished else []),
+        *([leakage_note(setups_of_unknown)] if setups_of_unknown else []),
+    ]
     if not rows:
         return [*(first or [_not_compared(numbers, role)]), *against, *last]
     power = [row for row in numbers["power"] if row["role"] == role]
     noun = "secondary comparison" if primary and primary.get("is_declared_before") else "comparison"
     return [*first, _what_differs(rows, role, noun), *against, _what_could_be_found(power), *last]
+
+
+def audit_sentence(rows: Sequence[Row]) -> str:
+    """Say what the memorization audits found; empty without synthetic images.
+
+    Args:
+        rows: of `scripts.report.audit.audit_section`, one per cohort, class and method.
+    """
+    grave = [row for row in rows if row["is_grave"]]
+    if not rows:
+        return ""
+    lead = f"The audit of copies judged {_count(len(rows), 'group')} of synthetic sets (cohort, class, method)"
+    if not grave:
+        return f"{lead} and found no sign of memorization in any of them that would forbid its use."
+    words = [f"{name_method(row['method'])} of {row['class']}, {row['cohort']}: {row['verdict']}" for row in grave]
+    return f"{lead}; not to be used as they are: {'; '.join(words[:MAX_NAMED])}{_more(len(grave) - MAX_NAMED)}."
+
+
+def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swapped: Sequence[Row] = ()) -> str:
+    """Say what to do next: the first fault that stands in the way of a conclusion, else what would make it surer.
+
+    Args:
+        numbers: what `comparison_numbers` returns.
+        audit: see `audit_sentence`.
+        unfinished: see `findings`.
+        swapped: see `findings`.
+    """
+    role = numbers["role"]
+    rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
+    needed = [row["subjects_for_paper_gain"] for row in numbers["power"] if row["role"] == role]
+    known = [number for number in needed if number is not None]
+    if _swapped(swapped, role):
+        return "Next: check the grades of the cohort whose AUC lies below guessing."
+    if unfinished:
+        return "Next: train the generators longer, or draw with more steps, before comparing setups with their images."
+    if any(row["is_grave"] for row in audit):
+        return "Next: look at the most suspicious pairs, and do not share or train on these sets before that."
+    if not rows:
+        return "Next: evaluate a second setup, so that there is something to compare."
+    if any(differs(row) for row in rows):
+        again = "Next: repeat the study with another seed (other_seed_dirs) before believing a difference."
+        return "Next: test what differs on a further cohort." if numbers["seeds"] else again
+    if known:
+        gain = f"Next: test on more patients; the paper’s gain of {format_number(PAPER_GAIN, 2)} in accuracy needs"
+        return f"{gain} {max(known)}."
+    return "Next: test on more patients."
 
 
 def leakage_note(setups: Sequence[str]) -> str:
@@ -119,6 +181,31 @@ def _against_controls(rows: Sequence[Row], role: str) -> str:
     best = max(nearest, key=lambda row: row["value"])
     lead = f"No other generator beats every control generator in AUC {where} beyond chance"
     return f"{lead}; the nearest to it: {_over_control(best)}."
+
+
+def _one_answer(rows: Sequence[Row], role: str) -> list[str]:
+    own = [row for row in rows if row["role"] == role]
+    if not own:
+        return []
+    words = [
+        f"“{name_setup(row['setup'])}” answers {row['answer']} to all {row['n']} patients ({name_test(row)})"
+        for row in own[:MAX_NAMED]
+    ]
+    return [f"{'; '.join(words)}{_more(len(own) - MAX_NAMED)}: its accuracy is that of no classifier."]
+
+
+def _swapped(rows: Sequence[Row], role: str) -> list[str]:
+    """Name areas below .5; those of shuffled labels may lie there by chance."""
+    own = [row for row in rows if row["role"] == role and row["setup"] not in PROTOCOL_CHECKS]
+    if not own:
+        return []
+    words = [
+        f"“{name_setup(row['setup'])}”, {name_test(row)}, {format_number(row['value'], 2)} (95 % interval"
+        f" {format_interval(row)})"
+        for row in own[:MAX_NAMED]
+    ]
+    names = f"{'; '.join(words)}{_more(len(own) - MAX_NAMED)}"
+    return [f"AUC below guessing, as where the labels of a cohort were swapped: {names}. Check the grades first."]
 
 
 def _over_controls(rows: Sequence[Row]) -> str:

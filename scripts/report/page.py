@@ -9,9 +9,9 @@ from typing import Any
 
 import jinja2
 
-from scripts.evaluation.answers import class_names, merge_predictions
+from scripts.evaluation.answers import class_names, group_answers, merge_predictions
 from scripts.evaluation.clinical_use import OperatingRule
-from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics
+from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics, swapped_labels, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.audit import audit_section, folder_sections
@@ -20,7 +20,7 @@ from scripts.report.clinical_use import clinical_numbers, clinical_sections
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.report.explanations import explanation_sections
-from scripts.report.findings import findings, leakage_note
+from scripts.report.findings import audit_sentence, findings, leakage_note, next_step
 from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
@@ -91,14 +91,21 @@ def write_report(
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     use = clinical_numbers(predictions, files, rule, setups)
     measures = measure_section(files)
-    sentences = findings(numbers, measures["unfinished"], files.setups_of_unknown)
+    audit, swapped = audit_section(files), swapped_labels(metrics)
+    said = [
+        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped),
+        audit_sentence(audit["rows"]),
+        next_step(numbers, audit["rows"], measures["unfinished"], swapped),
+    ]
+    sentences = [sentence for sentence in said if sentence]
+    trivial = trivial_measures(metrics, group_answers(predictions))
     content = {
         "title": title,
         "question": question,
         "findings": sentences,
         "leakage_note": leakage_note(files.setups_of_unknown) if files.setups_of_unknown else "",
         "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
-        **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"]),
+        **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"], trivial),
         "comparison": comparison_sections(numbers, metrics, predictions, setups),
         "use": clinical_sections(use, predictions, rule),
         **cohort_sections(files),
@@ -107,7 +114,7 @@ def write_report(
         **measures,
         **explanation_sections(files),
         **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
-        "audit": audit_section(files),
+        "audit": audit,
         "curves": curve_figure(files, num_curves),
         "lengths": training_lengths(files),
         "regularizer": regularizer_section(files),

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.evaluation.answers import GROUP, ROLES, class_name, main_role
+from scripts.evaluation.answers import GROUP, ROLES, class_name, group_answers, main_role
 from scripts.evaluation.metrics import MEASURES
 from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
@@ -33,6 +33,7 @@ def result_sections(
     predictions: Sequence[Mapping[str, str]],
     setups: Sequence[str],
     comparisons: Sequence[Mapping[str, Any]] = (),
+    trivial: Collection[tuple[str, ...]] = (),
 ) -> dict[str, Any]:
     """Arrange the measures as heatmaps, as a table and as a figure with intervals.
 
@@ -42,17 +43,22 @@ def result_sections(
         predictions: what `merge_predictions` returns.
         setups: order of the setups.
         comparisons: what `compare_setups` returns; what differs after correction is marked.
+        trivial: what `trivial_measures` returns; none of it is marked.
 
     Returns:
         Items of the template; the heatmaps are of the tests of `role`, see `main_role`.
     """
     table = metric_table(metrics)
+    answered = {tuple(getattr(one, name) for name in GROUP): one.only_answer for one in group_answers(predictions)}
+    for row in table:
+        row["answer"] = answered[tuple(row[name] for name in GROUP)]
     names = ordered((row["setup"] for row in table), setups)
     roles = ordered((row["role"] for row in table), ROLES)
     table.sort(key=lambda row: (row["direction"], roles.index(row["role"]), row["cohort"], names.index(row["setup"])))
     main = [row for row in table if row["role"] == roles[0]]
     cohorts = sorted({row["cohort"] for row in main})
     marked = {(row["measure"], *(row[name] for name in GROUP)) for row in comparisons if differs(row)}
+    marked -= set(trivial)
     return {
         "role": roles[0],
         "result_title": RESULT_TITLES[roles[0]],
@@ -83,7 +89,7 @@ def heatmap(
 
     Returns:
         `name`, `columns` (names of the tests) and `rows`: setup and cells, each None or `estimate`, `color`,
-        `text_color` and `differs`.
+        `text_color`, `differs` and `answer`: the class that every patient is answered, or None.
     """
     tests = list(dict.fromkeys((row["direction"], row["cohort"]) for row in rows))
     by_cell = {(row["setup"], row["direction"], row["cohort"]): row for row in rows}
@@ -164,6 +170,7 @@ def _cell(row: Mapping[str, Any] | None, measure: str, marked: Collection[tuple[
         "estimate": row[measure],
         "color": heat_color(value),
         "text_color": heat_text_color(value),
+        "answer": row.get("answer"),
         "differs": (measure, *(row[name] for name in GROUP)) in marked,
     }
 

@@ -14,6 +14,7 @@ from scripts.classifier.datasets import (
     choose_synthetic,
     even_batches,
     ordered_batches,
+    shuffle_labels,
     training_batches,
 )
 from scripts.patches.class_balance import synthetic_limits
@@ -253,6 +254,18 @@ def test_the_control_has_the_same_images_with_labels_of_others(paths: dict[str, 
     assert [item["label"] for item in own] != [item["label"] for item in shuffled]
     assert sorted(item["label"] for item in own) == sorted(item["label"] for item in shuffled)
     assert shuffled == synthetic_only(paths, tmp_path, synthetic_labels="shuffled", seed=1).training
+
+
+@pytest.mark.parametrize("counts", [(10, 30), (7, 7), (5, 11, 20)])
+def test_images_of_every_class_get_equal_shares_of_the_shuffled_labels(counts: tuple[int, ...]) -> None:
+    own = [label for label, count in enumerate(counts) for _ in range(count)]
+    for seed in range(20):
+        shuffled = [item["label"] for item in shuffle_labels([{"label": label} for label in own], seed)]
+        assert sorted(shuffled) == own
+        for name, size in enumerate(counts):
+            for label, count in enumerate(counts):
+                given = sum(new == label for old, new in zip(own, shuffled, strict=True) if old == name)
+                assert abs(given - size * count / len(own)) < len(counts)
 
 
 def test_a_training_on_nothing_is_refused(paths: dict[str, Any], tmp_path: Path) -> None:

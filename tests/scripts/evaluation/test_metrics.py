@@ -1,9 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics, summarize
-from tests.predictions import prediction_row
+from scripts.evaluation.answers import group_answers
+from scripts.evaluation.metrics import (
+    MEASURES,
+    METRIC_COLUMNS,
+    compute_metrics,
+    summarize,
+    swapped_labels,
+    trivial_measures,
+    trivial_value,
+)
+from scripts.statistics.classification_measures import value_of, weighted_f1
+from tests.predictions import prediction_row, prediction_rows
 
 # Subject, grade, probability of HGG; of six pairs of an LGG and an HGG one is in the wrong order.
 HAND = [("a", "LGG", 0.2), ("b", "LGG", 0.7), ("c", "HGG", 0.6), ("d", "HGG", 0.8), ("e", "HGG", 0.9)]
@@ -63,3 +74,25 @@ def test_areas_out_of_fold_rank_patients_inside_their_fold():
     assert (metrics["auc"], metrics["auprc"]) == (1, 1)
     as_one = {m["measure"]: m["value"] for m in compute_metrics([{**row, "fold": "0"} for row in rows], 100)}
     assert as_one["auc"] == 0.75
+
+
+def test_what_needs_no_classifier_is_trivial_and_so_is_every_figure_of_one_answer():
+    rows = prediction_rows({"real": 3.0, "ddpm": 1.0, "ddpm_mi": -3.0})
+    for row in rows:
+        if row["setup"] == "ddpm":
+            row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
+    metrics = compute_metrics(rows, 100)
+    trivial = {(key[0], key[2]) for key in trivial_measures(metrics, group_answers(rows))}
+    assert not {setup for _, setup in trivial} & {"real"}
+    assert {(row["measure"], "ddpm") for row in metrics} <= trivial
+    assert {(name, "ddpm_mi") for name in MEASURES} <= trivial
+    assert ("brier", "ddpm_mi") not in trivial
+    assert [row["setup"] for row in swapped_labels(metrics)] == ["ddpm_mi"]
+
+
+def test_the_trivial_values_are_those_of_answering_the_largest_class():
+    labels = np.repeat([0, 1], [12, 28])
+    probabilities = np.tile([0.4, 0.6], (40, 1))
+    assert trivial_value("weighted_f1", [12, 28]) == pytest.approx(value_of(weighted_f1, labels, probabilities))
+    assert trivial_value("balanced_accuracy", [12, 28]) == 0.5
+    assert trivial_value("ece", [12, 28]) is None

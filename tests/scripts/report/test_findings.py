@@ -7,7 +7,7 @@ import pytest
 from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers, main_role
 from scripts.evaluation.setups import compare_setups, power_rows
-from scripts.report.findings import findings
+from scripts.report.findings import audit_sentence, findings, next_step
 from scripts.report.words import format_number, format_p
 from tests.predictions import prediction_rows
 
@@ -16,6 +16,7 @@ def numbers(rows, reference="real"):
     comparisons, not_compared = compare_setups(group_answers(rows), reference, num_draws=100)
     return {
         "primary": None,
+        "one_answer": [],
         "role": main_role(rows),
         "comparisons": comparisons,
         "not_compared": not_compared,
@@ -155,3 +156,64 @@ def test_many_setups_that_beat_every_control_are_counted():
     said = findings({**numbers(prediction_rows()), "controls": rows})[1]
     assert said.count("95 % interval") == 4
     assert said.endswith("; and 2 more below.")
+
+
+def test_one_answer_to_everybody_is_said_with_the_number_of_patients():
+    rows = prediction_rows({"real": 1.0, "ddpm": 1.0})
+    for row in rows:
+        if row["setup"] == "ddpm":
+            row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
+    (answers,) = [one for one in group_answers(rows) if one.setup == "ddpm"]
+    assert answers.only_answer == "HGG"
+    row = {"direction": "a", "setup": "ddpm", "role": "external", "cohort": "b", "n": 40, "answer": "HGG"}
+    said = findings({**numbers(rows), "one_answer": [row]})
+    assert said[-1] == "“+ DDPM” answers HGG to all 40 patients (a → b): its accuracy is that of no classifier."
+    assert findings({**numbers(rows), "one_answer": [{**row, "role": "locked_test"}]}) == findings(numbers(rows))
+
+
+def test_an_area_below_guessing_is_named_as_swapped_labels():
+    row = {"direction": "a", "setup": "ddpm", "role": "external", "cohort": "b", "value": 0.2, "low": 0.1, "high": 0.3}
+    said = findings(numbers(prediction_rows()), swapped=[row])[-1]
+    assert said.startswith(
+        "AUC below guessing, as where the labels of a cohort were swapped: “+ DDPM”, a → b, .20 (95 %"
+    )
+    shuffled = {**row, "setup": "synthetic_shuffled"}
+    assert findings(numbers(prediction_rows()), swapped=[shuffled]) == findings(numbers(prediction_rows()))
+
+
+def audited(verdict, is_grave):
+    return {"cohort": "a", "class": "LGG", "method": "ddpm", "verdict": verdict, "is_grave": is_grave}
+
+
+def test_the_audit_is_said_with_the_sets_that_must_not_be_used():
+    assert audit_sentence([]) == ""
+    assert audit_sentence([audited("no sign of memorization", False)]).endswith("that would forbid its use.")
+    said = audit_sentence([audited("no sign of memorization", False), audited("memorizes", True)])
+    assert "judged 2 groups of synthetic sets" in said
+    assert said.endswith("not to be used as they are: DDPM of LGG, a: memorizes.")
+
+
+def test_the_next_step_is_the_first_fault_and_else_what_makes_the_result_surer():
+    same = {**numbers(prediction_rows({"real": 1.0, "ddpm": 1.0})), "seeds": []}
+    better = {**numbers(prediction_rows({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40))), "seeds": []}
+    alone = {**numbers(prediction_rows({"real": 1.0})), "seeds": []}
+    swapped = {
+        "role": "external",
+        "setup": "real",
+        "direction": "a",
+        "cohort": "b",
+        "value": 0.2,
+        "low": 0.1,
+        "high": 0.3,
+    }
+    needed = same["power"][0]["subjects_for_paper_gain"]
+    for content, options, words in (
+        (same, {"swapped": [swapped], "unfinished": "Unfinished."}, "check the grades"),
+        (better, {"unfinished": "Unfinished."}, "train the generators longer"),
+        (better, {"audit": [audited("memorizes", True)]}, "look at the most suspicious pairs"),
+        (alone, {}, "evaluate a second setup"),
+        (better, {"audit": [audited("no sign of memorization", False)]}, "repeat the study with another seed"),
+        ({**better, "seeds": [{}]}, {}, "test what differs on a further cohort"),
+        (same, {}, f"the paper’s gain of .02 in accuracy needs {needed}."),
+    ):
+        assert words in next_step(content, **options)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from scripts.evaluation.answers import group_answers
-from scripts.evaluation.metrics import compute_metrics
+from scripts.evaluation.metrics import compute_metrics, trivial_measures
 from scripts.evaluation.setups import compare_setups, differs
 from scripts.report.results import result_sections, summary_table
 from tests.predictions import CLASSES, prediction_rows
@@ -45,3 +45,17 @@ def test_the_main_role_fills_the_heatmaps_and_the_summary():
     assert section["guess"]["a"]["accuracy"] == 28 / 40
     assert [group["role"] for group in section["results"]] == ["locked_test", "out_of_fold"]
     assert summary_table(compute_metrics(rows, 100)).splitlines()[0].strip() == "a, locked test (n = 40)"
+
+
+def test_a_setup_that_answers_one_class_is_not_marked_and_says_so():
+    rows = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
+    for row in rows:
+        if row["setup"] == "ddpm":
+            row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
+    comparisons, _ = compare_setups(group_answers(rows), "real", num_draws=100)
+    assert any(differs(row) for row in comparisons)
+    metrics = compute_metrics(rows, 100)
+    trivial = trivial_measures(metrics, group_answers(rows))
+    section = result_sections(metrics, CLASSES, rows, ("real", "ddpm"), comparisons, trivial)
+    assert marked(section) == set()
+    assert [row["answer"] for row in section["results"][0]["rows"]] == [None, "HGG"]
