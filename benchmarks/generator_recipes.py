@@ -119,10 +119,10 @@ DEFAULT = Recipe(
     batch=16,
     rate=0.003,
     guidance=3.0,
-    sampler="dpm_solver",
+    sampler="ddim",
     steps=10,
     gaussian_rank=16,
-    fade=(2.0, 8.0),
+    fade=(1.0, 4.0),
     amp=computes_bf16("cpu"),
 )
 RECIPES = {
@@ -133,6 +133,7 @@ RECIPES = {
     "default, not unshuffled": dataclasses.replace(DEFAULT, channels=None, unshuffle=1),
     "default, batches of 8": dataclasses.replace(DEFAULT, batch=8, rate=0.002),
     "default, float32": dataclasses.replace(DEFAULT, amp=False),
+    "default, DPM-Solver": dataclasses.replace(DEFAULT, sampler="dpm_solver"),
     "default, no flips": dataclasses.replace(DEFAULT, flip=False),
     "closed form in full": dataclasses.replace(DEFAULT, fade=None, guidance=1.5),
     "network alone": dataclasses.replace(DEFAULT, gaussian_rank=0, guidance=1.0),

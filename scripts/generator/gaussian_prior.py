@@ -34,7 +34,7 @@ class GaussianPrior(nn.Module):
         E[x_0 | x_t] = mean + alpha v / (alpha^2 v + sigma^2) y    and    E[epsilon | x_t] = sigma / (...) y.
 
     The guess counts in full where the noise-to-signal ratio sigma / alpha is at least the upper end of `fade`, not at
-    all below its lower end, and in proportion to the logarithm of the ratio between. (2, 8) was chosen by measures and
+    all below its lower end, and in proportion to the logarithm of the ratio between. (1, 4) was chosen by measures and
     by eye (docs/results/generator-recipes.md).
 
     Before `fit` it is a standard normal, and waits for the buffers of trained weights. They hold the mean and the
