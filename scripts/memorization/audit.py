@@ -31,7 +31,14 @@ from scripts.memorization.statistics import (
     k_means_cells,
     training_gap,
 )
-from scripts.memorization.usability import average_likeness, detail, repeated_share, share_above
+from scripts.memorization.usability import (
+    average_likeness,
+    detail,
+    largest_clique,
+    repeated_share,
+    same_images,
+    share_above,
+)
 from scripts.memorization.verdict import Figures, Thresholds, copy_share, judge
 from scripts.patches.image_sets import ImageSet
 from scripts.splits.patients import number_patients
@@ -94,10 +101,10 @@ class MemorizationAudit:
         Returns:
             Numbers of images and subjects; `duplicates`: real subjects under two names; `measures`: similarity -> what
             `_compare` returns; `copies`: `number`, `share` with limits, `below` (the ratio used), `below_a_third`,
-            `by_part`, and `held_out`, the
-            number of images that copy a held-out subject; `shares`: part -> see `Share`; `unlike_share` and
-            `usability`: see `Figures`; `images`: of each synthetic image `ratio` (d1 / d2 of whole images), `copy`,
-            `part` in which it is one, or None, the image `of` that part's subject (index in `training` or `held_out`,
+            `by_part`, and `held_out`, the number of images that copy a held-out subject; `shares`: part -> see `Share`;
+            `unlike_share` and `usability`: see `Figures`; `clique`: numbers of the images drawn most often alike, see
+            `largest_clique`; `images`: of each synthetic image `ratio` (d1 / d2 of whole images), `copy`, `part` in
+            which it is one, or None, the image `of` that part's subject (index in `training` or `held_out`,
             by `is_held_out`), and for each similarity the nearest `training` and `held_out` image (index in its set)
             with its value; `verdict` and `evidence`.
 
@@ -153,6 +160,8 @@ class MemorizationAudit:
             ratios[1:] = [thresholds.of_part(lowest) for lowest in real.lowest_of_parts]
         copies = _Copies(parts, real.num_training, ratios)
         whole = measures[JUDGED]
+        same = self._same(synthetic, real)
+        clique = largest_clique(same)
         figures = Figures(
             num_synthetic=len(synthetic),
             num_training_subjects=real.num_training,
@@ -172,6 +181,9 @@ class MemorizationAudit:
             auth_pct=whole["auth_pct"],
             held_out_auth_pct=whole["held_out_auth_pct"],
             **self._usability(synthetic, real, found),
+            repeated=repeated_share(same),
+            clique=len(clique),
+            clique_copies=int(copies.is_copy[clique].sum()),
         )
         return {
             "num_synthetic": len(synthetic),
@@ -191,6 +203,7 @@ class MemorizationAudit:
                 "by_part": figures.copies,
                 "held_out": figures.held_out_copies,
             },
+            "clique": clique,
             "shares": {name: share._asdict() for name, share in (figures.shares or {}).items()},
             **judge(figures, thresholds),
             "images": _rows(nearest, copies, real),
@@ -245,8 +258,13 @@ class MemorizationAudit:
             "farther": share_above(theirs, ours),
             "average": share_above(likeness[0], likeness[1][first]),
             "smoother": share_above(detail(patients)[first], detail(small)),
-            "repeated": repeated_share(small, patients, real.owners, self.thresholds.copy_ratio),
         }
+
+    def _same(self, synthetic: Tensor, real: RealImages) -> Tensor:
+        if real.num_training + real.num_held_out < 2:
+            return torch.eye(len(synthetic), dtype=torch.bool)
+        small, patients = reduced(synthetic.float()), real.search.references
+        return same_images(small, patients, real.owners, self.thresholds.copy_ratio)
 
     def _compare(self, name: str, comparison: Comparison, cells: tuple[Any, Any] | None) -> dict[str, Any]:
         """Return max-similarities with their baselines, AuthPct and C_T by one similarity.

@@ -53,8 +53,8 @@ def detail(images: Tensor) -> Tensor:
     return (total / count.clamp_min(1)).sqrt().cpu()
 
 
-def repeated_share(synthetic: Tensor, real: Tensor, owners: Tensor, ratio: float) -> float:
-    """Share of images that repeat an earlier one, turned or not: near 1 if a generator draws one image only.
+def same_images(synthetic: Tensor, real: Tensor, owners: Tensor, ratio: float) -> Tensor:
+    """Mark the pairs of images that are one picture, turned or not: (N, N) booleans, true on the diagonal.
 
     Args:
         synthetic: (N, C, *spatial) in [-1, 1].
@@ -66,9 +66,47 @@ def repeated_share(synthetic: Tensor, real: Tensor, owners: Tensor, ratio: float
     between = block_correlations(real, real, 1)[0]
     between[owners[:, None] == owners] = -1
     usual = (1 - between.max(1).values).clamp_min(0).sqrt().quantile(USUAL)
-    distances = (1 - block_correlations(synthetic, synthetic, 1)[0]).clamp_min(0).sqrt()
-    same = (distances < ratio * usual).tril(-1)
-    return float(same.any(1).double().mean())
+    distances = (1 - block_correlations(synthetic, synthetic, 1)[0]).clamp_min(0).sqrt().cpu()
+    return (distances < ratio * usual.cpu()).fill_diagonal_(True)
+
+
+def repeated_share(same: Tensor) -> float:
+    """Share of images that repeat an earlier one, by `same_images`: near 1 if a generator draws one image only."""
+    return float(same.tril(-1).any(1).double().mean())
+
+
+def largest_clique(same: Tensor) -> list[int]:
+    """Find the images drawn most often alike: a largest set of which each is the same picture as each other.
+
+    Source: Carlini et al. 2023, "Extracting training data from diffusion models", section 4.2, where training images
+    that a generator knows by heart are extracted as cliques among many images drawn. The largest clique is found
+    greedily, from every image on, as finding it for certain takes time exponential in the images.
+
+    Args:
+        same: (N, N) booleans, symmetric but for rounding, see `same_images`.
+
+    Returns:
+        Numbers of the images, rising; empty where no two are the same.
+
+    >>> same = torch.eye(5, dtype=torch.bool)
+    >>> same[:3, :3] = same[2:4, 2:4] = True
+    >>> largest_clique(same)
+    [0, 1, 2]
+    """
+    same = same & same.T
+    degrees = same.sum(1)
+    order = degrees.argsort(descending=True, stable=True).tolist()
+    best: list[int] = []
+    for start in order:
+        if int(degrees[start]) <= len(best):
+            break
+        members, others = [start], same[start].clone()
+        for other in order:
+            if other != start and bool(others[other]):
+                members.append(other)
+                others &= same[other]
+        best = max(best, members, key=len)
+    return sorted(best) if len(best) > 1 else []
 
 
 def _cosine(images: Tensor, others: Tensor) -> Tensor:

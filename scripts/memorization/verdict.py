@@ -20,6 +20,7 @@ VERDICTS = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED, TOO_FEW, NO_SIGN)  #
 DATA_COPYING = -3.0  # C_T; three standard deviations (Meehan et al. 2020)
 MIN_REAL = 8  # real subjects, below which "farther than nearly every real image" says nothing
 BELOW_REAL = 0.75  # of the lowest ratio of a real image, below which no honest image is expected
+MIN_CLIQUE = 3  # images of one picture that are worth a sentence; two may be alike by chance
 HALF = 0.5  # of the images, from which a set is called what most of its images are
 
 
@@ -103,6 +104,8 @@ class Figures:
         average: probability that an image is nearer to the average of all than a real one.
         smoother: probability that an image has less detail than a real one.
         repeated: share of images that repeat an earlier one.
+        clique: number of the images that are drawn most often alike.
+        clique_copies: how many of them copy a training subject.
     """
 
     num_synthetic: int
@@ -123,6 +126,8 @@ class Figures:
     average: float = 0.5
     smoother: float = 0.5
     repeated: float = 0.0
+    clique: int = 0
+    clique_copies: int = 0
 
 
 def judge(figures: Figures, thresholds: Thresholds) -> dict[str, Any]:
@@ -157,6 +162,7 @@ def judge(figures: Figures, thresholds: Thresholds) -> dict[str, Any]:
         _about_copies(figures, thresholds),
         *_about_shares(figures, thresholds, copied),
         *_about_usability(figures, thresholds, unusable),
+        *_about_clique(figures),
         *missing,
     ]
     return {"verdict": verdict, "evidence": evidence}
@@ -333,3 +339,14 @@ def _about_usability(figures: Figures, thresholds: Thresholds, unusable: Sequenc
     if figures.repeated > HALF:
         sentences.append(f"{100 * figures.repeated:.0f} % of the images repeat an earlier one.")
     return sentences
+
+
+def _about_clique(figures: Figures) -> list[str]:
+    if figures.clique < MIN_CLIQUE:
+        return []
+    copies = figures.clique_copies or "none"
+    return [
+        f"{figures.clique} of {figures.num_synthetic} images are one picture, drawn again and again, which is how"
+        " training images are extracted from a generator that learned them by heart (Carlini et al. 2023);"
+        f" {copies} of them {'is a copy' if copies == 1 else 'are copies'} of training subjects."
+    ]

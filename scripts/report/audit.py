@@ -55,7 +55,7 @@ def audit_section(files: StudyFiles, num_pictures: int = 4) -> dict[str, Any]:
         `rows`: what `pool` returns, with `cohort`, `class`, `method` and `declared` (what the generator of an imported
         set is said to be trained on, or None); `evidence`: title -> sentences of every audit;
         `pictures`: `title` and `src`; `copy_ratio`: those used, or None without audits;
-        `center`: what the middle of the images shows.
+        `center`: what the middle of the images shows; `has_membership`: whether a generator's own loss was looked at.
     """
     pictures = {path.parent: path for path in files.named("suspicious_pairs.png")}
     audits = [
@@ -80,6 +80,7 @@ def arrange_audits(audits: Sequence[Audit], num_pictures: int) -> dict[str, Any]
     declared = {audit.content["method"]: audit.content.get("trained_on") for audit in audits}
     shown = sorted((audit for audit in audits if audit.picture is not None), key=lambda audit: -audit.num_copies)
     return {
+        "has_membership": any(result.get("membership") for results in pooled.values() for result in results),
         "rows": [
             {
                 **dict(zip(("cohort", "class", "method"), key, strict=True)),
@@ -145,6 +146,7 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
     Returns:
         `synthetic`, `held_out` (mean, sd, n, max of max-Pearson), `gap` (mean, low, high), `share` of images nearest to
         training subjects (`value` and `chance`, means over folds), `copies`, `num_synthetic`,
+        `membership`, the AUC by the generator's own loss (mean over folds, lowest and highest; None without weights),
         `auth_pct` and `held_out_auth_pct` (mean over folds), `c_t` (lowest and highest), `verdict`, `verdicts`, and
         `is_grave`: images that must not be used as they are.
     """
@@ -152,6 +154,7 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
     judged = [result["measures"][JUDGED] for result in results]
     scores = _present(measure["c_t"] for measure in judged)
     shares = _present(_whole_share(result) for result in results)
+    areas = [result["membership"]["auc"]["value"] for result in results if result.get("membership")]
     verdicts = Counter(result["verdict"] for result in results)
     return {
         "synthetic": _spread(measure["synthetic_to_training"] for measure in pearson),
@@ -162,6 +165,7 @@ def pool(results: Sequence[Result], same_held_out: bool = False) -> dict[str, An
         "auth_pct": mean_of_known(measure["auth_pct"] for measure in judged),
         "held_out_auth_pct": mean_of_known(measure["held_out_auth_pct"] for measure in judged),
         "share": {key: float(np.mean([one[key] for one in shares])) for key in ("value", "chance")} if shares else None,
+        "membership": {"mean": float(np.mean(areas)), "low": min(areas), "high": max(areas)} if areas else None,
         "c_t": (min(scores), max(scores)) if scores else None,
         "verdict": min(verdicts, key=VERDICTS.index),
         "is_grave": any(name in GRAVE for name in verdicts),

@@ -127,6 +127,7 @@ class Plan:
         imported: name of another program's generator -> overrides of `import_synthetic`: `images_path`, in which
             {cohort}, {fold} and {class} stand for those of a set, `trained_on`, `value_range`; each a method, with a
             setup of its name where no other trains on it.
+        audit_generators: whether the audit of a trained generator's images looks at its weights, too.
     """
 
     study_dir: str | Path
@@ -141,6 +142,7 @@ class Plan:
     generated_ratio: float = 1.0
     controls: Sequence[str] = ()
     imported: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    audit_generators: bool = True
 
     def __post_init__(self) -> None:
         self.imported = self.imported or {}
@@ -381,7 +383,7 @@ class Plan:
         )
 
     def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
-        """Audit a synthetic set, and measure it, also in the features of the fold's classifier if there is one."""
+        """Audit a synthetic set, with the generator behind it, and measure it, also in the features of a classifier."""
         folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
         synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
         needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
@@ -394,8 +396,19 @@ class Plan:
         after_classifier = (classifier,) if "real" in self.setups else ()
         measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
+        behind = []
+        if self.audit_generators and method in self.methods:
+            behind = [self._generator_stage(cohort, fold, method, None if self.condition else class_name)]
+            audited["audit_generator_path"] = self._path(behind[0].name, "model.pt")
         return [
-            PlannedStage(audit, "audit", (), self._to(audit, audited, **place), needs),
+            PlannedStage(
+                audit,
+                "audit",
+                (),
+                self._to(audit, audited, **place),
+                (*needs, *(generator.name for generator in behind)),
+                tuple(overlay for generator in behind for overlay in generator.overlays),
+            ),
             PlannedStage(
                 measures,
                 "measure_images",

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+from itertools import combinations
+
 import pytest
 import torch
 
 from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates
-from scripts.memorization.usability import average_likeness, detail, repeated_share, share_above
+from scripts.memorization.usability import (
+    average_likeness,
+    detail,
+    largest_clique,
+    repeated_share,
+    same_images,
+    share_above,
+)
 from scripts.patches.image_sets import ImageSet
 
 
@@ -42,9 +51,37 @@ def test_a_real_image_is_compared_with_the_average_of_others():
 def test_repeated_images_are_counted_turned_or_not():
     real = draw(20)
     one = draw(1, seed=2)
-    assert repeated_share(one.repeat(10, 1, 1, 1), real, torch.arange(20), 0.5) == 0.9
-    assert repeated_share(torch.cat([one, one.flip(2), one.mT]), real, torch.arange(20), 0.5) == 2 / 3
-    assert repeated_share(draw(10, seed=3), real, torch.arange(20), 0.5) == 0
+
+    def repeated(images):
+        return repeated_share(same_images(images, real, torch.arange(20), 0.5))
+
+    assert repeated(one.repeat(10, 1, 1, 1)) == 0.9
+    assert repeated(torch.cat([one, one.flip(2), one.mT])) == 2 / 3
+    assert repeated(draw(10, seed=3)) == 0
+
+
+def test_the_images_drawn_most_often_alike_are_the_largest_clique():
+    real, others, one, two = draw(20), draw(6, seed=3), draw(1, seed=2), draw(1, seed=4)
+    noise = 0.02 * torch.rand(4, 2, 16, 16, generator=torch.Generator().manual_seed(0))
+    images = torch.cat([others[:3], one + noise, others[3:], two, two.flip(3)])
+    same = same_images(images, real, torch.arange(20), 0.5)
+    assert largest_clique(same) == [3, 4, 5, 6]
+    assert largest_clique(torch.eye(5, dtype=torch.bool)) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_clique_is_one_and_its_largest_is_found_in_small_graphs(seed):
+    random = torch.rand(8, 8, generator=torch.Generator().manual_seed(seed)) < 0.5
+    same = (random | random.T).fill_diagonal_(True)
+    cliques = [
+        subset
+        for size in range(2, 9)
+        for subset in combinations(range(8), size)
+        if bool(same[list(subset)][:, list(subset)].all())
+    ]
+    found = largest_clique(same)
+    assert tuple(found) in cliques
+    assert len(found) >= max(map(len, cliques)) - 1  # greedy: not always the largest
 
 
 def test_a_patient_under_two_names_is_found_and_counted_once():

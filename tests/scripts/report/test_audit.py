@@ -36,6 +36,7 @@ def test_folds_are_pooled_and_the_gravest_verdict_stands():
     assert (pooled["verdict"], pooled["is_grave"]) == (MEMORIZES, True)
     assert pooled["verdicts"] == {MEMORIZES: 1, TOO_FEW: 1, NO_SIGN: 1}
     assert (pooled["copies"], pooled["num_synthetic"]) == (3, 150)
+    assert pooled["membership"] is None
     assert pooled["synthetic"]["mean"] == pytest.approx(0.5)
     assert pooled["c_t"] == (-4.0, -1.0)
     assert pooled["share"] == pytest.approx({"value": 0.9, "chance": 0.75})
@@ -79,12 +80,19 @@ def test_the_report_shows_verdicts_evidence_and_pairs(study, tmp_path):
     content = read_json(path)
     content["classes"]["LGG"] |= {"verdict": MEMORIZES, "evidence": ["3 of 8 images are copies."]}
     content["classes"]["LGG"]["copies"]["number"] = 3
+    content["classes"]["LGG"]["membership"] = {"auc": {"value": 0.873, "low": 0.7, "high": 1.0}}
     write_json(path, content)
     section = audit_section(StudyFiles(str(tmp_path), names))
     assert section["pictures"][0]["title"] == "site_a, fold 0, audit LGG ddpm"
     assert len(section["rows"]) == 2 * 2 * 2
     html = render_part("audit.html.j2", {"audit": section})
-    for words in ('grave">memorizes', "3 of 8 images are copies.", "The same of real held-out images", "AuthPct"):
+    for words in (
+        'grave">memorizes',
+        "3 of 8 images are copies.",
+        "The same of real held-out images",
+        "AuthPct",
+        ">.87<",
+    ):
         assert words in html
     assert html.count('alt="most suspicious pairs') == 4
 
@@ -96,4 +104,5 @@ def test_a_study_without_synthetic_images_has_no_audit(tmp_path):
         "pictures": [],
         "copy_ratio": None,
         "center": "lesion",
+        "has_membership": False,
     }

@@ -63,6 +63,17 @@ def test_every_method_is_trained_on_tested_audited_and_measured(study):
     assert compared == {"gan", "web"}
 
 
+def test_the_audit_looks_at_the_weights_of_our_own_generator_and_of_no_other(study):
+    own, other = (
+        read_json(study / "site_a" / "fold1" / f"audit_HGG_{name}" / "audit.json") for name in ("ddpm", "gan")
+    )
+    assert 0 <= own["classes"]["HGG"]["membership"]["auc"]["value"] <= 1
+    assert "membership" not in other["classes"]["HGG"]
+    page = (study / "report" / "report.html").read_text(encoding="utf-8")
+    assert "AUC of membership" in page
+    assert "training subjects are told from held-out ones with an AUC of" in page
+
+
 def test_what_is_declared_and_unknown_reaches_the_report(study):
     page = (study / "report" / "report.html").read_text(encoding="utf-8")
     assert "gan (nobody of the cohort)" in page

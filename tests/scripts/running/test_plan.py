@@ -266,6 +266,20 @@ def test_the_kinds_of_a_plan_are_its_configs_with_their_overlays(plan):
     assert set(kinds) == {(planned.config, planned.overlays) for planned in plan.stages()}
 
 
+def test_audits_look_at_the_generators_that_were_trained(plan):
+    both = replace(plan, controls=["mixed"])
+    stages = {planned.name: planned for planned in both.stages()}
+    audit = stages["a/fold1/audit_LGG_ddpm_mi"]
+    assert audit.overrides["audit_generator_path"].endswith("a/fold1/generator_LGG_ddpm_mi/model.pt")
+    assert "a/fold1/generator_LGG_ddpm_mi" in audit.needs
+    assert audit.network_overlays == ("options/mutual_information",)
+    assert "audit_generator_path" not in stages["a/fold1/audit_LGG_mixed"].overrides
+    told = {planned.name: planned for planned in replace(both, condition="label").stages()}
+    assert "a/fold1/generator_all_ddpm_mi" in told["a/fold1/audit_LGG_ddpm_mi"].needs
+    without = {planned.name: planned for planned in replace(both, audit_generators=False).stages()}
+    assert "audit_generator_path" not in without["a/fold1/audit_LGG_ddpm_mi"].overrides
+
+
 def test_every_stage_says_what_it_belongs_to_whatever_its_folder_is_called(plan):
     places = {planned.name: planned.belongs_to for planned in plan.stages()}
     generator = {"cohort": "a", "fold": 1, "method": "ddpm_mi", "class_name": "LGG"}
