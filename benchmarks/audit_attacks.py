@@ -1,6 +1,8 @@
 """What the audit names and what it misses: generators that copy in many ways, beside honest ones and noise.
 
 python -m benchmarks.audit_attacks --output runs/audit_attacks --draws 10
+python -m benchmarks.audit_attacks --attacks honest --honest-draws 100
+python -m benchmarks.audit_attacks --attacks exact flip --images few --size 60 20
 """
 
 from __future__ import annotations
@@ -8,9 +10,11 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -55,6 +59,18 @@ class Attack:
     generate: Generator
     verdict: str = MEMORIZES
     few: bool = True
+
+
+class Row(NamedTuple):
+    """A row of the table: an attack, on all images or on a few of them."""
+
+    attack: str
+    is_few: bool
+
+    @property
+    def title(self) -> str:
+        """For a reader."""
+        return f"{NUM_COPIES} of {NUM_IMAGES}: {self.attack}" if self.is_few else self.attack
 
 
 def altered(*changes: copies.Alteration) -> Attack:
@@ -206,34 +222,30 @@ def draw_patients(pool: Tensor, num_training: int, num_held_out: int, seed: int,
     return Draw(*pool[order[: sum(parts)]].split(parts))
 
 
-def attack_draw(
-    draw: Draw, names: Iterable[str], seed: int, audit: MemorizationAudit
-) -> Iterator[tuple[str, list[str]]]:
+def attack_draw(draw: Draw, rows: Iterable[Row], seed: int, audit: MemorizationAudit) -> Iterator[tuple[Row, str]]:
     """Audit generators against the patients of one draw.
 
     Args:
         draw: patients.
-        names: keys of `ATTACKS`.
+        rows: of the table.
         seed: of the alterations.
         audit: the audit.
 
     Yields:
-        Name, and the verdict where all images are attacked and, if a few are tried, where `NUM_COPIES` among fresh ones
-        are.
+        Each row and its verdict.
     """
     real = audit.prepare(real_images(draw.training, "training"), real_images(draw.held_out, "held out"))
     fresh: Found | None = None
-    for name in names:
-        attack = ATTACKS[name]
-        images = attack.generate(draw, torch.Generator().manual_seed(seed))
-        found = real.search(images)
-        verdicts = [audit.judge(images, real, found)["verdict"]]
-        if attack.few:
+    for row in rows:
+        images = ATTACKS[row.attack].generate(draw, torch.Generator().manual_seed(seed))
+        if row.is_few:
             fresh = fresh or real.search(draw.fresh)
-            mixed = torch.cat([images[:NUM_COPIES], draw.fresh[NUM_COPIES:]])
-            joined = Found.join([found.take(range(NUM_COPIES)), fresh.take(range(NUM_COPIES, len(images)))])
-            verdicts.append(audit.judge(mixed, real, joined)["verdict"])
-        yield name, verdicts
+            images = torch.cat([images[:NUM_COPIES], draw.fresh[NUM_COPIES:]])
+            others = fresh.take(range(NUM_COPIES, len(images)))
+            found = Found.join([real.search(images[:NUM_COPIES]), others])
+        else:
+            found = real.search(images)
+        yield row, audit.judge(images, real, found)["verdict"]
 
 
 def time_audit(pool: Tensor, num_synthetic: int, num_real: int, size: int) -> float:
@@ -246,29 +258,34 @@ def time_audit(pool: Tensor, num_synthetic: int, num_real: int, size: int) -> fl
     return time.monotonic() - begin
 
 
-def table(rows: Sequence[dict[str, object]]) -> str:
-    """Write, for every attack and size, how many draws got the verdict that they deserve, and what others got."""
+def rows_of(names: Sequence[str], which: str) -> list[Row]:
+    """List rows of the table: those on "all" images, on a "few", or "both"; a few only where the attack is tried so."""
+    everything = [Row(name, is_few) for is_few in (False, True) for name in names]
+    wanted = [row for row in everything if which == "both" or row.is_few == (which == "few")]
+    return [row for row in wanted if ATTACKS[row.attack].few or not row.is_few]
+
+
+def table(verdicts: Sequence[Mapping[str, Any]]) -> str:
+    """Write, for every row and size, how many draws got the verdict that they deserve, and what others got.
+
+    Args:
+        verdicts: `size`, `attack`, `is_few` and `verdict` of each audit.
+    """
     lines = [
         "| generator | deserves | " + " | ".join(f"{t}/{h}" for t, h in SIZES) + " | other verdicts |",
         "|---" * (len(SIZES) + 3) + "|",
     ]
-    for few in (False, True):
-        for name, attack in ATTACKS.items():
-            if few and not attack.few:
-                continue
-            cells, others = [], dict[str, int]()
-            for size in SIZES:
-                own = [row for row in rows if row["attack"] == name and row["size"] == list(size)]
-                verdicts = [str(row["verdicts"][int(few)]) for row in own]  # type: ignore[index]
-                right = verdicts.count(attack.verdict)
-                cells.append(f"{right} of {len(verdicts)}" if verdicts else "–")
-                for verdict in verdicts:
-                    if verdict != attack.verdict:
-                        others[verdict] = others.get(verdict, 0) + 1
-            if any(cell != "–" for cell in cells):
-                title = f"{NUM_COPIES} of {NUM_IMAGES}: {name}" if few else name
-                said = ", ".join(f"{number} x {verdict}" for verdict, number in others.items())
-                lines.append(f"| {title} | {attack.verdict} | {' | '.join(cells)} | {said} |")
+    for row in rows_of(list(ATTACKS), "both"):
+        deserved = ATTACKS[row.attack].verdict
+        own = [one for one in verdicts if (one["attack"], one["is_few"]) == row]
+        cells = []
+        for size in SIZES:
+            of_size = [one["verdict"] for one in own if one["size"] == list(size)]
+            cells.append(f"{of_size.count(deserved)} of {len(of_size)}" if of_size else "–")
+        others = Counter(one["verdict"] for one in own if one["verdict"] != deserved)
+        if own:
+            said = ", ".join(f"{number} x {verdict}" for verdict, number in others.items())
+            lines.append(f"| {row.title} | {deserved} | {' | '.join(cells)} | {said} |")
     return "\n".join(lines)
 
 
@@ -278,13 +295,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--output", default="runs/audit_attacks", help="folder of patients and verdicts, which are kept"
     )
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS), help="all if left out")
+    parser.add_argument("--images", choices=("all", "few", "both"), default="both", help="that are attacked")
     parser.add_argument("--draws", type=int, default=10, help="of patients for every size")
     parser.add_argument("--honest-draws", type=int, default=100, help="of honest generators for every size")
     parser.add_argument(
-        "--size", type=int, nargs=2, metavar=("TRAINING", "HELD_OUT"), help="one of the sizes; all if left out"
+        "--size",
+        type=int,
+        nargs=2,
+        action="append",
+        metavar=("TRAINING", "HELD_OUT"),
+        help="one of the sizes, may be repeated; all if left out",
     )
     parser.add_argument("--patients", type=int, default=1600, help="simulated; draws of them overlap")
-    parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no draw is begun")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="after which no audit is begun")
     parser.add_argument(
         "--time", type=int, nargs=3, metavar=("SYNTHETIC", "REAL", "SIZE"), help="of one audit, and stop"
     )
@@ -297,23 +321,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         seconds = time_audit(pool, synthetic, real, size)
         print(f"{synthetic} synthetic against {real} real images of {size} x {size}: {seconds:.1f} s on one core")
         return
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    done = {(tuple(row["size"]), row["draw"], row["attack"]) for row in rows}
+    kept = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
+    done = {(tuple(one["size"]), one["draw"], one["attack"], one["is_few"]) for one in kept}
     audit = MemorizationAudit(num_permutations=1)
-    sizes = [size for size in SIZES if options.size in (None, list(size))]
-    for number, size in ((n, s) for n in range(max(options.draws, options.honest_draws)) for s in sizes):
-        names = [name for name in ATTACKS if number < (options.honest_draws if name == HONEST else options.draws)]
-        left = [name for name in names if (size, number, name) not in done]
+    sizes = [size for size in SIZES if options.size is None or list(size) in options.size]
+    num_draws = {name: options.honest_draws if name == HONEST else options.draws for name in options.attacks}
+    for number, size in ((n, s) for n in range(max(num_draws.values())) for s in sizes):
+        rows = [row for row in rows_of(options.attacks, options.images) if number < num_draws[row.attack]]
+        left = [row for row in rows if (size, number, *row) not in done]
         if not left or time.monotonic() - begin > options.seconds:
             continue
-        seed = 1000 * number + size[0] + 7 * size[1]
-        for name, verdicts in attack_draw(draw_patients(pool, *size, seed), left, seed, audit):
-            row = {"size": list(size), "draw": number, "attack": name, "verdicts": verdicts}
+        seed, before = 1000 * number + size[0] + 7 * size[1], time.monotonic()
+        for row, verdict in attack_draw(draw_patients(pool, *size, seed), left, seed, audit):
+            now = time.monotonic()
+            one = {"size": list(size), "draw": number, **row._asdict(), "verdict": verdict}
             with path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-            rows.append(row)
+                file.write(json.dumps({**one, "seconds": round(now - before, 2)}) + "\n")
+            kept.append(one)
+            before = now
+            if now - begin > options.seconds:
+                break
         print(f"{size[0]}/{size[1]}, draw {number}: {time.monotonic() - begin:.0f} s", flush=True)
-    print(table(rows))
+    print(table(kept))
 
 
 if __name__ == "__main__":
