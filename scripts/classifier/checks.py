@@ -10,6 +10,7 @@ import torch
 
 from scripts.classifier.datasets import SAMPLINGS
 from scripts.classifier.networks import create_backbone
+from scripts.training.sizes import sizes_only
 
 
 def check_network(
@@ -44,7 +45,7 @@ def check_network(
 def _try_network(settings: str) -> None:
     """Build the network of settings in JSON and take patches through it, once for those that all stages share."""
     backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size = json.loads(settings)
-    with torch.device("meta"):  # sizes only: nothing is allocated or computed
+    with sizes_only():
         network = create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size)
         try:
             network.train()(torch.zeros(2, in_channels, *image_size))

@@ -8,6 +8,7 @@ import torch
 
 from scripts.classifier.networks import create_backbone
 from scripts.explanations.maps import METHODS, map_layer
+from scripts.training.sizes import sizes_only
 
 
 def check_layers(
@@ -37,7 +38,7 @@ def check_layers(
     """
     if "gradcam" not in methods:
         return
-    with torch.device("meta"):  # sizes only: nothing is allocated or computed
+    with sizes_only():
         network = create_backbone(backbone, spatial_dims, in_channels, num_classes, stem_stride, image_size).eval()
         map_layer(network, torch.zeros(1, in_channels, *image_size), layer)
 

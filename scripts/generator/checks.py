@@ -10,6 +10,7 @@ import torch
 
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.gaussian_prior import require_fade
+from scripts.training.sizes import sizes_only
 
 SELECTIONS = ("inner", "validation", "train")  # parts of a fold that validate a generator
 
@@ -69,7 +70,7 @@ def _try_network(settings: str) -> None:
     image, arguments, unshuffle, dropout_prob = json.loads(settings).values()
     in_channels = image["in_channels"]
     shape = {"spatial_dims": image["spatial_dims"], "in_channels": in_channels, "out_channels": in_channels}
-    with torch.device("meta"):  # sizes only: nothing is allocated or computed
+    with sizes_only():
         try:
             network = ClassConditionalUNet(None, dropout_prob, unshuffle, False, None, **shape, **arguments)
         except (RuntimeError, TypeError, ValueError) as error:
