@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -134,12 +134,27 @@ def refuse_prefix(expected: Mapping[str, Any], loaded: Mapping[str, Any], demand
         )
 
 
+def all_finite(tensors: Iterable[Tensor]) -> bool:
+    """Tell whether every number of tensors is finite.
+
+    A sum takes a tenth of the time of a look at every number, and is not finite if one of them is not; each number is
+    looked at only where a sum is too large.
+
+    >>> all_finite([torch.tensor([1.0, 2.0])]), all_finite([torch.tensor([float("inf"), -float("inf")])])
+    (True, False)
+    """
+    values = [value.detach() for value in tensors]
+    if not values or torch.stack([value.sum().float() for value in values]).isfinite().all():
+        return True
+    return bool(torch.stack([value.isfinite().all() for value in values]).all())
+
+
 def _refuse_unfit_numbers(file: Path, content: Mapping[str, Tensor], way_out: str) -> None:
     for name, value in content.items():
         if value.dtype not in (*WEIGHT_TYPES, *COUNTER_TYPES):
             kind = str(value.dtype).removeprefix("torch.")
             raise ValueError(f"{file} must hold floating-point weights, got {kind} in {name}; {way_out}")
-        if value.dtype in WEIGHT_TYPES and not bool(torch.isfinite(value).all()):
+        if value.dtype in WEIGHT_TYPES and not all_finite([value]):
             raise ValueError(
                 f"{file} must hold finite weights, got NaN or infinity in {name};"
                 " its training has diverged: train again at a lower learning rate"

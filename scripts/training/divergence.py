@@ -8,6 +8,8 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from scripts.provenance.state_dicts import all_finite
+
 
 class StopOnNonFinite:
     """Trainer handler: stop at the end of an epoch that leaves losses, weights or a validation not finite.
@@ -41,8 +43,7 @@ class StopOnNonFinite:
             RuntimeError: if one is NaN or infinite.
         """
         _refuse_non_finite(0.0 if self._loss is None else float(self._loss), f"epoch {engine.state.epoch}")
-        weights = [weight.isfinite().all() for weight in self.network.parameters()]
-        if not torch.stack(weights).all():
+        if not all_finite(self.network.parameters()):
             raise RuntimeError(
                 f"weights must be finite, got others at the end of epoch {engine.state.epoch}; lower the learning rate"
             )

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from scripts.provenance.state_dicts import load_state, refuse_other_state, save_tensors, state_faults
+from scripts.provenance.state_dicts import all_finite, load_state, refuse_other_state, save_tensors, state_faults
 from tests.helpers import ROOT
 
 
@@ -145,3 +145,11 @@ def test_a_common_word_of_another_network_is_no_prefix() -> None:
     expected = {"net.a": torch.zeros(1), "net.b": torch.zeros(1)}
     with pytest.raises(ValueError, match=r"got 2 differences: net\.b \(1,\) is missing; net\.c \(1,\) is unexpected"):
         refuse_other_state(expected, {"net.a": torch.zeros(1), "net.c": torch.zeros(1)}, "it must fit", "retry")
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64], ids=str)
+def test_numbers_whose_sum_is_too_large_are_finite(dtype):
+    largest = torch.full((3,), torch.finfo(dtype).max, dtype=dtype)
+    assert all_finite([torch.ones(2, dtype=dtype), largest])
+    for value in (float("nan"), float("inf"), -float("inf")):
+        assert not all_finite([largest, torch.tensor([1.0, value], dtype=dtype)])
