@@ -24,8 +24,11 @@ logger = logging.getLogger(__name__)
 # Loaded once: a child forked from a process that imported them starts in a fraction of a second.
 PRELOAD = [
     "monai.bundle",
+    "captum.attr",
     "monai.networks.nets",
+    "skimage.segmentation",
     "sklearn.metrics",
+    "torchmetrics",
     "torch._dynamo",
     "scripts.running.study",
     "scripts.report.page",

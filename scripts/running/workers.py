@@ -30,8 +30,11 @@ START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
 PRELOADED = [
     "distributed",
     "monai.bundle",
+    "captum.attr",
     "monai.networks.nets",
+    "skimage.segmentation",
     "sklearn.metrics",
+    "torchmetrics",
     "torch._dynamo",  # which optimizers import
     "scripts.running.study",
 ]
