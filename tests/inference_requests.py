@@ -11,6 +11,7 @@ from monai.bundle import ConfigParser
 
 from scripts.classifier.networks import FoldEnsemble
 from scripts.provenance.record import write_provenance
+from scripts.running.configs import parser_of
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
 from tests.helpers import config_files, run_stage
@@ -27,7 +28,7 @@ TINY = {
 
 def images_of(**overrides: Any) -> dict[str, Any]:
     """What configs/patches.yaml makes images of at the size of these requests."""
-    parser = ConfigParser(ConfigParser.load_config_files(config_files("patches")))
+    parser = parser_of(ConfigParser.load_config_files(config_files("patches")))
     parser.update({**TINY, **overrides})
     return parser.get_parsed_content("image_facts")
 

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
-from monai.bundle import ConfigParser
 
-from scripts.running.configs import Invocation
+from scripts.running.configs import Invocation, parser_of
 from tests.helpers import ROOT, TINY, config_files
 from tests.ring_or_blob import messages
 from tests.test_configs import RECIPES, STAGES, own_keys
@@ -31,7 +30,7 @@ def make_checks(names: tuple[str, ...], *recipes: str, **overrides: Any) -> set[
         *config_files(*names),
         *(TINY if name == TINY else str(ROOT / "configs" / f"{name}.yaml") for name in recipes),
     ]
-    parser = ConfigParser(Invocation(tuple(files), {**GIVEN, **overrides}).merged())
+    parser = parser_of(Invocation(tuple(files), {**GIVEN, **overrides}).merged())
     parser.get_parsed_content("checks")
     return set(parser.ref_resolver.resolved_content)
 

@@ -6,6 +6,7 @@ import ast
 import re
 import shutil
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from importlib import import_module
 from operator import attrgetter
@@ -14,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
-from monai.bundle.config_item import ComponentLocator
 
+from scripts.running.configs import components
 from scripts.running.identity import DOTTED_NAME, code_identity, target_modules
 from tests.helpers import ROOT
 
@@ -34,16 +35,19 @@ def modules_of(room: str) -> list[Path]:
     return sorted(path for path in (SCRIPTS / room).glob("*.py") if path.name != "__init__.py")
 
 
-def imported_names(path: Path) -> Iterator[str]:
+@cache
+def imported_names(path: Path) -> list[str]:
     """Dotted names that a module imports, inside functions, too; relative ones made absolute."""
+    names: list[str] = []
     package = path.parent.relative_to(ROOT).parts
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            names += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             parents = package[: len(package) - node.level + 1] if node.level else ()
             base = ".".join([*parents, *([node.module] if node.module else [])])
-            yield from (f"{base}.{alias.name}" for alias in node.names)
+            names += [f"{base}.{alias.name}" for alias in node.names]
+    return names
 
 
 def imported_rooms(room: str) -> set[str]:
@@ -123,7 +127,7 @@ def test_every_name_of_ours_in_a_config_is_there(path):
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_target_of_others_in_a_config_is_there(path):
-    locator = ComponentLocator()
+    locator = components()
     names = set(targets(yaml.safe_load(path.read_text(encoding="utf-8"))))
     for name in sorted(name for name in names if not name.startswith(("$", "scripts."))):
         full = name if "." in name else f"{locator.get_component_module_name(name)}.{name}"

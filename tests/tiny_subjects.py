@@ -13,6 +13,7 @@ from monai.transforms import Compose
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from scipy.ndimage import gaussian_filter
 
+from scripts.running.configs import parser_of
 from scripts.running.errors import root_cause
 from tests.helpers import config_files
 
@@ -75,7 +76,7 @@ def reoriented(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.nd
 
 def chain(**overrides: Any) -> Compose:
     """Return the `preprocessing` of configs/patches.yaml at 16 x 14 cells."""
-    parser = ConfigParser(ConfigParser.load_config_files(config_files("patches")))
+    parser = parser_of(ConfigParser.load_config_files(config_files("patches")))
     parser.update({"patch_size": [16, 14], "min_et_ml": 0.05, **overrides})
     return parser.get_parsed_content("preprocessing")
 

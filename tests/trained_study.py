@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 import yaml
-from monai.bundle import ConfigParser
 
 from scripts.evaluation.metrics import summarize
 from scripts.provenance.record import hash_subjects, write_provenance
-from scripts.running.configs import Invocation
+from scripts.running.configs import Invocation, parser_of
 from scripts.running.files import write_json
 from tests.helpers import TINY, config_files
 
@@ -47,7 +46,7 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
 def image_facts(folder: Path) -> dict[str, Any]:
     """What the patches of a stage's config are made of."""
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    return ConfigParser(config).get_parsed_content("image_facts")
+    return parser_of(config).get_parsed_content("image_facts")
 
 
 def _write_config(folder: Path, belongs_to: dict[str, Any], *names: str, **overrides: Any) -> None:
@@ -62,7 +61,7 @@ def _write_config(folder: Path, belongs_to: dict[str, Any], *names: str, **overr
 
 def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:
     config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
-    network = ConfigParser({**config, "device": "cpu"}).get_parsed_content("network_def")
+    network = parser_of({**config, "device": "cpu"}).get_parsed_content("network_def")
     for parameter in network.parameters():
         # A new diffusion network ends in zeros: all of them would draw the same image, and agree with anything.
         if not parameter.any():

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+
+from scripts.running.configs import parser_of
 
 CHANNELS = {"0": "T1c", "1": "T1", "2": "T2", "3": "FLAIR"}
 REGIONS = {"0": "Tumor core", "1": "Whole tumor", "2": "Enhancing tumor"}
@@ -28,7 +29,7 @@ def write_bundle(folder: Path, network_def: dict[str, Any] = SEGRESNET, state: A
     """Write the three files of a bundle; weights are random unless given, and `config` replaces items of its own."""
     torch.manual_seed(0)
     if state is None:
-        state = ConfigParser({"net": network_def}).get_parsed_content("net").state_dict()
+        state = parser_of({"net": network_def}).get_parsed_content("net").state_dict()
     for name in ("configs", "models"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     torch.save(state, folder / "models" / "model.pt")

@@ -23,10 +23,10 @@ from benchmarks.mutual_information import (
 from tests.ring_or_blob import draw
 
 
-def patients(count, seed=0):
-    """Made-up patients of two classes in turn, 4 x 32 x 32."""
+def patients(count, seed=0, size=32):
+    """Made-up patients of two classes in turn, 4 x `size` x `size`."""
     random = np.random.RandomState(seed)
-    images = [draw(index % 2, 4, (32, 32), random) for index in range(count)]
+    images = [draw(index % 2, 4, (size, size), random) for index in range(count)]
     return Patients(torch.from_numpy(np.stack(images)), torch.arange(count) % 2)
 
 
@@ -38,10 +38,11 @@ def test_a_fifth_of_each_class_is_kept_out_and_nobody_is_in_both():
 
 
 @pytest.mark.parametrize("name", ["MI .3", "stopped by audit", "augmented", "paper: MI .1, bounded"])
-def test_every_way_to_train_draws_both_classes(name):
+def test_every_way_to_train_draws_both_classes(name, monkeypatch):
+    monkeypatch.setattr("benchmarks.mutual_information.SIZE", 16)
     arm = dataclasses.replace(ARMS[name], recipe=dataclasses.replace(ARMS[name].recipe, channels=(8, 8), steps=2))
-    images, steps = make_set(arm, patients(12), seconds=0.4, seed=0, count=3)
-    assert images.shape == (6, 4, 32, 32)
+    images, steps = make_set(arm, patients(12, size=16), seconds=0.4, seed=0, count=3)
+    assert images.shape == (6, 4, 16, 16)
     assert len(steps) == (1 if arm.recipe.conditional else 2)
     assert min(steps) >= 1
 

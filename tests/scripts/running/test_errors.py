@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
+import multiprocessing
+import os
+import runpy
 import sys
-
-import pytest
 
 from scripts.running.errors import explain_errors, explain_last, root_cause
 from tests.helpers import ROOT
@@ -44,22 +44,33 @@ def test_an_error_that_names_the_file_is_not_followed_to_the_one_that_does_not()
     assert root_cause(outer) is ours
 
 
-@pytest.mark.slow
+def run_as_python_does(arguments, path):
+    """Do what `python -m` does, in a process forked from this one, which has loaded MONAI; errors go to a file."""
+    os.chdir(ROOT)
+    sys.argv, sys.excepthook = arguments, sys.__excepthook__
+    with path.open("w", encoding="utf-8") as sys.stderr:
+        try:
+            runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
+        except Exception:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+            os._exit(1)
+    os._exit(0)
+
+
 def test_an_error_while_items_are_built_ends_in_its_cause_on_the_command_line(tmp_path):
     """The listing of the source is built before the stage begins; MONAI wraps what goes wrong there."""
-    command = [
-        sys.executable,
-        "-m",
-        "monai.bundle",
-        "run",
-        "--config_file",
-        "['configs/common.yaml','configs/cohort.yaml']",
-    ]
+    command = ["monai.bundle", "run", "--config_file", "['configs/common.yaml','configs/cohort.yaml']"]
     overrides = ["--source_path", str(tmp_path / "nowhere"), "--output_dir", str(tmp_path / "out")]
-    run = subprocess.run([*command, *overrides], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert run.returncode == 1
-    assert "Failed to instantiate" in run.stderr
-    last = run.stderr.strip().splitlines()[-1]
+    run = multiprocessing.get_context("fork").Process(
+        target=run_as_python_does, args=([*command, *overrides], tmp_path / "stderr.txt")
+    )
+    run.start()
+    run.join()
+    assert run.exitcode == 1
+    errors = (tmp_path / "stderr.txt").read_text(encoding="utf-8")
+    assert "Failed to instantiate" in errors
+    last = errors.strip().splitlines()[-1]
     assert last.startswith("FileNotFoundError: source_path must be a folder or a table, got ")
     assert last.endswith("/nowhere, which does not exist")
 
