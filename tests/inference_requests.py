@@ -17,7 +17,7 @@ from scripts.running.files import read_json
 from tests.helpers import config_files, run_stage
 
 TINY = {
-    "classifier_backbone": "resnet10",
+    "classifier_backbone": "resnet10_thin",
     "num_members": 2,
     "patch_size": [32, 32],
     "min_et_ml": 0.01,
@@ -37,7 +37,7 @@ def make_weights(folder: Path, simulated: bool = True, images: Mapping[str, Any]
     """Write an untrained ensemble with the record of its training, and return the path of its weights."""
     torch.manual_seed(0)
     settings: dict[str, Any] = {
-        "backbone": "resnet10",
+        "backbone": "resnet10_thin",
         "num_members": 2,
         "spatial_dims": 2,
         "in_channels": 4,

@@ -122,7 +122,7 @@ def test_classifiers_of_every_setup_train(data, synthetic, setup):
     # A setup changes what is trained on, not the network: one of them trains that of the recipe, which takes longest.
     # The paper's is that of the defaults: one trains it.
     if setup != next(iter(SETUPS)) or recipe == ("recipes/paper",):
-        settings["classifier_backbone"] = "resnet10"
+        settings["classifier_backbone"] = "resnet10_thin"
     names = ("train_classifier", *training.overlays, *recipe)
     run_stage(*names, output_dir=str(output_dir), **settings, **chosen("classifier"))
     weights = torch.load(output_dir / "model.pt", weights_only=True)

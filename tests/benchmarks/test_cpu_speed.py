@@ -12,7 +12,8 @@ from benchmarks.cpu_speed import Arm, main, measure, table
 
 @pytest.mark.slow
 def test_every_arm_trains_draws_and_says_what_it_loses(capsys):
-    main(["--size", "tiny", "--rounds", "1", "--steps", "4", "--images", "2", "--sampler-steps", "2"])
+    few = ["--rounds", "1", "--steps", "2", "--batch-size", "4", "--images", "2", "--sampler-steps", "2"]
+    main(["--size", "tiny", *few])
     printed = capsys.readouterr().out
     rows = re.findall(r"^\| (stock|diffusers|ours)([^|]*) \| (\S+) \| (\S+) \([^|]*\) \| (\S*) \|$", printed, re.M)
     assert all(float(rate) > 0 and float(ratio) > 0 for *_, rate, ratio, _ in rows)

@@ -35,7 +35,7 @@ def test_every_tensor_is_described(network):
 def test_image_goes_in_and_pred_comes_out_in_the_shape_described():
     files = config_files("patches", "inference")
     parser = ConfigParser(ConfigParser.load_config_files(files))
-    parser["classifier_backbone"] = "resnet10"
+    parser["classifier_backbone"] = "resnet10_thin"
     network = parser.get_parsed_content("network_def").eval()
     image = METADATA["network_data_format"]["inputs"]["image"]
     pred = METADATA["network_data_format"]["outputs"]["pred"]

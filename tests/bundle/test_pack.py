@@ -35,7 +35,7 @@ def test_the_weights_are_those_of_the_study_with_their_records(study, packed):
 @pytest.mark.parametrize("name", ["inference.json", "train.json"])
 def test_the_configs_carry_the_sizes_that_the_weights_were_trained_with(packed, name):
     found = config(packed, name)
-    assert found["classifier_backbone"] == "resnet10"
+    assert found["classifier_backbone"] == "resnet10_thin"
     assert found["classifier_stem_stride"] == 1
     assert config(packed, "inference.json")["patch_size"] == [16, 24]
     assert config(packed, "inference.json")["patch_spacing_mm"] == 6.0

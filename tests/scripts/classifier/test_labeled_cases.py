@@ -123,7 +123,7 @@ def served(tmp_path):
     folder = tmp_path / "models"
     folder.mkdir()
     torch.manual_seed(0)
-    torch.save(FoldEnsemble("resnet10").state_dict(), folder / "model.pt")
+    torch.save(FoldEnsemble("resnet10_thin").state_dict(), folder / "model.pt")
     known = {"cohorts": ["A"], "subjects": ["one"], "simulated": True, "fold": None, "setup": "ddpm", "images": IMAGES}
     write_provenance(folder / "model.pt", **known, selection_subjects=[hash_subject("two")], members=["a", "b"])
     return folder / "model.pt"
@@ -139,7 +139,7 @@ def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_se
     before = read_provenance(served)
     stage = make_stage(tmp_path, served, [{"image": "three.nii.gz"}])
     stage.begin()
-    save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10").state_dict())
+    save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10_thin").state_dict())
     stage.end()
     record = read_provenance(served)  # refuses a record of other weights
     assert served.read_bytes() == (tmp_path / "out" / "model.pt").read_bytes()
@@ -154,7 +154,7 @@ def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_se
     again = make_stage(tmp_path, served, [{"image": "four.nii.gz"}])
     again.begin()
     assert not (tmp_path / "out" / "model.pt").exists()
-    save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10").state_dict())
+    save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10_thin").state_dict())
     again.end()
     assert read_provenance(served)["started_from"] == record["weights_sha256"]
     assert {hash_subject("one"), hash_subject("three")} < set(read_provenance(served)["subjects"])
@@ -180,7 +180,7 @@ def test_the_training_of_a_fold_is_not_deleted_for_labeled_cases(tmp_path, serve
 
 def test_a_training_of_a_fold_ends_with_its_own_record_and_leaves_what_is_served(tmp_path):
     settings = {"output_dir": str(tmp_path / "out"), "bundle_root": str(tmp_path), "device": "cpu", "num_threads": 1}
-    tiny = {"classifier_backbone": "resnet10", "train#trainer#max_epochs": 1, "classifier_batch_size": 4}
+    tiny = {"classifier_backbone": "resnet10_thin", "train#trainer#max_epochs": 1, "classifier_batch_size": 4}
     paths = write_tiny_patches(tmp_path / "patches", (32, 32))
     file = str(ROOT / "configs" / "train.json")
     run_invocation(Invocation((file,), {**settings, **tiny, **paths, "patch_size": [32, 32]}))
@@ -198,7 +198,7 @@ def test_cases_of_other_patches_than_the_served_weights_are_refused(tmp_path, se
 
 @pytest.mark.parametrize(("cases", "expected"), [([{"image": "a.nii"}], True), (None, False)], ids=["cases", "fold"])
 def test_labeled_cases_go_on_from_what_is_served_and_folds_do_not(served, cases, expected):
-    networks = [FoldEnsemble("resnet10"), FoldEnsemble("resnet10")]
+    networks = [FoldEnsemble("resnet10_thin"), FoldEnsemble("resnet10_thin")]
     ServedWeights(networks, SimpleNamespace(cases=cases), str(served))(SimpleNamespace())
     weights = torch.load(served, weights_only=True)
     for network in networks:

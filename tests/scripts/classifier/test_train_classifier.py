@@ -18,7 +18,7 @@ from tests.helpers import run_stage
 from tests.ring_or_blob import messages, write_patches, write_splits, write_synthetic
 
 TINY = {
-    "classifier_backbone": "resnet10",
+    "classifier_backbone": "resnet10_thin",
     "classifier_max_epochs": 2,
     "classifier_batch_size": 8,
     "modalities": ["t1c", "t2f"],
@@ -61,7 +61,8 @@ def test_a_training_learns_to_tell_a_ring_from_a_blob(tmp_path: Path) -> None:
         "patches_path": write_patches(tmp_path, counts=counts),
         "splits_path": write_splits(tmp_path, counts=counts),
     }
-    train(data, tmp_path / "out", classifier_max_epochs=12, classifier_learning_rate=0.001)
+    wide = {"classifier_backbone": "resnet10", "classifier_max_epochs": 12, "classifier_learning_rate": 0.001}
+    train(data, tmp_path / "out", **wide)
     curve = read_json(tmp_path / "out" / "metrics.json")
     assert curve[-1]["loss"] < 0.3 * curve[0]["loss"]
     assert curve[-1]["selection_accuracy"] == 1

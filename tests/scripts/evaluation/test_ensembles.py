@@ -76,7 +76,7 @@ def test_a_temperature_keeps_the_answers():
 
 def backbones(count, seed=0):
     torch.manual_seed(seed)
-    return [create_backbone("resnet10", in_channels=2).eval() for _ in range(count)]
+    return [create_backbone("resnet10_thin", in_channels=2).eval() for _ in range(count)]
 
 
 def test_weights_are_averaged_and_batch_norm_knows_the_images(caplog):

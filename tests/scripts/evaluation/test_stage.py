@@ -20,14 +20,14 @@ from scripts.running.files import read_csv, read_json, sha256_file, write_json
 from tests.helpers import image_form, run_stage
 from tests.ring_or_blob import image_header, messages, write_patches, write_splits
 
-TINY = {"classifier_backbone": "resnet10", "modalities": ["t1c", "t2f"], "num_threads": 1, "device": "cpu"}
+TINY = {"classifier_backbone": "resnet10_thin", "modalities": ["t1c", "t2f"], "num_threads": 1, "device": "cpu"}
 
 
 def write_member(folder: Path, splits_path: str, number: int, **values: Any) -> str:
     """Write an untrained classifier with the record of one that was trained on a fold."""
     torch.manual_seed(number)
     folder.mkdir(parents=True, exist_ok=True)
-    torch.save(FoldEnsemble("resnet10", in_channels=2).state_dict(), folder / "model.pt")
+    torch.save(FoldEnsemble("resnet10_thin", in_channels=2).state_dict(), folder / "model.pt")
     parts = read_json(splits_path)["folds"][number]
     record = {
         "cohorts": ["phantom_A"],
@@ -108,7 +108,7 @@ def test_the_inner_part_of_each_fold_is_answered_by_its_own_network(data: dict[s
 
 
 def test_the_ensemble_answers_as_fold_ensemble_does(data: dict[str, Any], evaluated: Path) -> None:
-    network = FoldEnsemble("resnet10", num_members=2, in_channels=2).eval()
+    network = FoldEnsemble("resnet10_thin", num_members=2, in_channels=2).eval()
     network.load_state_dict(torch.load(evaluated / "model.pt", weights_only=True))
     items = [entry for entry in read_json(data["external_patches_paths"][0])["training"] if entry["label"] is not None]
     folder = Path(data["external_patches_paths"][0]).parent
@@ -269,7 +269,7 @@ def test_another_ensemble_changes_the_ensemble_only(data: dict[str, Any], evalua
 
 def test_the_averaged_network_is_written_with_its_record(data: dict[str, Any], tmp_path: Path) -> None:
     rows = [row for row in evaluate(data, tmp_path, ensemble="weight_average") if row["role"] == "external"]
-    network = FoldEnsemble("resnet10", in_channels=2).eval()
+    network = FoldEnsemble("resnet10_thin", in_channels=2).eval()
     network.load_state_dict(torch.load(tmp_path / "weight_average" / "model.pt", weights_only=True))
     found = [str(Path(data["external_patches_paths"][0]).parent / f"{row['subject_id']}.nii.gz") for row in rows]
     expected = Predictor(image_form(2))([network], [{"image": path, "label": 0} for path in found])

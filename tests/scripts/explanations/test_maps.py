@@ -53,7 +53,7 @@ def test_the_map_of_a_class_that_nothing_speaks_for_is_empty(method):
 
 def test_the_map_of_an_ensemble_is_the_mean_of_its_members():
     torch.manual_seed(0)
-    network = FoldEnsemble("resnet10", 2, 2, 1, 2).eval()
+    network = FoldEnsemble("resnet10_thin", 2, 2, 1, 2).eval()
     image = torch.randn(1, 32, 32).clamp(-1, 1)
     raw = [explain(nn.ModuleDict({"members": nn.ModuleList([m])}).members[0], image, 1) for m in network.members]
     heat = explain(network, image, 1)
@@ -63,7 +63,7 @@ def test_the_map_of_an_ensemble_is_the_mean_of_its_members():
 
 
 def test_explaining_leaves_no_hook_on_the_network():
-    network = FoldEnsemble("resnet10", 1, 2, 1, 2).eval()
+    network = FoldEnsemble("resnet10_thin", 1, 2, 1, 2).eval()
     image = torch.randn(1, 32, 32)
     before = network(image[None]).detach()
     explain(network, image, 0)
@@ -73,7 +73,7 @@ def test_explaining_leaves_no_hook_on_the_network():
 
 @pytest.mark.parametrize(("size", "layer"), [(96, "layer4"), (48, "layer3"), (32, "layer2")])
 def test_the_layer_is_the_deepest_whose_map_is_fine_enough(size, layer):
-    network = FoldEnsemble("resnet10", 1, 2, 1, 2).members[0].eval()
+    network = FoldEnsemble("resnet10_thin", 1, 2, 1, 2).members[0].eval()
     assert deepest_layer(network, torch.zeros(1, 1, size, size)) == layer
 
 
@@ -133,7 +133,7 @@ def test_a_layer_must_keep_the_proportions_of_the_image(cells, is_map):
 
 
 def test_an_image_too_small_for_any_map_is_refused():
-    network = FoldEnsemble("resnet10", 1, 2, 1, 2).members[0].eval()
+    network = FoldEnsemble("resnet10_thin", 1, 2, 1, 2).members[0].eval()
     with pytest.raises(ValueError, match="explanation must be 'occlusion'"):
         deepest_layer(network, torch.zeros(1, 1, 4, 4))
 

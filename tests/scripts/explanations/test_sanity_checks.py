@@ -24,7 +24,7 @@ def test_maps_of_a_network_and_its_randomized_self_do_not_agree_and_those_of_its
 
 def test_randomizing_changes_every_drawn_parameter_and_neither_the_network_nor_its_statistics():
     torch.manual_seed(0)
-    network = FoldEnsemble("resnet10", 1, 2, 1, 2).eval()
+    network = FoldEnsemble("resnet10_thin", 1, 2, 1, 2).eval()
     before = {name: value.clone() for name, value in network.state_dict().items()}
     first, again, other = (randomize(network, seed) for seed in (0, 0, 1))
     assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())

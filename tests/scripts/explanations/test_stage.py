@@ -148,7 +148,7 @@ def test_patches_made_otherwise_than_those_behind_the_weights_are_refused(evalua
 
 
 def test_of_several_patches_the_one_nearest_to_the_mean_answer_is_explained(evaluated, tmp_path):
-    network = load_classifier(FoldEnsemble("resnet10", 2, in_channels=2), evaluated["weights_path"])
+    network = load_classifier(FoldEnsemble("resnet10_thin", 2, in_channels=2), evaluated["weights_path"])
     content = read_json(evaluated["explain_patches_paths"][1])
     folder = Path(evaluated["explain_patches_paths"][1]).parent
     first, second = (str(folder / entry["image"]) for entry in content["training"][:2])

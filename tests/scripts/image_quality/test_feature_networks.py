@@ -26,7 +26,7 @@ def weights_path(tmp_path_factory):
     return path
 
 
-def save_classifier(folder, synthetic=(), backbone="resnet10", subjects=("S0",), **settings):
+def save_classifier(folder, synthetic=(), backbone="resnet10_thin", subjects=("S0",), **settings):
     torch.manual_seed(1)
     network = FoldEnsemble(backbone, 1, **settings)
     folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def test_volumes_are_refused_by_inception(weights_path):
 
 @pytest.mark.parametrize(
     ("backbone", "size", "length"),
-    [("resnet10", (16, 18), 512), ("densenet121", (40, 40), 1024), ("resnet10", (12, 10, 14), 512)],
+    [("resnet10_thin", (16, 18), 64), ("densenet121", (40, 40), 1024), ("resnet10_thin", (12, 10, 14), 64)],
     ids=["resnet", "densenet", "3d"],
 )
 def test_a_classifiers_features_are_what_its_last_layer_reads(tmp_path, backbone, size, length):
@@ -101,7 +101,7 @@ def test_a_classifiers_features_are_what_its_last_layer_reads(tmp_path, backbone
 def test_a_classifier_of_synthetic_images_is_refused(tmp_path):
     path, _ = save_classifier(tmp_path, synthetic=["0" * 64])
     with pytest.raises(ValueError, match="must be trained on real images only, got setup 'ddpm'"):
-        classifier_network(path, "resnet10", 2, image_form())
+        classifier_network(path, "resnet10_thin", 2, image_form())
 
 
 def test_weights_of_another_backbone_are_refused(tmp_path):
@@ -111,7 +111,7 @@ def test_weights_of_another_backbone_are_refused(tmp_path):
 
 
 def choice(**changes):
-    settings = {"inception_path": None, "classifier_path": None, "backbone": "resnet10"}
+    settings = {"inception_path": None, "classifier_path": None, "backbone": "resnet10_thin"}
     return NetworkChoice(**{**settings, "stem_stride": 2, "form": image_form(4, (8, 8)), **changes})
 
 

@@ -36,7 +36,7 @@ def made(tmp_path_factory):
     write_json(folder / "synthetic" / "synthetic.json", {**listing, "provenance": provenance, "training": entries})
     torch.manual_seed(0)
     (folder / "classifier").mkdir()
-    torch.save(FoldEnsemble("resnet10", 1).state_dict(), folder / "classifier" / "model.pt")
+    torch.save(FoldEnsemble("resnet10_thin", 1).state_dict(), folder / "classifier" / "model.pt")
     write_provenance(
         folder / "classifier" / "model.pt", cohorts=["tiny"], subjects=training, simulated=True, fold=0, setup="real"
     )
@@ -50,7 +50,7 @@ def settings(made, tmp_path, monkeypatch):
         "synthetic_path": str(made / "synthetic" / "synthetic.json"),
         "real_path": str(made / "patches" / "patches.json"),
         "output_dir": str(tmp_path / "measures"),
-        "classifier_backbone": "resnet10",
+        "classifier_backbone": "resnet10_thin",
         "measure_num_permutations": 19,
         "measure_num_splits": 3,
         "measure_num_pairs": 5,
@@ -88,7 +88,7 @@ def test_a_set_is_compared_with_the_held_out_images_of_its_class_in_the_classifi
     assert found["num_real"] == sum(name.startswith("LGG") for name in validation) == 16
     assert found["num_synthetic"] == 14
     rows = {(row["measure"], row["network"]): row for row in found["measures"]}
-    name = "resnet10 trained on the fold's real images"
+    name = "resnet10_thin trained on the fold's real images"
     assert {network for _, network in rows} == {name, "pixels, no network"}
     assert {measure for measure, network in rows if network == name} == {
         *("KD", "FD", "precision", "recall", "density", "coverage", "MMD")
@@ -262,7 +262,7 @@ def test_with_the_sets_of_all_classes_the_label_auc_is_measured_and_the_set_is_j
     judged = result["classes"]["LGG"]["gate"]
     # A network with random weights cannot tell the classes of real images, so that it proves nothing.
     assert (area["real"] < 1, judged["verdict"]) == (True, "cannot be told")
-    rows = {row["measure"]: row for row in result["classes"]["LGG"]["measures"] if "resnet10" in row["network"]}
+    rows = {row["measure"]: row for row in result["classes"]["LGG"]["measures"] if "resnet10_thin" in row["network"]}
     assert judged["coverage"] == rows["coverage"]["value_at_floor_n"]
     assert judged["real_coverage"] == rows["coverage"]["floor"]["mean"]
 

@@ -62,7 +62,7 @@ def test_the_patch_lies_over_the_original(by_mask, patient):
 
 def test_the_probabilities_are_those_of_the_network_on_the_patch(by_mask, weights):
     folder, answer = by_mask
-    network = FoldEnsemble("resnet10", 2, 2, 4, 2).eval()
+    network = FoldEnsemble("resnet10_thin", 2, 2, 4, 2).eval()
     network.load_state_dict(torch.load(weights, weights_only=True))
     patch = torch.as_tensor(np.asarray(nibabel.load(folder / "patch.nii.gz").dataobj, np.float32))
     with torch.no_grad():

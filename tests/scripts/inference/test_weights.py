@@ -32,7 +32,7 @@ def test_weights_without_a_record_of_their_training_are_refused(patient, weights
 
 def test_a_record_of_other_weights_is_refused(patient, tmp_path):
     path = make_weights(tmp_path / "models")
-    torch.save(FoldEnsemble("resnet10", 2, 2, 4, 2).state_dict(), path)
+    torch.save(FoldEnsemble("resnet10_thin", 2, 2, 4, 2).state_dict(), path)
     with pytest.raises(ValueError, match="must be about"):
         ask(tmp_path / "out", path, images=patient["images"], mask=patient["mask"])
 

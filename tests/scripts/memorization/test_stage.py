@@ -90,10 +90,10 @@ def test_a_set_that_does_not_say_how_it_was_made_is_refused(study):
 
 def test_the_features_of_another_cohorts_classifier_are_one_similarity_more(study, tmp_path):
     path, network = save_classifier(tmp_path, subjects=["somebody else"])
-    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2, "audit_num_permutations": 99}
+    names = {"classifier_backbone": "resnet10_thin", "classifier_stem_stride": 2, "audit_num_permutations": 99}
     run_stage("audit", **study, **names, audit_features_path=path)
     lgg = read_json(f"{study['output_dir']}/audit.json")["classes"]["LGG"]
-    features = ClassifierFeatures(classifier_network(path, "resnet10", 2, image_form()))
+    features = ClassifierFeatures(classifier_network(path, "resnet10_thin", 2, image_form()))
     folder = Path(study["synthetic_path"]).parent
     first, nearest = (load_patch(str(folder / name), 4) for name in ("LGG_0.nii.gz", nearest_of(lgg, "features")[0]))
     expected = -torch.dist(*features(torch.stack([first, nearest])))
@@ -102,7 +102,7 @@ def test_the_features_of_another_cohorts_classifier_are_one_similarity_more(stud
 
 def test_a_classifier_that_was_trained_on_the_compared_subjects_is_refused(study, tmp_path):
     path, _ = save_classifier(tmp_path, subjects=["S0"])
-    names = {"classifier_backbone": "resnet10", "classifier_stem_stride": 2}
+    names = {"classifier_backbone": "resnet10_thin", "classifier_stem_stride": 2}
     with pytest.raises((RuntimeError, ValueError)) as caught:
         run_stage("audit", **study, **names, audit_features_path=path)
     assert "must be trained on none of the subjects that are compared" in messages(caught.value)

@@ -27,8 +27,8 @@ from tests.ring_or_blob import write_patches, write_splits
 CPU = torch.device("cpu")
 NUM_FOLDS = 3
 SETTINGS = {
-    "classifier_backbone": "resnet10",
-    "classifier_learning_rate": 0.0003,  # at which one fold stops early
+    "classifier_backbone": "resnet10_thin",
+    "classifier_learning_rate": 0.01,  # at which one fold stops early
     "classifier_max_epochs": 4,
     "classifier_patience": 1,
     "classifier_batch_size": 4,

@@ -65,7 +65,7 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> Captures:
 @pytest.fixture
 def network() -> nn.Module:
     torch.manual_seed(0)
-    return FoldEnsemble("resnet10", in_channels=2, stem_stride=1)
+    return FoldEnsemble("resnet10_thin", in_channels=2, stem_stride=1)
 
 
 def batch(size: int = 4) -> Tensor:
@@ -186,7 +186,7 @@ def test_an_impossible_graph_is_refused_by_name(compiled: bool, device: str, mes
 
 
 def test_a_backbone_that_draws_random_numbers_is_refused_before_it_is_on_a_gpu() -> None:
-    refuse_random_network(FoldEnsemble("resnet10", in_channels=2), (2, 16, 12))
+    refuse_random_network(FoldEnsemble("resnet10_thin", in_channels=2), (2, 16, 12))
     with pytest.raises(ValueError, match="classifier_backbone must draw no random numbers"):
         refuse_random_network(FoldEnsemble("efficientnet-b0", in_channels=2), (2, 32, 32))
 
