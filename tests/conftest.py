@@ -17,11 +17,11 @@ import yaml
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # type: ignore[misc]
 os.fsync = lambda fd: None
 
-# Those of more than 20 s of one core, the longest first as far as they were timed.
+# Those of more than 10 s of one core, the longest first as far as they were timed.
 LONG = (
-    *("test_workers.py", "test_recipes.py", "test_kill.py", "test_page.py", "test_gpu_check.py", "test_difficulty.py"),
-    *("test_study.py", "test_turns.py", "test_exports.py", "test_audit.py", "test_synthetic_set.py"),
-    *("test_networks.py", "test_train_classifier.py"),
+    *("test_workers.py", "test_kill.py", "test_recipes.py", "test_gpu_check.py", "test_verify.py", "test_page.py"),
+    *("test_exports.py", "test_audit.py", "test_networks.py", "test_synthetic_set.py", "test_difficulty.py"),
+    *("test_study.py", "test_checks.py", "test_imported_methods.py", "test_train_classifier.py", "test_turns.py"),
 )
 
 

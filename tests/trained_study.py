@@ -36,7 +36,8 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
         place = {"fold": 0, "method": "ddpm", "class_name": name}
         _write_config(folder, place, "train_generator", generator_class=name)
         details = {"class_name": name, "condition": None, "method": "ddpm", "images": images}
-        details["parametrization"] = "v_prediction"  # the default, as the config written beside it has it
+        config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+        details["parametrization"] = config["generator_parametrization"]
         details["selection_subjects"] = hash_subjects(["subject_8"])
         _write_weights(folder, simulated, fold=0, class_counts={"LGG": 2, "HGG": 3}, **details)
         _write_config(cohort / "fold0" / f"synthetic_{name}_ddpm", place, "generate", generator_class=name)
