@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.classifier import images_per_second, rows, write_images
 
-SMALL = Namespace(device="cpu", backbone="resnet10_thin", size=16, batch_size=2, images=4, epochs=1)
+SMALL = Namespace(device="cpu", backbone="resnet10", size=16, batch_size=2, images=4, epochs=1)
 
 
 def test_rows_of_a_gpu_are_left_out_on_a_cpu(tmp_path: Path) -> None:

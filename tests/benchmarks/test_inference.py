@@ -17,23 +17,14 @@ pytest.importorskip("onnxscript")
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
     """Both files of the weights, which take seconds to export."""
-    return inference.make_weights(tmp_path_factory.mktemp("weights"), "resnet10_thin", 2)
+    return inference.make_weights(tmp_path_factory.mktemp("weights"), "resnet10", 2)
 
 
 @pytest.fixture
 def arguments(tmp_path, weights, monkeypatch):
     monkeypatch.setattr(inference, "make_weights", lambda folder, *network: weights)
     images = inference.write_patient(tmp_path, shape=(120, 110, 12))
-    sizes = [
-        "--backbone",
-        "resnet10_thin",
-        "--members",
-        "2",
-        "--repeats",
-        "1",
-        "--threads",
-        str(torch.get_num_threads()),
-    ]
+    sizes = ["--backbone", "resnet10", "--members", "2", "--repeats", "1", "--threads", str(torch.get_num_threads())]
     return ["inference", *sizes, "--images", *images.values(), "--click", "50", "61", "5"]
 
 

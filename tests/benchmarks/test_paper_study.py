@@ -58,7 +58,7 @@ def test_the_known_rates_of_a_gpu_give_hours_and_leave_ours_open():
 def test_rates_are_measured_written_and_used(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(paper_study, "_patch_seconds", lambda: {"stock MONAI chain": 3.0, "configs/patches.yaml": 0.5})
     path = tmp_path / "rates.json"
-    tiny = ["--size", "tiny", "--backbone", "resnet10_thin", "--batch-size", "2", "--threads", "1"]
+    tiny = ["--size", "tiny", "--backbone", "resnet10", "--batch-size", "2", "--threads", "1"]
     main(["--measure", str(path), "--device", "cpu", *tiny])
     found = read_json(path)
     assert set(found["stock"]) == set(found["ours"]) == set(RATES)

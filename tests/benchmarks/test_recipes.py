@@ -9,7 +9,7 @@ from benchmarks.recipes import Experiment, main, run
 from scripts.running.files import read_json
 
 CHOSEN = ("start", "paper", "augmentation")  # overrides, an overlay of keys, and one of single nodes
-SIZES = ["--backbone", "resnet10_thin", "--patch-size", "16", "--epochs", "1", "--folds", "2", "--subjects", "0.1"]
+SIZES = ["--backbone", "resnet10", "--patch-size", "16", "--epochs", "1", "--folds", "2", "--subjects", "0.1"]
 
 
 @pytest.mark.slow
@@ -22,7 +22,7 @@ def test_arms_differ_in_their_recipe_alone_and_are_judged_on_validation_folds(tm
 
     # The same trainings again are not made again; their answers are those of the folds' validation parts.
     sizes = {"num_epochs": 1, "patience": 20, "num_folds": 2, "subject_share": 0.1}
-    experiment = Experiment(str(tmp_path), "resnet10_thin", 16, arm_names=["paper"], **sizes)
+    experiment = Experiment(str(tmp_path), "resnet10", 16, arm_names=["paper"], **sizes)
     answers = run(experiment, ["A"], workers=1)
     splits = read_json(tmp_path / "A" / "splits" / "splits.json")
     validated = [subject for fold in splits["folds"] for subject in fold["validation"]]

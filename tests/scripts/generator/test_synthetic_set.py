@@ -301,7 +301,7 @@ def test_a_classifier_that_tests_on_a_subject_behind_the_generator_stops(tmp_pat
             "train_classifier",
             setup="ddpm",
             synthetic_method="ddpm",
-            classifier_backbone="resnet10_thin",
+            classifier_backbone="resnet10",
             output_dir=str(output_dir),
             **settings,
         )
