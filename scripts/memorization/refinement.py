@@ -90,7 +90,8 @@ def refine(
         basis: of the displacement.
         num_steps: Gauss-Newton steps; 0 only evaluates.
     """
-    size = max(1, VALUES_AT_ONCE // images[0].numel())
+    # Small steps pay on a processor, whose cache they stay in; a GPU waits for each.
+    size = max(1, VALUES_AT_ONCE // images[0].numel()) if images.device.type == "cpu" else len(images)
     parts = [
         _refine(image, reference, mask, start, basis, num_steps)
         for image, reference, mask, start in zip(
