@@ -23,6 +23,14 @@ COLUMNS = (
     "mask_codes",
     "brain_mask",
 )
+# What a table may say of a patient besides: read, shown in the report, and the molecular ones usable as the class.
+MOLECULAR = ("idh", "codeletion_1p19q")
+FACTS = (*MOLECULAR, "field_strength_t")
+NAMES_OF_FACTS = {
+    "idh": ("idh status", "idh mutation", "idh mutation status", "idh 1/2"),
+    "codeletion_1p19q": ("1p19q", "1p/19q", "1p19q codeletion", "1p/19q codeletion", "1p19q status", "1p/19q status"),
+    "field_strength_t": ("field strength", "magnetic field strength", "tesla"),
+}
 # Names that people give to a column; they are not taken for it, as they may mean something else.
 MEANT = {
     "subject_id": ("id", "subject", "scan", "scan id", "case", "case id", "image id", "name"),
@@ -42,7 +50,7 @@ class Columns:
     """What the columns of a table are.
 
     Args:
-        known: name in the table -> one of `COLUMNS`.
+        known: name in the table -> one of `COLUMNS` or `FACTS`.
         modalities: name in the table -> modality.
         ignored: names in the table that mean nothing here.
         faults: a sentence for each column that nearly is one of `COLUMNS`, and for two that are the same.
@@ -66,7 +74,8 @@ def read_columns(names: Iterable[str], modalities: Sequence[str]) -> Columns:
         lacks must not be passed over, as "patient" for patient_id would put a patient into training and test.
     """
     columns = Columns()
-    by_word = {_word(column): column for column in COLUMNS}
+    by_word = {_word(column): column for column in (*COLUMNS, *FACTS)}
+    by_word |= {_word(name): column for column, others in NAMES_OF_FACTS.items() for name in others}
     for name in names:
         if column := by_word.get(_word(name)):
             if column in columns.known.values():

@@ -87,6 +87,7 @@ def find_subjects(
     modalities: Sequence[str] = (),
     classes: Collection[str] = (),
     grade_map: GradeMap | None = None,
+    class_column: str = "grade",
 ) -> tuple[Source, list[Path]]:
     """List the subjects of a folder or table, without opening an image.
 
@@ -96,19 +97,25 @@ def find_subjects(
         modalities: those wanted.
         classes: names of the classes that a grade can mean.
         grade_map: as in `scripts.cohorts.grades.parse_grade`.
+        class_column: as in `scripts.cohorts.tables.find_table`; other layouts know grades only.
 
     Returns:
         Subjects with what is wrong with them, and the files that they are read from: the table and those that it names,
         or all images of a folder and the tables among them. A link that leads nowhere is among them.
 
     Raises:
-        ValueError: if the layout is unknown, or there is nobody.
+        ValueError: if the layout is unknown, has no column for the class, or there is nobody.
     """
     check_layout(layout)
     files = files_below(source) if source.is_dir() else []
     layout = detect_layout(source, files) if layout == "auto" else layout
+    if layout != "table" and class_column != "grade":
+        raise ValueError(
+            f"class_column must be grade for {source} in layout {layout}, got {class_column!r}; list its files in a"
+            " table with that column"
+        )
     if layout == "table":
-        contents = find_table(source, modalities, classes, grade_map)
+        contents = find_table(source, modalities, classes, grade_map, class_column)
     elif layout == "decathlon":
         contents = find_decathlon(source, modalities)
     else:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.cohorts.checks import check_complete, check_identities, check_voxels_differ, read_all
+from scripts.cohorts.columns import MOLECULAR
 from scripts.cohorts.grades import GradeMap, check_grade_map
 from scripts.cohorts.layouts import check_layout, find_subjects, require_source, resolve_source
 from scripts.cohorts.mask_conventions import decide_conventions
@@ -49,6 +50,7 @@ def scan_cohort(
     require_one_grid: bool = True,
     num_workers: int = 2,
     brain_limits: BrainLimits = USUAL_LIMITS,
+    class_column: str = "grade",
 ) -> Path:
     """Find the subjects of a cohort, check them, and write `cohort.json`.
 
@@ -69,6 +71,7 @@ def scan_cohort(
         require_one_grid: refuse subjects whose files lie on several grids; false for registration by patches.yaml.
         num_workers: threads that read files.
         brain_limits: what counts as skull-stripped, where voxels are checked and there is no brain mask.
+        class_column: column of a table that says the class: `grade`, or one of `scripts.cohorts.columns.MOLECULAR`.
 
     Returns:
         Path of `cohort.json`.
@@ -76,9 +79,9 @@ def scan_cohort(
     Raises:
         CohortError: with all problems of the cohort; each names the file and the way out.
     """
-    check_scan(source_path, layout, classes, grade_map, mask_codes, num_workers)
+    check_scan(source_path, layout, classes, grade_map, mask_codes, num_workers, class_column)
     folder = resolve_source(source_path)
-    source, _ = find_subjects(folder, layout, modalities, classes, grade_map)
+    source, _ = find_subjects(folder, layout, modalities, classes, grade_map, class_column)
     left_out = _leave_out(source, leave_out)
     problems = [message for _, message in source.problems]
     problems += check_identities(source.subjects, folder)
@@ -117,6 +120,7 @@ def check_scan(
     grade_map: GradeMap | None = None,
     mask_codes: str | Mapping[str, int] | None = None,
     num_workers: int = 2,
+    class_column: str = "grade",
 ) -> None:
     """Refuse settings by which no source can be scanned, without looking at it; arguments as of `scan_cohort`.
 
@@ -131,6 +135,8 @@ def check_scan(
         parse_mask_codes(mask_codes)
     if num_workers < 1:
         raise ValueError(f"cohort_num_workers must be >= 1, got {num_workers!r}")
+    if class_column not in ("grade", *MOLECULAR):
+        raise ValueError(f"class_column must be one of grade, {', '.join(MOLECULAR)}, got {class_column!r}")
 
 
 def list_source(
@@ -204,6 +210,7 @@ def _entry(subject: Subject, mask_codes: MaskCodes | None, folder: Path) -> dict
         "patient_id": subject.patient_id,
         "site": subject.site,
         "grade": subject.grade,
+        **subject.facts,
     }
     if subject.image:
         entry |= {"image": _name(subject.image, folder), "channel_order": subject.channel_order}

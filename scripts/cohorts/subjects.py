@@ -27,6 +27,7 @@ class Subject:
         brain_mask: 0 outside the brain, for images that are not skull-stripped.
         grade: class, if it is known.
         site: name, if it is known.
+        facts: what else is recorded of the patient, by `scripts.cohorts.columns.FACTS`.
         patient_id: scans of one patient share it; by default derived from the name.
     """
 
@@ -42,6 +43,7 @@ class Subject:
     grade: str | None = None
     site: str | None = None
     patient_id: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.patient_id = self.patient_id or patient_by_name(self.subject_id)

@@ -9,11 +9,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.cohorts.columns import Columns, read_columns, require_subject_id
+from scripts.cohorts.columns import FACTS, Columns, read_columns, require_subject_id
 from scripts.cohorts.csv_rows import read_csv_rows
 from scripts.cohorts.grades import GradeMap, parse_grade
 from scripts.cohorts.subjects import Source, Subject
-from scripts.cohorts.words import is_unknown, name_of
+from scripts.cohorts.words import is_unknown, name_of, plain
 from scripts.running.files import read_json
 from scripts.volumes.file_names import as_named, is_nifti
 from scripts.volumes.mask_codes import parse_mask_codes
@@ -27,7 +27,11 @@ Row = dict[str, Any]
 
 
 def find_table(
-    path: Path, modalities: Sequence[str], classes: Collection[str], grade_map: GradeMap | None = None
+    path: Path,
+    modalities: Sequence[str],
+    classes: Collection[str],
+    grade_map: GradeMap | None = None,
+    class_column: str = "grade",
 ) -> Source:
     """Read the subjects that a table lists.
 
@@ -37,17 +41,23 @@ def find_table(
         modalities: those wanted; each is a column, under any of its aliases, unless there is a column `image`.
         classes: names of the classes.
         grade_map: as in `parse_grade`.
+        class_column: column that says the class: `grade`, or one of `scripts.cohorts.columns.MOLECULAR`.
 
     Returns:
         Subjects and problems; `notes` lists columns that were not read.
 
     Raises:
-        ValueError: if the table cannot be read at all.
+        ValueError: if the table cannot be read at all, or has not the column of the class.
     """
     source = Source("table")
     names, rows = _read_rows(path, source)
     columns = read_columns(names, modalities)
     require_subject_id(columns, str(path))
+    if class_column != "grade" and class_column not in columns.known.values():
+        raise ValueError(
+            f"{path} must have a column {class_column}, which class_column takes for the class, got"
+            f" {', '.join(columns.known)}; add it, or pass --class_column grade"
+        )
     for fault in columns.faults:
         source.add_problem("", f"{path}: {fault}")
     for where, row in rows:
@@ -58,7 +68,8 @@ def find_table(
         _read_images(subject, row, known, columns, path.parent, modalities, source)
         _read_mask(subject, known, path.parent, source)
         try:
-            subject.grade = parse_grade(known.get("grade"), classes, grade_map)
+            subject.grade = parse_grade(known.get(class_column), classes, grade_map)
+            subject.facts = _read_facts(known)
         except ValueError as error:
             source.add_problem(subject.subject_id, f"{where}, subject {subject.subject_id}: {error}")
         source.subjects.append(subject)
@@ -96,6 +107,23 @@ def _read_subject(where: str, known: Row, source: Source) -> Subject | None:
         source.add_problem("", f"{where} must have a subject_id, got {known.get('subject_id')!r}; name it")
         return None
     return Subject(subject_id, where, patient_id=patient_id, site=site or None)
+
+
+def _read_facts(known: Row) -> dict[str, str]:
+    """What a row says of a patient besides, in one spelling; nothing of what is empty or said to be unknown.
+
+    Raises:
+        ValueError: if a field strength is no number of tesla.
+    """
+    words = {column: plain(known[column]) for column in FACTS if not is_unknown(known.get(column))}
+    if strength := words.get("field_strength_t"):
+        number = re.fullmatch(r"(\d+)(?: (\d+))? ?t?(?:esla)?", strength)  # `plain` makes a blank of a point
+        if number is None or not 0 < float(".".join(filter(None, number.groups()))) < 15:
+            raise ValueError(
+                f"field_strength_t must be a number of tesla below 15, got {known['field_strength_t']!r}; correct it"
+            )
+        words["field_strength_t"] = f"{float('.'.join(filter(None, number.groups()))):g} T"
+    return words
 
 
 def _text(value: Any) -> str:

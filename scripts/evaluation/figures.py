@@ -4,45 +4,40 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import FigureBase
 from sklearn.metrics import roc_curve
 
-from scripts.patches.pictures import COLORS, STYLE, svg
+from scripts.patches.pictures import COLORS
 from scripts.statistics.calibration import ReliabilityBin
 from scripts.statistics.classification_measures import Floats, Labels
 from scripts.statistics.intervals import Estimate, distances, wilson
 
+PANEL = (3.9, 4.1)  # inches; of the ROC curves of more than two classes one for each
 MAX_GROUPS, GROUP_SIZE = 8, 8  # of a calibration curve: groups, and patients in each
 
 
-def draw_roc(title: str, curves: Mapping[str, tuple[Labels, Floats, Labels]], classes: Sequence[str]) -> str:
+def draw_roc(
+    figure: FigureBase, title: str, curves: Mapping[str, tuple[Labels, Floats, Labels]], classes: Sequence[str]
+) -> None:
     """Draw the ROC curves of several setups on the same patients; of several folds the mean, weighted by their pairs.
 
     Args:
+        figure: panel that is drawn on, under the style of the report.
         title: of the test.
         curves: name of the setup -> labels (N,), probabilities (N, K), and the fold of each patient's classifier (N,).
         classes: names, by label; of two the second is the positive one, of more each has a panel against the rest.
-
-    Returns:
-        SVG text.
     """
     positives = [1] if len(classes) == 2 else list(range(len(classes)))
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.9 * len(positives), 4.1), layout="constrained")
-        for axes, label in zip(figure.subplots(1, len(positives), squeeze=False)[0], positives, strict=True):
-            for color, (name, (labels, probabilities, folds)) in zip(
-                COLORS * len(curves), curves.items(), strict=False
-            ):
-                curve = mean_roc(labels == label, probabilities[:, label], folds)
-                if curve is not None:
-                    false_alarms, sensitivity = curve
-                    axes.plot(false_alarms, sensitivity, color=color, label=name, linewidth=1.3)
-            _finish(axes, title, f"1 − specificity for {classes[label]}", f"sensitivity for {classes[label]}")
-            axes.legend(fontsize=7, loc="lower right")
-    return svg(figure)
+    for axes, label in zip(figure.subplots(1, len(positives), squeeze=False)[0], positives, strict=True):
+        for color, (name, (labels, probabilities, folds)) in zip(COLORS * len(curves), curves.items(), strict=False):
+            curve = mean_roc(labels == label, probabilities[:, label], folds)
+            if curve is not None:
+                false_alarms, sensitivity = curve
+                axes.plot(false_alarms, sensitivity, color=color, label=name, linewidth=1.3)
+        _finish(axes, title, f"1 − specificity for {classes[label]}", f"sensitivity for {classes[label]}")
+        axes.legend(fontsize=7, loc="lower right")
 
 
 def mean_roc(positive: np.ndarray, scores: Floats, folds: Labels) -> tuple[Floats, Floats] | None:
@@ -72,54 +67,47 @@ def mean_roc(positive: np.ndarray, scores: Floats, folds: Labels) -> tuple[Float
     return np.concatenate([[0.0], grid]), np.concatenate([[0.0], mean])
 
 
-def draw_reliability(title: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -> str:
+def draw_reliability(figure: FigureBase, title: str, bins: Mapping[str, Sequence[ReliabilityBin]]) -> None:
     """Draw how often the answers of a probability are right, for several setups.
 
     Args:
+        figure: panel that is drawn on, under the style of the report.
         title: of the test.
-        bins: name of the setup -> what `reliability` returns; empty bins are left out.
-
-    Returns:
-        SVG text; the area of a point is proportional to its number of subjects.
+        bins: name of the setup -> what `reliability` returns; empty bins are left out. The area of a point is
+            proportional to its number of subjects.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.9, 4.1), layout="constrained")
-        axes = figure.subplots()
-        for color, (name, rows) in zip(COLORS * len(bins), bins.items(), strict=False):
-            points = [(row.confidence, row.accuracy.value, row.n) for row in rows if row.n]
-            confidence, accuracy, sizes = np.array(points, dtype=float).T
-            axes.plot(confidence, accuracy, color=color, linewidth=1.0, alpha=0.8, label=name)
-            axes.scatter(confidence, accuracy, s=160 * sizes / sizes.sum(), color=color, alpha=0.8, linewidths=0)
-        _finish(axes, title, "probability of the answer", "share of right answers")
-        axes.legend(fontsize=7, loc="upper left")  # the answer of two classes has a probability above .5
-    return svg(figure)
+    axes = figure.subplots()
+    for color, (name, rows) in zip(COLORS * len(bins), bins.items(), strict=False):
+        points = [(row.confidence, row.accuracy.value, row.n) for row in rows if row.n]
+        confidence, accuracy, sizes = np.array(points, dtype=float).T
+        axes.plot(confidence, accuracy, color=color, linewidth=1.0, alpha=0.8, label=name)
+        axes.scatter(confidence, accuracy, s=160 * sizes / sizes.sum(), color=color, alpha=0.8, linewidths=0)
+    _finish(axes, title, "probability of the answer", "share of right answers")
+    axes.legend(fontsize=7, loc="upper left")  # the answer of two classes has a probability above .5
 
 
-def draw_calibration(title: str, answers: Mapping[str, tuple[np.ndarray, Floats]], name: str) -> str:
+def draw_calibration(
+    figure: FigureBase, title: str, answers: Mapping[str, tuple[np.ndarray, Floats]], name: str
+) -> None:
     """Draw how often a class is true among patients of about the same probability of it, for several setups.
 
     Groups of equal size, at most `MAX_GROUPS` and of `GROUP_SIZE` patients at least; the bars are Wilson limits.
 
     Args:
+        figure: panel that is drawn on, under the style of the report.
         title: of the test.
         answers: name of the setup -> whether each patient is of the class (N,), and its probability (N,).
         name: of the class.
-
-    Returns:
-        SVG text.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.9, 4.1), layout="constrained")
-        axes = figure.subplots()
-        for color, (setup, (positive, probabilities)) in zip(COLORS * len(answers), answers.items(), strict=False):
-            points = calibration_points(positive, probabilities)
-            means = np.array([mean for mean, _ in points])
-            values = np.array([share.value for _, share in points], dtype=float)
-            limits = np.array([distances(share) for _, share in points]).T
-            axes.errorbar(means, values, limits, color=color, linewidth=1.0, elinewidth=0.6, marker=".", label=setup)
-        _finish(axes, title, f"probability of {name}", f"share of {name}")
-        axes.legend(fontsize=7, loc="upper left")
-    return svg(figure)
+    axes = figure.subplots()
+    for color, (setup, (positive, probabilities)) in zip(COLORS * len(answers), answers.items(), strict=False):
+        points = calibration_points(positive, probabilities)
+        means = np.array([mean for mean, _ in points])
+        values = np.array([share.value for _, share in points], dtype=float)
+        limits = np.array([distances(share) for _, share in points]).clip(min=0).T  # rounding at 0 and 1
+        axes.errorbar(means, values, limits, color=color, linewidth=1.0, elinewidth=0.6, marker=".", label=setup)
+    _finish(axes, title, f"probability of {name}", f"share of {name}")
+    axes.legend(fontsize=7, loc="upper left")
 
 
 def calibration_points(positive: np.ndarray, probabilities: Floats) -> list[tuple[float, Estimate]]:
@@ -142,32 +130,29 @@ def calibration_points(positive: np.ndarray, probabilities: Floats) -> list[tupl
     ]
 
 
-def draw_decision_curves(title: str, curves: Mapping[str, Sequence[Mapping[str, float]]], name: str) -> str:
+def draw_decision_curves(
+    figure: FigureBase, title: str, curves: Mapping[str, Sequence[Mapping[str, float]]], name: str
+) -> None:
     """Draw the net benefit of several setups, of acting on everybody and of acting on nobody.
 
     Args:
+        figure: panel that is drawn on, under the style of the report.
         title: of the test.
         curves: name of the setup -> `points` of `scripts.evaluation.clinical_use.decision_curve`.
         name: of the class that is acted on.
-
-    Returns:
-        SVG text.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.9, 4.1), layout="constrained")
-        axes = figure.subplots()
-        for color, (setup, points) in zip(COLORS * len(curves), curves.items(), strict=False):
-            axes.plot(*_line(points, "value"), color=color, linewidth=1.2, label=setup)
-        first = next(iter(curves.values()))
-        axes.plot(*_line(first, "of_all"), color="#777777", linestyle="--", linewidth=0.9, label="act on everybody")
-        axes.axhline(0, color="#777777", linewidth=0.9, label="act on nobody")
-        top = max((point["value"] for points in curves.values() for point in points), default=0.1)
-        axes.set(xlim=(0, 1), ylim=(-0.3 * top - 0.02, 1.1 * top + 0.02))
-        axes.set(xlabel=f"probability of {name} from which one acts", ylabel="net benefit")
-        axes.set_title(title)
-        axes.grid(alpha=0.25)
-        axes.legend(fontsize=7, loc="lower left")
-    return svg(figure)
+    axes = figure.subplots()
+    for color, (setup, points) in zip(COLORS * len(curves), curves.items(), strict=False):
+        axes.plot(*_line(points, "value"), color=color, linewidth=1.2, label=setup)
+    first = next(iter(curves.values()))
+    axes.plot(*_line(first, "of_all"), color="#777777", linestyle="--", linewidth=0.9, label="act on everybody")
+    axes.axhline(0, color="#777777", linewidth=0.9, label="act on nobody")
+    top = max((point["value"] for points in curves.values() for point in points), default=0.1)
+    axes.set(xlim=(0, 1), ylim=(-0.3 * top - 0.02, 1.1 * top + 0.02))
+    axes.set(xlabel=f"probability of {name} from which one acts", ylabel="net benefit")
+    axes.set_title(title)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=7, loc="lower left")
 
 
 def _line(points: Sequence[Mapping[str, float]], key: str) -> tuple[list[float], list[float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib import image as matplotlib_image
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from scripts.running.files import atomic_path
@@ -52,6 +52,47 @@ def svg(figure: Figure) -> str:
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None}, bbox_inches=box)
     text = stream.getvalue()
     return text[text.index("<svg") :]
+
+
+# Draws on a figure, or on a part of one, under `STYLE`.
+Panel = Callable[[FigureBase], None]
+
+
+def draw_svg(panel: Panel, size: tuple[float, float]) -> str:
+    """Draw one panel as SVG text, of a size in inches."""
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=size, layout="constrained")
+        panel(figure)
+    return svg(figure)
+
+
+def save_sheet(path: str | Path, panels: Sequence[Panel], size: tuple[float, float], num_columns: int = 3) -> None:
+    """Write panels side by side into one PNG, each of a size in inches."""
+    num_columns = min(num_columns, len(panels))
+    num_rows = math.ceil(len(panels) / num_columns)
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(num_columns * size[0], num_rows * size[1]), layout="constrained")
+        places = figure.subfigures(num_rows, num_columns, squeeze=False).ravel()
+        for place, panel in zip(places, panels, strict=False):
+            panel(place)
+        save_picture(figure, path)
+
+
+def draw_strips(figure: FigureBase, title: str, strips: Mapping[str, Sequence[np.ndarray]]) -> None:
+    """Draw rows of pictures, a row per source of images, onto a panel.
+
+    Args:
+        figure: panel.
+        title: of all.
+        strips: name of the source -> pictures of equal size, uint8 grey.
+    """
+    rows = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
+    for axes, (name, images) in zip(rows, strips.items(), strict=True):
+        separated = [np.pad(image, ((0, 0), (0, 6)), constant_values=255) for image in images]
+        axes.imshow(np.concatenate(separated, axis=1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+        axes.set_title(name, fontsize=8, fontweight="normal")
+        axes.set_axis_off()
+    figure.suptitle(title, fontsize=9, fontweight="bold")
 
 
 def png_data_uri(image: np.ndarray) -> str:
@@ -127,28 +168,23 @@ def heat_text_color(value: float | None, low: float = 0.4, high: float = 1.0) ->
     return "#ffffff" if value is not None and (value - low) / (high - low) > 0.89 else "#1a1a1a"
 
 
-def draw_curve(title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> str:
-    """Draw the curves of one training.
+def draw_curve(figure: FigureBase, title: str, series: Mapping[str, Sequence[tuple[int, float]]]) -> None:
+    """Draw the curves of one training onto a panel.
 
     Args:
+        figure: panel.
         title: what was trained.
         series: name of a scalar -> (epoch, value) by epoch.
-
-    Returns:
-        SVG text.
     """
-    with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(3.3, 2.4), layout="constrained")
-        axes = figure.subplots()
-        for color, (name, points) in zip(COLORS, series.items(), strict=False):
-            epochs, values = zip(*points, strict=True)
-            axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
-        axes.set_title(title)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(alpha=0.25)
-        figure.legend(fontsize=7, loc="outside lower center", ncols=2)  # inside it would cover the curves
-    return svg(figure)
+    axes = figure.subplots()
+    for color, (name, points) in zip(COLORS, series.items(), strict=False):
+        epochs, values = zip(*points, strict=True)
+        axes.plot(epochs, values, color=color, label=name, linewidth=1.3, marker="." if len(points) < 12 else None)
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(alpha=0.25)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=2)  # inside it would cover the curves
 
 
 def draw_intervals(rows: Sequence[Mapping[str, Any]], label: str, reference: float | None = None) -> str:

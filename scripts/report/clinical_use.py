@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers, main_role, merge_predictions
 from scripts.evaluation.clinical_use import OperatingRule, calibration_row, decision_curve, operating_point
-from scripts.evaluation.figures import draw_calibration, draw_decision_curves
+from scripts.evaluation.figures import PANEL, draw_calibration, draw_decision_curves
+from scripts.patches.pictures import draw_svg
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import ROLE_NAMES, name_setup, name_test, ordered
 from scripts.running.files import read_json
@@ -54,8 +56,9 @@ def clinical_sections(
     """Arrange what `clinical_numbers` returns for the template `clinical_use.html.j2`.
 
     Returns:
-        `tests`: those of each role, with `rows` of a setup each; `figures`: `title`, `calibration` and `curves` (SVG)
-        of each test of the main role; `class`, `other` (names of the positive class and of the rest), `rule`.
+        `tests`: those of each role, with `rows` of a setup each; `figures`: `title`, `calibration` and `curves` (SVG),
+        and the `panels` of both, of each test of the main role; `class`, `other` (names of the positive class and of
+        the rest), `rule`.
     """
     calibration = {tuple(row[name] for name in GROUP): row for row in numbers["logistic_calibration"]}
     useful = {tuple(row[name] for name in GROUP): row["useful"] for row in numbers["decision_curves"]}
@@ -78,7 +81,7 @@ def clinical_sections(
 
 def _figures(
     groups: Sequence[Answers], curves: Sequence[Mapping[str, Any]], rule: OperatingRule
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     by_key = {tuple(getattr(answers, name) for name in GROUP): answers for answers in groups}
     tests: dict[str, list[Mapping[str, Any]]] = {}
     for curve in curves:
@@ -92,10 +95,13 @@ def _figures(
             answered[name_setup(answers.setup)] = answers.labels == label, answers.probabilities[:, label]
         points = {name_setup(curve["setup"]): curve["points"] for curve in members}
         name = members[0]["class"]
+        calibration = partial(draw_calibration, title=title, answers=answered, name=name)
+        decisions = partial(draw_decision_curves, title=title, curves=points, name=name)
         yield {
             "title": title,
-            "calibration": draw_calibration(title, answered, name),
-            "curves": draw_decision_curves(title, points, name),
+            "calibration": draw_svg(calibration, PANEL),
+            "curves": draw_svg(decisions, PANEL),
+            "panels": (calibration, decisions),
         }
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts.evaluation.shortcuts import find_shortcuts, graded_rows, image_markers
+from scripts.evaluation.subgroups import RECORDED
 from scripts.patches.image_sets import read_rows
-from scripts.patches.pictures import mosaic, png_data_uri
+from scripts.patches.pictures import mosaic
 from scripts.provenance.image_form import names_by_number
 from scripts.provenance.study_files import StudyFiles
 
@@ -53,7 +54,7 @@ def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     """Show samples beside real images.
 
     Returns:
-        Items of the template: `modalities`, `samples` (one per cohort and class).
+        Items of the template: `modalities`, `samples` (one per cohort and class; `pictures` of its strips are uint8).
     """
     patches = {content["name"]: (path, content) for path, content in files.lists("patches")}
     first = [content for _, content in patches.values()]
@@ -74,12 +75,21 @@ def _describe_cohort(cohort: Mapping[str, Any], patches: Mapping[str, Any] | Non
         "num_subjects": len(cohort["subjects"]),
         "grades": dict(sorted(grades.items())),
         "sites": dict(sorted(sites.items())),
+        "facts": {
+            title: _counted(subject.get(key) for subject in cohort["subjects"])
+            for key, title in RECORDED.items()
+            if any(subject.get(key) for subject in cohort["subjects"])
+        },
         "regions": dict(sorted(Counter(str(entry.get("region")) for entry in entries).items())),
         "num_patches": len(entries),
         "left_out": _unique([*cohort.get("left_out", []), *(patches or {}).get("left_out", [])]),
         "patch_size": (patches or {}).get("patch_size"),
         "spacing_mm": (patches or {}).get("spacing_mm"),
     }
+
+
+def _counted(values: Iterable[str | None]) -> dict[str, int]:
+    return dict(sorted(Counter(value or "not stated" for value in values).items()))
 
 
 def _unique(left_out: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -130,7 +140,7 @@ def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, coun
     images = read_rows(path, content, entries).images.numpy()
     return {
         "method": method,
-        "images": [png_data_uri(mosaic(image)) for image in images],
+        "pictures": [mosaic(image) for image in images],
         "fold": content.get("provenance", {}).get("fold"),
         "sampler": _sampler(content.get("provenance", {})),
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from scripts.evaluation.answers import (
     merge_predictions,
     refuse_other_subjects,
 )
-from scripts.evaluation.figures import draw_reliability, draw_roc
+from scripts.evaluation.figures import PANEL, draw_reliability, draw_roc
 from scripts.evaluation.metrics import MEASURES, compute_metrics, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
-from scripts.evaluation.sites import measure_sites
-from scripts.patches.pictures import draw_intervals
+from scripts.evaluation.subgroups import GroupMeasures, measure_groups, subgroups
+from scripts.patches.pictures import draw_intervals, draw_svg
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.findings import primary_sentence
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
@@ -65,7 +66,7 @@ def comparison_numbers(
         `primary`: its result, with `is_declared_before`, or None; `one_answer`: setups and tests in which every patient
         gets one `answer`; `role` (see `main_role`); `comparisons` (a row per setup, test and measure), `not_compared`,
         `power` (a row per test), `controls` (what `compare_with_controls` returns); of the tests of that role `sites`,
-        `calibration`, `volumes` and `volume_correlations`; and `seeds`, of the tests on other cohorts.
+        `subgroups`, `calibration`, `volumes` and `volume_correlations`; and `seeds`, of the tests on other cohorts.
 
     Raises:
         ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
@@ -85,6 +86,7 @@ def comparison_numbers(
     comparisons, not_compared = compare_setups(groups, reference, num_draws, seed, declared)
     role = main_role(predictions)
     main = [answers for answers in groups if answers.role == role]
+    facts = _facts(files)
     return {
         "primary": end_point,
         "one_answer": [
@@ -98,6 +100,7 @@ def comparison_numbers(
         "power": power_rows(comparisons),
         "controls": compare_with_controls(groups, _controls_of_setups(files), num_draws, seed),
         "sites": [row for answers in main for row in _sites(answers)],
+        "subgroups": [row for answers in main for row in _subgroups(answers, facts.get(answers.cohort, {}))],
         "calibration": [_calibration(answers, num_draws, seed) for answers in main],
         "volumes": list(_volumes(main)),
         "volume_correlations": [_correlations(answers) for answers in main],
@@ -147,6 +150,7 @@ def comparison_sections(
         },
         "controls": _by_direction([row for row in numbers["controls"] if row["role"] == numbers["role"]]),
         "references": sorted({row["reference"] for row in comparisons}),
+        "subgroups": _by_subgroup(numbers["subgroups"]),
         "sites": [{**test, "one_site": _only_site(test["rows"])} for test in _by_direction(numbers["sites"])],
         "further": _by_direction(_further(metrics, numbers, names)),
         "forests": [figure for measure in MEASURES[:2] if (figure := _forest(main, measure))],
@@ -197,21 +201,47 @@ def _common_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in ("setup", "synthetic_method", "fold")}
 
 
+def _facts(files: StudyFiles) -> dict[str, dict[str, dict[str, Any]]]:
+    """What `cohort.json` and `patches.json` record of each subject, by the name of the cohort."""
+    facts: dict[str, dict[str, dict[str, Any]]] = {}
+    for kind, key in (("cohort", "subjects"), ("patches", "training")):
+        for _, content in files.lists(kind):
+            own = facts.setdefault(content["name"], {})
+            for entry in content[key]:
+                own.setdefault(entry["subject_id"], {}).update(entry)
+    return facts
+
+
 def _sites(answers: Answers) -> Iterator[dict[str, Any]]:
-    group = {name: getattr(answers, name) for name in GROUP}
-    for row in measure_sites(answers.sites, answers.labels, answers.predictions, len(answers.classes)):
-        sensitivities = zip(answers.classes, row.sensitivities, strict=True)
-        yield {
-            **group,
-            "site": row.site,
-            "n": row.n,
-            "n_by_class": dict(zip(answers.classes, row.n_by_class, strict=True)),
-            "sensitivity": {
-                name: _with_coverage(estimate, f"sensitivity_{name}", row.n_by_class)
-                for name, estimate in sensitivities
-            },
-            "balanced_accuracy": _with_coverage(row.balanced_accuracy, "balanced_accuracy", row.n_by_class),
-        }
+    for row in measure_groups(answers.sites, answers.labels, answers.predictions, len(answers.classes)):
+        yield {"site": row.group, **_measured(answers, row)}
+
+
+def _subgroups(answers: Answers, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    for by, names in subgroups(answers, facts).items():
+        for row in measure_groups(names, answers.labels, answers.predictions, len(answers.classes)):
+            yield {"by": by, "group": row.group, **_measured(answers, row)}
+
+
+def _measured(answers: Answers, row: GroupMeasures) -> dict[str, Any]:
+    sensitivities = zip(answers.classes, row.sensitivities, strict=True)
+    return {
+        **{name: getattr(answers, name) for name in GROUP},
+        "n": row.n,
+        "n_by_class": dict(zip(answers.classes, row.n_by_class, strict=True)),
+        "sensitivity": {
+            name: _with_coverage(estimate, f"sensitivity_{name}", row.n_by_class) for name, estimate in sensitivities
+        },
+        "balanced_accuracy": _with_coverage(row.balanced_accuracy, "balanced_accuracy", row.n_by_class),
+    }
+
+
+def _by_subgroup(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """One item per test and what patients are divided by: the names of the test, `by` and `rows`."""
+    tests: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for row in rows:
+        tests.setdefault((*(row[name] for name in TEST), row["by"]), []).append(row)
+    return [{**dict(zip((*TEST, "by"), test, strict=True)), "rows": members} for test, members in tests.items()]
 
 
 def _calibration(answers: Answers, num_draws: int, seed: int) -> dict[str, Any]:
@@ -338,16 +368,22 @@ def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str,
     return {"name": MEASURE_NAMES[measure], "svg": draw_intervals(rows, label, reference=0.0)}
 
 
-def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, str]]:
+def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, Any]]:
     tests: dict[str, list[Answers]] = {}
     for answers in groups:
         tests.setdefault(name_test(answers.test), []).append(answers)
     for title, members in sorted(tests.items()):
-        roc = draw_roc(
-            title, {name_setup(a.setup): (a.labels, a.probabilities, a.folds) for a in members}, members[0].classes
-        )
+        curves = {name_setup(a.setup): (a.labels, a.probabilities, a.folds) for a in members}
+        classes = members[0].classes
+        roc = partial(draw_roc, title=title, curves=curves, classes=classes)
         bins = {name_setup(a.setup): reliability(a.labels, a.probabilities) for a in members}
-        yield {"title": title, "roc": roc, "reliability": draw_reliability(title, bins)}
+        width = 1 if len(classes) == 2 else len(classes)
+        yield {
+            "title": title,
+            "roc": draw_svg(roc, (width * PANEL[0], PANEL[1])),
+            "roc_panel": roc,
+            "reliability": draw_svg(partial(draw_reliability, title=title, bins=bins), PANEL),
+        }
 
 
 def _with_coverage(estimate: Estimate, measure: str = "", n_by_class: Sequence[int] = ()) -> dict[str, Any]:

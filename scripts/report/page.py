@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import jinja2
 
 from scripts.evaluation.answers import class_names, group_answers, merge_predictions
 from scripts.evaluation.clinical_use import OperatingRule
+from scripts.evaluation.figures import PANEL
 from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics, swapped_labels, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint
+from scripts.patches.pictures import draw_strips, png_data_uri, save_sheet
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.audit import audit_section, folder_sections
 from scripts.report.checklist import checklist_section
@@ -25,7 +28,7 @@ from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import published_section
 from scripts.report.results import result_sections, summary_table
-from scripts.report.trainings import curve_figure, regularizer_section, training_lengths
+from scripts.report.trainings import CURVES, curve_figure, regularizer_section, training_lengths
 from scripts.report.words import (
     DECLARED_NAMES,
     capitalize_first,
@@ -59,6 +62,7 @@ def write_report(
     seed: int = 0,
     primary_endpoint: Mapping[str, str] | None = None,
     rule: OperatingRule = DEFAULT_RULE,
+    pictures: bool = True,
 ) -> Path:
     """Write `report.html`, `summary.txt`, and the numbers: `predictions`, `metrics`, `comparisons`, `clinical_use`.
 
@@ -76,6 +80,7 @@ def write_report(
         seed: of the bootstrap.
         primary_endpoint: fields of `scripts.evaluation.primary.PrimaryEndPoint`; None where none was declared.
         rule: how the thresholds of the operating points are chosen.
+        pictures: whether the figures that people look for are written as PNG, too, into the folder `pictures`.
 
     Returns:
         Path of the page.
@@ -127,11 +132,47 @@ def write_report(
     write_json(folder / "metrics.json", metrics)
     write_comparisons(numbers, folder)
     write_json(folder / "clinical_use.json", use)
+    if pictures:
+        write_pictures(content, folder / "pictures")
     write_text(folder / "report.html", render(content))
     words = textwrap.fill(" ".join(sentences), 110)
     summary = f"{words}\n\n{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
     write_text(folder / "summary.txt", summary)
     return folder / "report.html"
+
+
+def write_pictures(content: Mapping[str, Any], folder: Path) -> None:
+    """Write figures of the page as PNG: `contact_sheet`, `roc`, `calibration`, `decision_curves`, `training_curves`.
+
+    Args:
+        content: what `render` takes.
+        folder: to write to; what the study has not is not written.
+    """
+    classes = len(content["classes"])
+    samples = [
+        partial(
+            draw_strips,
+            title=f"{group['cohort']}, {group['class']}",
+            strips={name_method(strip["method"]): strip["pictures"] for strip in group["strips"]},
+        )
+        for group in content["samples"]
+    ]
+    pairs = [figure["panels"] for figure in content["use"]["figures"]]
+    most = max((len(group["strips"]) for group in content["samples"]), default=1)
+    sheets = {
+        "contact_sheet": (samples, (6.0, 1.4 * most + 0.3), 2),
+        "roc": (
+            [figure["roc_panel"] for figure in content["comparison"]["curves"]],
+            (PANEL[0] * (1 if classes == 2 else classes), PANEL[1]),
+            3 if classes == 2 else 1,
+        ),
+        "calibration": ([calibration for calibration, _ in pairs], PANEL, 3),
+        "decision_curves": ([decisions for _, decisions in pairs], PANEL, 3),
+        "training_curves": (content["curves"]["panels"], CURVES, 4),
+    }
+    for name, (panels, size, num_columns) in sheets.items():
+        if panels:
+            save_sheet(folder / f"{name}.png", panels, size, num_columns)
 
 
 def write_audit_page(output_dir: str) -> Path:
@@ -217,5 +258,7 @@ def render_part(name: str, content: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=format_number, p_value=format_p, interval=format_interval, sentence=capitalize_first
     )
-    environment.filters.update(setup=name_setup, method=name_method, test_name=name_test, kind=name_kind)
+    environment.filters.update(
+        png=png_data_uri, setup=name_setup, method=name_method, test_name=name_test, kind=name_kind
+    )
     return environment.get_template(name).render(content)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from scripts.patches.pictures import draw_curve
+from scripts.patches.pictures import Panel, draw_curve, draw_svg
 from scripts.provenance.study_files import StudyFiles
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 QUANTITIES = ("mutual_information", "gradient_ratio")
+CURVES = (3.3, 2.4)  # inches of the curves of one training
 COUNTERS = ("epoch", "steps")  # of a row; all else are curves
 
 
@@ -19,15 +21,17 @@ def curve_figure(files: StudyFiles, num_curves: int) -> dict[str, Any]:
     """Draw the training curves of the generators and the classifiers, first folds first.
 
     Returns:
-        `figures`: kind -> SVGs; `left_out`: number of trainings that were not drawn.
+        `figures`: kind -> SVGs; `panels`: of all of them; `left_out`: number of trainings that were not drawn.
     """
     trainings = {
         f"{kind}s": sorted(files.trainings(kind), key=lambda path: files.records[path.parent].fold or 0)
         for kind in ("generator", "classifier")
     }
     drawn = {kind: paths[:num_curves] for kind, paths in trainings.items() if paths}
+    panels = {kind: [_panel(files, path) for path in paths] for kind, paths in drawn.items()}
     return {
-        "figures": {kind: [_draw_training(files, path) for path in paths] for kind, paths in drawn.items()},
+        "figures": {kind: [draw_svg(panel, CURVES) for panel in own] for kind, own in panels.items()},
+        "panels": [panel for own in panels.values() for panel in own],
         "left_out": sum(map(len, trainings.values())) - sum(map(len, drawn.values())),
     }
 
@@ -97,14 +101,14 @@ def read_curves(path: Path) -> dict[str, list[tuple[int, float]]]:
     return {name: points for name, points in series.items() if points}
 
 
-def _draw_training(files: StudyFiles, path: Path) -> str:
+def _panel(files: StudyFiles, path: Path) -> Panel:
     series = read_curves(path)
     # Of a plain DDPM the loss is the noise loss; the learning rate has another unit.
     repeated = {"learning_rate"} | ({"noise_loss"} if series.get("noise_loss") == series.get("loss") else set())
     # The mutual information last: the others keep their colors in the curves of plain DDPM.
     names = sorted((name for name in series if name not in repeated), key="mutual_information".__eq__)
     shown = {name.replace("_", " "): series[name] for name in names}
-    return draw_curve(files.title(path), shown)
+    return partial(draw_curve, title=files.title(path), series=shown)
 
 
 def _average_levels(levels: Sequence[dict[str, Any]]) -> dict[str, float | None]:

@@ -62,7 +62,7 @@ def test_such_a_name_is_ignored_where_the_column_is_there():
 
 
 @pytest.mark.parametrize(
-    "name", ["age", "sex", "side", "size", "date", "gender", "survival_days", "IDH", "patient_age", "scanner", "notes"]
+    "name", ["age", "sex", "side", "size", "date", "gender", "survival_days", "patient_age", "scanner", "notes"]
 )
 def test_other_names_are_ignored_without_a_question(name):
     columns = read_columns(["subject_id", name], MODALITIES)

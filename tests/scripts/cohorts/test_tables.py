@@ -117,3 +117,30 @@ def test_simulated_patients_stay_simulated_when_their_cohort_is_scanned_again(tm
 def test_a_header_alone_holds_nobody(tmp_path):
     (tmp_path / "a.csv").write_text("subject_id,t1\n")
     assert find(tmp_path / "a.csv").subjects == []
+
+
+def test_molecular_markers_and_field_strength_are_read_in_any_spelling(tmp_path):
+    rows = [
+        {"IDH status": "Mutant", "1p/19q": "co-deleted", "Field Strength": "3.0"},
+        {"IDH status": "wild-type", "1p/19q": "NA", "Field Strength": "1.5 T"},
+        {"IDH status": "", "1p/19q": "", "Field Strength": ""},
+    ]
+    path = write_table(tmp_path / "a.csv", [table_row(tmp_path, f"P{i}", **row) for i, row in enumerate(rows)])
+    first, second, third = find(path).subjects
+    assert first.facts == {"idh": "mutant", "codeletion_1p19q": "co deleted", "field_strength_t": "3 T"}
+    assert second.facts == {"idh": "wild type", "field_strength_t": "1.5 T"}
+    assert third.facts == {}
+
+
+def test_a_molecular_marker_may_be_the_class(tmp_path):
+    rows = [table_row(tmp_path, name, idh=word) for name, word in (("P1", "mutant"), ("P2", "wildtype"))]
+    path = write_table(tmp_path / "a.csv", rows)
+    source = find_table(path, MODALITIES, ("wildtype", "mutant"), class_column="idh")
+    assert [subject.grade for subject in source.subjects] == ["mutant", "wildtype"]
+    with pytest.raises(ValueError, match="must have a column codeletion_1p19q, which class_column takes for the class"):
+        find(path, class_column="codeletion_1p19q")
+
+
+def test_a_field_strength_that_is_none_is_a_problem(tmp_path):
+    source = find(write_table(tmp_path / "a.csv", [table_row(tmp_path, "P1", field_strength_t="high")]))
+    assert "field_strength_t must be a number of tesla below 15, got 'high'" in messages(source)

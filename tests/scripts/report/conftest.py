@@ -22,7 +22,7 @@ def write_report():
     def write(study, name="report", **overrides):
         folder, stages = study
         places = {"study_dir": str(folder), "stage_names": stages, "output_dir": str(folder / name)}
-        run_stage("report", **{**places, "num_bootstrap_draws": 100, **overrides})
+        run_stage("report", **{**places, "num_bootstrap_draws": 100, "report_pictures": name == "report", **overrides})
         return folder / name
 
     return write

@@ -26,7 +26,7 @@ def test_the_first_images_stand_beside_the_real_ones_with_their_sampler(study):
     for group in sections["samples"]:
         assert [strip["method"] for strip in group["strips"]] == ["real", "ddpm", "ddpm_mi"]
         assert [strip["sampler"] for strip in group["strips"]] == ["", "DDIM, 20 steps", "DDIM, 20 steps"]
-        assert all(len(strip["images"]) <= 3 for strip in group["strips"])
+        assert all(len(strip["pictures"]) <= 3 for strip in group["strips"])
 
 
 def test_every_cohort_with_patches_is_searched_for_shortcuts(study):

@@ -71,6 +71,16 @@ def test_sites_add_up_to_the_cohort(found):
     assert sum(row["n_by_class"]["LGG"] for row in rows) == 12
 
 
+def test_groups_of_patients_add_up_to_the_cohort(report):
+    rows = read_json(report / "comparisons.json")["subgroups"]
+    assert {row["by"] for row in rows} == {"enhancement", "volume of the lesion"}
+    for by in ("enhancement", "volume of the lesion"):
+        own = [row for row in rows if (row["by"], row["setup"], row["direction"]) == (by, "real", "site_a")]
+        assert sum(row["n"] for row in own) == 40
+    html = (report / "report.html").read_text(encoding="utf-8")
+    assert "site_a → site_b, by enhancement" in html
+
+
 def test_a_logit_that_is_the_volume_is_seen_in_every_class(tmp_path):
     rows = prediction_rows({"real": 1.0})
     for row in rows:

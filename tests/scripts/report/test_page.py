@@ -219,3 +219,10 @@ def test_an_end_point_that_the_study_does_not_compute_is_refused_before_any_work
     check_report("real", stages, 100, 1, 1, {**endpoint, "setup": "ddpm"})
     with pytest.raises(ValueError, match=r"primary_endpoint#setup must be one of the setups .* got 'gan'"):
         check_report("real", stages, 100, 1, 1, endpoint)
+
+
+def test_the_figures_that_people_look_for_are_pictures_too(report):
+    names = {"contact_sheet", "roc", "calibration", "decision_curves", "training_curves"}
+    pictures = {path.stem: path.read_bytes() for path in (report / "pictures").glob("*.png")}
+    assert set(pictures) == names
+    assert all(png.startswith(b"\x89PNG") and len(png) > 5000 for png in pictures.values())
