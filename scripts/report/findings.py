@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -75,11 +76,15 @@ def audit_sentence(rows: Sequence[Row]) -> str:
     grave = [row for row in rows if row["is_grave"]]
     if not rows:
         return ""
-    lead = f"The audit of copies judged {_count(len(rows), 'group')} of synthetic sets (cohort, class, method)"
     if not grave:
-        return f"{lead} and found no sign of memorization in any of them that would forbid its use."
-    words = [f"{name_method(row['method'])} of {row['class']}, {row['cohort']}: {row['verdict']}" for row in grave]
-    return f"{lead}; not to be used as they are: {'; '.join(words[:MAX_NAMED])}{_more(len(grave) - MAX_NAMED)}."
+        return f"The audit of copies found nothing against the use of {_count(len(rows), 'group')} of synthetic sets."
+    verdicts = Counter(row["verdict"] for row in grave)
+    methods = dict.fromkeys(name_method(row["method"]) for row in grave)
+    words = ", ".join(f"{verdict}: {number}" for verdict, number in verdicts.most_common())
+    return (
+        f"By the audit of copies, {len(grave)} of {_count(len(rows), 'group')} of synthetic sets (by cohort, class,"
+        f" method) must not be used as they are ({words}), of {', '.join(methods)}."
+    )
 
 
 def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swapped: Sequence[Row] = ()) -> str:

@@ -187,10 +187,12 @@ def audited(verdict, is_grave):
 
 def test_the_audit_is_said_with_the_sets_that_must_not_be_used():
     assert audit_sentence([]) == ""
-    assert audit_sentence([audited("no sign of memorization", False)]).endswith("that would forbid its use.")
-    said = audit_sentence([audited("no sign of memorization", False), audited("memorizes", True)])
-    assert "judged 2 groups of synthetic sets" in said
-    assert said.endswith("not to be used as they are: DDPM of LGG, a: memorizes.")
+    assert audit_sentence([audited("no sign of memorization", False)]).endswith(
+        "against the use of 1 group of synthetic sets."
+    )
+    said = audit_sentence([audited("no sign of memorization", False), *[audited("memorizes", True)] * 2])
+    assert "2 of 3 groups of synthetic sets (by cohort, class, method) must not be used as they are" in said
+    assert said.endswith("(memorizes: 2), of DDPM.")
 
 
 def test_the_next_step_is_the_first_fault_and_else_what_makes_the_result_surer():
