@@ -16,6 +16,7 @@ from bundle.package import Package
 from scripts.inference.onnx_model import FILE_NAME, open_session, recorded_hash
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import read_provenance
+from scripts.generator.gaussian_prior import with_fade
 from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.errors import root_cause
 from scripts.running.files import sha256_file
@@ -113,7 +114,7 @@ def exports(package: Package) -> Iterator[str]:
 def load_network(package: Package, config: str, path: Path) -> nn.Module:
     """Build the network of a config with weights of the package, in evaluation mode on the CPU."""
     network = package.parser(config).get_parsed_content("network_def")
-    state = load_state(path)
+    state = with_fade(load_state(path))
     refuse_other_state(network.state_dict(), state, f"{path} must fit network_def of configs/{config}", REPACK)
     network.load_state_dict(state)
     return network.eval()

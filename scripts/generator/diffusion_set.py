@@ -9,6 +9,7 @@ import torch
 from monai.networks.schedulers import Scheduler
 from torch import Tensor, nn
 
+from scripts.generator.gaussian_prior import with_fade
 from scripts.generator.guidance import check_guidance
 from scripts.generator.noise import ImageNoise
 from scripts.generator.samplers import sample_images, scheduler_name
@@ -32,7 +33,7 @@ def load_generator(network: nn.Module, generator_path: str, compile_network: boo
         FileNotFoundError: if there is no such file.
         ValueError: if the weights are of another architecture or not finite.
     """
-    state = load_state(generator_path, "write it with configs/train_generator.yaml")
+    state = with_fade(load_state(generator_path, "write it with configs/train_generator.yaml"))
     refuse_other_state(
         network.state_dict(),
         state,

@@ -9,6 +9,7 @@ the end images are far from Gaussian, and a network that must first undo the wro
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -39,7 +40,7 @@ class GaussianPrior(nn.Module):
 
     Before `fit` it is a standard normal, and waits for the buffers of trained weights. They hold the mean and the
     leading components of the training images: whoever may not publish averages of these may not publish the weights.
-    They hold `fade`, too; weights from before it had one are drawn with the guess in full everywhere.
+    They hold `fade`, too: see `with_fade`.
 
     Args:
         scheduler: noise scheduler of the training, which says alpha, sigma and what is predicted.
@@ -115,11 +116,6 @@ class GaussianPrior(nn.Module):
         self.variances[group, :rank] = variances[:rank].clamp_min(rest)
         self.rest[group] = rest
 
-    def _load_from_state_dict(self, state_dict: Mapping[str, Tensor], prefix: str, *arguments: Any) -> None:
-        # Weights from before the guess faded: in full everywhere, whatever the config says now.
-        state_dict.setdefault(f"{prefix}fade", torch.tensor(EVERYWHERE))  # type: ignore[attr-defined]
-        super()._load_from_state_dict(state_dict, prefix, *arguments)
-
     def forward(self, noisy_samples: Tensor, timesteps: Tensor, groups: Tensor) -> Tensor:
         """Predict what a network of the scheduler's parametrization should, as far as the guess counts.
 
@@ -177,6 +173,19 @@ def require_fade(fade: Sequence[float] | None) -> None:
             f"generator_gaussian_fade must be two rising noise-to-signal ratios above 0, got {fade!r};"
             " null lets the closed-form part count at every timestep"
         )
+
+
+def with_fade(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Complete a generator's weights from before its closed-form part faded: they were trained with it everywhere.
+
+    Args:
+        state: state dict of a network, whose prior, if it has one, is called `prior`.
+
+    Returns:
+        A copy, with the limits of each prior that has none.
+    """
+    priors = [name.removesuffix("mean") for name in state if re.fullmatch(r"(.*\.)?prior\.mean", name)]
+    return {**{f"{prior}fade": torch.tensor(EVERYWHERE) for prior in priors}, **state}
 
 
 def fit_prior(network: nn.Module, dataset: Any) -> None:

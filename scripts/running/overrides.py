@@ -25,6 +25,7 @@ ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "generator_class": ("null",),
     "generator_condition": ("null",),
     "generator_epoch_images": ("null",),
+    "generator_gaussian_fade": ("null",),
     "leave_out": ("mapping",),
     "num_inference_steps": ("null",),
     "num_threads": ("null",),

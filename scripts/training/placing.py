@@ -7,9 +7,12 @@ from torch import nn
 
 
 def computes_bf16(device: torch.device | str) -> bool:
-    """Say whether a device has instructions for bf16: a CUDA GPU, or a CPU with avx512_bf16 or amx_bf16."""
+    """Say whether a device has instructions for bf16: a GPU of Ampere or later, a CPU with avx512_bf16 or amx_bf16.
+
+    A GPU that is not in this machine is taken for one that has them.
+    """
     if "cuda" in str(device):
-        return True
+        return not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False)
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases cannot say
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 

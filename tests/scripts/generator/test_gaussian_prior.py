@@ -8,7 +8,8 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 
 from scripts.generator.conditional_unet import ClassConditionalUNet
-from scripts.generator.gaussian_prior import MIN_VARIANCE, GaussianPrior, fit_prior, require_fade
+from scripts.generator.diffusion_set import load_generator
+from scripts.generator.gaussian_prior import MIN_VARIANCE, GaussianPrior, fit_prior, require_fade, with_fade
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import (
     PARAMETRIZATIONS,
@@ -202,10 +203,18 @@ def test_weights_are_drawn_with_the_fade_they_were_trained_with():
     configured = GaussianPrior(noise_scheduler("flow"), 3, SHAPE, fade=(2.0, 8.0))
     configured.load_state_dict(trained.state_dict())
     assert configured.fade.tolist() == [1, 4]
-    old = {name: tensor for name, tensor in trained.state_dict().items() if name != "fade"}
-    configured.load_state_dict(old)
-    assert torch.all(configured.share(torch.arange(1000)) == 1)
-    assert "fade" not in old
+
+
+def test_weights_from_before_the_fade_are_drawn_with_the_guess_everywhere(tmp_path):
+    network = make_network(make_prior(), num_classes=None)
+    old = {name: tensor for name, tensor in network.state_dict().items() if name != "prior.fade"}
+    torch.save(old, tmp_path / "model.pt")
+    faded = make_network(GaussianPrior(noise_scheduler("flow"), 3, SHAPE, fade=(1.0, 4.0)), num_classes=None)
+    load_generator(faded, str(tmp_path / "model.pt"))
+    assert torch.all(faded.prior.share(torch.arange(1000)) == 1)
+    kept = {"prior.mean": torch.zeros(1), "prior.fade": torch.tensor([1.0, 4.0])}
+    assert with_fade(kept) == kept
+    assert with_fade({"mean": torch.zeros(1), "superprior.mean": torch.zeros(1)}).keys() == {"mean", "superprior.mean"}
 
 
 @pytest.mark.parametrize("fade", [(2.0,), (0.0, 1.0), (8.0, 2.0), (1.0, 1.0), (1.0, float("inf")), ("low", "high")])

@@ -231,7 +231,7 @@ def test_answers_that_could_not_be_explained_are_refused_before_any_work(study, 
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"patch_size": [15, 15]}, r"patch_size must be divisible by 4, got \[15, 15\]"),
+        ({"patch_size": [15, 15]}, r"patch_size must be divisible by 8, got \[15, 15\]"),
         ({"crop": "foo"}, "crop must be"),
         ({"inner_fraction": 1.0}, "inner_fraction must be in"),
         (
