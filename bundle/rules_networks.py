@@ -13,10 +13,10 @@ from monai.bundle import ckpt_export, verify_net_in_out
 from torch import Tensor, nn
 
 from bundle.package import Package
+from scripts.generator.gaussian_prior import with_fade
 from scripts.inference.onnx_model import FILE_NAME, open_session, recorded_hash
 from scripts.provenance.image_form import recorded_images, require_same_images
 from scripts.provenance.record import read_provenance
-from scripts.generator.gaussian_prior import with_fade
 from scripts.provenance.state_dicts import load_state, refuse_other_state
 from scripts.running.errors import root_cause
 from scripts.running.files import sha256_file

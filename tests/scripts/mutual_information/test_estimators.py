@@ -11,6 +11,7 @@ from sklearn.metrics import mutual_info_score
 
 from scripts.mutual_information.estimators import (
     ESTIMATORS,
+    NEGLIGIBLE_SHARE,
     bin_numbers,
     gaussian,
     histogram,
@@ -201,3 +202,11 @@ def test_a_histogram_reads_but_has_no_gradient():
     information = mutual_information(first, second, "histogram")
     assert information.shape == (2,)
     assert not information.requires_grad
+
+
+def test_no_share_is_near_the_least_number_of_its_type_and_the_information_is_that_of_double_precision():
+    first, second = random_images(2, 1, 32, 32), random_images(2, 1, 32, 32, seed=1)
+    shares = parzen_weights(first.flatten(1), 23)
+    assert float(shares[shares > 0].min()) >= NEGLIGIBLE_SHARE
+    exact = mutual_information(first.double(), second.double())
+    torch.testing.assert_close(mutual_information(first, second).double(), exact, rtol=1e-4, atol=0)
