@@ -186,9 +186,11 @@ def _leave_out(source: Source, leave_out: LeftOut) -> list[dict[str, str]]:
 
 
 def _say_what_is_not_known(source: Source, folder: Path) -> None:
-    """Name aloud what the scan passes over: columns, grades and sites that are not given, names that may be of one."""
+    """Name aloud what the scan passes over: columns, cells, grades and sites not given, names that may be of one."""
     if ignored := source.notes.get("ignored_columns"):
         logger.warning("%s: columns that are not read: %s", folder, some_names(ignored))
+    if unread := source.notes.get("unread_facts"):
+        logger.warning("%s: cells that are not understood, and count as not stated: %s", folder, some_names(unread))
     for what in ("grade", "site"):
         without = [subject.subject_id for subject in source.subjects if not getattr(subject, what)]
         if without and (what == "grade" or len(without) < len(source.subjects)):

@@ -44,7 +44,8 @@ def find_table(
         class_column: column that says the class: `grade`, or one of `scripts.cohorts.columns.MOLECULAR`.
 
     Returns:
-        Subjects and problems; `notes` lists columns that were not read.
+        Subjects and problems; `notes` lists columns that were not read (`ignored_columns`) and, of what is said of
+        single patients besides, what was not understood (`unread_facts`).
 
     Raises:
         ValueError: if the table cannot be read at all, or has not the column of the class.
@@ -67,9 +68,9 @@ def find_table(
             continue
         _read_images(subject, row, known, columns, path.parent, modalities, source)
         _read_mask(subject, known, path.parent, source)
+        _read_facts(subject, known, source)
         try:
             subject.grade = parse_grade(known.get(class_column), classes, grade_map)
-            subject.facts = _read_facts(known)
         except ValueError as error:
             source.add_problem(subject.subject_id, f"{where}, subject {subject.subject_id}: {error}")
         source.subjects.append(subject)
@@ -109,21 +110,28 @@ def _read_subject(where: str, known: Row, source: Source) -> Subject | None:
     return Subject(subject_id, where, patient_id=patient_id, site=site or None)
 
 
-def _read_facts(known: Row) -> dict[str, str]:
-    """What a row says of a patient besides, in one spelling; nothing of what is empty or said to be unknown.
+def _read_facts(subject: Subject, known: Row, source: Source) -> None:
+    """Note what a row says of a patient besides, in one spelling; nothing of what is empty or said to be unknown.
 
-    Raises:
-        ValueError: if a field strength is no number of tesla.
+    A field strength that is no number of tesla is not stated, and is told: no patient is refused for it.
     """
-    words = {column: plain(known[column]) for column in FACTS if not is_unknown(known.get(column))}
-    if strength := words.get("field_strength_t"):
-        number = re.fullmatch(r"(\d+)(?: (\d+))? ?t?(?:esla)?", strength)  # `plain` makes a blank of a point
-        if number is None or not 0 < float(".".join(filter(None, number.groups()))) < 15:
-            raise ValueError(
-                f"field_strength_t must be a number of tesla below 15, got {known['field_strength_t']!r}; correct it"
-            )
-        words["field_strength_t"] = f"{float('.'.join(filter(None, number.groups()))):g} T"
-    return words
+    subject.facts = {column: plain(known[column]) for column in FACTS if not is_unknown(known.get(column))}
+    if "field_strength_t" in subject.facts:
+        strength = _tesla(known["field_strength_t"])
+        if strength is None:
+            del subject.facts["field_strength_t"]
+            unread = f"{subject.subject_id}: field_strength_t {known['field_strength_t']!r}"
+            source.notes.setdefault("unread_facts", []).append(unread)
+        else:
+            subject.facts["field_strength_t"] = f"{strength:g} T"
+
+
+def _tesla(value: object) -> float | None:
+    """Number of tesla in a cell such as 3, 1.5 T or 1,5 Tesla; None if there is none between 0 and 15."""
+    text = unicodedata.normalize("NFKC", str(value)).strip().lower()
+    number = re.fullmatch(r"(\d+(?:[.,]\d+)?)\s*(?:t|tesla)?", text)
+    strength = float(number[1].replace(",", ".")) if number else 0.0
+    return strength if 0 < strength < 15 else None
 
 
 def _text(value: Any) -> str:

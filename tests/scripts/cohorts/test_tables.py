@@ -141,6 +141,19 @@ def test_a_molecular_marker_may_be_the_class(tmp_path):
         find(path, class_column="codeletion_1p19q")
 
 
-def test_a_field_strength_that_is_none_is_a_problem(tmp_path):
-    source = find(write_table(tmp_path / "a.csv", [table_row(tmp_path, "P1", field_strength_t="high")]))
-    assert "field_strength_t must be a number of tesla below 15, got 'high'" in messages(source)
+@pytest.mark.parametrize(
+    ("cell", "strength"), [("1,5 T", "1.5 T"), ("0.55T", "0.55 T"), ("3 Tesla", "3 T"), ("7.0tesla", "7 T")]
+)
+def test_a_field_strength_may_have_a_decimal_comma_and_its_unit(tmp_path, cell, strength):
+    source = find(write_json_rows(tmp_path / "a.json", [{"subject_id": "P1", "Field strength": cell}]))
+    assert source.subjects[0].facts == {"field_strength_t": strength}
+    assert "unread_facts" not in source.notes
+
+
+@pytest.mark.parametrize("cell", ["high", "3T Siemens", "1.5/3", "1/5", "3 esla", "0", "30000", True])
+def test_a_field_strength_that_is_none_is_told_and_not_stated_and_refuses_nobody(tmp_path, cell):
+    row = {"subject_id": "P1", "idh": "mutant", "grade": "II", "Field strength": cell}
+    source = find(write_json_rows(tmp_path / "a.json", [row]))
+    assert (source.subjects[0].facts, source.subjects[0].grade) == ({"idh": "mutant"}, "LGG")
+    assert source.notes["unread_facts"] == [f"P1: field_strength_t {cell!r}"]
+    assert source.problems == []
