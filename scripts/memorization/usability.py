@@ -76,11 +76,12 @@ def repeated_share(same: Tensor) -> float:
 
 
 def largest_clique(same: Tensor) -> list[int]:
-    """Find the images drawn most often alike: a largest set of which each is the same picture as each other.
+    """Find the images drawn most often alike: a large set of which each is the same picture as each other.
 
     Source: Carlini et al. 2023, "Extracting training data from diffusion models", section 4.2, where training images
-    that a generator knows by heart are extracted as cliques among many images drawn. The largest clique is found
-    greedily, from every image on, as finding it for certain takes time exponential in the images.
+    that a generator knows by heart are extracted as cliques among many images drawn. The clique is the largest that a
+    greedy search from every image on finds. It need not be the largest there is: finding that for certain takes time
+    exponential in the images.
 
     Args:
         same: (N, N) booleans, symmetric but for rounding, see `same_images`.
