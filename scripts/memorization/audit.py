@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from scripts.image_quality.feature_networks import ClassifierFeatures
-from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates
+from scripts.memorization.duplicates import (
+    Duplicate,
+    SharedPart,
+    count_once,
+    find_duplicates,
+    is_shared,
+    name_shared,
+)
 from scripts.memorization.nearest_images import (
     SIMILARITIES,
     Nearness,
@@ -99,14 +106,15 @@ class MemorizationAudit:
             channel_names: by which the evidence names channels; None numbers them.
 
         Returns:
-            Numbers of images and subjects; `duplicates`: real subjects under two names; `measures`: similarity -> what
-            `_compare` returns; `copies`: `number`, `share` with limits, `below` (the ratio used), `below_a_third`,
-            `by_part`, and `held_out`, the number of images that copy a held-out subject; `shares`: part -> see `Share`;
-            `unlike_share` and `usability`: see `Figures`; `clique`: numbers of the images drawn most often alike, see
-            `largest_clique`; `images`: of each synthetic image `ratio` (d1 / d2 of whole images), `copy`, `part` in
-            which it is one, or None, the image `of` that part's subject (index in `training` or `held_out`,
-            by `is_held_out`), and for each similarity the nearest `training` and `held_out` image (index in its set)
-            with its value; `verdict` and `evidence`.
+            Numbers of images and subjects; `duplicates`: real subjects under two names; `shared_parts`: those who share
+            a part, looked for where an image comes near in one; `measures`: similarity -> what `_compare` returns;
+            `copies`: `number`, `share` with limits, `below` (the ratio used), `below_by_part` (those of the parts),
+            `below_a_third`, `by_part`, and `held_out`, the number of images that copy a held-out subject; `shares`:
+            part -> see `Share`; `unlike_share` and `usability`: see `Figures`; `clique`: numbers of the images drawn
+            most often alike, see `largest_clique`; `images`: of each synthetic image `ratio` (d1 / d2 of whole images),
+            `copy`, `part` in which it is one, or None, the image `of` that part's subject (index in `training` or
+            `held_out`, by `is_held_out`), and for each similarity the nearest `training` and `held_out` image (index in
+            its set) with its value; `verdict` and `evidence`.
 
         Raises:
             ValueError: if there is no synthetic or no training image, the shapes differ, or the shift is too large.
@@ -154,11 +162,12 @@ class MemorizationAudit:
         nearest = self._nearest(synthetic, real, found)
         cells = self._cells(synthetic, real)
         measures = {name: self._compare(name, comparison, cells) for name, comparison in nearest.items()}
-        ratios = [thresholds.copy_ratio, *[thresholds.part_copy_ratio] * (len(parts) - 1)]
-        if any(part.ratios is not None and bool((part.ratios < ratios[1]).any()) for part in parts[1:]):
+        limits = {part.name: thresholds.part_copy_ratio for part in parts[1:] if part.ratios is not None}
+        shared = list[SharedPart]()
+        if any(part.ratios is not None and bool((part.ratios < limits[part.name]).any()) for part in parts[1:]):
             # What real images reach in their parts takes a search of its own, and matters to copies of parts alone.
-            ratios[1:] = [thresholds.of_part(lowest) for lowest in real.lowest_of_parts]
-        copies = _Copies(parts, real.num_training, ratios)
+            limits, shared = real.limits_of_parts([part.name for part in parts[1:]], thresholds)
+        copies = _Copies(parts, real.num_training, {parts[0].name: thresholds.copy_ratio, **limits})
         whole = measures[JUDGED]
         same = self._same(synthetic, real)
         clique = largest_clique(same)
@@ -171,11 +180,8 @@ class MemorizationAudit:
             held_out_copies=int(copies.is_held_out_copy.sum()),
             held_out_whole=copies.num_held_out_whole,
             duplicates=real.duplicates,
-            lowered=[
-                part.name
-                for part, ratio in zip(parts[1:], ratios[1:], strict=True)
-                if part.ratios is not None and ratio < thresholds.part_copy_ratio
-            ],
+            shared_parts=shared,
+            part_limits=limits,
             shares=self._shares(parts, real),
             c_t=whole["c_t"],
             auth_pct=whole["auth_pct"],
@@ -192,6 +198,7 @@ class MemorizationAudit:
             "num_held_out": len(real.held_out),
             "num_held_out_subjects": real.num_held_out,
             "duplicates": [duplicate._asdict() for duplicate in real.duplicates],
+            "shared_parts": [pair._asdict() for pair in shared],
             "measures": measures,
             "unlike_share": figures.unlike_share,
             "usability": {name: getattr(figures, name) for name in ("farther", "average", "smoother", "repeated")},
@@ -199,6 +206,7 @@ class MemorizationAudit:
                 "number": figures.num_copies,
                 "share": copy_share(figures.num_copies, len(synthetic)),
                 "below": thresholds.copy_ratio,
+                "below_by_part": {name: round(limit, 6) for name, limit in limits.items()},
                 "below_a_third": int((copies.ratios < 1 / 3).sum()),
                 "by_part": figures.copies,
                 "held_out": figures.held_out_copies,
@@ -344,11 +352,30 @@ class RealImages:
         return {name: _among(self.images, self.owners, by, block_size) for name, by in SIMILARITIES.items()}
 
     @cached_property
-    def lowest_of_parts(self) -> list[float]:
-        """Lowest d1 / d2 of a real image among the other subjects by each part of it but the whole image, 1 at most."""
+    def parts(self) -> list[Part]:
+        """How near each real image comes to the other subjects by each part of it but the whole image."""
         own = self.owners.tolist()
-        parts = compare_parts(self.search(self.images, own), self.images, self.images, own, own=own)
-        return [1.0 if part.ratios is None else float(part.ratios.min()) for part in parts[1:]]
+        return compare_parts(self.search(self.images, own), self.images, self.images, own, own=own)[1:]
+
+    def limits_of_parts(
+        self, names: Sequence[str], thresholds: Thresholds
+    ) -> tuple[dict[str, float], list[SharedPart]]:
+        """Return the ratio of a copy of each part by which images are named, and the real subjects who share one.
+
+        Those who share a part lower no limit: one odd pair would hide the copies of everybody else.
+
+        Args:
+            names: of `parts`, in their order.
+            thresholds: lowered to what whole real images reach.
+        """
+        limits, shared = dict[str, float](), list[SharedPart]()
+        subjects = [*self.training.different_patients, *self.held_out.different_patients]
+        for name, part in zip(names, self.parts, strict=True):
+            if part.ratios is not None:
+                odd = is_shared(part.ratios, thresholds.part_copy_ratio, thresholds.copy_ratio)
+                limits[name] = thresholds.of_part(float(part.ratios[~odd].min()))
+                shared += name_shared(name, part.ratios[odd], self.owners[odd], part.subject_of_ratio[odd], subjects)
+        return limits, shared
 
     def comparison(self, synthetic: Nearness, among: Tensor) -> Comparison:
         """Put the nearness of synthetic images beside that of the real ones by the same similarity, see `among`."""
@@ -365,18 +392,18 @@ _prepared: dict[tuple[Any, ...], RealImages] = {}  # the last used last
 
 
 class _Copies:
-    """Which images copy whom, in which part, by the `limits` of the ratios of the parts.
+    """Which images copy whom, in which part, by the `limits` of the ratios, part -> limit.
 
     `of_training`: part -> (N,) whether the image copies a training subject; `ratios` (N,) of whole images.
     """
 
-    def __init__(self, parts: Sequence[Part], num_training: int, limits: Sequence[float]) -> None:
+    def __init__(self, parts: Sequence[Part], num_training: int, limits: Mapping[str, float]) -> None:
         self.of_training: dict[str, Tensor] = {}
         of_held_out = []
         self.named: list[tuple[str, Tensor, Tensor]] = []
-        for part, limit in zip(parts, limits, strict=True):
+        for part in parts:
             if part.ratios is not None:
-                below = part.ratios < limit
+                below = part.ratios < limits[part.name]
                 is_training = part.subject_of_ratio < num_training
                 self.of_training[part.name] = below & is_training
                 of_held_out.append(below & ~is_training)

@@ -1,8 +1,8 @@
-"""Real patients under two names: found by the search, counted once, and said."""
+"""Real patients under two names, or who share a part of their images: found by the search, counted once, and said."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -25,6 +25,15 @@ class Duplicate(NamedTuple):
     second: str
     part: str
     similarity: float
+
+
+class SharedPart(NamedTuple):
+    """Two real subjects who share one `part` of their images; `ratio` is the lower of their d1 / d2 in it."""
+
+    first: str
+    second: str
+    part: str
+    ratio: float
 
 
 def nearest_others(similarities: Tensor, ratio: float) -> Tensor:
@@ -61,6 +70,52 @@ def find_duplicates(similarities: Tensor, ratio: float) -> list[tuple[int, int, 
     usual = nearest_others(similarities, ratio).median()
     pairs = (distances < ratio * usual).triu(1).nonzero().tolist()
     return [(first, second, float(_either(similarities)[first, second])) for first, second in pairs]
+
+
+def is_shared(ratios: Tensor, below: float, gap: float) -> Tensor:
+    """Mark the real images that come so near to another subject in one part that the two share it.
+
+    That is said of the images beneath a gap, at most half of all. Where the ratios of real images fall to low values
+    without one, as those of simple pictures do, or where most are low, low ratios are usual, and none is marked.
+
+    Args:
+        ratios: d1 / d2 of each image among the other subjects, (M,) in [0, 1].
+        below: ratio of a copy of a part; no image at or above it is marked.
+        gap: in (0, 1); marked are the images up to the highest that is below this times the next.
+
+    Returns:
+        (M,) booleans, at most half of them true.
+
+    >>> is_shared(torch.tensor([0.6, 0.02, 0.58, 0.03]), 0.3, 0.5).tolist()
+    [False, True, False, True]
+    >>> is_shared(torch.tensor([0.4, 0.1, 0.28, 0.17]), 0.3, 0.5).tolist()
+    [False, False, False, False]
+    """
+    values = ratios.sort().values[: len(ratios) // 2 + 1]
+    last = ((values[:-1] < below) & (values[:-1] < gap * values[1:])).nonzero()
+    return ratios <= values[last.max()] if len(last) else torch.zeros_like(ratios, dtype=torch.bool)
+
+
+def name_shared(
+    part: str, ratios: Tensor, owners: Tensor, nearest: Tensor, names: Sequence[Hashable]
+) -> list[SharedPart]:
+    """Name the pairs of subjects who share a part, each once, in the order of the subjects.
+
+    Args:
+        part: its name.
+        ratios: d1 / d2 of the images that `is_shared` marks, (K,).
+        owners: number of the subject of each of them, (K,).
+        nearest: number of the subject to whom each of them is nearest in the part, (K,).
+        names: of the subjects.
+    """
+    lowest: dict[tuple[int, int], float] = {}
+    for ratio, owner, other in zip(ratios.tolist(), owners.tolist(), nearest.tolist(), strict=True):
+        pair = (min(owner, other), max(owner, other))
+        lowest[pair] = min(ratio, lowest.get(pair, 1.0))
+    return [
+        SharedPart(str(names[first]), str(names[second]), part, round(ratio, 6))
+        for (first, second), ratio in sorted(lowest.items())
+    ]
 
 
 def _either(similarities: Tensor) -> Tensor:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from scripts.memorization.duplicates import Duplicate
+from scripts.memorization.duplicates import Duplicate, SharedPart
 from scripts.memorization.statistics import Share
+from scripts.running.errors import some_names
 from scripts.statistics.intervals import wilson
 
 KNOWS_HELD_OUT = "knows the held-out subjects"
@@ -77,7 +78,10 @@ class Thresholds:
         return replace(self, copy_ratio=factor * self.copy_ratio, part_copy_ratio=factor * self.part_copy_ratio)
 
     def of_part(self, lowest_ratio: float) -> float:
-        """Return the ratio of a copy of one part of images, in which real ones reach `lowest_ratio` among others."""
+        """Return the ratio of a copy of one part of images, in which real ones reach `lowest_ratio` among others.
+
+        Real images of subjects who share the part do not count, see `scripts.memorization.duplicates.is_shared`.
+        """
         return min(self.part_copy_ratio, max(BELOW_REAL * lowest_ratio, 1e-6))
 
 
@@ -94,7 +98,8 @@ class Figures:
         held_out_copies: images that copy a held-out subject in any part.
         held_out_whole: of them, those that copy it as a whole.
         duplicates: real subjects under two names.
-        lowered: parts whose ratio of copies was lowered, as real images come as near in them.
+        shared_parts: real subjects who share a part of their images.
+        part_limits: part -> ratio below which an image is a copy in it, lowered where real images come as near.
         shares: part -> share of images nearest to training subjects; empty without held-out subjects.
         c_t: of the whole images; None where it cannot be told.
         auth_pct: AuthPct of the synthetic images.
@@ -116,7 +121,8 @@ class Figures:
     held_out_copies: int = 0
     held_out_whole: int = 0
     duplicates: Sequence[Duplicate] = ()
-    lowered: Sequence[str] = ()
+    shared_parts: Sequence[SharedPart] = ()
+    part_limits: Mapping[str, float] = field(default_factory=dict)
     shares: Mapping[str, Share] | None = None
     c_t: float | None = None
     auth_pct: float | None = None
@@ -160,6 +166,7 @@ def judge(figures: Figures, thresholds: Thresholds) -> dict[str, Any]:
         *map(_about_duplicate, figures.duplicates),
         *known,
         _about_copies(figures, thresholds),
+        *_about_shared_parts(figures),
         *_about_shares(figures, thresholds, copied),
         *_about_usability(figures, thresholds, unusable),
         *_about_clique(figures),
@@ -277,19 +284,32 @@ def _about_copies(figures: Figures, thresholds: Thresholds) -> str:
     by_part = ", ".join(f"{name} {number}" for name, number in figures.copies.items() if number)
     parts, undone, limits = "", "rotations and scales", " Parts were not looked at: the images are too small."
     if len(figures.copies) > 1:
-        parts = f", or, of a part of the image, {thresholds.part_copy_ratio:.2g} times"
+        parts = f", or, of a part of the image, {thresholds.part_copy_ratio:.2g} times{_lowered(figures, thresholds)}"
         undone, limits = "rotations, scales and bends", ""
     return (
         f"{copies} of {total} images {'is a copy' if copies == 1 else 'are copies'}"
         + (f" ({by_part})" if by_part else "")
         + f": less than {thresholds.copy_ratio:.2g} times as far from one training subject as from the next{parts};"
         f" turns, shifts, {undone} undone (95 % of the share: {low:.1f} to {high:.1f} %).{limits}"
-        + (
-            f" Less counts of {' and '.join(figures.lowered)}, where real images come near, too."
-            if figures.lowered
-            else ""
-        )
     )
+
+
+def _lowered(figures: Figures, thresholds: Thresholds) -> str:
+    """The limits of the parts in which real images come so near to one another that less counts as a copy."""
+    lower = [f"{name} {limit:.2g}" for name, limit in figures.part_limits.items() if limit < thresholds.part_copy_ratio]
+    return f" ({', '.join(lower)}, where real images come near, too)" if lower else ""
+
+
+def _about_shared_parts(figures: Figures) -> list[str]:
+    """One sentence for each part that real subjects share: copies of them are as near to both, and so are missed."""
+    pairs: dict[str, list[str]] = {}
+    for one in figures.shared_parts:
+        pairs.setdefault(one.part, []).append(f"{one.first} and {one.second} (d1 / d2 {one.ratio:.2g})")
+    return [
+        f"Real subjects share {part}: {some_names(names, separator='; ')}. They lower no limit; whether an image is a"
+        " copy of theirs in it cannot be told."
+        for part, names in pairs.items()
+    ]
 
 
 def _about_shares(figures: Figures, thresholds: Thresholds, copied: Sequence[str]) -> list[str]:

@@ -101,21 +101,33 @@ def test_the_same_real_images_are_compared_with_one_another_once(patients):
     assert AUDIT.prepare(real_images(training[1:], "t"), real_images(held_out, "h")) is not first
 
 
-def test_a_part_in_which_real_images_come_as_near_names_no_copies(patients):
-    def graft(images, source, noise):
-        """Put the second channel of other patients into images."""
-        images, channel = images.clone(), source[:, 1]
-        random = torch.randn(channel.shape, generator=torch.Generator().manual_seed(0))
-        images[: len(source), 1] = torch.where(channel > -1, (channel + noise * random).clamp(-0.99, 1), -1.0)
-        return images
+def graft(images, source, noise, channel=1):
+    """Put one channel of other patients into the first images."""
+    images, pixels = images.clone(), source[:, channel]
+    random = torch.randn(pixels.shape, generator=torch.Generator().manual_seed(0))
+    images[: len(source), channel] = torch.where(pixels > -1, (pixels + noise * random).clamp(-0.99, 1), -1.0)
+    return images
 
-    training, held_out = real_images(patients[0][:12], "t"), patients[1][:6]
+
+def test_two_real_subjects_who_share_a_channel_hide_no_copies_of_others(patients):
+    held_out = real_images(graft(patients[1][:6], patients[0][:1], 0.01), "h")
     fresh = graft(patients[2][:30], patients[0][4:10], 0.05)
-    named = AUDIT(fresh, training, real_images(held_out, "h"))
-    assert named["copies"]["by_part"]["channel 1"] >= 5
-    alike = AUDIT(fresh, training, real_images(graft(held_out, patients[0][:1], 0.01), "h"))
-    assert alike["copies"]["by_part"]["channel 1"] == 0
-    assert any("Less counts of channel 1" in sentence for sentence in alike["evidence"])
+    result = AUDIT(fresh, real_images(patients[0][:12], "t"), held_out)
+    assert result["copies"]["by_part"]["channel 1"] >= 5
+    assert result["copies"]["below_by_part"]["channel 1"] == 0.3
+    (pair,) = result["shared_parts"]
+    assert (pair["first"], pair["second"], pair["part"]) == ("t0", "h0", "channel 1")
+    assert any(sentence.startswith("Real subjects share channel 1: t0 and h0") for sentence in result["evidence"])
+
+
+def test_where_all_real_images_come_near_in_a_channel_the_ratio_of_its_copies_is_lowered(patients):
+    training, held_out = (graft(part, part[len(part) // 2 :], 0.05) for part in (patients[0][:12], patients[1][:6]))
+    fresh = graft(patients[2][:30], patients[0][4:10], 0.05, channel=2)
+    result = AUDIT(fresh, real_images(training, "t"), real_images(held_out, "h"))
+    limits = result["copies"]["below_by_part"]
+    assert 0 < limits["channel 1"] < limits["channel 2"] == 0.3
+    assert f"0.3 times (channel 1 {limits['channel 1']:.2g}, where real images come near" in result["evidence"][0]
+    assert result["shared_parts"] == []
 
 
 def test_blank_images_are_unusable(audit):

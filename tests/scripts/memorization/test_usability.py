@@ -5,7 +5,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates
+from scripts.memorization.duplicates import Duplicate, count_once, find_duplicates, is_shared, name_shared
 from scripts.memorization.usability import (
     average_likeness,
     detail,
@@ -106,6 +106,29 @@ def test_people_under_several_names_are_found_where_all_of_them_have_those(num_n
     is_same = people[:, None] == people
     pairs = find_duplicates(torch.where(is_same, 1 - 0.1 * noise, 0.5 + noise), 0.5)
     assert {pair[:2] for pair in pairs} == {tuple(pair) for pair in is_same.triu(1).nonzero().tolist()}
+
+
+@pytest.mark.parametrize(
+    ("ratios", "shared"),
+    [
+        ([0.6, 0.02, 0.58, 0.03], [False, True, False, True]),
+        ([0.6, 0.02, 0.28, 0.31, 0.4], [False, True, False, False, False]),  # 0.28 is near what others reach
+        ([0.4, 0.1, 0.28, 0.17], [False] * 4),  # no gap: low ratios are usual
+        ([0.02, 0.03, 0.05, 0.06, 0.9], [False] * 5),  # most are low
+        ([0.9, 0.31, 0.8], [False] * 3),  # no copy would be named by that
+        ([0.0, 0.0], [False] * 2),
+        ([0.1], [False]),
+    ],
+)
+def test_a_part_is_shared_by_those_beneath_a_gap(ratios, shared):
+    assert is_shared(torch.tensor(ratios, dtype=torch.float64), 0.3, 0.5).tolist() == shared
+
+
+def test_a_pair_that_shares_a_part_is_named_once_by_its_lower_ratio():
+    ratios, owners, nearest = torch.tensor([0.03, 0.02, 0.1]), torch.tensor([2, 0, 3]), torch.tensor([0, 2, 1])
+    pairs = name_shared("lesion", ratios, owners, nearest, "ABCD")
+    assert [(one.first, one.second, one.part) for one in pairs] == [("A", "C", "lesion"), ("B", "D", "lesion")]
+    assert pairs[0].ratio == pytest.approx(0.02)
 
 
 def test_two_held_out_subjects_that_are_one_are_counted_once_and_not_left_out():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from scripts.memorization.duplicates import Duplicate
+from scripts.memorization.duplicates import Duplicate, SharedPart
 from scripts.memorization.statistics import Share
 from scripts.memorization.verdict import (
     COLLAPSED,
@@ -109,6 +109,19 @@ def test_the_evidence_names_the_parts_that_are_copies():
     evidence = judge(Figures(**{**HONEST, "copies": copies, "num_copies": 2}), Thresholds())["evidence"]
     assert evidence[0].startswith("2 of 100 images are copies (t1c 2): less than 0.5 times as far")
     assert "quarters 99 %" in judge(Figures(**{**HONEST, **BLOCKS}), Thresholds())["evidence"][2]
+
+
+def test_the_evidence_gives_the_ratio_of_each_part_that_was_lowered():
+    limits = {"t1c": 0.3, "lesion": 0.2134, "quarters": 0.1}
+    figures = Figures(**{**HONEST, "copies": {"whole image": 0, **dict.fromkeys(limits, 0)}, "part_limits": limits})
+    assert "0.3 times (lesion 0.21, quarters 0.1, where real images" in judge(figures, Thresholds())["evidence"][0]
+
+
+def test_subjects_who_share_a_part_are_named_once_for_each_part():
+    shared = [SharedPart("A", "B", "t1c", 0.012), SharedPart("C", "D", "t1c", 0.2), SharedPart("A", "B", "lesion", 0.1)]
+    evidence = judge(Figures(**{**HONEST, "shared_parts": shared}), Thresholds())["evidence"]
+    assert evidence[1].startswith("Real subjects share t1c: A and B (d1 / d2 0.012); C and D (d1 / d2 0.2). They lower")
+    assert evidence[2].startswith("Real subjects share lesion: A and B (d1 / d2 0.1).")
 
 
 def test_a_threshold_out_of_range_is_refused():
