@@ -128,13 +128,14 @@ def predictive_values(
         class has no subject.
 
     Raises:
-        ValueError: if the prevalence is 0, 1 or outside.
+        ValueError: if both classes have subjects and the prevalence is 0, 1 or outside.
     """
-    check_prevalence(prevalence)
     hits, rejections = int(answers[positive].sum()), int((~answers[~positive]).sum())
     cases, controls = int(positive.sum()), int((~positive).sum())
+    # Before the check: the share in a cohort of one class is 0 or 1, and nobody stated that.
     if not min(cases, controls):
         return Estimate(None), Estimate(None)
+    check_prevalence(prevalence)
     own = (hits, cases), (controls - rejections, controls)
     other = (rejections, controls), (cases - hits, cases)
     odds = logit(prevalence)

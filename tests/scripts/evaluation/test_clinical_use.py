@@ -84,6 +84,15 @@ def test_where_no_threshold_can_be_chosen_the_reason_stands_and_no_number(role, 
     assert "sensitivity" not in row
 
 
+def test_a_cohort_of_one_class_has_the_measure_of_that_class_and_no_predictive_values():
+    answers = one_class([{**row, "fold": "-1"} for row in prediction_rows(REAL)])
+    row = operating_point(answers, INNER, RULE)
+    assert row["reason"] is None
+    assert row["sensitivity"]["value"] == np.mean(answers.probabilities[:, 1] >= row["thresholds"][0]["value"])
+    names = ("specificity", "positive_predictive_value", "negative_predictive_value")
+    assert [row[name]["value"] for name in names] == [None] * 3
+
+
 def test_one_fold_without_threshold_leaves_the_test_without_one():
     answers = answers_of(in_two_folds(prediction_rows(REAL, role="out_of_fold")))
     first = answers_of([row for row in INNER.rows if row["fold"] == "0"])
