@@ -270,8 +270,8 @@ def shuffle_labels(items: Items, seed: int) -> Items:
         seed: of the permutation.
 
     Returns:
-        The items in their order, as many of each label as before; a class has its share of each label to within one
-        image and the number of labels.
+        The items in their order, as many of each label as before. How many images of a class get a label differs from
+        that label's share of the class by less than K - 1 for K labels: of two labels, by less than one image.
     """
     random = np.random.default_rng(seed)
     labels = np.array([item["label"] for item in items])

@@ -10,6 +10,7 @@ from scripts.evaluation.answers import GROUP, Answers, group_answers
 from scripts.provenance.image_form import names_by_label
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
+    ROUNDING,
     Measure,
     auc_one_against_rest,
     average_precision,
@@ -25,7 +26,6 @@ from scripts.statistics.roc_area import auc
 
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first
 METRIC_COLUMNS = (*GROUP, "n", "measure", "value", "low", "high", "interval", "coverage")
-ROUNDING = 1e-9  # of a value that is a count over a count
 # Measures without an interval in closed form, lower or higher is better as their docstrings say.
 BOOTSTRAPPED: dict[str, Measure] = {
     "weighted_f1": weighted_f1,

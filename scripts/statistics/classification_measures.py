@@ -13,6 +13,7 @@ Labels = NDArray[np.int64]
 # Of labels (N,), probabilities (N, K) and weights (B, N) of the subjects: a value for each weighting, shape (B,).
 Measure = Callable[[Labels, Floats, Floats], Floats]
 
+ROUNDING = 1e-9  # of a value that is a count over a count
 NUM_BINS = 15  # of the calibration error, as in Guo et al. 2017
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import expit, logit
 from sklearn.metrics import roc_curve
 
+from scripts.statistics.classification_measures import ROUNDING
 from scripts.statistics.intervals import CONFIDENCE, Estimate, distances, wilson
 
 GOALS = ("sensitivity", "specificity")
@@ -35,7 +36,7 @@ class Threshold(NamedTuple):
 
 
 def check_goal(goal: str, level: float) -> None:
-    """Refuse an unknown goal and a level that answering one class alone would reach.
+    """Refuse an unknown goal and a level outside (0, 1].
 
     Raises:
         ValueError: naming the key and the way out.
@@ -84,7 +85,7 @@ def choose_threshold(positive: np.ndarray, scores: np.ndarray, goal: str, level:
     false_alarms, sensitivity, thresholds = roc_curve(positive, scores, drop_intermediate=False)
     specificity = 1 - false_alarms
     reaches, other = (sensitivity, specificity) if goal == "sensitivity" else (specificity, sensitivity)
-    enough = np.flatnonzero((reaches >= level) & (other > 0) & np.isfinite(thresholds))
+    enough = np.flatnonzero((reaches >= level - ROUNDING) & (other > 0) & np.isfinite(thresholds))
     if not len(enough):
         return Threshold(None, f"only one answer to everybody reaches a {goal} of {level:g}", *counts)
     best = enough[np.lexsort((reaches[enough], other[enough]))[-1]]

@@ -38,6 +38,15 @@ def test_of_the_thresholds_that_reach_the_goal_the_best_in_the_other_measure_is_
     assert [one.value for one in rates(POSITIVE, answers)] == [sensitivity, specificity]
 
 
+def test_a_level_that_is_reached_exactly_is_reached_whatever_the_rounding():
+    positive = np.repeat([True, False], [1, 100])
+    scores = np.concatenate([[0.5], np.arange(100) / 100])
+    # 32 of 100 false alarms: 1 - .32 is less than .68 by one rounding.
+    threshold = choose_threshold(positive, np.where(positive, 0.68, scores), "specificity", 0.68)
+    assert threshold.value == 0.68
+    assert threshold.specificity == pytest.approx(0.68)
+
+
 @pytest.mark.parametrize(
     ("positive", "scores", "reason"),
     [
