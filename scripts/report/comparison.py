@@ -170,13 +170,19 @@ def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:
 
 
 def _is_declared_before(primary: PrimaryEndPoint, files: StudyFiles) -> bool:
-    """Whether the evaluations that an end point compares were made by configs that declare it."""
-    configs = [
-        config
+    """Whether the trainings and the evaluations that an end point compares were made by configs that declare it.
+
+    An evaluation that is made again, as after a change of its code, has the config of today; the trainings behind it
+    keep theirs, and so hold no declaration that came after the first results.
+    """
+    made_by = [
+        files.configs(kind, cohort=primary.trained_on, setup=setup)
+        for kind in ("classifier", "evaluation")
         for setup in (primary.setup, primary.reference)
-        for config in files.configs("evaluation", cohort=primary.trained_on, setup=setup)
     ]
-    return bool(configs) and all(config.get("primary_endpoint") == asdict(primary) for config in configs)
+    return all(
+        configs and all(config.get("primary_endpoint") == asdict(primary) for config in configs) for configs in made_by
+    )
 
 
 def _controls_of_setups(files: StudyFiles) -> dict[str, list[str]]:

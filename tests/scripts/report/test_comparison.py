@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import yaml
 
 from scripts.evaluation.answers import group_answers
 from scripts.evaluation.metrics import compute_metrics
+from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.running.files import read_csv, read_json, write_csv, write_json
@@ -181,6 +183,29 @@ def test_setups_of_diffusion_models_are_compared_with_those_of_control_generator
     assert [(row["setup"], row["control"]) for row in found["controls"]] == [("ddpm", "twice_mixed")]
     (test,) = comparison_sections(found, compute_metrics(rows, 100), rows, setups)["controls"]
     assert (test["direction"], len(test["rows"])) == ("a", 1)
+
+
+def test_an_end_point_is_declared_before_only_where_the_trainings_declare_it_too(tmp_path):
+    endpoint = {"setup": "ddpm", "reference": "real", "trained_on": "a", "tested_on": "b", "measure": "auc"}
+
+    def declared_before(*declaring):
+        stages = [f"{kind}_{setup}" for kind in ("classifier", "evaluation") for setup in ("real", "ddpm")]
+        for stage in stages:
+            kind, setup = stage.split("_")
+            record = {"kind": kind, "belongs_to": {"cohort": "a", "setup": setup}, "identity": {"settings": {}}}
+            write_json(tmp_path / stage / "stage.json", record)
+            config = {"primary_endpoint": endpoint if stage in declaring else None}
+            (tmp_path / stage / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+        files = StudyFiles(str(tmp_path), stages)
+        primary = PrimaryEndPoint.of(endpoint)
+        options = {"num_draws": 100, "seed": 0, "primary": primary}
+        return comparison_numbers(prediction_rows(), files, SeedStudies(), SETUPS, "real", **options)["primary"]
+
+    evaluations, trainings = ["evaluation_real", "evaluation_ddpm"], ["classifier_real", "classifier_ddpm"]
+    assert declared_before(*evaluations, *trainings)["is_declared_before"]
+    assert not declared_before(*evaluations, trainings[0])["is_declared_before"]
+    assert not declared_before(*evaluations)["is_declared_before"]
+    assert not declared_before(*trainings)["is_declared_before"]
 
 
 def test_setups_that_differ_in_more_than_the_method_are_not_compared_with_controls(tmp_path):

@@ -191,7 +191,7 @@ def test_a_declared_end_point_comes_first_and_the_other_comparisons_are_secondar
     folder, stages = study
     endpoint = {"setup": "ddpm_mi", "reference": "real", "trained_on": "site_a", "tested_on": "site_b"}
     endpoint["measure"] = "auc"
-    names = [name for name in stages if "/evaluation_" in name or name.endswith("/patches")]
+    names = [name for name in stages if "/evaluation_" in name or "/classifier_" in name or name.endswith("/patches")]
     for name in names:
         shutil.copytree(folder / name, tmp_path / name)
     after = write_report((tmp_path, names), "after", primary_endpoint=endpoint)
