@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from scripts.evaluation.answers import ROLES, Answers, aligned
-from scripts.evaluation.setups import MIN_SUBJECTS, PROTOCOL_CHECKS, compare_pair
+from scripts.evaluation.setups import END_POINT, MIN_SUBJECTS, PROTOCOL_CHECKS, compare_pair
 from scripts.running.errors import some_names
 from scripts.statistics.power import ALPHA, detectable_difference, detectable_gain
 
@@ -129,11 +129,38 @@ class PrimaryEndPoint:
         return {**declared, **row, **alone, "detectable": _detectable(row), "alpha": ALPHA}
 
 
-def differs_in(row: Mapping[str, Any]) -> bool:
-    """Tell whether an end point shows a difference: p below .05, or where it has no p, an interval without 0."""
-    if row["p"] is not None:
-        return bool(row["p"] < ALPHA)
-    return row["low"] is not None and (row["low"] > 0 or row["high"] < 0)
+def as_one_of(end_point: Mapping[str, Any], comparisons: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Correct an end point that was declared after the evaluations, and so may have been chosen by its result.
+
+    Args:
+        end_point: what `PrimaryEndPoint.result` returns.
+        comparisons: what `compare_setups` returns of the same answers, without a primary end point.
+
+    Returns:
+        The end point with `p_holm` and `num_tests` of the comparison that it is, both None where it is none of them or
+        one without p; without `detectable`, which is that of a single test.
+    """
+    if "reason" in end_point:
+        return dict(end_point)
+    row = next((row for row in comparisons if all(row[name] == end_point[name] for name in END_POINT)), None)
+    corrected = {name: None if row is None else row[name] for name in ("p_holm", "num_tests")}
+    return {**end_point, **corrected, "detectable": None}
+
+
+def differs_in(end_point: Mapping[str, Any]) -> bool | None:
+    """Tell whether an end point shows a difference: corrected p below .05, or where it has no p, an interval without 0.
+
+    Args:
+        end_point: what `PrimaryEndPoint.result` or `as_one_of` returns, with `is_declared_before`.
+
+    Returns:
+        None where nothing can tell: of an end point that was declared after the evaluations, no interval is corrected.
+    """
+    if end_point["p_holm"] is not None:
+        return bool(end_point["p_holm"] < ALPHA)
+    if not end_point["is_declared_before"]:
+        return None
+    return end_point["low"] is not None and (end_point["low"] > 0 or end_point["high"] < 0)
 
 
 def _in_order(groups: Sequence[Answers], direction: str, cohort: str) -> list[Answers]:

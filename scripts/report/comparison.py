@@ -22,7 +22,7 @@ from scripts.evaluation.answers import (
 )
 from scripts.evaluation.figures import PANEL, draw_reliability, draw_roc
 from scripts.evaluation.metrics import MEASURES, compute_metrics, trivial_measures
-from scripts.evaluation.primary import PrimaryEndPoint
+from scripts.evaluation.primary import PrimaryEndPoint, as_one_of
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
 from scripts.evaluation.subgroups import GroupMeasures, measure_groups, subgroups
@@ -84,6 +84,8 @@ def comparison_numbers(
     # What was declared after the evaluations may have been chosen by them: it is corrected with all others.
     declared = end_point if end_point and end_point["is_declared_before"] else None
     comparisons, not_compared = compare_setups(groups, reference, num_draws, seed, declared)
+    if end_point and not declared:
+        end_point = as_one_of(end_point, comparisons)
     role = main_role(predictions)
     main = [answers for answers in groups if answers.role == role]
     facts = _facts(files)

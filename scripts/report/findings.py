@@ -140,14 +140,26 @@ def primary_sentence(primary: Row) -> str:
         return f"{what}: not defined for these {primary['n']} patients."
     sign = "+" if primary["value"] > 0 else ""
     interval = f"95 % interval {format_interval(primary)}" if primary["low"] is not None else "no interval"
-    p = f", p {format_p(primary['p'])}" if primary["p"] is not None else ""
-    verdict = "better" if primary["value"] > 0 else "worse"
-    verdict = verdict if differs_in(primary) else "no difference shown"
-    words = f"{what}: {sign}{format_number(primary['value'], 2)} ({interval}{p}): {verdict}."
+    p = "" if primary["p_holm"] is None else f", p {format_p(primary['p_holm'])}"
+    if p and not before:
+        p += f" after Holm’s correction for {_count(primary['num_tests'], 'test')}"
+    verdict = _verdict(primary)
+    words = f"{what}: {sign}{format_number(primary['value'], 2)} ({interval}{p}){verdict and f': {verdict}'}."
     if primary["detectable"] is not None:
         words += f" A true difference of {format_number(primary['detectable'], 2)} would be found with a power of 80 %."
-    late = " It may have been chosen by its result, so it counts as one of the comparisons."
-    return words if before else words + late
+    if before:
+        return words
+    late = "so it counts as one of the comparisons" if p else "and no corrected test is of it, so it has no verdict"
+    return f"{words} It may have been chosen by its result, {late}."
+
+
+def _verdict(primary: Row) -> str:
+    is_different = differs_in(primary)
+    if is_different is None:
+        return ""
+    if not is_different:
+        return "no difference shown"
+    return "better" if primary["value"] > 0 else "worse"
 
 
 def _what_differs(rows: Sequence[Row], role: str, noun: str = "comparison") -> str:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from scripts.evaluation.answers import group_answers
-from scripts.evaluation.primary import PrimaryEndPoint, differs_in
+from scripts.evaluation.primary import PrimaryEndPoint, as_one_of, differs_in
 from scripts.evaluation.setups import compare_setups
 from scripts.statistics.paired_tests import holm
 from tests.predictions import prediction_rows
@@ -98,7 +98,23 @@ def test_too_few_subjects_give_a_reason_and_no_number():
 
 
 def test_without_a_p_the_interval_decides():
-    assert differs_in({"p": None, "low": 0.1, "high": 0.2})
-    assert not differs_in({"p": None, "low": -0.1, "high": 0.2})
-    assert not differs_in({"p": None, "low": None, "high": None})
-    assert not differs_in({"p": 0.2, "low": 0.1, "high": 0.2})
+    before = {"is_declared_before": True, "p_holm": None}
+    assert differs_in({**before, "low": 0.1, "high": 0.2})
+    assert not differs_in({**before, "low": -0.1, "high": 0.2})
+    assert not differs_in({**before, "low": None, "high": None})
+    assert not differs_in({**before, "p_holm": 0.2, "low": 0.1, "high": 0.2})
+
+
+def test_an_end_point_declared_later_has_the_corrected_p_of_its_comparison_or_none():
+    groups = group_answers(prediction_rows())
+    rows, _ = compare_setups(groups, "real", 100)
+    own = next(row for row in rows if row["setup"] == "ddpm" and row["measure"] == "auc")
+    late = as_one_of(END_POINT.result(groups, {}, num_draws=100), rows)
+    assert (late["p_holm"], late["num_tests"], late["detectable"]) == (own["p_holm"], 4, None)
+    assert late["p_holm"] > late["p"]
+    for changes in ({"reference": "ddpm_mi"}, {"measure": "balanced_accuracy"}):
+        other = PrimaryEndPoint(**{**DECLARED, **changes}).result(groups, {}, num_draws=100)
+        late = {**as_one_of(other, rows), "is_declared_before": False}
+        assert late["p_holm"] is late["num_tests"] is differs_in(late) is None
+    few = END_POINT.result(group_answers(prediction_rows(sizes=(1, 20))), {}, num_draws=100)
+    assert as_one_of(few, rows) == few

@@ -7,7 +7,7 @@ import pytest
 from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers, main_role
 from scripts.evaluation.setups import compare_setups, power_rows
-from scripts.report.findings import audit_sentence, findings, next_step
+from scripts.report.findings import audit_sentence, findings, next_step, primary_sentence
 from scripts.report.words import format_number, format_p
 from tests.predictions import prediction_rows
 
@@ -179,6 +179,27 @@ def test_an_area_below_guessing_is_named_as_swapped_labels():
     )
     shuffled = {**row, "setup": "synthetic_shuffled"}
     assert findings(numbers(prediction_rows()), swapped=[shuffled]) == findings(numbers(prediction_rows()))
+
+
+def end_point(is_declared_before, **changes):
+    test = {"direction": "a", "role": "external", "cohort": "b", "setup": "ddpm", "reference": "real", "measure": "auc"}
+    numbers = {"n": 40, "value": 0.1, "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.03, "num_tests": 1}
+    return {**test, **numbers, "detectable": 0.12, "is_declared_before": is_declared_before, **changes}
+
+
+def test_an_end_point_is_judged_by_its_own_p_only_where_it_was_declared_before():
+    said = primary_sentence(end_point(True))
+    assert "(95 % interval .01 to .19, p .030): better. A true difference of .12 would be found" in said
+    said = primary_sentence(end_point(False, p_holm=0.24, num_tests=8, detectable=None))
+    assert said.endswith(
+        ", p .240 after Holm’s correction for 8 tests): no difference shown. It may have been chosen by its result, so"
+        " it counts as one of the comparisons."
+    )
+    said = primary_sentence(end_point(False, p_holm=None, num_tests=None, detectable=None))
+    assert said.endswith(
+        ": +.10 (95 % interval .01 to .19). It may have been chosen by its result, and no corrected test is of it, so it"
+        " has no verdict."
+    )
 
 
 def audited(verdict, is_grave):

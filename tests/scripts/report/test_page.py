@@ -10,6 +10,7 @@ import yaml
 from scripts.evaluation.answers import merge_predictions
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.page import check_report
+from scripts.report.words import format_p
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS
 from tests.ring_or_blob import messages
@@ -198,7 +199,9 @@ def test_a_declared_end_point_comes_first_and_the_other_comparisons_are_secondar
     words = (after / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
     assert words.startswith("End point declared after the evaluations: AUC of “+ DDPM with MI” against “Real images")
     assert "so it counts as one of the comparisons. Of 6 comparisons with" in words
-    assert read_json(after / "comparisons.json")["primary"]["is_declared_before"] is False
+    primary = read_json(after / "comparisons.json")["primary"]
+    assert (primary["is_declared_before"], primary["num_tests"]) == (False, 12)
+    assert f"p {format_p(primary['p_holm'])} after Holm’s correction for 12 tests)" in words
     for name in names:
         path = tmp_path / name / "config.yaml"
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
