@@ -73,18 +73,24 @@ def audit_sentence(rows: Sequence[Row]) -> str:
     Args:
         rows: of `scripts.report.audit.audit_section`, one per cohort, class and method.
     """
-    grave = [row for row in rows if row["is_grave"]]
     if not rows:
         return ""
+    grave = [row for row in rows if row["is_grave"]]
+    groups = f"{_count(len(rows), 'group')} of synthetic sets (by cohort, class, method)"
+    rest = _verdicts([row for row in rows if not row["is_grave"]])
     if not grave:
-        return f"The audit of copies found nothing against the use of {_count(len(rows), 'group')} of synthetic sets."
-    verdicts = Counter(row["verdict"] for row in grave)
+        return f"By the audit of copies, of {groups}: {rest}."
     methods = dict.fromkeys(name_method(row["method"]) for row in grave)
-    words = ", ".join(f"{verdict}: {number}" for verdict, number in verdicts.most_common())
+    others = f" Of the others: {rest}." if rest else ""
     return (
-        f"By the audit of copies, {len(grave)} of {_count(len(rows), 'group')} of synthetic sets (by cohort, class,"
-        f" method) must not be used as they are ({words}), of {', '.join(methods)}."
+        f"By the audit of copies, {len(grave)} of {groups} must not be used as they are ({_verdicts(grave)}), of"
+        f" {', '.join(methods)}.{others}"
     )
+
+
+def _verdicts(rows: Sequence[Row]) -> str:
+    verdicts = Counter(row["verdict"] for row in rows)
+    return ", ".join(f"{verdict} in {number}" for verdict, number in verdicts.most_common())
 
 
 def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swapped: Sequence[Row] = ()) -> str:

@@ -208,12 +208,18 @@ def audited(verdict, is_grave):
 
 def test_the_audit_is_said_with_the_sets_that_must_not_be_used():
     assert audit_sentence([]) == ""
-    assert audit_sentence([audited("no sign of memorization", False)]).endswith(
-        "against the use of 1 group of synthetic sets."
-    )
     said = audit_sentence([audited("no sign of memorization", False), *[audited("memorizes", True)] * 2])
     assert "2 of 3 groups of synthetic sets (by cohort, class, method) must not be used as they are" in said
-    assert said.endswith("(memorizes: 2), of DDPM.")
+    assert said.endswith("(memorizes in 2), of DDPM. Of the others: no sign of memorization in 1.")
+    assert audit_sentence([audited("memorizes", True)]).endswith("(memorizes in 1), of DDPM.")
+
+
+def test_sets_that_nothing_could_be_told_of_are_counted_apart_from_those_without_a_sign():
+    rows = [*[audited("no sign of memorization", False)] * 4, *[audited("too few images to tell", False)] * 12]
+    assert audit_sentence(rows) == (
+        "By the audit of copies, of 16 groups of synthetic sets (by cohort, class, method): too few images to tell in"
+        " 12, no sign of memorization in 4."
+    )
 
 
 def test_the_next_step_is_the_first_fault_and_else_what_makes_the_result_surer():
