@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from scripts.evaluation.answers import GROUP, Answers, group_answers
+from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers
 from scripts.provenance.image_form import names_by_label
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
@@ -127,9 +127,19 @@ def trivial_measures(metrics: Iterable[Mapping[str, Any]], groups: Iterable[Answ
     return found
 
 
-def swapped_labels(metrics: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """List the AUCs whose whole interval lies below .5: worse than guessing, as where two labels were swapped."""
-    return [row for row in metrics if row["measure"] == "auc" and row["high"] is not None and row["high"] < 0.5]
+def swapped_labels(metrics: Iterable[Mapping[str, Any]], reference: str) -> list[Mapping[str, Any]]:
+    """List the AUCs whose whole interval lies below .5: worse than guessing, as where two labels were swapped.
+
+    Only of tests on which that of the reference does, too: swapped labels are so for every setup, while among many
+    setups that guess, one lies below by chance.
+
+    Args:
+        metrics: what `compute_metrics` returns.
+        reference: setup that the others are compared with.
+    """
+    below = [row for row in metrics if row["measure"] == "auc" and row["high"] is not None and row["high"] < 0.5]
+    tests = [[row[name] for name in TEST] for row in below if row["setup"] == reference]
+    return [row for row in below if [row[name] for name in TEST] in tests]
 
 
 def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, Any]:

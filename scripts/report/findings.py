@@ -106,12 +106,12 @@ def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swa
     rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
     needed = [row["subjects_for_paper_gain"] for row in numbers["power"] if row["role"] == role]
     known = [number for number in needed if number is not None]
-    if _swapped(swapped, role):
-        return "Next: check the grades of the cohort whose AUC lies below guessing."
     if unfinished:
         return "Next: train the generators longer, or draw with more steps, before comparing setups with their images."
     if any(row["is_grave"] for row in audit):
         return "Next: look at the most suspicious pairs, and do not share or train on these sets before that."
+    if _swapped(swapped, role):
+        return "Next: check the grades of the cohort whose AUC lies below guessing."
     if not rows:
         return "Next: evaluate a second setup, so that there is something to compare."
     if any(differs(row) for row in rows):

@@ -96,7 +96,7 @@ def write_report(
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     use = clinical_numbers(predictions, files, rule, setups)
     measures = measure_section(files)
-    audit, swapped = audit_section(files), swapped_labels(metrics)
+    audit, swapped = audit_section(files), swapped_labels(metrics, reference)
     said = [
         *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped),
         audit_sentence(audit["rows"]),

@@ -87,7 +87,15 @@ def test_what_needs_no_classifier_is_trivial_and_so_is_every_figure_of_one_answe
     assert {(row["measure"], "ddpm") for row in metrics} <= trivial
     assert {(name, "ddpm_mi") for name in MEASURES} <= trivial
     assert ("brier", "ddpm_mi") not in trivial
-    assert [row["setup"] for row in swapped_labels(metrics)] == ["ddpm_mi"]
+
+
+def test_labels_look_swapped_only_where_the_reference_is_below_guessing_too():
+    metrics = compute_metrics(prediction_rows({"real": -3.0, "ddpm": 1.0, "ddpm_mi": -3.0}), 100)
+    assert [row["setup"] for row in swapped_labels(metrics, "real")] == ["real", "ddpm_mi"]
+    assert swapped_labels(metrics, "ddpm") == []
+    inside = prediction_rows({"real": 3.0, "ddpm_mi": -3.0}, role="locked_test")
+    assert swapped_labels(compute_metrics(inside, 100), "real") == []
+    assert {row["role"] for row in swapped_labels([*metrics, *compute_metrics(inside, 100)], "real")} == {"external"}
 
 
 def test_the_trivial_values_are_those_of_answering_the_largest_class():

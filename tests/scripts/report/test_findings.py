@@ -237,7 +237,8 @@ def test_the_next_step_is_the_first_fault_and_else_what_makes_the_result_surer()
     }
     needed = same["power"][0]["subjects_for_paper_gain"]
     for content, options, words in (
-        (same, {"swapped": [swapped], "unfinished": "Unfinished."}, "check the grades"),
+        (same, {"swapped": [swapped]}, "check the grades"),
+        (same, {"swapped": [swapped], "audit": [audited("memorizes", True)]}, "look at the most suspicious pairs"),
         (better, {"unfinished": "Unfinished."}, "train the generators longer"),
         (better, {"audit": [audited("memorizes", True)]}, "look at the most suspicious pairs"),
         (alone, {}, "evaluate a second setup"),
