@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -125,6 +125,17 @@ def trivial_measures(metrics: Iterable[Mapping[str, Any]], groups: Iterable[Answ
         if is_at_most or by_key[key].only_answer is not None:
             found.add((row["measure"], *key))
     return found
+
+
+def is_trivial_gain(comparison: Mapping[str, Any], trivial: Collection[tuple[str, ...]]) -> bool:
+    """Tell whether a setup is ahead of another with a figure that needs no images; a loss is one whatever it needs.
+
+    Args:
+        comparison: row of `compare_setups`, or a primary end point.
+        trivial: what `trivial_measures` returns.
+    """
+    figure = (comparison["measure"], *(comparison[name] for name in GROUP))
+    return comparison["value"] is not None and comparison["value"] > 0 and figure in trivial
 
 
 def swapped_labels(metrics: Iterable[Mapping[str, Any]], reference: str) -> list[Mapping[str, Any]]:

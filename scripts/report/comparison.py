@@ -21,7 +21,7 @@ from scripts.evaluation.answers import (
     refuse_other_subjects,
 )
 from scripts.evaluation.figures import PANEL, draw_reliability, draw_roc
-from scripts.evaluation.metrics import MEASURES, compute_metrics, trivial_measures
+from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gain, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint, as_one_of
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
@@ -138,15 +138,13 @@ def comparison_sections(
     groups.sort(key=lambda answers: names.index(answers.setup))
     comparisons = numbers["comparisons"]
     trivial = trivial_measures(metrics, group_answers(predictions))
-
-    def is_trivial(row: Mapping[str, Any]) -> bool:
-        return (row["measure"], *(row[name] for name in GROUP)) in trivial
-
     main = [row for row in comparisons if row["role"] == numbers["role"]]
     return {
         **numbers,
-        "primary_sentence": primary_sentence(numbers["primary"]) if numbers["primary"] else "",
-        "by_test": _by_test([{**row, "differs": differs(row) and not is_trivial(row)} for row in comparisons]),
+        "primary_sentence": primary_sentence(numbers["primary"], trivial) if numbers["primary"] else "",
+        "by_test": _by_test(
+            [{**row, "differs": differs(row) and not is_trivial_gain(row, trivial)} for row in comparisons]
+        ),
         "num_tests": {
             row["role"]: row["num_tests"] for row in comparisons if row["num_tests"] and not row["is_primary"]
         },

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from scripts.evaluation.metrics import is_trivial_gain
 from scripts.evaluation.primary import differs_in
 from scripts.evaluation.setups import PAPER_GAIN, PROTOCOL_CHECKS, differs
 from scripts.report.words import (
@@ -26,12 +27,18 @@ TESTED_ON = {
     "validation_selected_on": ("on the patients that chose the epochs", "cohorts"),
 }
 MAX_NAMED = 4  # differences written out; more would be a table
+NEEDS_NO_IMAGES = "no better than an answer without images"
 
 Row = Mapping[str, Any]
+Figure = tuple[str, ...]  # measure and names of a setup on a test
 
 
 def findings(
-    numbers: Row, unfinished: str = "", setups_of_unknown: Sequence[str] = (), swapped: Sequence[Row] = ()
+    numbers: Row,
+    unfinished: str = "",
+    setups_of_unknown: Sequence[str] = (),
+    swapped: Sequence[Row] = (),
+    trivial: Collection[Figure] = (),
 ) -> list[str]:
     """Say what the study found about its main tests.
 
@@ -40,13 +47,14 @@ def findings(
         unfinished: sentence about images that did not reach the gates; empty where all did.
         setups_of_unknown: setups that train on images of which nobody can tell what their generators saw.
         swapped: what `scripts.evaluation.metrics.swapped_labels` returns.
+        trivial: what `scripts.evaluation.metrics.trivial_measures` returns.
 
     Returns:
         Sentences that stand on their own, at least one.
     """
     role = numbers["role"]
     primary = numbers["primary"]
-    first = [primary_sentence(primary)] if primary else []
+    first = [primary_sentence(primary, trivial)] if primary else []
     rows = [
         row
         for row in numbers["comparisons"]
@@ -64,7 +72,7 @@ def findings(
         return [*(first or [_not_compared(numbers, role)]), *against, *last]
     power = [row for row in numbers["power"] if row["role"] == role]
     noun = "secondary comparison" if primary and primary.get("is_declared_before") else "comparison"
-    return [*first, _what_differs(rows, role, noun), *against, _what_could_be_found(power), *last]
+    return [*first, _what_differs(rows, role, noun, trivial), *against, _what_could_be_found(power), *last]
 
 
 def audit_sentence(rows: Sequence[Row]) -> str:
@@ -93,7 +101,13 @@ def _verdicts(rows: Sequence[Row]) -> str:
     return ", ".join(f"{verdict} in {number}" for verdict, number in verdicts.most_common())
 
 
-def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swapped: Sequence[Row] = ()) -> str:
+def next_step(
+    numbers: Row,
+    audit: Sequence[Row] = (),
+    unfinished: str = "",
+    swapped: Sequence[Row] = (),
+    trivial: Collection[Figure] = (),
+) -> str:
     """Say what to do next: the first fault that stands in the way of a conclusion, else what would make it surer.
 
     Args:
@@ -101,6 +115,7 @@ def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swa
         audit: see `audit_sentence`.
         unfinished: see `findings`.
         swapped: see `findings`.
+        trivial: see `findings`.
     """
     role = numbers["role"]
     rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
@@ -114,7 +129,7 @@ def next_step(numbers: Row, audit: Sequence[Row] = (), unfinished: str = "", swa
         return "Next: check the grades of the cohort whose AUC lies below guessing."
     if not rows:
         return "Next: evaluate a second setup, so that there is something to compare."
-    if any(differs(row) for row in rows):
+    if any(differs(row) and not is_trivial_gain(row, trivial) for row in rows):
         again = "Next: repeat the study with another seed (other_seed_dirs) before believing a difference."
         return "Next: test what differs on a further cohort." if numbers["seeds"] else again
     if known:
@@ -132,8 +147,13 @@ def leakage_note(setups: Sequence[str]) -> str:
     )
 
 
-def primary_sentence(primary: Row) -> str:
-    """Say what the end point is that was declared, what came out, and what could have been found."""
+def primary_sentence(primary: Row, trivial: Collection[Figure] = ()) -> str:
+    """Say what the end point is that was declared, what came out, and what could have been found.
+
+    Args:
+        primary: what `comparison_numbers` returns of it.
+        trivial: see `findings`.
+    """
     before = primary["is_declared_before"]
     lead = f"{'Primary end point, declared before' if before else 'End point declared after'} the evaluations"
     what = (
@@ -149,7 +169,7 @@ def primary_sentence(primary: Row) -> str:
     p = "" if primary["p_holm"] is None else f", p {format_p(primary['p_holm'])}"
     if p and not before:
         p += f" after Holm’s correction for {_count(primary['num_tests'], 'test')}"
-    verdict = _verdict(primary)
+    verdict = _verdict(primary, trivial)
     words = f"{what}: {sign}{format_number(primary['value'], 2)} ({interval}{p}){verdict and f': {verdict}'}."
     if primary["detectable"] is not None:
         words += f" A true difference of {format_number(primary['detectable'], 2)} would be found with a power of 80 %."
@@ -159,16 +179,18 @@ def primary_sentence(primary: Row) -> str:
     return f"{words} It may have been chosen by its result, {late}."
 
 
-def _verdict(primary: Row) -> str:
+def _verdict(primary: Row, trivial: Collection[Figure]) -> str:
     is_different = differs_in(primary)
     if is_different is None:
         return ""
     if not is_different:
         return "no difference shown"
+    if is_trivial_gain(primary, trivial):
+        return f"better than the reference, but {NEEDS_NO_IMAGES}"
     return "better" if primary["value"] > 0 else "worse"
 
 
-def _what_differs(rows: Sequence[Row], role: str, noun: str = "comparison") -> str:
+def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection[Figure]) -> str:
     pairs = list(dict.fromkeys((row["setup"], *_test(row)) for row in rows))
     different = [row for row in rows if differs(row)]
     count = len({(row["setup"], *_test(row)) for row in different})
@@ -181,10 +203,12 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str = "comparison") -> s
     smallest = min(rows, key=lambda row: row["p_holm"])
     if not different:
         return f"{lead}, none differs {corrected}; the smallest corrected p is {format_p(smallest['p_holm'])}."
-    shown = sorted(different, key=lambda row: row["p_holm"])[:MAX_NAMED]
+    # Gains that need no images come last: they are no success.
+    shown = sorted(different, key=lambda row: (is_trivial_gain(row, trivial), row["p_holm"]))[:MAX_NAMED]
+    words = [_difference(row) + (f", but {NEEDS_NO_IMAGES}" if is_trivial_gain(row, trivial) else "") for row in shown]
     more = _more(len(different) - len(shown))
     verb = "differs" if count == 1 else "differ"
-    return f"{lead}, {count} {verb} {corrected}: {'; '.join(map(_difference, shown))}{more}."
+    return f"{lead}, {count} {verb} {corrected}: {'; '.join(words)}{more}."
 
 
 def _against_controls(rows: Sequence[Row], role: str) -> str:

@@ -97,13 +97,13 @@ def write_report(
     use = clinical_numbers(predictions, files, rule, setups)
     measures = measure_section(files)
     audit, swapped = audit_section(files), swapped_labels(metrics, reference)
+    trivial = trivial_measures(metrics, group_answers(predictions))
     said = [
-        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped),
+        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped, trivial),
         audit_sentence(audit["rows"]),
-        next_step(numbers, audit["rows"], measures["unfinished"], swapped),
+        next_step(numbers, audit["rows"], measures["unfinished"], swapped, trivial),
     ]
     sentences = [sentence for sentence in said if sentence]
-    trivial = trivial_measures(metrics, group_answers(predictions))
     content = {
         "title": title,
         "question": question,

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.evaluation.answers import GROUP, ROLES, class_name, group_answers, main_role
-from scripts.evaluation.metrics import MEASURES
+from scripts.evaluation.metrics import MEASURES, is_trivial_gain
 from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
@@ -43,7 +43,7 @@ def result_sections(
         predictions: what `merge_predictions` returns.
         setups: order of the setups.
         comparisons: what `compare_setups` returns; what differs after correction is marked.
-        trivial: what `trivial_measures` returns; none of it is marked.
+        trivial: what `trivial_measures` returns; no gain of it is marked.
 
     Returns:
         Items of the template; the heatmaps are of the tests of `role`, see `main_role`.
@@ -57,8 +57,11 @@ def result_sections(
     table.sort(key=lambda row: (row["direction"], roles.index(row["role"]), row["cohort"], names.index(row["setup"])))
     main = [row for row in table if row["role"] == roles[0]]
     cohorts = sorted({row["cohort"] for row in main})
-    marked = {(row["measure"], *(row[name] for name in GROUP)) for row in comparisons if differs(row)}
-    marked -= set(trivial)
+    marked = {
+        (row["measure"], *(row[name] for name in GROUP))
+        for row in comparisons
+        if differs(row) and not is_trivial_gain(row, trivial)
+    }
     return {
         "role": roles[0],
         "result_title": RESULT_TITLES[roles[0]],

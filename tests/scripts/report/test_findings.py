@@ -6,6 +6,7 @@ import pytest
 
 from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers, main_role
+from scripts.evaluation.metrics import compute_metrics, trivial_measures
 from scripts.evaluation.setups import compare_setups, power_rows
 from scripts.report.findings import audit_sentence, findings, next_step, primary_sentence
 from scripts.report.words import format_number, format_p
@@ -200,6 +201,28 @@ def test_an_end_point_is_judged_by_its_own_p_only_where_it_was_declared_before()
         ": +.10 (95 % interval .01 to .19). It may have been chosen by its result, and no corrected test is of it, so it"
         " has no verdict."
     )
+
+
+def test_a_gain_of_one_answer_to_everybody_is_no_success_and_a_loss_stays_one():
+    rows = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
+    for row in rows:
+        if row["setup"] == "ddpm":
+            row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
+    content = {**numbers(rows), "seeds": []}
+    trivial = trivial_measures(compute_metrics(rows, 100), group_answers(rows))
+    said = findings(content, trivial=trivial)[0]
+    assert said.count("), but no better than an answer without images") == 2
+    assert "believing a difference" in next_step(content)
+    assert "more patients" in next_step(content, trivial=trivial)
+    figure = ("auc", "a", "ddpm", "external", "b")
+    assert "): better than the reference, but no better than an answer without images." in primary_sentence(
+        end_point(True), {figure}
+    )
+    assert "): worse." in primary_sentence(end_point(True, value=-0.1, low=-0.19, high=-0.01), {figure})
+    worse = prediction_rows({"real": 3.0, "ddpm": -3.0}, sizes=(10, 70))
+    trivial = trivial_measures(compute_metrics(worse, 100), group_answers(worse))
+    assert "without images" not in findings(numbers(worse), trivial=trivial)[0]
+    assert "believing a difference" in next_step({**numbers(worse), "seeds": []}, trivial=trivial)
 
 
 def audited(verdict, is_grave):

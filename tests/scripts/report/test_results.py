@@ -59,3 +59,12 @@ def test_a_setup_that_answers_one_class_is_not_marked_and_says_so():
     section = result_sections(metrics, CLASSES, rows, ("real", "ddpm"), comparisons, trivial)
     assert marked(section) == set()
     assert [row["answer"] for row in section["results"][0]["rows"]] == [None, "HGG"]
+
+
+def test_a_setup_that_is_worse_than_the_reference_keeps_its_mark_however_bad_it_is():
+    rows = prediction_rows({"real": 3.0, "ddpm": -3.0}, sizes=(30, 40))
+    comparisons, _ = compare_setups(group_answers(rows), "real", num_draws=100)
+    metrics = compute_metrics(rows, 100)
+    trivial = trivial_measures(metrics, group_answers(rows))
+    section = result_sections(metrics, CLASSES, rows, ("real", "ddpm"), comparisons, trivial)
+    assert marked(section) == {("accuracy", "ddpm"), ("AUC", "ddpm")}
