@@ -169,8 +169,7 @@ def primary_sentence(primary: Row, trivial: Collection[Figure] = ()) -> str:
     p = "" if primary["p_holm"] is None else f", p {format_p(primary['p_holm'])}"
     if p and not before:
         p += f" after Holm’s correction for {_count(primary['num_tests'], 'test')}"
-    verdict = _verdict(primary, trivial)
-    words = f"{what}: {sign}{format_number(primary['value'], 2)} ({interval}{p}){verdict and f': {verdict}'}."
+    words = f"{what}: {sign}{format_number(primary['value'], 2)} ({interval}{p}){_verdict(primary, trivial)}."
     if primary["detectable"] is not None:
         words += f" A true difference of {format_number(primary['detectable'], 2)} would be found with a power of 80 %."
     if before:
@@ -180,14 +179,15 @@ def primary_sentence(primary: Row, trivial: Collection[Figure] = ()) -> str:
 
 
 def _verdict(primary: Row, trivial: Collection[Figure]) -> str:
+    """What came out, behind a colon; empty where nothing can tell."""
     is_different = differs_in(primary)
     if is_different is None:
         return ""
     if not is_different:
-        return "no difference shown"
+        return ": no difference shown"
     if is_trivial_gain(primary, trivial):
-        return f"better than the reference, but {NEEDS_NO_IMAGES}"
-    return "better" if primary["value"] > 0 else "worse"
+        return f": better than the reference, but {NEEDS_NO_IMAGES}"
+    return ": better" if primary["value"] > 0 else ": worse"
 
 
 def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection[Figure]) -> str:

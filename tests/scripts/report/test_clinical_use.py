@@ -49,4 +49,8 @@ def test_the_page_and_the_file_hold_the_same(report):
     content = read_json(report / "clinical_use.json")
     row = next(row for row in content["operating_points"] if row["reason"] is None)
     value = f"{row['thresholds'][0]['value']:.3f}".removeprefix("0")
-    assert value in html[html.index('id="use"') :]
+    section = html[html.index('id="use"') :]
+    assert value in section
+    assert "Useful, by point estimates</th>" in section
+    assert "between them it may fail to, and the intervals stand in <code>clinical_use.json</code>" in section
+    assert "what is reached on it is optimistic" in section
