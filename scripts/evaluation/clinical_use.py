@@ -121,8 +121,8 @@ def decision_curve(answers: Answers, rule: OperatingRule) -> dict[str, Any]:
     """Net benefit of acting on the positive class, by threshold: `GROUP`, `class`, `n`, `points` and `useful`.
 
     A point has `threshold`, `value`, `low`, `high` and `of_all`; `useful` is the lowest and the highest threshold at
-    which the setup beats acting on all and on none by point estimates, between which it may fail to; None where there is
-    no such threshold or fewer than two patients.
+    which the setup beats acting on all and on none by point estimates, between which it may fail to; None where there
+    is no such threshold or fewer than two patients.
     """
     label = rule.label(answers.classes)
     positive, probabilities = answers.labels == label, answers.probabilities[:, label]
