@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from scripts.evaluation.answers import (
     refuse_other_subjects,
 )
 from scripts.evaluation.figures import PANEL, draw_reliability, draw_roc
-from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gain, trivial_measures
+from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gain
 from scripts.evaluation.primary import PrimaryEndPoint, as_one_of
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
@@ -121,6 +121,7 @@ def comparison_sections(
     metrics: Sequence[Mapping[str, Any]],
     predictions: Sequence[Mapping[str, str]],
     setups: Sequence[str],
+    trivial: Collection[tuple[str, ...]] = (),
 ) -> dict[str, Any]:
     """Arrange the numbers for the template `comparison.html.j2`.
 
@@ -129,6 +130,7 @@ def comparison_sections(
         metrics: what `compute_metrics` returns.
         predictions: what `merge_predictions` returns.
         setups: order of the setups; others follow.
+        trivial: what `trivial_measures` returns; no gain of it is marked.
 
     Returns:
         `numbers` with comparisons by test, and `further` measures, `forests`, `curves`.
@@ -137,7 +139,6 @@ def comparison_sections(
     names = ordered((answers.setup for answers in groups), setups)
     groups.sort(key=lambda answers: names.index(answers.setup))
     comparisons = numbers["comparisons"]
-    trivial = trivial_measures(metrics, group_answers(predictions))
     main = [row for row in comparisons if row["role"] == numbers["role"]]
     return {
         **numbers,

@@ -111,7 +111,7 @@ def write_report(
         "leakage_note": leakage_note(files.setups_of_unknown) if files.setups_of_unknown else "",
         "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
         **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"], trivial),
-        "comparison": comparison_sections(numbers, metrics, predictions, setups),
+        "comparison": comparison_sections(numbers, metrics, predictions, setups, trivial),
         "use": clinical_sections(use, predictions, rule),
         **cohort_sections(files),
         "shortcuts": shortcuts_section(files),
