@@ -42,6 +42,7 @@ from scripts.mutual_information.inferer import MIRegularizedDiffusionInferer
 from scripts.mutual_information.loss import MIRegularizedNoiseLoss
 from scripts.patches.background import snap_background
 from scripts.running.files import read_json, write_json
+from scripts.running.process import flush_subnormals
 from scripts.running.progress import progress
 from scripts.training.placing import computes_bf16
 
@@ -518,6 +519,7 @@ def main() -> None:
     parser.add_argument("--output_dir", default="runs/generator_recipes")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
+    flush_subnormals()  # as every stage does
     folder = Path(arguments.output_dir)
     arguments.folder = folder / f"{arguments.size}_{arguments.seconds:g}"
     arguments.folder.mkdir(parents=True, exist_ok=True)

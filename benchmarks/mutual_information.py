@@ -51,6 +51,7 @@ from scripts.memorization.verdict import MEMORIZES
 from scripts.patches.background import snap_background
 from scripts.patches.pictures import save_picture
 from scripts.running.files import read_json, write_json
+from scripts.running.process import flush_subnormals
 from scripts.running.progress import progress
 from scripts.statistics.roc_area import placements
 
@@ -267,6 +268,7 @@ class Experiment:
     def run(self, seed: int, cohort: str, arms: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Do what is missing of a seed and cohort; `arms` None for the cohort's and the control generators."""
         torch.set_num_threads(1)
+        flush_subnormals()  # as every stage does
         names = ["real", *([*CONTROLS, *COHORTS[cohort].arms] if arms is None else arms)]
         return [self.row(seed, cohort, name) for name in progress(names, len(names), f"seed {seed}, {cohort}")]
 

@@ -105,6 +105,18 @@ def keep_freed_memory() -> bool:
     )
 
 
+def flush_subnormals() -> bool:
+    """Let the processor take numbers below the least normal one (1e-38 in float32) for 0, from then on.
+
+    Many processors work on them a hundred times more slowly, and the products of a histogram's shares are full of them:
+    a training with the mutual-information term takes a fifth less time.
+
+    Returns:
+        Whether the processor can.
+    """
+    return torch.set_flush_denormal(True)
+
+
 @contextlib.contextmanager
 def consoles_silenced() -> Iterator[None]:
     """Let every logger speak through the root's handlers alone.

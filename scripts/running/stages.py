@@ -48,7 +48,14 @@ from scripts.running.folders import (
 )
 from scripts.running.identity import code_identity, target_modules
 from scripts.running.overrides import check_overrides, config_folder, known_keys
-from scripts.running.process import device_type, keep_freed_memory, require_num_threads, seed_everything, versions
+from scripts.running.process import (
+    device_type,
+    flush_subnormals,
+    keep_freed_memory,
+    require_num_threads,
+    seed_everything,
+    versions,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -310,6 +317,7 @@ class Stage:
         if invocation is not None:
             write_text(self.output_dir / "config.yaml", yaml.dump(invocation.merged(), Dumper=DUMPER, sort_keys=False))
         keep_freed_memory()
+        flush_subnormals()
         self.set_threads_and_seeds()
 
     def set_threads_and_seeds(self) -> None:

@@ -14,6 +14,7 @@ from scripts.running import process
 from scripts.running.process import (
     consoles_silenced,
     device_type,
+    flush_subnormals,
     keep_freed_memory,
     logged_to,
     require_num_threads,
@@ -38,6 +39,18 @@ def test_tensors_of_a_training_soon_take_no_new_pages():
         step()
     # A step has 10240 pages of 4 KiB.
     assert resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before < 10240
+
+
+def test_numbers_below_the_least_normal_one_become_zero():
+    normal, subnormal = torch.tensor([1e-30]), torch.tensor([1e-40])
+    try:
+        if not flush_subnormals():
+            pytest.skip("this processor keeps subnormal numbers")
+        assert float(subnormal * 1) == 0
+        assert float(normal * 1) == float(normal)
+    finally:
+        torch.set_flush_denormal(False)
+    assert float(subnormal * 1) > 0
 
 
 @pytest.mark.parametrize(("device", "kind"), [("cuda:1", "cuda"), ("cpu", "cpu"), (None, None)])
