@@ -7,7 +7,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import ExitStack, contextmanager
 from multiprocessing import forkserver
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -110,8 +111,11 @@ class WorkerWatch:
         self._complete = time.monotonic()
         self._told: set[str] = set()
 
-    def look(self) -> None:
+    def look(self) -> int:
         """Count the workers.
+
+        Returns:
+            How many are there.
 
         Raises:
             RuntimeError: if all workers of this machine have been gone for `patience` seconds.
@@ -122,6 +126,7 @@ class WorkerWatch:
             self._complete, self._told = time.monotonic(), set()
         elif time.monotonic() - self._complete >= self.patience:
             self._tell(names, missing)
+        return len(names)
 
     def _tell(self, names: set[str], missing: set[str]) -> None:
         if not self.num_workers:
@@ -183,56 +188,61 @@ def run_on_workers(
             client.register_plugin(OneDevice())
             client.register_plugin(DeafToInterrupts())
         _refuse_threads(client)
-        futures = _submit(client, tasks, run_task, prefix)
+
+        def submit(number: int) -> Future:
+            key = f"{prefix}{tasks[number][0].name}"
+            return client.submit(_run_in_worker, run_task, tasks[number], key=key, priority=-number, pure=False)
+
         watch = WorkerWatch(client, num_workers if scheduler_address is None else 0, patience)
         try:
-            yield from _moments(client, futures, watch)
+            yield from _moments(client, tasks, submit, watch)
         except (KeyboardInterrupt, GeneratorExit):
             # What dask says of the tasks that are lost with it is known already.
             logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
             raise
 
 
-def _submit(
-    client: Client, tasks: Sequence[Sequence[Planned]], run_task: Callable[[Sequence[Planned]], Any], prefix: str
-) -> list[Future]:
-    futures: list[Future] = []
-    future_of_stage: dict[str, Future] = {}
-    for priority, task in enumerate(tasks):
-        needed = dict.fromkeys(name for planned in task for name in planned.needs)
-        future = client.submit(
-            _run_in_worker,
-            run_task,
-            task,
-            [future_of_stage[name] for name in needed],
-            key=f"{prefix}{task[0].name}",
-            priority=-priority,
-            pure=False,
-        )
-        futures.append(future)
-        future_of_stage.update({planned.name: future for planned in task})
-    return futures
+def _moments(
+    client: Client, tasks: Sequence[Sequence[Planned]], submit: Callable[[int], Future], watch: WorkerWatch
+) -> Iterator[Moment]:
+    """Send a task when a worker is free for it, the earliest in the plan that has all it needs.
 
-
-def _moments(client: Client, futures: Sequence[Future], watch: WorkerWatch) -> Iterator[Moment]:
-    numbers = {future.key: number for number, future in enumerate(futures)}
-    waiting = set(futures)
-    while waiting:
+    A graph given to dask as a whole has a task wait for the worker that holds what it needs, although another is idle:
+    dask guesses how long a task takes from tasks before it, and stages take from a tenth of a second to hours.
+    """
+    waiting, done_stages = list(range(len(tasks))), set[str]()
+    at_work: dict[Future, int] = {}
+    while waiting or at_work:
+        num_free = max(1, watch.look()) - len(at_work)
+        for number in _ready(tasks, waiting, done_stages)[: max(0, num_free)]:
+            waiting.remove(number)
+            at_work[submit(number)] = number
         try:
-            done, waiting = wait(waiting, timeout=POLL_SECONDS, return_when="FIRST_COMPLETED")
+            done = wait(list(at_work), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
         except NoneFinishedError:
             done = set()
-        finished = sorted(numbers[future.key] for future in done)
-        for number in finished:
-            futures[number].result()
-        watch.look()
-        # Of the tasks sent to a worker, the first is at work.
+        finished = sorted(at_work.pop(future) for future in _without_error(done))
+        done_stages.update(planned.name for number in finished for planned in tasks[number])
+        # Of the tasks sent to a worker, the first is at work; another study may be before it.
+        numbers = {future.key: number for future, number in at_work.items()}
         first = [keys[0] for keys in client.processing().values() if keys]
         yield Moment(finished, sorted(numbers[key] for key in first if key in numbers))
 
 
-def _run_in_worker(run_task: Callable[[Sequence[Planned]], Any], task: Sequence[Planned], needed: list[None]) -> None:
-    """Run one task in a worker; `needed` holds the results of the tasks before it and is not read."""
+def _ready(tasks: Sequence[Sequence[Planned]], waiting: Sequence[int], done_stages: AbstractSet[str]) -> list[int]:
+    """Numbers of the waiting tasks that have all they need, in the order of the plan."""
+    return [
+        number for number in waiting if all(name in done_stages for planned in tasks[number] for name in planned.needs)
+    ]
+
+
+def _without_error(futures: Iterable[Future]) -> Iterator[Future]:
+    for future in futures:
+        future.result()
+        yield future
+
+
+def _run_in_worker(run_task: Callable[[Sequence[Planned]], Any], task: Sequence[Planned]) -> None:
     with waiting_for_locks():
         run_task(task)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from concurrent.futures import ThreadPoolExecutor
@@ -76,6 +77,28 @@ def test_a_stage_waits_for_the_task_of_a_fold_that_it_needs(tmp_path):
     assert sorted(ORDER[3:5]) == [folds[:2], folds[2:]]
     assert ORDER[5:] == [["a/evaluation_real"], ["report"]]
     assert sorted(number for moment in moments for number in moment.finished) == list(range(len(tasks)))
+
+
+LAST_IS_DONE = threading.Event()
+
+
+def work_of_different_length(task):
+    """All but one task take no time; that one ends when the last of the others is done."""
+    if task[0].name == "long":
+        assert LAST_IS_DONE.wait(20), "tasks wait for a busy worker while another is idle"
+    elif task[0].name == "short9":
+        LAST_IS_DONE.set()
+
+
+def test_no_task_waits_for_a_busy_worker_while_another_is_idle():
+    names = ["data", "long", *(f"short{number}" for number in range(10))]
+    tasks = [[SimpleNamespace(name=name, needs=() if name == "data" else ("data",))] for name in names]
+    finished = []
+    with local_cluster(2) as cluster:
+        for moment in run_on_workers(tasks, work_of_different_length, 1, cluster.scheduler_address):
+            assert all(len(worker.processing) <= 1 for worker in cluster.scheduler.workers.values())
+            finished += moment.finished
+    assert sorted(finished) == list(range(len(tasks)))
 
 
 class Scheduler:
