@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import torch
 from monai.transforms import Rand2DElastic, Rand3DElastic
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from scripts.patches.intensities import foreground
@@ -100,7 +101,7 @@ def deformed(images: Tensor) -> Draw:
         originals = images[torch.randint(len(images), (count,), generator=generator)]
         mirrored = torch.rand(count, generator=generator) < 0.5
         bent = [elastic(image.flip(1) if mirror else image) for image, mirror in zip(originals, mirrored, strict=True)]
-        return torch.stack([torch.as_tensor(image) for image in bent]).clamp(-1, 1)
+        return torch.stack([convert_to_tensor(image, track_meta=False) for image in bent]).clamp(-1, 1)
 
     return draw
 

@@ -9,6 +9,7 @@ from hashlib import sha256
 from typing import Any
 
 import torch
+from monai.utils import convert_to_tensor
 from torch import Tensor
 
 from scripts.image_quality.feature_networks import ClassifierFeatures
@@ -125,6 +126,7 @@ class MemorizationAudit:
                 f" {len(synthetic)} and {len(training.images)}; give the set and the patches.json of one generator"
             )
         pixels_of_shift(self.max_shift, synthetic.shape[2:])
+        synthetic = convert_to_tensor(synthetic, track_meta=False)  # not every operation takes MONAI's MetaTensor
         real = self.prepare(training, held_out)
         return self.judge(synthetic, real, real.search(synthetic), channel_names)
 
@@ -144,7 +146,10 @@ class MemorizationAudit:
 
     def _counted_once(self, training: ImageSet, held_out: ImageSet) -> RealImages:
         # What is kept must not change with the caller's tensors.
-        training, held_out = (replace(part, images=part.images.clone()) for part in (training, held_out))
+        training, held_out = (
+            replace(part, images=convert_to_tensor(part.images, track_meta=False).clone())
+            for part in (training, held_out)
+        )
         kept, duplicates = list(range(len(held_out))), list[Duplicate]()
         real = self._compared(training, held_out, kept, duplicates)
         pairs = find_duplicates(real.by_subject(), self.thresholds.copy_ratio)

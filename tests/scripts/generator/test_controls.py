@@ -25,6 +25,7 @@ def test_images_have_the_form_and_range_of_the_training_images_and_follow_the_se
     training = images(4, spatial_shape)
     first, again, other = (draw(name, training, 3, seed) for seed in (0, 0, 1))
     assert first.shape == (3, 2, *spatial_shape)
+    assert type(first) is torch.Tensor
     assert first.abs().max() <= 1
     assert torch.equal(first, again)
     assert not torch.equal(first, other)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
@@ -128,6 +129,15 @@ def test_where_all_real_images_come_near_in_a_channel_the_ratio_of_its_copies_is
     assert 0 < limits["channel 1"] < limits["channel 2"] == 0.3
     assert f"0.3 times (channel 1 {limits['channel 1']:.2g}, where real images come near" in result["evidence"][0]
     assert result["shared_parts"] == []
+
+
+def test_tensors_of_monai_with_metadata_are_judged_as_plain_ones(patients):
+    sets = [part[:8] for part in patients]
+    plain, with_metadata = (
+        AUDIT(fresh, real_images(training, "t"), real_images(held_out, "h"))
+        for training, held_out, fresh in (sets, [MetaTensor(part) for part in sets])
+    )
+    assert with_metadata == plain
 
 
 def test_blank_images_are_unusable(audit):
