@@ -38,6 +38,8 @@ STAGES = {
     "audit": ("audit",),
     "audit_folders": ("audit", "audit_folders"),
     "measure_images": ("measure_images",),
+    "reader_study": ("reader_study",),
+    "reader_results": ("reader_results",),
     "train_classifier": ("train_classifier",),
     "train_classifier+augmentation": ("train_classifier", "options/augmentation"),
     "train_classifier+warmup": ("train_classifier", "options/warmup"),

@@ -123,13 +123,14 @@ def png_bytes(image: np.ndarray) -> bytes:
     return stream.getvalue()
 
 
-def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2) -> np.ndarray:
-    """Lay the channels of a patch side by side, in rows of the square root of their number.
+def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2, num_columns: int | None = None) -> np.ndarray:
+    """Lay the channels of a patch side by side.
 
     Args:
         patch: (C, *spatial), intensities in [-1, 1]; of a 3D patch the middle slice along the last axis is shown.
         enlarge_to: pixels that a channel is wide at least; small patches grow by a whole factor, so pixels stay square.
         gap: white pixels between channels.
+        num_columns: channels in a row; None is the square root of their number.
 
     Returns:
         (height, width) uint8; -1 is black, 1 is white, values outside are shown as the nearest of them.
@@ -141,7 +142,7 @@ def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2) -> np.ndarray:
     planes = np.flip(np.swapaxes(planes, 1, 2), axis=1)
     factor = max(1, enlarge_to // planes.shape[2])
     planes = planes.repeat(factor, axis=1).repeat(factor, axis=2)
-    columns = math.ceil(math.sqrt(len(planes)))
+    columns = num_columns or math.ceil(math.sqrt(len(planes)))
     rows = math.ceil(len(planes) / columns)
     height, width = planes.shape[1:]
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 1.0, dtype=np.float32)

@@ -36,6 +36,7 @@ UNWRITABLE = {
 OF_STAGES = (
     *("cohort.json", "patches.json", "splits.json", "synthetic.json", "provenance.json", "metrics.json"),
     *("audit.json", "measures.json", "explanations.json", "predictions.csv", "inner_predictions.csv", "model.pt"),
+    "reader_key.json",
 )
 RECORD = "stage.json"  # in the folder of a stage: what it was made from
 JOURNAL = ".outputs"  # in the folder of a stage that is under way: what it wrote, a name per line

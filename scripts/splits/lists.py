@@ -93,6 +93,32 @@ SET_PROVENANCE: Schema = {
     ),
     "type": ["object", "null"],
 }
+SOURCES = ("real", "synthetic")
+CONFIDENCE_LEVELS = 5  # of a reader's answer, from 1, guessing, to 5, certain
+SOURCE_OR_NOTHING: Schema = {"enum": [*SOURCES, None], "description": f"{' or '.join(SOURCES)}, or null"}
+SURENESS: Schema = {
+    "type": ["integer", "null"],
+    "minimum": 1,
+    "maximum": CONFIDENCE_LEVELS,
+    "description": f"a whole number from 1 to {CONFIDENCE_LEVELS}, or null",
+}
+SHOWN = _object(
+    "a picture",
+    ["picture", "source", "method", "class_name"],
+    picture=TEXT,
+    source={"enum": list(SOURCES), "description": " or ".join(SOURCES)},
+    method=TEXT_OR_NOTHING,
+    class_name=TEXT,
+)
+ANSWER = _object(
+    "an answer",
+    ["picture"],
+    picture=TEXT,
+    source=SOURCE_OR_NOTHING,
+    source_confidence=SURENESS,
+    class_name=TEXT_OR_NOTHING,
+    class_confidence=SURENESS,
+)
 FOLD_OF_SPLITS = _object("a fold", FOLD_PARTS, **dict.fromkeys(FOLD_PARTS, SUBJECTS))
 SCHEMAS = {
     "cohort": _object(
@@ -126,6 +152,23 @@ SCHEMAS = {
         ungraded=SUBJECTS,
         selection={"enum": ["inner", "validation"], "description": "inner or validation"},
     ),
+    "reader_key": _object(
+        "the key of a reader's test",
+        ["study", "simulated", "asks_class", "classes", "pictures"],
+        study=TEXT,
+        simulated=FLAG,
+        asks_class=FLAG,
+        classes=_list(TEXT, "a list of names", least=1),
+        **{DIGEST: HASH},
+        pictures=_list(SHOWN, "a list of pictures", least=1),
+    ),
+    "reader_answers": _object(
+        "the answers of a reader",
+        ["study", "reader", "answers"],
+        study=TEXT,
+        reader=TEXT,
+        answers=_list(ANSWER, "a list of answers"),
+    ),
     "provenance": _object(
         "the provenance of weights",
         ["cohorts", "subjects", "simulated", "weights_sha256"],
@@ -145,6 +188,8 @@ MADE_BY = {
     "synthetic": "configs/generate.yaml, or configs/import_synthetic.yaml for images of another program",
     "images": "its stage",
     "splits": "configs/splits.yaml",
+    "reader_key": "configs/reader_study.yaml",
+    "reader_answers": "the answer sheet of configs/reader_study.yaml",
     "provenance": "its training",
 }
 

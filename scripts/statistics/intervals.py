@@ -44,6 +44,29 @@ def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Estima
     return Estimate(successes / total, float(limits.low), float(limits.high), "Wilson")
 
 
+def clopper_pearson(successes: int, total: int, confidence: float = CONFIDENCE) -> Estimate:
+    """Proportion with the exact interval, which holds the truth at least as often as it says.
+
+    Source: Clopper, Pearson 1934, "The use of confidence or fiducial limits illustrated in the case of the binomial";
+    scipy's `binomtest`.
+
+    Args:
+        successes: 0 <= successes <= total.
+        total: number of cases; 0 gives no value.
+        confidence: coverage in (0, 1).
+
+    Returns:
+        Proportion in [0, 1] and its limits.
+
+    >>> [round(x, 3) for x in clopper_pearson(8, 10)[:3]]
+    [0.8, 0.444, 0.975]
+    """
+    if total == 0:
+        return Estimate(None)
+    limits = binomtest(successes, total).proportion_ci(confidence, method="exact")
+    return Estimate(successes / total, float(limits.low), float(limits.high), "Clopper-Pearson")
+
+
 def square_and_add(proportions: Sequence[Estimate]) -> Estimate:
     """Mean of independent proportions, its interval by square-and-add of their own limits.
 

@@ -33,6 +33,18 @@ LISTS = {
     },
     "images": {"modality": {"0": "t1n"}, "training": [{"image": "a.nii.gz"}]},
     "splits": {"test": ["A"], "folds": [{"train": ["B"], "inner": [], "validation": ["C"]}], "selection": "inner"},
+    "reader_key": {
+        "study": "0123",
+        "simulated": True,
+        "asks_class": False,
+        "classes": ["LGG", "HGG"],
+        "pictures": [{"picture": "picture_001.png", "source": "real", "method": None, "class_name": "LGG"}],
+    },
+    "reader_answers": {
+        "study": "0123",
+        "reader": "A",
+        "answers": [{"picture": "picture_001.png", "source": "real", "source_confidence": 5}],
+    },
     "provenance": {"cohorts": ["tiny"], "subjects": [HASH], "simulated": False, "weights_sha256": HASH},
 }
 
@@ -92,6 +104,15 @@ def test_a_list_as_a_stage_writes_it_is_read(tmp_path, kind):
         ("patches", ["modality"], ..., "modality must be names by numbers"),
         ("synthetic", ["training", 0, "label"], 3, "training[0].label must be the whole number of a class"),
         ("images", ["training", 0], {"image": 3}, "training[0].image must be the path of a file, got 3"),
+        ("reader_answers", ["answers", 0, "source"], "fake", "answers[0].source must be real or synthetic, or null"),
+        (
+            "reader_answers",
+            ["answers", 0, "source_confidence"],
+            6,
+            "must be a whole number from 1 to 5",
+        ),
+        ("reader_answers", ["reader"], "", "reader must be a text that is not empty, got ''"),
+        ("reader_key", ["pictures", 0, "source"], None, "pictures[0].source must be real or synthetic, got None"),
         ("provenance", ["simulated"], 0, "simulated must be true or false, got 0"),
         ("provenance", ["fold"], -1, "fold must be a whole number from 0 or null, got -1"),
     ],
