@@ -111,7 +111,7 @@ class Recipe:
 
 
 SMOOTH = torch.nn.SmoothL1Loss()
-# That of configs/recipes/quick.yaml and small.yaml.
+# That of configs/common.yaml and small.yaml.
 DEFAULT = Recipe(
     "flow",
     SMOOTH,
@@ -129,6 +129,7 @@ DEFAULT = Recipe(
 RECIPES = {
     "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, flip=False),
     "default": DEFAULT,
+    "quick": dataclasses.replace(DEFAULT, parametrization="sample"),  # of configs/recipes/quick.yaml
     "default, velocity": dataclasses.replace(DEFAULT, parametrization="v_prediction"),
     "default, no guidance": dataclasses.replace(DEFAULT, guidance=1.0),
     "default, not unshuffled": dataclasses.replace(DEFAULT, channels=None, unshuffle=1),

@@ -9,7 +9,6 @@ import torch
 from monai.bundle import ConfigParser
 
 from benchmarks.generator_recipes import (
-    DEFAULT,
     RECIPES,
     Patients,
     make_set,
@@ -54,21 +53,22 @@ def test_the_table_gives_the_mean_and_its_interval_over_seeds():
     assert table(rows).splitlines()[-1].startswith("| v | 3 | 10 | 0.50 (0.25 to 0.75) |")
 
 
-@pytest.mark.parametrize("size", ["quick", "small"])
-def test_its_default_is_that_of_the_bundle(size):
+@pytest.mark.parametrize(("size", "name"), [("quick", "quick"), ("small", "default")])
+def test_its_recipe_is_that_of_the_bundle(size, name):
+    recipe = RECIPES[name]
     config = ConfigParser()
     config.read_config(config_files("common", "train_generator", "generate", f"recipes/{size}"))
     names = {
-        "generator_parametrization": DEFAULT.parametrization,
-        "generator_channels": list(DEFAULT.channels),
-        "generator_unshuffle": DEFAULT.unshuffle,
-        "generator_batch_size": DEFAULT.batch,
-        "generator_learning_rate": DEFAULT.rate,
-        "guidance_scale": DEFAULT.guidance,
-        "sampler": DEFAULT.sampler,
-        "num_inference_steps": DEFAULT.steps,
-        "generator_gaussian_rank": DEFAULT.gaussian_rank,
-        "generator_gaussian_fade": list(DEFAULT.fade),
-        "generator_amp": DEFAULT.amp,
+        "generator_parametrization": recipe.parametrization,
+        "generator_channels": list(recipe.channels),
+        "generator_unshuffle": recipe.unshuffle,
+        "generator_batch_size": recipe.batch,
+        "generator_learning_rate": recipe.rate,
+        "guidance_scale": recipe.guidance,
+        "sampler": recipe.sampler,
+        "num_inference_steps": recipe.steps,
+        "generator_gaussian_rank": recipe.gaussian_rank,
+        "generator_gaussian_fade": list(recipe.fade),
+        "generator_amp": recipe.amp,
     }
     assert {name: config.get_parsed_content(name) for name in names} == names
