@@ -53,7 +53,9 @@ class MIRegularizedNoiseLoss(nn.Module):
             and only logs, with `mi_weight` 0.
         mi_channels: "per_channel" or "pooled".
         mi_timestep_weighting: "uniform"; "min_snr", min(1, SNR), for noise prediction alone, where it keeps the
-            gradient of the term below 3 times that of the noise loss; "high_noise", sigma_t^2 of noise prediction.
+            gradient of the term below 3 times that of the noise loss; "high_noise", sigma_t^2, which gives the term
+            the share at each noise level that it has with velocity: the error of x_0 is sigma_t times that of v, so
+            D(x_0) + sigma_t^2 I is sigma_t^2 (D(v) + I) of a squared error. Of x_0 prediction "uniform" is warned of.
         mi_num_bins: bins on each axis of a histogram.
         mi_x0_clamp: clamp both of the pair to [-1, 1]; pixels outside then get no gradient. A histogram without it
             counts them in its outermost bins, where the gradient vanishes smoothly.
@@ -91,6 +93,12 @@ class MIRegularizedNoiseLoss(nn.Module):
             raise ValueError(
                 f"mi_timestep_weighting must be uniform or high_noise for generator_parametrization {parametrization},"
                 " whose term is bounded by itself, got 'min_snr'; leave options/mutual_information_bounded.yaml out"
+            )
+        if mi_timestep_weighting == "uniform" and parametrization == "sample" and mi_weight > 0:
+            warnings.warn(
+                "mi_timestep_weighting 'uniform' outweighs the error of x_0 where there is little noise, and images get"
+                " a fine pattern; use 'high_noise' with generator_parametrization sample",
+                stacklevel=2,
             )
         if mi_pair == "x_t__noise_pred":
             warnings.warn(

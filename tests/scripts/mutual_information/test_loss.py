@@ -202,6 +202,32 @@ def test_the_term_is_bounded_by_itself_with_velocity_and_flow(parametrization, t
     torch.testing.assert_close(by_output.norm(), sigma[0] * by_image.norm())
 
 
+@pytest.mark.parametrize("timestep", [20, 500, 980])
+def test_high_noise_gives_the_term_of_x_0_the_share_that_it_has_with_velocity(timestep):
+    """For the same estimate of x_0 the loss of x_0 is sigma_t^2 times that of v."""
+    images, noise = smooth_images(), torch.randn(4, 2, 16, 24, generator=torch.Generator().manual_seed(1))
+    timesteps = torch.full((4,), timestep)
+    alpha, sigma = signal_and_noise_scales(noise_scheduler("sample"), timesteps[:1])
+    estimate = 0.9 * images + 0.02
+    outputs = {"sample": estimate, "v_prediction": (alpha * (alpha * images + sigma * noise) - estimate) / sigma}
+    losses = {}
+    for (name, output), weighting in zip(outputs.items(), ("high_noise", "uniform"), strict=True):
+        scheduler = noise_scheduler(name)
+        pred = MIRegularizedDiffusionInferer(scheduler)(
+            images, lambda *, output=output, **_: output, noise=noise, timesteps=timesteps
+        )
+        loss = MIRegularizedNoiseLoss(
+            mi_timestep_weighting=weighting, denoising_loss=torch.nn.MSELoss(), parametrization=name
+        )
+        losses[name] = loss(pred, training_target(scheduler, images, noise, timesteps))
+    torch.testing.assert_close(losses["sample"], sigma[0] ** 2 * losses["v_prediction"], rtol=1e-3, atol=0)
+
+
+def test_equal_weights_at_all_noise_levels_are_warned_of_where_x_0_is_predicted():
+    with pytest.warns(UserWarning, match="use 'high_noise' with generator_parametrization sample"):
+        MIRegularizedNoiseLoss(parametrization="sample")
+
+
 def test_the_bounded_weighting_is_not_applied_twice():
     with pytest.raises(ValueError, match="leave options/mutual_information_bounded.yaml out"):
         MIRegularizedNoiseLoss(mi_timestep_weighting="min_snr", parametrization="flow")
