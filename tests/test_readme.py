@@ -43,7 +43,7 @@ def test_a_command_names_only_what_exists(page, command, monkeypatch, tmp_path):
     elif words[2] == "monai.bundle":
         invocation = Invocation.from_command_line(["monai/bundle/__main__.py", *words[3:]])
         assert invocation is not None
-        if any(path.endswith("study.yaml") for path in invocation.config_files):
+        if any(Path(path).name == "study.yaml" for path in invocation.config_files):
             monkeypatch.setattr(sys, "excepthook", sys.excepthook)
             begin_study(invocation, tmp_path)
         else:
