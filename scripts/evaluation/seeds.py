@@ -6,9 +6,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import t
 
 from scripts.running.errors import some_names
-from scripts.statistics.intervals import Estimate
+from scripts.statistics.intervals import CONFIDENCE, Estimate, distances
+
+FEWEST_SEEDS = 3  # of two, Student's t of one degree of freedom makes an interval six times as wide as of three
 
 
 class SeedSpread(NamedTuple):
@@ -20,6 +23,9 @@ class SeedSpread(NamedTuple):
         sd: standard deviation between seeds (divisor: seeds less one); None for one seed.
         low: lower limit of the first seed's interval, which is over subjects.
         high: upper limit of the same.
+        both_low: lower limit of the mean over seeds *and* subjects, see `over_seeds_and_subjects`; None where it has
+            none.
+        both_high: upper limit of the same.
     """
 
     values: list[float]
@@ -27,6 +33,8 @@ class SeedSpread(NamedTuple):
     sd: float | None
     low: float | None
     high: float | None
+    both_low: float | None
+    both_high: float | None
 
 
 def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
@@ -40,7 +48,7 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
         estimates: of one measure on the same subjects, one per seed, at least one, each with a value.
 
     Returns:
-        Values, mean, standard deviation, and the limits of the first.
+        Values, mean, standard deviation, the limits of the first, and those over both.
 
     Raises:
         ValueError: if there is none, or one has no value.
@@ -52,7 +60,35 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
     if not values or len(values) < len(estimates):
         raise ValueError(f"estimates must have a value for each seed, got {len(values)} of {len(estimates)}")
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    return SeedSpread(values, float(np.mean(values)), sd, estimates[0].low, estimates[0].high)
+    both = over_seeds_and_subjects(estimates)
+    return SeedSpread(values, float(np.mean(values)), sd, estimates[0].low, estimates[0].high, both.low, both.high)
+
+
+def over_seeds_and_subjects(estimates: Sequence[Estimate], confidence: float = CONFIDENCE) -> Estimate:
+    """Mean over seeds, with limits for other trainings on other subjects.
+
+    The distances from the mean to its limits are the root of the sum of two squares: the mean distance of the seeds'
+    own limits, which are over subjects, and t sd / sqrt(K) between K seeds (Zou and Donner 2008, "Construction of
+    confidence limits about effect measures: a general approach", eq. 3 to 5, of two independent parts). The seeds share
+    their subjects, so the first does not shrink with K. Where the spread between seeds holds some of that between
+    subjects, because each training errs on subjects of its own, that part counts twice: the limits are then too wide
+    rather than too narrow.
+
+    Args:
+        estimates: of one measure in [0, 1] on the same subjects, one per seed.
+        confidence: coverage aimed at, in (0, 1).
+
+    Returns:
+        Mean and limits in [0, 1]; no limits of fewer than `FEWEST_SEEDS` seeds, or where a seed has none.
+    """
+    values = [estimate.value for estimate in estimates if estimate.value is not None]
+    mean, count = float(np.mean(values)), len(values)
+    if count < FEWEST_SEEDS or any(estimate.low is None or estimate.high is None for estimate in estimates):
+        return Estimate(mean)
+    between = t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / count**0.5
+    below, above = np.mean([distances(estimate) for estimate in estimates], axis=0)
+    low, high = mean - np.hypot(below, between), mean + np.hypot(above, between)
+    return Estimate(mean, max(0.0, float(low)), min(1.0, float(high)), "square-and-add over seeds and subjects")
 
 
 def refuse_other_patients(subjects_by_seed: Mapping[str, Mapping[str, Hashable]]) -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
+from scipy.stats import t
 
-from scripts.evaluation.seeds import refuse_other_patients, seed_spread
+from scripts.evaluation.seeds import over_seeds_and_subjects, refuse_other_patients, seed_spread
 from scripts.statistics.intervals import Estimate
 
 
@@ -15,6 +17,35 @@ def test_the_spread_stands_beside_the_interval_of_the_first_seed():
 
 def test_one_seed_has_no_spread():
     assert seed_spread([Estimate(0.8)]).sd is None
+
+
+def test_seeds_that_agree_leave_the_interval_over_subjects():
+    same = [Estimate(0.8, 0.7, 0.85)] * 4
+    assert over_seeds_and_subjects(same)[:3] == pytest.approx((0.8, 0.7, 0.85))
+
+
+def test_subjects_without_spread_leave_students_interval_over_seeds():
+    values = [0.7, 0.75, 0.71, 0.66]
+    low, high = t.interval(0.95, 3, np.mean(values), np.std(values, ddof=1) / 2)
+    found = over_seeds_and_subjects([Estimate(value, value, value) for value in values])
+    assert found[:3] == pytest.approx((np.mean(values), low, high))
+
+
+@pytest.mark.parametrize("estimates", [[Estimate(0.8, 0.7, 0.9)] * 2, [Estimate(0.8, 0.7, 0.9)] * 3 + [Estimate(0.8)]])
+def test_of_two_seeds_or_one_without_limits_no_interval_is_invented(estimates):
+    assert over_seeds_and_subjects(estimates)[:3] == (pytest.approx(0.8), None, None)
+
+
+@pytest.mark.parametrize("num_seeds", [3, 5])
+@pytest.mark.parametrize(("of_subjects", "of_seeds"), [(0.04, 0.04), (0.05, 0.01), (0.01, 0.05)])
+def test_the_interval_over_both_covers_what_other_trainings_on_other_subjects_give(num_seeds, of_subjects, of_seeds):
+    random, truth, covered = np.random.default_rng(0), 0.6, 0
+    for _ in range(2000):
+        values = truth + random.normal(0, of_subjects) + random.normal(0, of_seeds, num_seeds)
+        limits = 1.96 * of_subjects
+        both = over_seeds_and_subjects([Estimate(value, value - limits, value + limits) for value in values])
+        covered += both.low <= truth <= both.high
+    assert 0.935 <= covered / 2000 <= 0.99
 
 
 @pytest.mark.parametrize("estimates", [[], [Estimate(0.5), Estimate(None)]])

@@ -122,6 +122,7 @@ def test_other_seeds_stand_beside_the_interval_of_this_one(tmp_path):
     assert row["values"] == pytest.approx(accuracies)
     assert row["sd"] == pytest.approx(np.std(accuracies, ddof=1))
     assert row["low"] < accuracies[0] < row["high"]
+    assert row["both_low"] < row["mean"] < row["both_high"]
 
 
 def test_one_seed_has_no_rows(found):
