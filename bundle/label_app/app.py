@@ -10,10 +10,10 @@ from monailabel.interfaces.app import MONAILabelApp
 from monailabel.tasks.activelearning.first import First
 from monailabel.tasks.activelearning.random import Random
 
+from bundle.grader import Grader
 from bundle.label_app.drawer import Drawer
-from bundle.label_app.errors import NotFoundError
-from bundle.label_app.grader import Grader
 from bundle.label_app.tasks import GenerateTask, GradeTask, GradeTrainer, GradeViewerTask
+from bundle.request_errors import NotFoundError
 
 
 class GradeApp(MONAILabelApp):

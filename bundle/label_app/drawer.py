@@ -11,7 +11,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from bundle.label_app.errors import RequestError
+from bundle.request_errors import RequestError
 from scripts.inference.weights import NOTICE, RESEARCH
 from scripts.running.errors import root_cause
 from scripts.running.files import sha256_file

@@ -10,8 +10,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 from starlette.exceptions import HTTPException
 
-from bundle.label_app.errors import NotFoundError, RequestError, TooLargeError
 from bundle.label_app.limits import check_name
+from bundle.request_errors import NotFoundError, RequestError, TooLargeError
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from bundle.label_app.errors import RequestError
+from bundle.request_errors import RequestError
 from scripts.volumes.headers import Header, VolumeError, read_header
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_volume

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from isal import igzip
 
-from bundle.label_app.errors import NotFoundError, RequestError, TooLargeError
+from bundle.request_errors import NotFoundError, RequestError, TooLargeError
 from scripts.volumes.file_names import is_nifti
 from scripts.volumes.headers import GZIP_MAGIC
 

@@ -22,10 +22,10 @@ from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.others.generic import remove_file
 
 from bundle.label_app.app import GradeApp
-from bundle.label_app.errors import NotFoundError, RequestError
 from bundle.label_app.gate import Gate
 from bundle.label_app.labels import check_label, segment_names
 from bundle.label_app.limits import MOST_FILES, check_file_name, check_name, check_volume_size, resolve_inside
+from bundle.request_errors import NotFoundError, RequestError
 
 logger = logging.getLogger(__name__)
 

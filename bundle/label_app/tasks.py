@@ -11,10 +11,10 @@ import numpy as np
 from monailabel.interfaces.tasks.infer_v2 import InferTask, InferType
 from monailabel.tasks.train.bundle import BundleTrainTask
 
+from bundle.grader import Grade, Grader
 from bundle.label_app.drawer import SETTINGS, Drawer
-from bundle.label_app.errors import RequestError
-from bundle.label_app.grader import Grade, Grader
 from bundle.label_app.viewer_mask import write_viewer_mask
+from bundle.request_errors import RequestError
 from scripts.explanations.maps import METHODS
 
 Result = tuple[str | None, dict[str, Any]]

@@ -16,15 +16,15 @@ import torch
 
 from bundle import label as command_line
 from bundle.exports import Probabilities, write_onnx
+from bundle.grader import Grader
 from bundle.label import WORK, label_python, server_command
 from bundle.label_app.__main__ import SESSIONS, UPLOADS, prepare
 from bundle.label_app.drawer import Drawer
-from bundle.label_app.errors import NotFoundError, NotReadyError, RequestError, TooLargeError
-from bundle.label_app.grader import Grader
 from bundle.label_app.labels import check_label, segment_names
 from bundle.label_app.limits import check_file_name, check_name, check_volume_size, resolve_inside
 from bundle.label_app.studies import find_studies, link_studies
 from bundle.label_app.viewer_mask import mark_patch
+from bundle.request_errors import NotFoundError, NotReadyError, RequestError, TooLargeError
 from scripts.inference.onnx_model import OnnxClassifier
 from scripts.provenance.record import read_provenance
 from scripts.running.files import read_json, sha256_file, write_json
@@ -303,7 +303,7 @@ def test_no_key_of_a_request_reaches_the_bundles_config(packed, patient):
 
 
 def test_new_weights_are_served_and_weights_without_their_record_are_not(copied, patient, monkeypatch):
-    monkeypatch.setattr("bundle.label_app.grader.WAIT_S", 0)
+    monkeypatch.setattr("bundle.grader.WAIT_S", 0)
     grader = Grader(copied, device="cpu")
     before = grader.grade(request_of(patient)).answer
     path = copied / "models" / "model.pt"

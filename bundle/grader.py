@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from bundle.label_app.errors import NotReadyError, RequestError
+from bundle.request_errors import NotReadyError, RequestError
 from scripts.explanations.maps import METHODS
 from scripts.inference.answers import AnswerWriter
 from scripts.inference.patient import CHOSEN
