@@ -1,4 +1,4 @@
-"""Commands that make this folder a bundle others use: flatten, pack, verify, export, label; audit, for any images."""
+"""Commands of this bundle: flatten, pack, verify, export; grade and label, for patients; audit, for any images."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
+
+from bundle.request_errors import RequestError
 
 FAILED, AUDIT_FAILED = 2, 3  # exit status where a request cannot be met; 2 of an audit says that it cannot tell
 
@@ -22,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command: Callable[[argparse.Namespace], int] = options.run
     try:
         return command(options)
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, FileNotFoundError, ImportError, RequestError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return failed
     except Exception:
@@ -83,6 +85,7 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     _add_audit(commands)
+    _add_grade(commands)
 
     label = commands.add_parser("label", help="serve a bundle and a folder of studies to MONAI Label's clients")
     label.add_argument("--studies", required=True, help="folder of the patients' files; nothing outside it is read")
@@ -116,6 +119,31 @@ def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
         "--max_shift", "--audit_max_shift", type=int, help="pixels that a copy may be moved (default: a sixth side)"
     )
     audit.set_defaults(run=_audit)
+
+
+def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
+    grade = commands.add_parser(
+        "grade", help="grade patients with a package", epilog="Exit status: 0 all are graded, 2 some are not."
+    )
+    grade.add_argument("patients", nargs="+", help="folder of a patient's files, one of them, or a 4D file; of each")
+    grade.add_argument("--out", required=True, help="folder for the answers, one folder per patient, and answers.csv")
+    grade.add_argument("--bundle", help="root of the package (default: what `pack` writes)")
+    grade.add_argument("--click", help="voxel inside the lesion, as 120,100,70, counted from 0; of a single patient")
+    grade.add_argument("--mask", help="tumor mask, likewise (default: PATIENT_seg or PATIENT_mask beside the files)")
+    grade.add_argument("--mask_codes", help="convention of the masks, such as brats_2023, where two can be meant")
+    grade.add_argument("--channel_order", nargs="+", help="modality of each channel of 4D files")
+    grade.add_argument("--explanation", default="gradcam", help="gradcam, occlusion, or none (default: gradcam)")
+    grade.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
+    grade.add_argument("--overwrite", action="store_true", help="replace answers of other files, options or weights")
+    grade.set_defaults(run=_grade)
+
+
+def _voxel(text: str) -> list[int]:
+    numbers = text.strip("[] ").split(",")
+    try:
+        return [int(number) for number in numbers]
+    except ValueError:
+        raise ValueError(f"--click must be three whole numbers with commas, as 120,100,70, got {text!r}") from None
 
 
 def _add_allow_placeholder(parser: argparse.ArgumentParser) -> None:
@@ -168,6 +196,17 @@ def _audit(options: argparse.Namespace) -> int:
     paths = {"synthetic_path": options.synthetic, "training_path": options.training, "held_out_path": options.held_out}
     others = {**{key: getattr(options, key) for key in keys}, "audit_max_shift": options.max_shift}
     return audit_folders({key: value for key, value in {**paths, **others}.items() if value is not None})
+
+
+def _grade(options: argparse.Namespace) -> int:
+    from bundle.grading import PACKAGE, describe, grade
+
+    names = ("mask", "mask_codes", "channel_order", "explanation", "device", "overwrite")
+    click = None if options.click is None else _voxel(options.click)
+    others = {name: getattr(options, name) for name in names}
+    rows = grade(options.patients, options.out, options.bundle or PACKAGE, click, **others)
+    print(describe(rows))
+    return FAILED if any("error" in row for row in rows) else 0
 
 
 def _label(options: argparse.Namespace) -> int:

@@ -10,6 +10,8 @@ from scripts.classifier.networks import create_backbone
 from scripts.explanations.maps import METHODS, map_layer
 from scripts.training.sizes import sizes_only
 
+NO_EXPLANATION = "none"
+
 
 def check_layers(
     methods: Sequence[str],
@@ -65,13 +67,13 @@ def check_method(method: str, occlusion_size: int) -> None:
     """Refuse an explanation of inference that there is not.
 
     Args:
-        method: `explanation`.
+        method: `explanation`, `NO_EXPLANATION` among them.
         occlusion_size: side of the part that is covered, pixels.
 
     Raises:
         ValueError: naming the config key.
     """
-    if method not in METHODS:
-        raise ValueError(f"explanation must be one of {', '.join(METHODS)}, got {method!r}")
+    if method not in (NO_EXPLANATION, *METHODS):
+        raise ValueError(f"explanation must be one of {NO_EXPLANATION}, {', '.join(METHODS)}, got {method!r}")
     if occlusion_size < 1:
         raise ValueError(f"occlusion_size must be >= 1 pixel, got {occlusion_size!r}")

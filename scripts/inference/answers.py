@@ -12,6 +12,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.explanations.checks import NO_EXPLANATION
 from scripts.explanations.maps import explain
 from scripts.explanations.pictures import draw_answer
 from scripts.inference.patient_files import files_of
@@ -82,7 +83,7 @@ class AnswerWriter:
         modalities: modality of each channel.
         classes: class name -> label.
         metadata_path: `metadata.json` of the bundle, for its version.
-        explanation: "gradcam" or "occlusion".
+        explanation: "gradcam", "occlusion", or "none".
         explanation_layer: of GradCAM; None takes the deepest layer whose map is fine enough.
         occlusion_size: of occlusion, pixels.
     """
@@ -130,12 +131,28 @@ class AnswerWriter:
             Content of `answer.json`.
         """
         answer = self.describe(image, probabilities, place, describe_weights(self.weights_path))
-        files = {"patch": "patch.nii.gz", "picture": "explanation.png"}
-        answer = {**answer, "explanation": self.explanation, "files": files}
-        self.draw(self.folder / files["picture"], image, answer, self.explanation)
-        write_image(self.folder / files["patch"], np.asarray(image.cpu()), np.asarray(image.affine))
-        write_json(self.folder / "answer.json", answer)
-        return answer
+        return self.save(self.folder, image, answer, self.explanation)
+
+    def save(self, folder: Path, image: Any, answer: Mapping[str, Any], explanation: str) -> dict[str, Any]:
+        """Write the files of an answer.
+
+        Args:
+            folder: gets `answer.json`, `patch.nii.gz` and, unless there is no explanation, `explanation.png`.
+            image: patch with its affine, (C, *spatial).
+            answer: from `describe`.
+            explanation: "gradcam", "occlusion" or "none".
+
+        Returns:
+            Content of `answer.json`.
+        """
+        files = {"patch": "patch.nii.gz"}
+        if explanation != NO_EXPLANATION:
+            files["picture"] = "explanation.png"
+            self.draw(folder / files["picture"], image, answer, explanation)
+        write_image(folder / files["patch"], np.asarray(image.cpu()), np.asarray(image.affine))
+        content = {**answer, "explanation": explanation, "files": files}
+        write_json(folder / "answer.json", content)  # last: where it lies, the others do
+        return content
 
     def describe(
         self, image: Any, probabilities: torch.Tensor, place: Mapping[str, Any], weights: Mapping[str, Any]

@@ -12,6 +12,7 @@ from scripts.volumes.headers import VolumeError, read_header
 from scripts.volumes.modality_names import parse_modality
 
 SEPARATORS = "_. -"
+MASK_WORDS = ("seg", "autoseg", "mask")  # that end the name of a tumor mask
 
 
 def split_name(name: str, modalities: Sequence[str]) -> tuple[str, str | None]:
@@ -81,6 +82,52 @@ def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
         return None
     beside = [_files_beside(step, modalities) for step in link_steps(location)]
     return _one_each(max(beside, key=len)) or None
+
+
+def patient_name(path: str, modalities: Sequence[str]) -> str:
+    """Name of the patient that a path stands for: of a folder its own, of a file what is before the modality.
+
+    >>> patient_name("cases/P01_t1c.nii.gz", ["t1n", "t1c"]), patient_name("cases/P02", ["t1n", "t1c"])
+    ('P01', 'P02')
+
+    Args:
+        path: as in `files_of`, or a 4D file.
+        modalities: the project's names.
+    """
+    named = as_named(path)
+    return (split_name(named.name, modalities)[0] if is_nifti(named) else named.name) or named.parent.name
+
+
+def mask_beside(path: str, modalities: Sequence[str]) -> str | None:
+    """Find the tumor mask that lies with the files of a patient, as PATIENT_seg, PATIENT_autoseg or PATIENT_mask.
+
+    Args:
+        path: as in `files_of`, or a 4D file.
+        modalities: the project's names.
+
+    Returns:
+        Its path; None where there is none.
+
+    Raises:
+        ValueError: if there are two.
+    """
+    location = as_named(path)
+    folder, is_folder = (location, True) if location.is_dir() else (location.parent, False)
+    owners = set(find_patients(folder, modalities)) if is_folder else {split_name(location.name, modalities)[0]}
+    masks = [
+        str(file)
+        for file in sorted(folder.iterdir())
+        if is_nifti(file) and file.is_file() and _owner_of_mask(stem_of(file)) in owners
+    ]
+    if len(masks) > 1:
+        raise ValueError(f"mask must be one file, got {' and '.join(masks)}; say which one is meant (--mask)")
+    return masks[0] if masks else None
+
+
+def _owner_of_mask(stem: str) -> str | None:
+    """Patient of a mask, by its name; None of another file."""
+    last = re.split(f"[{SEPARATORS}]", stem)[-1]
+    return stem[: len(stem) - len(last)].rstrip(SEPARATORS) if last.lower() in MASK_WORDS else None
 
 
 def link_steps(path: Path) -> list[Path]:

@@ -1,0 +1,173 @@
+"""Grades of patients by one start of a package's network: `python -m bundle grade`, `from bundle import grade`."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bundle.grader import Grader
+from bundle.request_errors import RequestError
+from scripts.explanations.checks import check_method
+from scripts.inference.patient_files import mask_beside, patient_name
+from scripts.inference.requests import parse_request
+from scripts.running.errors import some_names
+from scripts.running.files import read_json, sha256_file, sha256_text, write_csv
+from scripts.running.progress import progress
+from scripts.splits.patients import SUBJECT_ID
+
+PACKAGE = "dist/brats_mri_grade_classification"
+TABLE = "answers.csv"
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One patient to grade: a name that no other has, and the request for the network."""
+
+    name: str
+    request: dict[str, Any]
+
+
+def grade(
+    patients: str | Sequence[str],
+    output_dir: str,
+    bundle_dir: str = PACKAGE,
+    click: Sequence[int] | None = None,
+    mask: str | None = None,
+    mask_codes: str | None = None,
+    channel_order: Sequence[str] | None = None,
+    explanation: str = "gradcam",
+    device: str | None = None,
+    overwrite: bool = False,
+) -> list[dict[str, Any]]:
+    """Grade patients with the weights of a package, which is loaded once.
+
+    Args:
+        patients: of each a folder with the files of its modalities, one of these files, or a 4D file.
+        output_dir: gets `NAME/answer.json`, `NAME/explanation.png` and `NAME/patch.nii.gz` of each, and `answers.csv`.
+            What is there already of the same files and weights is not done again.
+        bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`.
+        click: voxel [i, j, k] inside the lesion, counted from 0; of a single patient only.
+        mask: tumor mask, likewise; without it and a click, `PATIENT_seg` or `PATIENT_mask` beside the files is taken.
+        mask_codes: convention of the masks, where their codes can be read in two ways.
+        channel_order: modality of each channel of 4D files.
+        explanation: "gradcam", "occlusion", or "none", which is faster.
+        device: "cpu" or "cuda"; None takes CUDA where there is one.
+        overwrite: replace answers of other files or weights.
+
+    Returns:
+        For each patient `subject_id` and the content of its `answer.json`, or `error`: one patient that cannot be
+        graded does not stop the others.
+
+    Raises:
+        ValueError: if no patient is given, two have one name, an option does not fit, or there is no such explanation.
+        FileNotFoundError: if there is no such package or patient.
+        RequestError: if the package has no weights, or their record is not about them.
+    """
+    paths = [patients] if isinstance(patients, str) else list(patients)
+    check_method(explanation, occlusion_size=1)
+    if len(paths) > 1 and (click is not None or mask is not None):
+        raise ValueError(
+            f"click and mask must be of one patient, got {len(paths)} patients; grade them one by one, or put each mask"
+            " beside the files as PATIENT_seg.nii.gz"
+        )
+    if not (Path(bundle_dir) / "configs" / "inference.json").is_file():
+        raise FileNotFoundError(
+            f"{bundle_dir} must be a package with configs/inference.json, got none; `python -m bundle pack` makes one"
+        )
+    grader = Grader(Path(bundle_dir), device)
+    options = {"click": click, "mask": mask, "mask_codes": mask_codes, "channel_order": channel_order}
+    asked = _patients(paths, options, grader)
+    grader.load()
+    rows: list[dict[str, Any]] = []
+    try:
+        for patient in progress(asked, len(asked), "patients"):
+            rows.append(_answer(grader, patient, Path(output_dir) / patient.name, explanation, overwrite))
+    finally:
+        if rows:
+            _write_table(Path(output_dir) / TABLE, rows, list(grader.classes))
+    return rows
+
+
+def _patients(paths: Sequence[str], options: Mapping[str, Any], grader: Grader) -> list[Patient]:
+    """Find name and files of each patient, before the network is loaded."""
+    if not paths:
+        raise ValueError("patients must hold at least one folder or file, got none")
+    if missing := [path for path in paths if not Path(path).exists()]:
+        raise FileNotFoundError(
+            f"{some_names(missing)} does not exist; give the folder of a patient, or one file of it"
+        )
+    names = [patient_name(path, grader.modalities) for path in paths]
+    if twice := {name for name in names if names.count(name) > 1}:
+        raise ValueError(f"patients must have names of their own, got {some_names(twice)} twice; rename their folders")
+    if unsafe := [name for name in names if not SUBJECT_ID.fullmatch(name)]:
+        raise ValueError(
+            f"patients must have names that are usable as folders (letters, digits, _ - + .), got {some_names(unsafe)};"
+            " rename their folders"
+        )
+    given = {key: value for key, value in options.items() if value is not None}
+    patients = []
+    for name, path in zip(names, paths, strict=True):
+        request: dict[str, Any] = {"subject_id": name, "image": str(path), **given}
+        if "mask" not in given and "click" not in given:
+            request["mask"] = mask_beside(path, grader.modalities)
+        patients.append(Patient(name, request))
+    return patients
+
+
+def _answer(grader: Grader, patient: Patient, folder: Path, explanation: str, overwrite: bool) -> dict[str, Any]:
+    """Return the answer of one patient, from its folder or from the network, or what is wrong with the patient."""
+    try:
+        asked_for = _hash_request(grader, patient.request, explanation)
+        if (folder / "answer.json").is_file() and not overwrite:
+            answer = read_json(folder / "answer.json")
+            if answer.get("request_sha256") == asked_for:
+                return answer
+            raise RequestError(
+                f"{folder} holds an answer about other files, options or weights; replace it with --overwrite, or"
+                " choose another folder"
+            )
+        return _graded(grader, patient, folder, explanation, asked_for)
+    except (RequestError, ValueError, TypeError, FileNotFoundError) as error:
+        return {"subject_id": patient.name, "error": str(error)}
+
+
+def _graded(grader: Grader, patient: Patient, folder: Path, explanation: str, asked_for: str) -> dict[str, Any]:
+    graded = grader.grade(patient.request)
+    answer = {**graded.answer, "request_sha256": asked_for}
+    return graded.loaded.writer.save(folder, graded.patch, answer, explanation)
+
+
+def _hash_request(grader: Grader, request: Mapping[str, Any], explanation: str) -> str:
+    """Hash what an answer depends on: the content of the files, the options and the weights."""
+    fields: dict[Hashable, Any] = dict(request.items())
+    parsed = parse_request(fields, grader.modalities)
+    paths = [*(parsed.get("images") or {}).values(), parsed.get("image"), parsed.get("mask")]
+    files = [sha256_file(path) for path in paths if path]
+    others = [repr(parsed.get(key)) for key in ("click", "mask_codes", "channel_order")]
+    return sha256_text("\n".join([*files, *others, explanation, grader.load().weights["sha256"]]))
+
+
+def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
+    columns = ["subject_id", "class", *(f"p_{name}" for name in classes), "lesion_volume_ml", "region", "error"]
+    table = []
+    for row in rows:
+        probabilities = {f"p_{name}": value for name, value in row.get("probabilities", {}).items()}
+        region = row.get("crop", {}).get("region")
+        own = {name: row.get(name) for name in ("subject_id", "class", "lesion_volume_ml", "error")}
+        table.append({**own, **probabilities, "region": region})
+    write_csv(path, table, columns)
+
+
+def describe(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Write the answers as text: a line for each patient, then what the weights are."""
+    width = max(len(row["subject_id"]) for row in rows)
+    lines = []
+    for row in rows:
+        shares = ", ".join(f"{name} {value:.2f}" for name, value in row.get("probabilities", {}).items())
+        lines.append(f"{row['subject_id']:{width}}  {shares or 'not graded: ' + row['error']}")
+    answered = [row for row in rows if "error" not in row]
+    if answered:
+        lines.append(answered[0]["weights"]["notice"])
+    return "\n".join(lines)
