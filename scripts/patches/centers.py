@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,14 @@ class ChooseRegiond(Transform):
     def pixel_settings(self) -> dict[str, Any]:
         """Return what two sets of patches must share to be images of one kind."""
         return {"chain": self.chain, "min_et_ml": self.min_et_ml}
+
+    @staticmethod
+    def problems(subject: Mapping[str, Any]) -> Iterator[str]:
+        """Say what a subject of `cohort.json` lacks, before any file is read."""
+        if not subject.get("mask") and subject.get("center") is None:
+            yield "no mask; segment it first, or give a center in voxels"
+        if subject.get("mask") and not subject.get("mask_codes"):
+            yield "no mask_codes; declare them when the cohort is scanned"
 
     @staticmethod
     def _labeled_voxels(data: Mapping[Hashable, Any]) -> LabeledVoxels | None:

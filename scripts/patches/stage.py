@@ -34,7 +34,8 @@ def write_patches(
     Args:
         cohort_path: `cohort.json` of the stage before.
         output_dir: folder of the patches.
-        preprocessing: transforms from the files of a subject to its patch, or to a list of patches.
+        preprocessing: transforms from the files of a subject to its patch, or to a list of patches. One of them that
+            needs more of a subject than its images says by `problems(subject)` what it lacks, a sentence each.
         form: of the patches: their modalities, and the classes that grades are.
         images: what the patches are made of, from `scripts.provenance.image_form.describe_images`.
         num_workers: subjects at a time (threads: decompression leaves Python's lock).
@@ -43,13 +44,14 @@ def write_patches(
         Path of `patches.json`.
 
     Raises:
-        ValueError: before any work, if a subject lacks a mask, a modality, or has a grade that is no class; at the end,
-            if subjects could not be read: all of them, with file and reason. What was finished is kept.
+        ValueError: before any work, if a subject lacks a modality or what a transform needs, or has a grade that is no
+            class; at the end, if subjects could not be read: all of them, with file and reason. What was finished is
+            kept.
     """
     cohort = read_list(cohort_path, "cohort")
     subjects = locate_subjects(cohort, Path(cohort_path).parent)
     must = f"{cohort_path} must list subjects that patches can be made of"
-    require_usable(subjects, lambda subject: _problems(subject, form.modalities, form.classes), must)
+    require_usable(subjects, lambda subject: _problems(subject, form, preprocessing), must)
     folder = Path(output_dir)
     extract = _Extraction(folder, preprocessing, form.classes)
     walk = progress(_walk(extract, subjects, num_workers), len(subjects), f"patches of {cohort['name']}")
@@ -146,12 +148,10 @@ def _located(subject: Mapping[str, Any], cohort: Mapping[str, Any], folder: Path
     return located | {key: str(folder / subject[key]) for key in ("image", "mask", "brain_mask") if subject.get(key)}
 
 
-def _problems(subject: Mapping[str, Any], modalities: Sequence[str], classes: Mapping[str, int]) -> Iterator[str]:
-    yield from missing_modalities(subject, modalities)
-    if not subject.get("mask") and subject.get("center") is None:
-        yield "no mask; segment it first, or give a center in voxels"
-    if subject.get("mask") and not subject.get("mask_codes"):
-        yield "no mask_codes; declare them when the cohort is scanned"
-    if subject.get("grade") is not None and subject["grade"] not in classes:
-        yield f"grade {subject['grade']!r} is none of the classes {list(classes)}"
+def _problems(subject: Mapping[str, Any], form: ImageForm, preprocessing: Preprocessing) -> Iterator[str]:
+    yield from missing_modalities(subject, form.modalities)
+    for transform in getattr(preprocessing, "transforms", ()):
+        yield from getattr(transform, "problems", lambda _: ())(subject)
+    if subject.get("grade") is not None and subject["grade"] not in form.classes:
+        yield f"grade {subject['grade']!r} is none of the classes {list(form.classes)}"
     yield from (f"{path} {why}; check the path" for path in subject_files(subject) if (why := why_no_file(path)))
