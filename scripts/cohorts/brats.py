@@ -18,6 +18,7 @@ from scripts.volumes.modality_names import describe_aliases, parse_modality
 
 SEPARATORS = {"brats_2018": "_", "brats_2023": "-"}  # between the name of the subject and the kind of the file
 MASK_KIND = "seg"
+PLAIN_KINDS = {"t1n", "t2w"}  # T1 and T2 without more, which scans of anything are called
 NAME_MAPPING = "name_mapping*.csv"
 COLLECTIONS = ("2013",)  # in place of a site: scans of several hospitals that came to BraTS together
 
@@ -90,9 +91,18 @@ def site_of(name: str) -> str | None:
 
 
 def layouts_of(files: Sequence[Path]) -> set[str]:
-    """Tell which of the two styles of BraTS the names of some files have."""
-    volumes = [path for path in files if is_nifti(path)]
-    return {layout for path in volumes for layout in SEPARATORS if _split_name(path, layout, ())[1] is not None}
+    """Tell which of the two styles of BraTS the names of some files have.
+
+    One name tells nothing: `IXI002-Guys-0828-T1.nii.gz` is of neither. A style is that of a subject with files of two
+    kinds, one of which is more than a plain T1 or T2, as everybody calls them.
+    """
+    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for path in filter(is_nifti, files):
+        for layout in SEPARATORS:
+            subject_id, kind = _split_name(path, layout, ())
+            if kind is not None:
+                kinds[layout, subject_id].add(kind)
+    return {layout for (layout, _), own in kinds.items() if len(own) > 1 and own - PLAIN_KINDS}
 
 
 def is_name_mapping(path: Path) -> bool:

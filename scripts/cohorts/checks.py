@@ -16,7 +16,9 @@ from scripts.running.files import file_state, sha256_file
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
-from scripts.volumes.checks import check_grid, check_image, find_mask_codes
+from scripts.volumes.checks import check_grid, check_image, check_picture, find_mask_codes
+from scripts.volumes.file_names import is_picture
+from scripts.volumes.picture_files import picture_header
 
 
 @dataclass
@@ -27,13 +29,14 @@ class Reading:
         problems: one sentence each.
         mask_codes: codes in the mask; None without a mask, or where it could not be read.
         hashes: file or channel -> sha256 of its voxels.
-        contents: `sha256` or `file_stamp` -> modality, `image` or `mask` -> what tells this file from a corrected one.
+        contents: `sha256` or `file_stamp` -> modality, `image` or `mask` -> what tells this file from a corrected one;
+            `picture` -> size, mode and content of a picture.
     """
 
     problems: list[str] = field(default_factory=list)
     mask_codes: list[int] | None = None
     hashes: dict[str, str] = field(default_factory=dict)
-    contents: dict[str, dict[str, str]] = field(default_factory=dict)
+    contents: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
 def check_identities(subjects: Sequence[Subject], source: Path) -> list[str]:
@@ -154,6 +157,8 @@ def _check_spelling(column: str, values: dict[str, str], source: Path) -> list[s
 def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool, limits: BrainLimits) -> Reading:
     """Check headers, then the mask, then the voxels; every file that fails is told, not the first alone."""
     reading = Reading()
+    if subject.image and is_picture(subject.image):
+        return _read_picture(subject, subject.image, check_voxels)
     channels = subject.channel_order if subject.image else None
     paths = subject.paths()
     for group in [paths] if require_one_grid else [{kind: path} for kind, path in paths.items()]:
@@ -164,6 +169,21 @@ def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool, 
         reading.hashes.update(_try(reading, check_image, path, channels, None if subject.brain_mask else limits) or {})
     if not reading.problems:
         reading.contents = _contents(paths, check_voxels)
+    return reading
+
+
+def _read_picture(subject: Subject, path: Path, check_voxels: bool) -> Reading:
+    """Read a picture once; its grey or its three colors may be equal, two pictures may not."""
+    reading = Reading()
+    if subject.mask:
+        reading.mask_codes = _try(reading, find_mask_codes, subject.mask)
+    if check_voxels:
+        digest, facts = _try(reading, check_picture, path, subject.channel_order) or ("", {})
+        reading.hashes = {str(path): digest} if digest else {}
+    else:
+        facts = _try(reading, picture_header, path)
+    if not reading.problems:
+        reading.contents = {"picture": facts, **_contents(subject.paths(), check_voxels)}
     return reading
 
 

@@ -1,4 +1,4 @@
-"""What people write for the grade of a glioma, and the class it means."""
+"""What people write for a class, such as the grade of a glioma, and the class it means."""
 
 from __future__ import annotations
 

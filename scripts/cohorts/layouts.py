@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from pathlib import Path
 
+from scripts.cohorts import class_folders
 from scripts.cohorts.brats import find_brats, is_name_mapping, layouts_of
 from scripts.cohorts.decathlon import DESCRIPTION, find_decathlon, is_decathlon
 from scripts.cohorts.folders import files_below
 from scripts.cohorts.grades import GradeMap
 from scripts.cohorts.subjects import Source
 from scripts.cohorts.tables import find_table
+from scripts.running.errors import some_names
 from scripts.running.files import why_no_file
-from scripts.volumes.file_names import as_named, is_nifti
+from scripts.volumes.file_names import as_named, is_nifti, is_picture
 
-LAYOUTS = ("brats_2018", "brats_2023", "decathlon", "table")
+LAYOUTS = ("brats_2018", "brats_2023", "decathlon", class_folders.LAYOUT, "table")
 
 
 def require_source(source_path: str | Path | None) -> Path:
@@ -28,17 +30,28 @@ def require_source(source_path: str | Path | None) -> Path:
     return as_named(source_path)
 
 
-def resolve_source(source_path: str | Path | None) -> Path:
+def resolve_source(source_path: str | Path | None, subtree: str | None = None) -> Path:
     """Return the path of a source under the name that was given; relative paths of a table start beside that name.
 
+    Args:
+        source_path: folder or table.
+        subtree: folder below `source_path` that alone is read; None reads all of it.
+
     Raises:
-        ValueError: if none was given.
+        ValueError: if no source was given, or the subtree is none of its folders.
         FileNotFoundError: if it is no folder and no file.
     """
     source = require_source(source_path)
     if not source.is_dir() and (why := why_no_file(source)):
         raise FileNotFoundError(f"source_path must be a folder or a table, got {source}, which {why}")
-    return source
+    if not subtree:
+        return source
+    if not (source / subtree).is_dir() or ".." in Path(subtree).parts or Path(subtree).is_absolute():
+        folders = sorted(path.name for path in source.iterdir() if path.is_dir()) if source.is_dir() else []
+        raise ValueError(
+            f"subtree must be a folder below {source}, got {subtree!r}; there are {some_names(folders) or 'none'}"
+        )
+    return source / subtree
 
 
 def check_layout(layout: str) -> None:
@@ -71,14 +84,21 @@ def detect_layout(source: Path, files: Sequence[Path]) -> str:
     kinds = layouts_of(files)
     if not kinds and (source / DESCRIPTION).is_file():
         return "decathlon"  # of another program, which will be told
+    if not kinds and not any(map(is_nifti, files)) and any(map(is_picture, files)):
+        return class_folders.LAYOUT
     if len(kinds) != 1:
-        which = "files of both styles" if kinds else "no such file"
+        which = "files of both styles" if kinds else _described(files)
         raise ValueError(
-            f"{source} must hold files named as in BraTS 2018 (_t1, _t1ce, _t2, _flair, _seg) or 2023 (-t1n, -t1c,"
-            f" -t2w, -t2f, -seg), or a dataset.json, got {which}; list the files in a table instead"
-            " (docs/reference/data.md)"
+            f"{source} must hold subjects with several files named as in BraTS 2018 (_t1, _t1ce, _t2, _flair, _seg) or"
+            f" 2023 (-t1n, -t1c, -t2w, -t2f, -seg), folders of pictures, or a dataset.json, got {which}; list the files"
+            " in a table instead, or declare cohort_layout (docs/reference/data.md)"
         )
     return kinds.pop()
+
+
+def _described(files: Sequence[Path]) -> str:
+    volumes = [path.name for path in files if is_nifti(path)]
+    return f"files such as {some_names(volumes, limit=3)}" if volumes else "no such file"
 
 
 def find_subjects(
@@ -116,6 +136,8 @@ def find_subjects(
         )
     if layout == "table":
         contents = find_table(source, modalities, classes, grade_map, class_column)
+    elif layout == class_folders.LAYOUT:
+        contents = class_folders.find_class_folders(source, files, modalities, classes, grade_map)
     elif layout == "decathlon":
         contents = find_decathlon(source, modalities)
     else:
@@ -124,5 +146,6 @@ def find_subjects(
         raise ValueError(f"{source} must hold subjects in layout {layout}, got none; see docs/reference/data.md")
     listed = {path for subject in contents.subjects for path in subject.paths().values()}
     tables = [path for path in files if is_name_mapping(path)] + [source / DESCRIPTION] * (layout == "decathlon")
-    own = [source] if layout == "table" else [path for path in files if is_nifti(path)] + tables
+    is_image = is_picture if layout == class_folders.LAYOUT else is_nifti
+    own = [source] if layout == "table" else [path for path in files if is_image(path)] + tables
     return contents, sorted({*own, *listed})

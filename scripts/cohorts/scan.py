@@ -51,19 +51,22 @@ def scan_cohort(
     num_workers: int = 2,
     brain_limits: BrainLimits = USUAL_LIMITS,
     class_column: str = "grade",
+    subtree: str | None = None,
 ) -> Path:
     """Find the subjects of a cohort, check them, and write `cohort.json`.
 
     Nothing is repaired, and no subject is left out unless named in `leave_out`: all faults are listed at once.
 
     Args:
-        source_path: folder of BraTS 2018 to 2024 or of the Medical Decathlon, or a table (`docs/reference/data.md`).
+        source_path: folder of BraTS 2018 to 2024, of the Medical Decathlon or of pictures in folders of their classes,
+            or a table (`docs/reference/data.md`).
         output_dir: folder for `cohort.json`.
         name: of the cohort; by default that of the folder or table.
         layout: `auto`, or one of `scripts.cohorts.layouts.LAYOUTS`.
         modalities: those wanted, in the order of the channels.
         classes: names of the classes that a grade can mean.
-        grade_map: the user's own words for grades -> class, or None for no grade.
+        grade_map: the user's own words for grades, or names of folders of pictures -> class; None for no grade, or for
+            a folder that is not read.
         mask_codes: the convention of the masks, by name or as tissue -> code; by default decided from layout and masks.
         leave_out: subjects to leave out, one or several, or each with the reason.
         check_voxels: read every image once: truncated files, NaN, constant images, the same image twice.
@@ -72,6 +75,7 @@ def scan_cohort(
         num_workers: threads that read files.
         brain_limits: what counts as skull-stripped, where voxels are checked and there is no brain mask.
         class_column: column of a table that says the class: `grade`, or one of `scripts.cohorts.columns.MOLECULAR`.
+        subtree: folder below `source_path` that alone is read; None reads all of it.
 
     Returns:
         Path of `cohort.json`.
@@ -80,23 +84,24 @@ def scan_cohort(
         CohortError: with all problems of the cohort; each names the file and the way out.
     """
     check_scan(source_path, layout, classes, grade_map, mask_codes, num_workers, class_column)
-    folder = resolve_source(source_path)
+    folder = resolve_source(source_path, subtree)
     source, _ = find_subjects(folder, layout, modalities, classes, grade_map, class_column)
     left_out = _leave_out(source, leave_out)
     problems = [message for _, message in source.problems]
     problems += check_identities(source.subjects, folder)
-    problems += [
-        message for subject in source.subjects for message in check_complete(subject, modalities, require_masks)
-    ]
+    incomplete = {subject.subject_id: check_complete(subject, modalities, require_masks) for subject in source.subjects}
+    problems += [message for messages in incomplete.values() for message in messages]
+    at_fault = {subject_id for subject_id, _ in source.problems} | {name for name, own in incomplete.items() if own}
+    # What can be read is read before anything is refused: all faults of a cohort are in one message.
+    readable = [subject for subject in source.subjects if subject.subject_id not in at_fault]
+    readings = read_all(readable, check_voxels, require_one_grid, num_workers, brain_limits)
+    problems += [message for reading in readings for message in reading.problems] + check_voxels_differ(readings)
     _raise_if_any(problems, folder)
     _say_what_is_not_known(source, folder)
-    readings = read_all(source.subjects, check_voxels, require_one_grid, num_workers, brain_limits)
-    problems = [message for reading in readings for message in reading.problems] + check_voxels_differ(readings)
-    _raise_if_any(problems, folder)
     codes, reason, own = decide_conventions(source, readings, mask_codes)
     path = Path(output_dir).resolve() / "cohort.json"
     cohort = {
-        "name": name or (folder.stem if folder.is_file() else folder.name),
+        "name": name or _name_of_source(require_source(source_path)),
         "simulated": False,
         "layout": source.layout,
         "modalities": list(modalities),
@@ -140,7 +145,11 @@ def check_scan(
 
 
 def list_source(
-    source_path: str | Path, output_dir: str | Path, layout: str = "auto", modalities: Sequence[str] = MODALITIES
+    source_path: str | Path,
+    output_dir: str | Path,
+    layout: str = "auto",
+    modalities: Sequence[str] = MODALITIES,
+    subtree: str | None = None,
 ) -> str:
     """Write the names, sizes and dates of all files of a source, so that a stage notices when one of them changes.
 
@@ -149,16 +158,21 @@ def list_source(
         output_dir: folder for the listing.
         layout: as in `scan_cohort`.
         modalities: as in `scan_cohort`.
+        subtree: as in `scan_cohort`.
 
     Returns:
         Path of the listing.
     """
-    _, paths = find_subjects(resolve_source(source_path), layout, modalities, CLASSES)
+    _, paths = find_subjects(resolve_source(source_path, subtree), layout, modalities, CLASSES)
     listing = Path(output_dir) / LISTING
     text = "".join(f"{path}\t{_stamp(path)}\n" for path in paths)
     if not listing.is_file() or listing.read_text(encoding="utf-8") != text:  # a finished stage may be read-only
         write_text(listing, text)
     return str(listing)
+
+
+def _name_of_source(source: Path) -> str:
+    return source.stem if source.is_file() else source.name
 
 
 def _stamp(path: Path) -> str:
@@ -191,11 +205,18 @@ def _say_what_is_not_known(source: Source, folder: Path) -> None:
         logger.warning("%s: columns that are not read: %s", folder, some_names(ignored))
     if unread := source.notes.get("unread_facts"):
         logger.warning("%s: cells that are not understood, and count as not stated: %s", folder, some_names(unread))
+    if not_read := source.notes.get("not_read"):
+        logger.warning("%s: files that are not read: %s", folder, some_names(not_read))
     for what in ("grade", "site"):
         without = [subject.subject_id for subject in source.subjects if not getattr(subject, what)]
         if without and (what == "grade" or len(without) < len(source.subjects)):
             which = "no subject" if len(without) == len(source.subjects) else "not every subject"
             logger.warning("%s: %s has a %s; without: %s", folder, which, what, some_names(without))
+    if source.notes.get("patients") == "unknown":
+        logger.warning(
+            "%s: nobody says which pictures are of one patient; a split by image makes every result optimistic", folder
+        )
+        return
     by_name = [s.subject_id for s in source.subjects if s.patient_id == patient_by_name(s.subject_id)]
     for names in perhaps_one_patient(by_name):
         logger.warning(

@@ -15,7 +15,7 @@ from scripts.cohorts.grades import GradeMap, parse_grade
 from scripts.cohorts.subjects import Source, Subject
 from scripts.cohorts.words import is_unknown, name_of, plain
 from scripts.running.files import read_json
-from scripts.volumes.file_names import as_named, is_nifti
+from scripts.volumes.file_names import as_named, is_nifti, is_picture
 from scripts.volumes.mask_codes import parse_mask_codes
 from scripts.volumes.modality_names import describe_aliases, parse_modality
 
@@ -158,7 +158,7 @@ def _read_images(
     cells = [(name, _text(row.get(name))) for name in (*columns.modalities, *columns.ignored)]
     for name, text in [*cells, *((str(name), _text(path)) for name, path in images.items())]:
         modality = parse_modality(name, modalities)
-        if modality is None and text and (is_nifti(text) or name in images):
+        if modality is None and text and (is_nifti(text) or is_picture(text) or name in images):
             source.add_problem(
                 subject.subject_id,
                 f"{subject.where} must have columns for {describe_aliases(modalities)}, got {name!r} ({text});"
@@ -178,7 +178,7 @@ def _read_images(
 
 def _read_channels(subject: Subject, known: Row, folder: Path, modalities: Sequence[str], source: Source) -> None:
     subject.image = _path(folder, _text(known["image"]))
-    order = known.get("channel_order") or ""
+    order = known.get("channel_order") or (list(modalities) if is_picture(subject.image) else "")
     words = order if isinstance(order, list) else re.split(r"[\s,;|/]+", _text(order))
     subject.channel_order = [parse_modality(str(word), modalities) or str(word) for word in words if word]
     if subject.images:

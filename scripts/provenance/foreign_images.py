@@ -16,13 +16,12 @@ from torch import Tensor
 
 from scripts.running.errors import root_cause, some_names
 from scripts.running.files import require_file
-from scripts.volumes.file_names import NIFTI_ENDINGS, is_nifti, stem_of
+from scripts.volumes.file_names import NIFTI_ENDINGS, PICTURE_ENDINGS, is_nifti, stem_of
 
 logger = logging.getLogger(__name__)
 
-PICTURES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 ARRAYS = (".npy", ".npz")
-ENDINGS = (*NIFTI_ENDINGS, *PICTURES, *ARRAYS)
+ENDINGS = (*NIFTI_ENDINGS, *PICTURE_ENDINGS, *ARRAYS)
 AXES = "N images of a file, C channels, and H, W, D the axes of an image in their order"
 PLAIN_MODES = {"P": "RGB", "RGBA": "RGB", "LA": "L", "1": "L"}  # of Pillow: a palette is no intensity, alpha no channel
 
@@ -182,7 +181,7 @@ def stem(name: str) -> str:
     """
     base = stem_of(name)
     ending = Path(base).suffix
-    return base.removesuffix(ending) if ending.lower() in (*PICTURES, *ARRAYS) else base
+    return base.removesuffix(ending) if ending.lower() in (*PICTURE_ENDINGS, *ARRAYS) else base
 
 
 def _is_image(path: Path) -> bool:
@@ -225,7 +224,7 @@ def _read_file(path: str, image_axes: str | None) -> np.ndarray:
             f"{path} must be a readable image or array (without pickled objects, one array to a file), got"
             f" {type(error).__name__} ({reason[0] if reason else ''}); export it again"
         ) from error
-    is_picture = path.lower().endswith(PICTURES)
+    is_picture = path.lower().endswith(PICTURE_ENDINGS)
     if is_picture:
         array = array[:, ::-1]  # rows run down, y runs up
     if array.dtype.kind not in "biuf":

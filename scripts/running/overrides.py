@@ -27,6 +27,7 @@ ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "generator_epoch_images": ("null",),
     "generator_gaussian_fade": ("null",),
     "leave_out": ("mapping",),
+    "max_brain_ml": ("null",),
     "num_inference_steps": ("null",),
     "num_threads": ("null",),
     "segmentation_mask_codes": ("mapping",),

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # What a number can depend on; the others run, draw or read what is asked for and change no number.
 PACKAGES = (
     *("torch", "monai", "pytorch-ignite", "captum", "nibabel", "numpy", "scipy", "scikit-learn", "scikit-image"),
-    *("einops", "torchmetrics", "SimpleITK", "diffusers", "onnxruntime"),
+    *("einops", "torchmetrics", "SimpleITK", "diffusers", "onnxruntime", "pillow"),
 )
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4

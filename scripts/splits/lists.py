@@ -57,6 +57,10 @@ SCAN = _object(
     patient_id=TEXT_OR_NOTHING,
     grade=TEXT_OR_NOTHING,
     site=TEXT_OR_NOTHING,
+    split_hint={
+        "enum": ["training", "validation", "test", None],
+        "description": "training, validation, test or null",
+    },
     images={"type": ["object", "null"], "additionalProperties": FILE, "description": "paths by modality, or null"},
     image=TEXT_OR_NOTHING,
     mask=TEXT_OR_NOTHING,

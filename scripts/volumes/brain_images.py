@@ -21,18 +21,19 @@ class BrainLimits:
     a small part of a head in clean air is not found out.
 
     Args:
-        max_brain_ml: ml; a skull holds at most about 1900.
+        max_brain_ml: ml; a skull holds at most about 1900. None: these are no images of a brain, and none of the checks
+            here is made.
         min_background: share of the voxels that are 0, in [0, 1); the box around an ellipsoid has 0.48.
     """
 
-    max_brain_ml: float = 2200.0
+    max_brain_ml: float | None = 2200.0
     min_background: float = 0.2
 
     def __post_init__(self) -> None:
-        if not self.max_brain_ml > 0 or not 0 <= self.min_background < 1:
+        if not (self.max_brain_ml is None or self.max_brain_ml > 0) or not 0 <= self.min_background < 1:
             raise ValueError(
-                f"max_brain_ml must be > 0 and min_background in [0, 1), got {self.max_brain_ml!r} and"
-                f" {self.min_background!r}"
+                f"max_brain_ml must be > 0, or null for images of no brain, and min_background in [0, 1), got"
+                f" {self.max_brain_ml!r} and {self.min_background!r}"
             )
 
 
@@ -53,11 +54,13 @@ def require_brain_images(
         ValueError: naming the file, if two modalities are one image, the click is outside the brain, an image is not
             skull-stripped or constant inside the brain.
     """
+    if limits.max_brain_ml is None:
+        return
     _require_different(volumes)
     if click_ras is not None:
         _require_brain_at(volumes, click_ras)
     for volume in volumes.values():
-        _require_skull_stripped(volume, limits)
+        _require_skull_stripped(volume, limits.max_brain_ml, limits.min_background)
 
 
 def _require_different(volumes: Mapping[str, Volume]) -> None:
@@ -81,16 +84,17 @@ def _require_brain_at(volumes: Mapping[str, Volume], click_ras: np.ndarray) -> N
         )
 
 
-def _require_skull_stripped(volume: Volume, limits: BrainLimits) -> None:
+def _require_skull_stripped(volume: Volume, max_brain_ml: float, min_background: float) -> None:
     stored = volume.stored
     brain = stored[stored != 0]
     background = 1 - brain.size / stored.size
     brain_ml = brain.size * volume.voxel_volume_ml
-    if background < limits.min_background or brain_ml > limits.max_brain_ml:
+    if background < min_background or brain_ml > max_brain_ml:
         raise ValueError(
             f"{volume.path} must be skull-stripped, 0 outside the brain, got {background:.0%} of its voxels at 0 and"
             f" {brain_ml:.0f} ml that are not; strip the skull, or give a brain_mask (a column of the cohort's table, a"
-            " key of configs/inference.yaml); max_brain_ml and min_background say what is taken"
+            " key of configs/inference.yaml); max_brain_ml and min_background say what is taken, null"
+            " takes images of no brain"
         )
     if not brain.size or not float(brain.max()) - float(brain.min()) > np.finfo(np.float32).tiny:
         raise ValueError(

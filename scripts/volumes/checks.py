@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
+from scripts.volumes.file_names import is_picture
 from scripts.volumes.headers import VolumeError, read_header
+from scripts.volumes.picture_files import ROWS_RUN_DOWN, picture_header, read_picture, require_channels
 from scripts.volumes.reading import mask_codes_in, read_channels, read_mask, read_volume
 from scripts.volumes.volume import Volume, geometry_difference
 
@@ -58,6 +61,26 @@ def check_image(
     return hashes
 
 
+def check_picture(path: Path, channel_order: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """Read a picture and check that it shows something.
+
+    Args:
+        path: of the picture.
+        channel_order: of grey, or of red, green and blue.
+
+    Returns:
+        sha256 of the pixels of these channels, and `scripts.volumes.picture_files.Picture.facts`.
+
+    Raises:
+        ValueError: if it cannot be read, is of one color throughout, or has colors where grey is asked for.
+    """
+    picture = read_picture(path)
+    if all(plane.min() == plane.max() for plane in picture.planes):
+        color = picture.planes[:, 0, 0].tolist()
+        raise ValueError(f"{path} must not be constant, got {color} in every pixel; export it again")
+    return picture.digest(channel_order), picture.facts()
+
+
 def find_mask_codes(path: Path) -> list[int]:
     """Read a mask and list its codes.
 
@@ -80,6 +103,9 @@ def find_mask_codes(path: Path) -> list[int]:
 
 def _empty_volume(path: Path, num_channels: int | None) -> Volume:
     """A volume with the geometry of a file and no voxels in memory."""
+    if is_picture(path):
+        require_channels(["grey"] * (num_channels or 1), path)
+        return Volume(str(path), np.broadcast_to(np.uint8(0), (*picture_header(path)["size"], 1)), ROWS_RUN_DOWN)
     header = read_header(path)
     channels = header.shape[3] if len(header.shape) == 4 else 1
     if num_channels is not None and channels != num_channels:

@@ -1,4 +1,4 @@
-"""Names of image files: which are NIfTI, what they are called without the ending, and where a link keeps its name."""
+"""Names of image files: which are NIfTI, which pictures, without their ending, and where a link keeps its name."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 NIFTI_ENDINGS = (".nii.gz", ".nii")
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff")
 
 
 def is_nifti(path: str | os.PathLike[str]) -> bool:
@@ -16,6 +17,16 @@ def is_nifti(path: str | os.PathLike[str]) -> bool:
     """
     name = os.path.basename(path)
     return name.lower().endswith(NIFTI_ENDINGS) and not name.startswith(".")
+
+
+def is_picture(path: str | os.PathLike[str]) -> bool:
+    """Tell by its name whether a file is a picture that Pillow reads, in capitals or not.
+
+    >>> is_picture("a.png"), is_picture("a.JPG"), is_picture("._a.png"), is_picture("a.gif")
+    (True, True, False, False)
+    """
+    name = os.path.basename(path)
+    return name.lower().endswith(PICTURE_ENDINGS) and not name.startswith(".")
 
 
 def stem_of(path: str | os.PathLike[str]) -> str:

@@ -157,8 +157,12 @@ def require_length(path: Path, header: Header, num_bytes: int) -> None:
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
+def naming(path: Path, kind: str = "NIfTI file") -> Iterator[None]:
     """Name the file in whatever goes wrong while it is read.
+
+    Args:
+        path: of the file.
+        kind: what it should be.
 
     Raises:
         FileNotFoundError: if there is no such file, or none that may be read.
@@ -173,7 +177,7 @@ def naming(path: Path) -> Iterator[None]:
     except Exception as error:
         fault = f"{error.strerror}" if isinstance(error, OSError) and error.strerror else f"{error}"
         raise VolumeError(
-            f"{path} must be a whole NIfTI file that can be read, got {fault or type(error).__name__}; copy or"
+            f"{path} must be a whole {kind} that can be read, got {fault or type(error).__name__}; copy or"
             " export it again"
         ) from error
 
@@ -187,7 +191,7 @@ def _describe_content(raw: bytes) -> str:
     start = raw[:60]
     if all(byte in b"\t\n\r" or 32 <= byte < 127 for byte in start):
         return f"text that begins with {start.decode()!r}; download the image itself"
-    return "another kind of file; convert it to .nii.gz"
+    return "another kind of file; convert it to .nii.gz, or give a picture the ending of its format (.png, .jpg)"
 
 
 def _require_consistent(path: Path, fields: Any, dtype: np.dtype) -> None:

@@ -28,6 +28,7 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "brats_pediatric": ("brats_2023", "brats_2024_pediatric"),
     "decathlon": ("decathlon",),
     "table": ("brats_2017", "brats_2023", "decathlon"),
+    "class_folders": (),
     "unknown": (),
 }
 PEDIATRIC = re.compile(r"BraTS-PEDs?-\d", re.IGNORECASE)  # task in a name, which says more than the layout

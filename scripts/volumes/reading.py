@@ -1,4 +1,4 @@
-"""NIfTI volumes read in one pass, with the voxels in the order of their file."""
+"""Volumes read in one pass, with the voxels in the order of their file: NIfTI, and pictures as volumes of one slice."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from scripts.volumes.file_names import is_picture
 from scripts.volumes.headers import Header, VolumeError, naming, parse_header, require_length, unpack
+from scripts.volumes.picture_files import read_picture
 from scripts.volumes.volume import Volume
 
 CODE_TOLERANCE = 1e-3  # codes stored with a scale factor come back as .9999999
@@ -16,10 +18,11 @@ LARGEST_CODE = 65535
 
 
 def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Read a NIfTI-1 or NIfTI-2 file of one 3D image, decompressing it once.
+    """Read a NIfTI-1 or NIfTI-2 file of one 3D image, decompressing it once, or a grey picture.
 
     Args:
-        path: file, packed or not, whatever its name ends in; dimensions of 1 behind the third are dropped.
+        path: file, packed or not, whatever its name ends in, but for the endings of pictures; dimensions of 1 behind
+            the third are dropped.
 
     Returns:
         The voxels with slope and intercept applied, in the file's order, and the affine.
@@ -30,6 +33,8 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
             that is refused (see `scripts.volumes.headers.parse_header`).
     """
     path = Path(path)
+    if is_picture(path):
+        return read_picture(path).volumes(["grey"])["grey"]
     with naming(path):
         header, data = _read(path)
         if data.ndim != 3:
@@ -41,7 +46,7 @@ def read_channels(path: str | os.PathLike[str], channel_order: Sequence[str] | N
     """Read a NIfTI file that holds all modalities along its fourth dimension (Medical Decathlon), or its fifth (ITK).
 
     Args:
-        path: file, (I, J, K, C) or (I, J, K, 1, C).
+        path: file, (I, J, K, C) or (I, J, K, 1, C); or a picture, whose channels are grey or red, green and blue.
         channel_order: modality of each channel, C names.
 
     Returns:
@@ -52,6 +57,8 @@ def read_channels(path: str | os.PathLike[str], channel_order: Sequence[str] | N
         ValueError: if it cannot be read, or `channel_order` is absent or does not name each channel once.
     """
     path = Path(path)
+    if is_picture(path):
+        return read_picture(path).volumes(channel_order or [])
     with naming(path):
         header, data = _read(path)
         data = data if data.ndim == 4 else data[..., None]

@@ -371,7 +371,7 @@ def test_a_table_that_is_none_is_refused(tmp_path):
 
 def test_a_folder_without_or_with_two_layouts_is_refused(brats_2018, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="empty must hold files named as in BraTS 2018 .* got no such file"):
+    with pytest.raises(ValueError, match="empty must hold subjects with .* BraTS 2018 .* got no such file"):
         scan(tmp_path / "empty", tmp_path)
     write_brats(brats_2018, "brats_2023", BRATS_2023[:1])
     with pytest.raises(ValueError, match="got files of both styles; list the files in a table"):

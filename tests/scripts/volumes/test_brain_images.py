@@ -46,6 +46,12 @@ def test_a_brain_without_contrast_is_refused(inside):
         require_brain_images({"t1n": brain(array, "flat.nii")}, USUAL_LIMITS)
 
 
+def test_of_images_of_no_brain_nothing_is_asked():
+    whole = np.ones(SHAPE)
+    volumes = {"red": brain(whole), "green": brain(whole)}
+    require_brain_images(volumes, BrainLimits(max_brain_ml=None), np.zeros(3))
+
+
 def test_one_image_for_two_modalities_is_refused_in_whatever_order_it_is_stored():
     turned = Volume("b.nii", *reoriented(BRAIN, AFFINE, "PIL"))
     volumes = {"t1n": brain(), "t1c": brain(make_images()["t1c"]), "t2w": turned}
@@ -79,5 +85,5 @@ def test_a_click_in_a_small_hole_of_the_brain_is_taken():
 
 @pytest.mark.parametrize("options", [{"max_brain_ml": 0}, {"min_background": 1.0}, {"min_background": -0.1}])
 def test_limits_out_of_range_are_refused(options):
-    with pytest.raises(ValueError, match="max_brain_ml must be > 0 and min_background in"):
+    with pytest.raises(ValueError, match="max_brain_ml must be > 0, or null .*, and min_background in"):
         BrainLimits(**options)
