@@ -5,6 +5,8 @@ python -m benchmarks.coverage --simulations 2000 --write scripts/statistics/inte
 Scores of two classes are normal, a distance of `SHIFT` standard deviations apart; those of two classifiers of the same
 subjects correlate. Their probabilities are those of equally frequent classes, too sure by a factor of `SURENESS`. The
 truth of each measure is known: in closed form, or from a grid of quantiles that stands for the whole population.
+Each of four classes has a normal logit that is higher for its own subjects, by a distance of its own; the truth is that
+of `POPULATION` subjects of a class (`--four_classes`).
 """
 
 from __future__ import annotations
@@ -13,20 +15,26 @@ import argparse
 import math
 from collections.abc import Iterator, Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import norm
+from sklearn.metrics import roc_auc_score
 
-from scripts.evaluation.metrics import BOOTSTRAPPED
-from scripts.running.files import write_json
+from scripts.evaluation.metrics import BOOTSTRAPPED, MACRO_F1
+from scripts.running.files import read_json, write_json
 from scripts.running.progress import progress
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
     Floats,
     Labels,
+    macro_f1,
 )
+from scripts.statistics.interval_coverage import TYPICAL
 from scripts.statistics.intervals import Estimate, accuracy, balanced_accuracy, sensitivities
+from scripts.statistics.multiclass_area import auc, class_areas, mean_area_difference
 from scripts.statistics.paired_tests import (
     accuracy_difference,
     balanced_accuracy_difference,
@@ -35,7 +43,7 @@ from scripts.statistics.paired_tests import (
     mcnemar,
 )
 from scripts.statistics.power import mcnemar_power
-from scripts.statistics.roc_area import auc, auc_difference, delong
+from scripts.statistics.roc_area import auc_difference, delong
 
 SIZES = ((15, 52), (37, 187), (76, 259))  # LGG, HGG: the demo's kind of size, TASMC, BraTS 2019
 SHIFT, REFERENCE_SHIFT = 1.8, 1.5  # standard deviations between the classes: AUC .90 and .86
@@ -45,7 +53,14 @@ NUM_TESTS = 2 * NUM_SETUPS * NUM_DIRECTIONS  # of the family: McNemar's and DeLo
 # Areas under the ROC curve, each with that of the reference it is compared with.
 AREAS = ((0.5, 0.5), (0.75, 0.7), (0.9, 0.86), (0.97, 0.94), (0.99, 0.95))
 SPREADS = (1.0, 3.0, 1 / 3)  # standard deviation of LGG's scores over that of HGG's
+CLASS_SIZES = ((40, 40, 40, 40), (15, 15, 15, 15), (10, 25, 45, 80))
+DISTANCES = np.array([0.7, 0.9, 1.1, 1.4])  # of the classes, times the skill of a classifier
+SKILLS = {0.75: (0.8, 0.65), 0.9: (1.47, 1.25), 0.97: (2.15, 1.85), 0.99: (2.68, 2.3)}  # mean area -> mean distances
+POPULATION = 50_000
 SURENESS = 1.5  # factor on the logit; 1 is calibrated for classes of equal size
+
+
+CLASS_MEASURES = {**BOOTSTRAPPED, MACRO_F1: macro_f1}
 
 
 class Study(NamedTuple):
@@ -154,6 +169,90 @@ def area_coverage(
         share, width = round(count / simulations, 4), round(widths[name] / simulations, 4)
         where = {"n_by_class": list(sizes), "area": areas[0], "spread": round(spread, 4)}
         yield {"measure": name, **where, "coverage": share, "width": width}
+
+
+def simulate_classes(labels: Labels, skills: Sequence[float], random: np.random.Generator) -> list[Floats]:
+    """Draw the probabilities of classifiers for subjects of several classes, each (N, K)."""
+    num_classes = len(DISTANCES)
+    shared, right = random.normal(size=(len(labels), num_classes)), np.eye(num_classes)[labels] * DISTANCES
+    tables = []
+    for skill in skills:
+        noise = math.sqrt(CORRELATION) * shared + math.sqrt(1 - CORRELATION) * random.normal(size=shared.shape)
+        tables.append(np.asarray(softmax(SURENESS * (noise + skill * right), axis=1)))
+    return tables
+
+
+def class_truths(sizes: Sequence[int], skills: Sequence[float]) -> dict[str, Any]:
+    """Value of every measure of several classes in the whole population, at the class frequencies of `sizes`.
+
+    A class has so many of `POPULATION` subjects that the rest of each area is mixed as in a study.
+    """
+    labels = np.repeat(range(len(sizes)), [POPULATION * size // max(sizes) for size in sizes])
+    tables = simulate_classes(labels, skills, np.random.default_rng(1))
+    values = [_class_values(labels, table) for table in tables]
+    return {**values[0], **{f"{name}_difference": values[0][name] - values[1][name] for name in ("accuracy", "auc")}}
+
+
+def _class_values(labels: Labels, probabilities: Floats) -> dict[str, Any]:
+    once, right = np.ones((1, len(labels))), probabilities.argmax(axis=1) == labels
+    areas = [float(roc_auc_score(labels == k, scores)) for k, scores in enumerate(probabilities.T)]
+    return {
+        "accuracy": float(right.mean()),
+        "balanced_accuracy": float(np.mean([right[labels == k].mean() for k in range(len(areas))])),
+        "auc": float(np.mean(areas)),
+        "auc_of_class": areas,
+        **{name: float(measure(labels, probabilities, once)[0]) for name, measure in CLASS_MEASURES.items()},
+    }
+
+
+def class_coverage(
+    sizes: Sequence[int], area: float, simulations: int, num_draws: int, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Yield how often each interval of several classes holds the truth, and how often the test of the areas errs.
+
+    Args:
+        sizes: subjects of each class.
+        area: about the mean area, of `SKILLS`.
+        simulations: studies.
+        num_draws: of the bootstrap; 0 leaves its measures out.
+        seed: of the studies.
+
+    Returns:
+        Rows as those of `coverage` with `area`, and `false_alarms` of the test of the areas where nothing differs.
+    """
+    random, labels, skills = np.random.default_rng(seed), np.repeat(range(len(sizes)), sizes), SKILLS[area]
+    truth = class_truths(sizes, skills)
+    weights = draw_weights(labels, num_draws, seed) if num_draws else None
+    found: dict[str, list[tuple[bool, float]]] = {}
+    alarms = 0
+    for _ in progress(range(simulations), simulations, f"studies of {' + '.join(map(str, sizes))}"):
+        own, reference, equal = simulate_classes(labels, (*skills, skills[0]), random)
+        for name, estimate, value in _class_estimates(labels, own, reference, weights, truth):
+            low, high = (math.nan if one is None else one for one in (estimate.low, estimate.high))
+            found.setdefault(name, []).append((low <= value <= high, high - low))
+        p = mean_area_difference(labels, own, equal)[1]
+        alarms += p is not None and p < 0.05
+    for name, hits in found.items():
+        share, width = (round(float(np.nanmean(column)), 4) for column in zip(*hits, strict=True))
+        extra = {"false_alarms": alarms / simulations} if name == "auc_difference" else {}
+        yield {"measure": name, "n_by_class": list(sizes), "area": area, "coverage": share, "width": width, **extra}
+
+
+def _class_estimates(
+    labels: Labels, own: Floats, reference: Floats, weights: Floats | None, truth: dict[str, Any]
+) -> Iterator[tuple[str, Estimate, float]]:
+    answers, right, reference_right = own.argmax(1), own.argmax(1) == labels, reference.argmax(1) == labels
+    yield "auc", auc(labels, own), truth["auc"]
+    for estimate, value in zip(class_areas(labels, own), truth["auc_of_class"], strict=True):
+        yield "auc_of_class", estimate, value
+    yield "auc_difference", mean_area_difference(labels, own, reference)[0], truth["auc_difference"]
+    if weights is None:
+        return
+    yield "accuracy", accuracy(labels, answers), truth["accuracy"]
+    yield "balanced_accuracy", balanced_accuracy(labels, answers, own.shape[1]), truth["balanced_accuracy"]
+    yield "accuracy_difference", accuracy_difference(right, reference_right), truth["accuracy_difference"]
+    for name, measure in CLASS_MEASURES.items():
+        yield name, bootstrap(measure, labels, own, weights), truth[name]
 
 
 def dependent_coverage(
@@ -266,8 +365,51 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--simulations", type=int, default=2000)
     parser.add_argument("--num_draws", type=int, default=500, help="of the bootstrap")
+    parser.add_argument("--four_classes", action="store_true", help="studies of four classes instead of two")
     parser.add_argument("--write", help="JSON file of the coverage, which the report reads")
     arguments = parser.parse_args()
+    if arguments.four_classes:
+        rows = list(simulate_four(arguments.simulations, arguments.num_draws))
+        print_classes(rows)
+    else:
+        rows = simulate_two(arguments)
+    if arguments.write:
+        write_coverage(arguments, rows)
+
+
+def simulate_four(simulations: int, num_draws: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of `class_coverage` for every size and area; measures without area at an area of .9 alone."""
+    for sizes in CLASS_SIZES:
+        for area in SKILLS:
+            yield from class_coverage(sizes, area, simulations, num_draws if area == TYPICAL else 0)
+
+
+def print_classes(rows: Sequence[dict[str, Any]]) -> None:
+    """Print a Markdown table of four classes: a line for each interval and area, a column for each size."""
+    columns = list(dict.fromkeys(tuple(row["n_by_class"]) for row in rows))
+    print("| interval of | area | " + " | ".join(" + ".join(map(str, column)) for column in columns) + " |")
+    print("|---" * (2 + len(columns)) + "|")
+    lines: dict[tuple[str, float], list[str]] = {}
+    for row in rows:
+        cell = f"{row['coverage']:.3f} ({row['width']:.2f})".replace("0.", ".")
+        alarms = f"; {row['false_alarms']:.3f}".replace("0.", ".") if "false_alarms" in row else ""
+        lines.setdefault((row["measure"], row["area"]), []).append(cell + alarms)
+    for (measure, area), cells in lines.items():
+        print(f"| {measure.replace('_', ' ')} | {area:g} | " + " | ".join(cells) + " |")
+
+
+def write_coverage(arguments: argparse.Namespace, rows: Sequence[dict[str, Any]]) -> None:
+    """Write the rows with their command, and keep those of the other number of classes where the file exists."""
+    options = f"--simulations {arguments.simulations}{' --four_classes' * arguments.four_classes}"
+    command = f"python -m benchmarks.coverage {options} --write scripts/statistics/interval_coverage.json"
+    key = "four_classes" if arguments.four_classes else "two_classes"
+    kept = read_json(arguments.write) if Path(arguments.write).is_file() else {}
+    content = {**kept, key: {"command": command, "coverage": rows}}
+    write_json(arguments.write, {name: content[name] for name in ("two_classes", "four_classes") if name in content})
+
+
+def simulate_two(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Simulate studies of two classes, print their tables, and return the rows of the intervals."""
     rows = [row for sizes in SIZES for row in coverage(sizes, arguments.simulations, arguments.num_draws)]
     print_coverage(rows)
     situations = [(sizes, areas, spread) for spread in SPREADS for areas in AREAS for sizes in SIZES]
@@ -287,10 +429,7 @@ def main() -> None:
         print(f"\nno difference, {NUM_TESTS} tests, {sizes[0]} + {sizes[1]} subjects: false alarm in {alarms:.3f}")
     for name, share in found_gains(224, 0.12, 0.08, arguments.simulations).items():
         print(f"\ngain of .08 at n = 224 with 12 % discordant pairs, found {name}: {share:.3f}")
-    if arguments.write:
-        options = f"--simulations {arguments.simulations} --write scripts/statistics/interval_coverage.json"
-        command = f"python -m benchmarks.coverage {options}"
-        write_json(arguments.write, {"command": command, "coverage": rows})
+    return rows
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from scripts.running.files import write_json
 from scripts.running.progress import progress
 from scripts.statistics.classification_measures import brier, value_of
 from scripts.statistics.intervals import balanced_accuracy
-from scripts.statistics.roc_area import auc
+from scripts.statistics.multiclass_area import auc
 
 REFERENCE = "start"
 START = {"classifier_learning_rate": 0.0003}  # what the search started from, beside the defaults
@@ -242,7 +242,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     sizes = options.backbone, options.patch_size, options.epochs, options.patience, options.folds
     experiment = Experiment(options.output, *sizes, options.arms, options.subjects, options.pretrained)
     groups = group_answers(run(experiment, options.cohorts, options.workers))
-    comparisons, _ = compare_setups(groups, REFERENCE, num_draws=0)
+    comparisons, _ = compare_setups(groups, REFERENCE)
     write_json(Path(options.output) / "recipes.json", comparisons)
     print(table(groups, comparisons))
 

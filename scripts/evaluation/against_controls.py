@@ -12,9 +12,7 @@ from scripts.statistics.paired_tests import holm
 from scripts.statistics.power import ALPHA
 
 
-def compare_with_controls(
-    groups: Sequence[Answers], controls: Mapping[str, Collection[str]], num_draws: int, seed: int = 0
-) -> list[dict[str, Any]]:
+def compare_with_controls(groups: Sequence[Answers], controls: Mapping[str, Collection[str]]) -> list[dict[str, Any]]:
     """Compare setups with images of diffusion models with those with images of control generators, by AUC.
 
     To beat every control is to be better than each of them, so the p of a setup on a test is the largest of its p
@@ -25,14 +23,11 @@ def compare_with_controls(
         groups: what `group_answers` returns.
         controls: name of each setup with images of a diffusion model -> names of the setups with images of control
             generators that it is compared with.
-        num_draws: of the bootstrap, which more than two classes need.
-        seed: of the draws.
 
     Returns:
         A row per test, setup and control: `direction`, `role`, `cohort`, `setup`, `control`, `n`, `value` (positive
         where the setup is better), `low`, `high`, `interval`, `coverage`, `p`; and of the setup against all controls of
-        the test `p_holm`, `num_tests` and `beats_all`. More than two classes have no p: there every interval must be
-        above 0. Tests with fewer than two subjects of a class are left out.
+        the test `p_holm`, `num_tests` and `beats_all`. Tests with fewer than two subjects of a class are left out.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -41,10 +36,10 @@ def compare_with_controls(
     for own in (answers for answers in groups if answers.setup in controls and min(answers.n_by_class) >= MIN_SUBJECTS):
         against = [answers for answers in groups if answers.setup in controls[own.setup] and answers.test == own.test]
         for control in against:
-            estimate, p = area_difference(own, aligned(control, own), num_draws, seed)
+            estimate, p = area_difference(own, aligned(control, own))
             fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": own.n}
             coverage = coverage_beside("auc_difference", own.n_by_class, *area_situation(own, control))
-            rows.append({**fixed, **estimate._asdict(), "coverage": coverage, "p": p, "classes": len(own.classes)})
+            rows.append({**fixed, **estimate._asdict(), "coverage": coverage, "p": p})
     for role in dict.fromkeys(row["role"] for row in rows):
         _judge([row for row in rows if row["role"] == role])
     return rows
@@ -55,14 +50,10 @@ def _judge(rows: Sequence[dict[str, Any]]) -> None:
     families: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         families.setdefault((row["setup"], *(row[name] for name in TEST)), []).append(row)
-    two_classes = rows[0]["classes"] == 2
     worst = [max(_p_of_better(row) for row in family) for family in families.values()]
-    corrected = holm(worst) if two_classes else [None] * len(worst)
-    for family, p in zip(families.values(), corrected, strict=True):
-        above = all(row["low"] is not None and row["low"] > 0 for row in family)
+    for family, p in zip(families.values(), holm(worst), strict=True):
         for row in family:
-            del row["classes"]
-            row |= {"p_holm": p, "num_tests": len(worst), "beats_all": above if p is None else p < ALPHA}
+            row |= {"p_holm": p, "num_tests": len(worst), "beats_all": p < ALPHA}
 
 
 def _p_of_better(row: dict[str, Any]) -> float:

@@ -6,26 +6,35 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers
 from scripts.provenance.image_form import names_by_label
+from scripts.running.errors import some_names
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
     ROUNDING,
     Measure,
-    auc_one_against_rest,
     average_precision,
     brier,
+    confusion,
     expected_calibration_error,
+    macro_f1,
     matthews,
     value_of,
     weighted_f1,
 )
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate, accuracy, balanced_accuracy, sensitivities
-from scripts.statistics.roc_area import auc
+from scripts.statistics.multiclass_area import auc, class_areas
 
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first
-METRIC_COLUMNS = (*GROUP, "n", "measure", "value", "low", "high", "interval", "coverage")
+METRIC_COLUMNS = (*GROUP, "n", "measure", "value", "low", "high", "interval", "coverage", "reason")
+MACRO_F1 = "macro_f1"
+# Why a measure has no value, or no limits.
+ALL_AGREE = "no interval: all draws of the bootstrap agree, as where every answer is right"
+IN_REPORT = "no interval here: the report has that of the bootstrap"
+NOT_RANKED = "no fold holds patients of two classes"
 # Measures without an interval in closed form, lower or higher is better as their docstrings say.
 BOOTSTRAPPED: dict[str, Measure] = {
     "weighted_f1": weighted_f1,
@@ -46,16 +55,18 @@ def compute_metrics(rows: Sequence[Mapping[str, str]], num_draws: int = 2000, se
 
     Returns:
         One row per measure, columns `METRIC_COLUMNS`; `value` is None where it is not defined, such as the AUC of
-        a cohort with one class; `coverage` is what simulations found where that is not 93 to 97 %.
+        a cohort with one class, and `reason` then says why, and why there are no limits; `coverage` is what simulations
+        found where that is not 93 to 97 %.
     """
     metrics = []
     for answers in group_answers(rows):
         group = {name: getattr(answers, name) for name in GROUP}
         for name, estimate in measure(answers, num_draws, seed).items():
-            situation = (estimate.value, answers.spread) if name == "auc" else ()
-            coverage = None if estimate.low is None else coverage_beside(name, answers.n_by_class, *situation)
-            entry = {"n": answers.n, "measure": name, **estimate._asdict(), "coverage": coverage}
-            metrics.append({**group, **entry})
+            kind = "auc_of_class" if name.startswith("auc_") else name
+            situation = (estimate.value, answers.spread) if kind.startswith("auc") else ()
+            coverage = None if estimate.low is None else coverage_beside(kind, answers.n_by_class, *situation)
+            entry = {"n": answers.n, "measure": name, **_with_reason(estimate, answers), "coverage": coverage}
+            metrics.append({**group, **{column: entry[column] for column in METRIC_COLUMNS[len(GROUP) :]}})
     return metrics
 
 
@@ -69,7 +80,7 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
 
     Returns:
         Measure -> estimate with its interval: `MEASURES`, the sensitivity of each class, `mcc`, `auprc` (of the first
-        class), `brier` and `ece`.
+        class), `brier` and `ece`; of more than two classes the AUC of each against the rest and `macro_f1`, too.
     """
     labels, probabilities, num_classes = answers.labels, answers.probabilities, len(answers.classes)
     main = _main_measures(answers)
@@ -78,13 +89,17 @@ def measure(answers: Answers, num_draws: int, seed: int = 0) -> dict[str, Estima
     resampled = {
         name: bootstrap(ranked.get(name, one), labels, probabilities, weights) for name, one in BOOTSTRAPPED.items()
     }
-    if num_classes > 2:
-        main["auc"] = bootstrap(partial(auc_one_against_rest, strata=answers.folds), labels, probabilities, weights)
     per_class = sensitivities(labels, answers.predictions, num_classes)
+    further: dict[str, Estimate] = {}
+    if num_classes > 2:
+        areas = class_areas(labels, probabilities, answers.folds)
+        further = {f"auc_{name}": one for name, one in zip(answers.classes, areas, strict=True)}
+        further[MACRO_F1] = bootstrap(macro_f1, labels, probabilities, weights)
     return {
         **main,
         "weighted_f1": resampled.pop("weighted_f1"),
         **{f"sensitivity_{name}": one for name, one in zip(answers.classes, per_class, strict=True)},
+        **further,
         **resampled,
     }
 
@@ -154,24 +169,62 @@ def swapped_labels(metrics: Iterable[Mapping[str, Any]], reference: str) -> list
 
 
 def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, Any]:
-    """Compute the measures of some rows of `predictions.csv`, each with its interval where one is known.
+    """Compute the measures of some rows of `predictions.csv`, each with its interval, or the `reason` why it has none.
 
     Args:
         rows: one per scan, of one test; scans of one patient are averaged.
         classes: class name -> label.
+
+    Returns:
+        `n`, `n_by_class`, `MEASURES`, `sensitivity` of each class, `confusion` (true class -> answer -> patients); of
+        more than two classes `class_auc`, of each against the rest, and `macro_f1`.
     """
     answers = answers_of(rows, classes)
-    measures = {
-        **_main_measures(answers),
-        "weighted_f1": Estimate(value_of(weighted_f1, answers.labels, answers.probabilities)),
+    labels, probabilities, names = answers.labels, answers.probabilities, answers.classes
+    scores = {"weighted_f1": weighted_f1} | ({MACRO_F1: macro_f1} if len(names) > 2 else {})
+    measures = _main_measures(answers) | {
+        name: Estimate(value_of(measure, labels, probabilities)) for name, measure in scores.items()
     }
-    per_class = sensitivities(answers.labels, answers.predictions, len(answers.classes))
+    by_class = {"sensitivity": sensitivities(labels, answers.predictions, len(names))}
+    if len(names) > 2:
+        by_class["class_auc"] = class_areas(labels, probabilities, answers.folds)
     return {
         "n": answers.n,
-        "n_by_class": dict(zip(answers.classes, answers.n_by_class, strict=True)),
-        **{name: estimate._asdict() for name, estimate in measures.items()},
-        "sensitivity": {name: estimate._asdict() for name, estimate in zip(answers.classes, per_class, strict=True)},
+        "n_by_class": dict(zip(names, answers.n_by_class, strict=True)),
+        **{name: _with_reason(estimate, answers, IN_REPORT) for name, estimate in measures.items()},
+        **{
+            key: {name: _with_reason(estimate, answers) for name, estimate in zip(names, estimates, strict=True)}
+            for key, estimates in by_class.items()
+        },
+        "confusion": confusion_matrix(answers),
     }
+
+
+def confusion_matrix(answers: Answers) -> dict[str, dict[str, int]]:
+    """Count the patients of each true class by their answer: true class -> answer -> patients."""
+    table = confusion(answers.labels, answers.probabilities, np.ones((1, answers.n)))[0].astype(int).tolist()
+    return {
+        name: dict(zip(answers.classes, row, strict=True)) for name, row in zip(answers.classes, table, strict=True)
+    }
+
+
+def top_confusions(matrix: Mapping[str, Mapping[str, int]], most: int = 3) -> list[dict[str, Any]]:
+    """List the wrong answers that are given to the largest shares of a class, the largest first.
+
+    Args:
+        matrix: what `confusion_matrix` returns.
+        most: rows at most; those of equal share are in the order of the classes.
+
+    Returns:
+        `class`, `answer`, `count`, and `n` of the class; fewer where fewer wrong answers are given.
+    """
+    wrong: list[dict[str, Any]] = [
+        {"class": name, "answer": answer, "count": count, "n": sum(row.values())}
+        for name, row in matrix.items()
+        for answer, count in row.items()
+        if answer != name and count
+    ]
+    return sorted(wrong, key=lambda one: -one["count"] / one["n"])[:most]
 
 
 def answers_of(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> Answers:
@@ -179,6 +232,17 @@ def answers_of(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) ->
     written = [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows]
     group = {name: str(rows[0].get(name, "")) for name in GROUP}
     return Answers(**group, classes=names_by_label(classes), rows=written)
+
+
+def _with_reason(estimate: Estimate, answers: Answers, no_limits: str = ALL_AGREE) -> dict[str, Any]:
+    """Fields of an estimate, and why it has no value or no limits; None where it has both."""
+    if estimate.low is not None:
+        return {**estimate._asdict(), "reason": None}
+    missing = [name for name, count in zip(answers.classes, answers.n_by_class, strict=True) if not count]
+    reason = no_limits if estimate.value is not None else NOT_RANKED
+    if estimate.value is None and missing:
+        reason = f"no patient of {some_names(missing)}"
+    return {**estimate._asdict(), "reason": reason}
 
 
 def _main_measures(answers: Answers) -> dict[str, Estimate]:

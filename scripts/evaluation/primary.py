@@ -91,16 +91,12 @@ class PrimaryEndPoint:
         for name in ("setup", "reference"):
             _require(name, getattr(self, name), list(setups_by_cohort[self.trained_on]), "setups")
 
-    def result(
-        self, groups: Sequence[Answers], cohort_names: Mapping[str, str], num_draws: int, seed: int = 0
-    ) -> dict[str, Any]:
+    def result(self, groups: Sequence[Answers], cohort_names: Mapping[str, str]) -> dict[str, Any]:
         """Compute the end point.
 
         Args:
             groups: what `group_answers` returns.
             cohort_names: cohort, as the study names it -> name in the predictions; those that are not in it are one.
-            num_draws: of the bootstrap, which more than two classes need for the AUC.
-            seed: of the draws.
 
         Returns:
             Its declaration; the row of `compare_setups` with p alone, since it is the only test of its family
@@ -124,7 +120,7 @@ class PrimaryEndPoint:
         if min(own.n_by_class) < MIN_SUBJECTS:
             counts = ", ".join(f"{name} {n}" for name, n in zip(own.classes, own.n_by_class, strict=True))
             return {**declared, "reason": f"a comparison needs {MIN_SUBJECTS} subjects of each class, got {counts}"}
-        row = next(row for row in compare_pair(own, reference, num_draws, seed) if row["measure"] == self.measure)
+        row = next(row for row in compare_pair(own, reference) if row["measure"] == self.measure)
         alone = {"p_holm": row["p"], "num_tests": None if row["p"] is None else 1}
         return {**declared, **row, **alone, "detectable": _detectable(row), "alpha": ALPHA}
 

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
 
 from scripts.evaluation.answers import TEST, Answers, aligned
-from scripts.statistics.bootstrap import bootstrap_difference, draw_weights
-from scripts.statistics.classification_measures import auc_one_against_rest
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
+from scripts.statistics.multiclass_area import auc, mean_area_difference
 from scripts.statistics.paired_tests import (
     accuracy_difference,
     balanced_accuracy_difference,
@@ -21,7 +19,6 @@ from scripts.statistics.paired_tests import (
     mcnemar,
 )
 from scripts.statistics.power import ALPHA, detectable_gain, needed_subjects
-from scripts.statistics.roc_area import auc, auc_difference
 
 COMPARISON_COLUMNS = (
     *("direction", "role", "cohort", "setup", "reference", "n", "measure"),
@@ -35,19 +32,13 @@ PAPER_GAIN = 0.02  # of the paper's accuracy, .89 over .87
 
 
 def compare_setups(
-    groups: Sequence[Answers],
-    reference: str,
-    num_draws: int,
-    seed: int = 0,
-    primary: Mapping[str, Any] | None = None,
+    groups: Sequence[Answers], reference: str, primary: Mapping[str, Any] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Compare every setup with the reference, test by test.
 
     Args:
         groups: what `group_answers` returns.
         reference: name of the setup that the others are compared with.
-        num_draws: of the bootstrap, which more than two classes need for the AUC.
-        seed: of the draws.
         primary: the end point that was declared beforehand (`scripts.evaluation.primary`); None where there is none.
 
     Returns:
@@ -70,7 +61,7 @@ def compare_setups(
             continue
         compared = next(answers for answers in test if answers.setup == reference)
         others = [aligned(answers, compared) for answers in test if answers is not compared]
-        rows += [row for other in others for row in compare_pair(other, compared, num_draws, seed)]
+        rows += [row for other in others for row in compare_pair(other, compared)]
     for row in rows:
         row["is_primary"] = primary is not None and all(row[name] == primary[name] for name in END_POINT)
     for role in {row["role"] for row in rows}:
@@ -141,16 +132,16 @@ def _why_not(test: Sequence[Answers], reference: str) -> str | None:
     return None
 
 
-def compare_pair(own: Answers, reference: Answers, num_draws: int, seed: int) -> Iterator[dict[str, Any]]:
+def compare_pair(own: Answers, reference: Answers) -> Iterator[dict[str, Any]]:
     """Compare two setups on the same patients in the same order; yields the rows of `compare_setups`, not corrected."""
     discordant = count_discordant(own.right, reference.right)
     fixed = {**own.test, "setup": own.setup, "reference": reference.setup, "n": own.n}
     counts = dict(zip(("only_setup_right", "only_reference_right"), discordant, strict=True))
-    area, p = area_difference(own, reference, num_draws, seed)
+    area, p = area_difference(own, reference)
     measures: list[tuple[str, Estimate, str | None, float | None]] = [
         ("accuracy", accuracy_difference(own.right, reference.right), "exact McNemar", mcnemar(*discordant)),
         ("balanced_accuracy", balanced_accuracy_difference(own.labels, own.right, reference.right), None, None),
-        ("auc", area, "DeLong" if len(own.classes) == 2 else None, p),
+        ("auc", area, "DeLong", p),
     ]
     for measure, estimate, test, p_value in measures:
         situation = area_situation(own, reference) if measure == "auc" else ()
@@ -167,17 +158,12 @@ def area_situation(own: Answers, reference: Answers) -> tuple[float | None, floa
     return area or None, larger.spread
 
 
-def area_difference(own: Answers, reference: Answers, num_draws: int, seed: int) -> tuple[Estimate, float | None]:
-    """AUC of a setup less that of another on the same patients, with DeLong's p; of more classes without p.
+def area_difference(own: Answers, reference: Answers) -> tuple[Estimate, float | None]:
+    """AUC of a setup less that of another on the same patients, with DeLong's p.
 
     Patients are ranked among those of their fold, whom one classifier answered for.
     """
-    if len(own.classes) == 2:
-        scores, others = (answers.probabilities @ [-1.0, 1.0] for answers in (own, reference))
-        return auc_difference(own.labels == 1, scores, others, own.folds)
-    weights = draw_weights(own.labels, num_draws, seed)
-    pair = own.probabilities, reference.probabilities
-    return bootstrap_difference(partial(auc_one_against_rest, strata=own.folds), own.labels, *pair, weights), None
+    return mean_area_difference(own.labels, own.probabilities, reference.probabilities, own.folds)
 
 
 def _correct(rows: Sequence[dict[str, Any]]) -> None:

@@ -9,6 +9,7 @@ from itertools import product
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
@@ -16,8 +17,8 @@ from scripts.evaluation.answers import NOT_STATED
 from scripts.provenance.image_form import names_by_number
 from scripts.splits.patients import patient_of
 from scripts.statistics.intervals import Estimate
+from scripts.statistics.multiclass_area import auc
 from scripts.statistics.paired_tests import holm
-from scripts.statistics.roc_area import auc, delong
 
 NUM_FOLDS = 10
 CHANCE = 0.5
@@ -118,31 +119,31 @@ def out_of_sample_auc(values: Sequence[Any], labels: Sequence[int], num_classes:
 
     Returns:
         AUC in [0, 1], of pairs inside the folds, each of which has a predictor of its own; .5 or less is chance. No
-        value where a class has fewer than two subjects, no interval for more than two classes.
+        value where a class has fewer than two subjects.
     """
     answers = _out_of_sample(values, labels, num_classes, predict)
     return Estimate(None) if answers is None else auc(labels, *answers)
 
 
-def p_above_chance(positive: np.ndarray, scores: np.ndarray, strata: np.ndarray | None = None) -> float:
+def p_above_chance(labels: ArrayLike, probabilities: np.ndarray, strata: np.ndarray | None = None) -> float:
     """Return the p value of an AUC above .5 that belongs to its interval: below .05 where that of 95 % lies above .5.
 
     Args:
-        positive: booleans, shape (N,), both values present.
-        scores: larger means more likely positive, shape (N,).
-        strata: as for `scripts.statistics.roc_area.delong`.
+        labels: true classes, integers in 0..K-1, each of them present, shape (N,).
+        probabilities: shape (N, K).
+        strata: as for `scripts.statistics.multiclass_area.auc`.
 
     Returns:
-        One less the largest confidence at which `scripts.statistics.roc_area.delong` lies above .5, from 1e-8; 1 where
-        the AUC is .5 or less.
+        One less the largest confidence at which the interval of the AUC lies above .5, from 1e-8; 1 where the AUC is .5
+        or less.
     """
-    value = delong(positive, scores, strata).value
+    value = auc(labels, probabilities, strata).value
     if value is None or value <= CHANCE:
         return 1.0
     smaller, larger = 0.0, 8.0  # of -log10 p
     for _ in range(16):
         middle = (smaller + larger) / 2
-        low = delong(positive, scores, strata, 1 - 10**-middle).low
+        low = auc(labels, probabilities, strata, 1 - 10**-middle).low
         smaller, larger = (middle, larger) if low is not None and low > CHANCE else (smaller, middle)
     return float(10**-smaller)
 
@@ -240,10 +241,7 @@ def _describe(
     is_constant = kind != "site" and len(set(values)) == 1
     answers = None if is_constant else _out_of_sample(values, labels, num_classes, predict)
     estimate = Estimate(None) if answers is None else auc(labels, *answers)
-    p = None
-    if answers is not None and num_classes == 2:
-        probabilities, folds = answers
-        p = p_above_chance(np.asarray(labels) == 1, probabilities[:, 1] - probabilities[:, 0], folds)
+    p = None if answers is None else p_above_chance(labels, *answers)
     return {"name": name, "kind": kind, "n": len(rows), "auc": estimate._asdict(), "p": p}
 
 

@@ -11,7 +11,7 @@ import torch
 
 from scripts.image_quality.feature_networks import FeatureNetwork
 from scripts.patches.image_sets import ALL, ImageSet
-from scripts.statistics.roc_area import auc
+from scripts.statistics.multiclass_area import auc
 
 UNFINISHED, UNDECIDED, FINISHED = "unfinished", "cannot be told", "finished"
 VERDICTS = (UNFINISHED, UNDECIDED, FINISHED)  # the gravest first
@@ -89,7 +89,7 @@ def label_area(
 
     Returns:
         `value`, `low` and `high`: the AUC in [0, 1], higher is better, of more than two classes the mean of one against
-        the rest, without limits; `num_images`; `real` and `num_real`: the same of the real images; `reason`: why there
+        the rest; `num_images`; `real` and `num_real`: the same of the real images; `reason`: why there
         is no value.
     """
     nothing = dict.fromkeys(("value", "low", "high", "num_images", "real", "num_real", "reason"))

@@ -79,11 +79,11 @@ def comparison_numbers(
     seeds.require_seeds_of(files)
     end_point = None
     if primary is not None:
-        end_point = primary.result(groups, files.cohort_names, num_draws, seed)
+        end_point = primary.result(groups, files.cohort_names)
         end_point["is_declared_before"] = _is_declared_before(primary, files)
     # What was declared after the evaluations may have been chosen by them: it is corrected with all others.
     declared = end_point if end_point and end_point["is_declared_before"] else None
-    comparisons, not_compared = compare_setups(groups, reference, num_draws, seed, declared)
+    comparisons, not_compared = compare_setups(groups, reference, declared)
     if end_point and not declared:
         end_point = as_one_of(end_point, comparisons)
     role = main_role(predictions)
@@ -100,7 +100,7 @@ def comparison_numbers(
         "comparisons": comparisons,
         "not_compared": not_compared,
         "power": power_rows(comparisons),
-        "controls": compare_with_controls(groups, _controls_of_setups(files), num_draws, seed),
+        "controls": compare_with_controls(groups, _controls_of_setups(files)),
         "sites": [row for answers in main for row in _sites(answers)],
         "subgroups": [row for answers in main for row in _subgroups(answers, facts.get(answers.cohort, {}))],
         "calibration": [_calibration(answers, num_draws, seed) for answers in main],

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.evaluation.answers import GROUP, ROLES, class_name, group_answers, main_role
-from scripts.evaluation.metrics import MEASURES, is_trivial_gain
+from scripts.evaluation.answers import GROUP, ROLES, TEST, Answers, class_name, group_answers, main_role
+from scripts.evaluation.metrics import MACRO_F1, MEASURES, confusion_matrix, is_trivial_gain, top_confusions
 from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
@@ -49,7 +49,8 @@ def result_sections(
         Items of the template; the heatmaps are of the tests of `role`, see `main_role`.
     """
     table = metric_table(metrics)
-    answered = {tuple(getattr(one, name) for name in GROUP): one.only_answer for one in group_answers(predictions)}
+    groups = group_answers(predictions)
+    answered = {tuple(getattr(one, name) for name in GROUP): one.only_answer for one in groups}
     for row in table:
         row["answer"] = answered[tuple(row[name] for name in GROUP)]
     names = ordered((row["setup"] for row in table), setups)
@@ -73,10 +74,48 @@ def result_sections(
         "role_names": ROLE_NAMES,
         "heatmaps": [heatmap(main, names, measure, marked) for measure in MEASURES],
         "results": _grouped(table, ("direction", "role", "cohort")),
+        "per_class": class_tables(main, groups) if len(classes) > 2 else [],
         "guess": {cohort: _always_largest(predictions, classes, cohort, roles[0]) for cohort in cohorts},
         "intervals": [interval_figure(table, measure, 1 / len(classes)) for measure in MEASURES[:2]],
         "selected_on": "validation_selected_on" in roles,
     }
+
+
+def class_tables(rows: Sequence[Mapping[str, Any]], groups: Iterable[Answers]) -> list[dict[str, Any]]:
+    """Arrange what each setup makes of each class: measures, confusion matrix, and what is taken for what.
+
+    Args:
+        rows: of `metric_table`, of one role, in the order in which they are shown.
+        groups: what `group_answers` returns of the same predictions.
+
+    Returns:
+        One item per test: its names and `rows`, one per setup with `classes` (`name`, `n`, `sensitivity`, `auc`, and
+        `answers`: the count of each answer with its colors), `balanced_accuracy`, `auc`, `macro_f1` and `confused`
+        (what `top_confusions` returns).
+    """
+    by_group = {tuple(getattr(one, name) for name in GROUP): one for one in groups}
+    tables = []
+    for row in rows:
+        matrix = confusion_matrix(by_group[tuple(row[name] for name in GROUP)])
+        classes = [
+            {
+                "name": name,
+                "n": sum(answers.values()),
+                "sensitivity": row[f"sensitivity_{name}"],
+                "auc": row[f"auc_{name}"],
+                "answers": [_shaded(count, sum(answers.values())) for count in answers.values()],
+            }
+            for name, answers in matrix.items()
+        ]
+        means = {name: row[name] for name in ("balanced_accuracy", "auc", MACRO_F1)}
+        names = {name: row[name] for name in GROUP}
+        tables.append({**names, "classes": classes, **means, "confused": top_confusions(matrix)})
+    return _grouped(tables, TEST)
+
+
+def _shaded(count: int, total: int) -> dict[str, Any]:
+    share = count / total if total else 0.0
+    return {"count": count, "color": heat_color(share), "text_color": heat_text_color(share)}
 
 
 def heatmap(

@@ -71,34 +71,6 @@ def bootstrap(
     return Estimate(value, low, high, INTERVAL)
 
 
-def bootstrap_difference(
-    measure: Measure,
-    labels: Labels,
-    probabilities: Floats,
-    reference_probabilities: Floats,
-    weights: Floats,
-    confidence: float = CONFIDENCE,
-) -> Estimate:
-    """Difference of a measure between two classifiers of the same subjects, draw by draw.
-
-    Args:
-        measure: of `scripts.statistics.classification_measures`.
-        labels: true classes, shape (N,).
-        probabilities: of the classifier, shape (N, K).
-        reference_probabilities: of the one it is compared with, shape (N, K).
-        weights: what `draw_weights` returns.
-        confidence: coverage aimed at, in (0, 1).
-
-    Returns:
-        Measure of the classifier less that of the reference, and limits.
-    """
-    value, reference = (value_of(measure, labels, p) for p in (probabilities, reference_probabilities))
-    if value is None or reference is None:
-        return Estimate(None)
-    draws = measure(labels, probabilities, weights) - measure(labels, reference_probabilities, weights)
-    return Estimate(value - reference, *_percentiles(draws, confidence), INTERVAL)
-
-
 def _percentiles(draws: Floats, confidence: float) -> tuple[float, float]:
     low, high = np.quantile(draws, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)

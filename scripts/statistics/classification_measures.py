@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -47,10 +47,21 @@ def weighted_f1(labels: Labels, probabilities: Floats, weights: Floats) -> Float
     >>> value_of(weighted_f1, np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]))
     1.0
     """
-    table = confusion(labels, probabilities, weights)
-    hits, truth, answers = _margins(table)
-    f1 = np.divide(2 * hits, truth + answers, out=np.zeros_like(hits), where=hits > 0)
+    f1, truth = _f1(labels, probabilities, weights)
     return (f1 * truth).sum(axis=1) / truth.sum(axis=1)
+
+
+def macro_f1(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
+    """Mean F1 of the classes, each of equal weight; higher is better, [0, 1]; 0 for a class that has no true positive.
+
+    Source: scikit-learn's `average="macro"` (Opitz, Burst 2019, "Macro F1 and macro F1", compare it with the F1 of the
+    mean precision and recall). Arguments as in `weighted_f1`; not a number where a class has no case.
+
+    >>> value_of(macro_f1, np.array([0, 1, 1]), np.array([[0.9, 0.1], [0.2, 0.8], [0.3, 0.7]]))
+    1.0
+    """
+    f1, truth = _f1(labels, probabilities, weights)
+    return np.where((truth > 0).all(axis=1), f1.mean(axis=1), np.nan)
 
 
 def matthews(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
@@ -76,30 +87,15 @@ def average_precision(
 
     Source: average precision, sum over thresholds of (R_i - R_{i-1}) P_i, without interpolation (Davis, Goadrich 2006
     say why). Arguments as in `weighted_f1`; not a number where class 0 has no case. Of several classifiers the mean,
-    weighted by their cases of class 0: `strata` as in `scripts.statistics.roc_area.auc`.
+    weighted by their cases of class 0: `strata` as in `scripts.statistics.multiclass_area.auc`.
 
     >>> round(value_of(average_precision, np.array([0, 1, 0]), np.array([[0.9, 0.1], [0.8, 0.2], [0.7, 0.3]])), 3)
     0.833
     """
     cases = (weights * (labels == 0)).sum(axis=1)
-    parts = [_precision_of_cases(labels[own], probabilities[own], weights[:, own]) for own in _members(labels, strata)]
+    members = stratum_members(labels, strata)
+    parts = [_precision_of_cases(labels[own], probabilities[own], weights[:, own]) for own in members]
     return _divide(np.sum(parts, axis=0), cases)
-
-
-def auc_one_against_rest(
-    labels: Labels, probabilities: Floats, weights: Floats, strata: ArrayLike | None = None
-) -> Floats:
-    """Mean over the classes of the area under the ROC curve against all others; higher is better, [0, 1], chance .5.
-
-    Source: Hand, Till 2001 discuss it; scikit-learn's `multi_class="ovr"`. Arguments as in `weighted_f1`; not a number
-    where a class has no case. Pairs are made among the subjects of one classifier: `strata` as in
-    `scripts.statistics.roc_area.auc`.
-
-    >>> value_of(auc_one_against_rest, np.array([0, 1]), np.array([[0.9, 0.1], [0.2, 0.8]]))
-    1.0
-    """
-    members = _members(labels, strata)
-    return np.mean([_auc(labels == k, p, weights, members) for k, p in enumerate(probabilities.T)], axis=0)
 
 
 def brier(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
@@ -131,6 +127,12 @@ def expected_calibration_error(labels: Labels, probabilities: Floats, weights: F
     return gaps.sum(axis=1) / weights.sum(axis=1)
 
 
+def stratum_members(subjects: ArrayLike, strata: ArrayLike | None = None) -> list[NDArray[np.bool_]]:
+    """Which subjects each classifier answered for, booleans, shape (N,) each; all of one where `strata` is None."""
+    numbers = np.zeros(len(np.asarray(subjects)), dtype=int) if strata is None else np.asarray(strata)
+    return [numbers == number for number in np.unique(numbers)]
+
+
 def confidence_bins(probabilities: Floats) -> tuple[Floats, Labels]:
     """Return the probability of the answered class and the bin it falls in: (0, 1/15] is bin 0, (14/15, 1] is 14."""
     confidence = probabilities.max(axis=1)
@@ -145,15 +147,15 @@ def confusion(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
     return (weights @ pairs).reshape(len(weights), num_classes, num_classes)
 
 
+def _f1(labels: Labels, probabilities: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """F1 and cases of each class, each (B, K)."""
+    hits, truth, answers = _margins(confusion(labels, probabilities, weights))
+    return np.divide(2 * hits, truth + answers, out=np.zeros_like(hits), where=hits > 0), truth
+
+
 def _margins(table: Floats) -> tuple[Floats, Floats, Floats]:
     """Hits, cases and answers of each class, each (B, K)."""
     return np.diagonal(table, axis1=1, axis2=2).copy(), table.sum(axis=2), table.sum(axis=1)
-
-
-def _members(labels: Labels, strata: ArrayLike | None) -> list[NDArray[np.bool_]]:
-    """Which subjects each classifier answered for."""
-    numbers = np.zeros(len(labels), dtype=int) if strata is None else np.asarray(strata)
-    return [numbers == number for number in np.unique(numbers)]
 
 
 def _precision_of_cases(labels: Labels, probabilities: Floats, weights: Floats) -> Floats:
@@ -162,18 +164,6 @@ def _precision_of_cases(labels: Labels, probabilities: Floats, weights: Floats) 
     true_positives, answered = positive.cumsum(axis=1), everybody.cumsum(axis=1)
     precision = np.divide(true_positives, answered, out=np.zeros_like(true_positives), where=answered > 0)
     return (positive * precision).sum(axis=1)
-
-
-def _auc(positive: NDArray[np.bool_], scores: Floats, weights: Floats, members: Sequence[NDArray[np.bool_]]) -> Floats:
-    """Share of the pairs of a positive subject and another, of one classifier, that are ranked rightly, shape (B,)."""
-    right, pairs = np.zeros(len(weights)), np.zeros(len(weights))
-    for own in members:
-        groups = (weights[:, own] * group[own] for group in (positive, ~positive))
-        cases, controls = (_by_score(group, scores[own]) for group in groups)
-        below = controls.cumsum(axis=1) - controls / 2  # of tied controls the half counts
-        right += (cases * below).sum(axis=1)
-        pairs += cases.sum(axis=1) * controls.sum(axis=1)
-    return _divide(right, pairs)
 
 
 def _by_score(weights: Floats, scores: Floats) -> Floats:

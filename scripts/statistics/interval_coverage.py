@@ -1,7 +1,8 @@
 """How often each interval was found to hold the truth, for the report to print beside it.
 
 The table is `interval_coverage.json` beside this file, written by
-`python -m benchmarks.coverage --write scripts/statistics/interval_coverage.json`.
+`python -m benchmarks.coverage --write scripts/statistics/interval_coverage.json`, and that of four classes by the same
+with `--four_classes`.
 """
 
 from __future__ import annotations
@@ -26,16 +27,17 @@ def coverage_beside(
 
     Args:
         measure: name of a measure, or of a difference: `auc_difference`.
-        n_by_class: tested subjects of each class; the smallest class decides which size is nearest.
+        n_by_class: tested subjects of each class; the smallest class decides which size is nearest. More than two are
+            taken for the four that were simulated.
         area: AUC, of a difference the larger one; the nearest is that on the logit scale. None is that of `TYPICAL`.
         spread: standard deviation of the scores of the first class over that of the second; None is 1.
 
     Returns:
-        Coverage found in simulations where it is outside .93 to .97; None where it is inside, or was not simulated
-        (more than two classes, measures without interval).
+        Coverage found in simulations where it is outside .93 to .97; None where it is inside, or was not simulated.
     """
-    rows = [row for row in coverage_table() if row["measure"] == measure]
-    if not rows or len(n_by_class) != 2 or min(n_by_class) < 1:
+    several = len(n_by_class) > 2
+    rows = [row for row in coverage_table() if row["measure"] == measure and (len(row["n_by_class"]) > 2) == several]
+    if not rows or len(n_by_class) < 2 or min(n_by_class) < 1:
         return None
     smallest, logit = min(n_by_class), _logit(TYPICAL if area is None else area)
 
@@ -60,4 +62,4 @@ def _logit(area: float) -> float:
 @cache
 def coverage_table() -> list[dict[str, Any]]:
     """Read the table: `measure`, `n_by_class`, `coverage`, `width` of each row, and of an AUC `area` and `spread`."""
-    return list(read_json(TABLE_PATH)["coverage"])
+    return [row for part in read_json(TABLE_PATH).values() for row in part["coverage"]]

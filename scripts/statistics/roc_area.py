@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from scripts.statistics.classification_measures import auc_one_against_rest, value_of
+from scripts.statistics.classification_measures import stratum_members
 from scripts.statistics.intervals import CONFIDENCE, Estimate, distances
 
 NO_ERROR = 1e-12  # standard errors below this are rounding
@@ -45,27 +45,6 @@ class Stratum(NamedTuple):
         return len(self.of_cases) * len(self.of_controls)
 
 
-def auc(labels: ArrayLike, probabilities: np.ndarray, strata: ArrayLike | None = None) -> Estimate:
-    """Area under the ROC curve; higher is better, [0, 1], chance .5.
-
-    Two classes: of class 1, with the DeLong interval. More: mean of one class against the rest, without interval.
-
-    Args:
-        labels: true classes, integers in 0..K-1, shape (N,).
-        probabilities: shape (N, K).
-        strata: number of the classifier that answered for each subject, shape (N,); None where it was one.
-
-    Returns:
-        Estimate; no value where no stratum holds all classes.
-    """
-    truth, num_classes = np.asarray(labels), probabilities.shape[1]
-    if len(np.unique(truth)) < num_classes:
-        return Estimate(None)
-    if num_classes > 2:
-        return Estimate(value_of(auc_one_against_rest, truth, probabilities, strata))
-    return delong(truth == 1, probabilities[:, 1] - probabilities[:, 0], strata)
-
-
 def delong(
     positive: np.ndarray, scores: np.ndarray, strata: ArrayLike | None = None, confidence: float = CONFIDENCE
 ) -> Estimate:
@@ -91,10 +70,18 @@ def delong(
     variance = _covariance(parts, parts)
     if not variance or not 0 < area < 1:
         return newcombe_auc(area, [part.sizes for part in parts], confidence)
+    return Estimate(area, *logit_limits(area, variance, confidence), "DeLong on the logit scale")
+
+
+def logit_limits(area: float, variance: float, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Limits of an area in (0, 1) that are symmetric on the logit scale.
+
+    Source: the delta method, as in Pepe 2003, "The statistical evaluation of medical tests", section 5.2.4.
+    """
     half_width = norm.ppf((1 + confidence) / 2) * math.sqrt(variance) / (area * (1 - area))
     center = math.log(area / (1 - area))
     low, high = (1 / (1 + math.exp(-(center + side * half_width))) for side in (-1, 1))
-    return Estimate(area, low, high, "DeLong on the logit scale")
+    return low, high
 
 
 def auc_difference(
@@ -144,10 +131,26 @@ def auc_difference(
         Stratum(first.of_cases - second.of_cases, first.of_controls - second.of_controls)
         for first, second in zip(own, other, strict=True)
     ]
-    difference, variance = _area(gains), _covariance(gains, gains)
-    is_known = variance is not None and math.sqrt(variance) > NO_ERROR
     area, reference = (delong(positive, one, strata, confidence) for one in (scores, reference_scores))
-    low, high = _limits(area, reference, _correlation(own, other) if is_known else 0.0)
+    covariance, variances = _covariance(own, other), (_covariance(own, own), _covariance(other, other))
+    correlation = correlation_of(covariance or 0.0, variances[0] or 0.0, variances[1] or 0.0)
+    return compare_areas(area, reference, _area(gains), _covariance(gains, gains), correlation)
+
+
+def compare_areas(
+    area: Estimate, reference: Estimate, difference: float, variance: float | None, correlation: float
+) -> tuple[Estimate, float | None]:
+    """Limits of the difference of two areas of the same subjects, and DeLong's test; see `auc_difference`.
+
+    Args:
+        area: with its limits.
+        reference: area compared with, with its limits.
+        difference: area less that of the reference.
+        variance: of the difference; None where it is unknown.
+        correlation: of the two areas, [-1, 1].
+    """
+    is_known = variance is not None and math.sqrt(variance) > NO_ERROR
+    low, high = _limits(area, reference, correlation if is_known else 0.0)
     estimate = Estimate(difference, max(-1.0, low), min(1.0, high), "square-and-add of the limits of each AUC")
     if is_known:
         return estimate, float(2 * norm.sf(abs(difference) / math.sqrt(variance)))  # type: ignore[arg-type]
@@ -162,9 +165,7 @@ def split(positive: np.ndarray, scores: np.ndarray, strata: ArrayLike | None = N
         scores: larger means more likely positive, shape (N,).
         strata: number of the classifier that answered for each subject, shape (N,); None where it was one.
     """
-    numbers = np.zeros(len(positive), dtype=int) if strata is None else np.asarray(strata)
-    members = [numbers == number for number in np.unique(numbers)]
-    paired = (own for own in members if 0 < positive[own].sum() < own.sum())
+    paired = (own for own in stratum_members(positive, strata) if 0 < positive[own].sum() < own.sum())
     return [Stratum(*placements(positive[own], scores[own])) for own in paired]
 
 
@@ -248,9 +249,13 @@ def _covariance(own: Sequence[Stratum], other: Sequence[Stratum]) -> float | Non
     return total
 
 
-def _correlation(own: Sequence[Stratum], other: Sequence[Stratum]) -> float:
-    """Correlation of two areas over the same strata, [-1, 1]; 0 where one has no variance."""
-    covariance, product = _covariance(own, other), (_covariance(own, own) or 0) * (_covariance(other, other) or 0)
+def correlation_of(covariance: float, *variances: float) -> float:
+    """Correlation from a covariance and two variances, [-1, 1]; 0 where one of them is zero.
+
+    >>> correlation_of(0.5, 1.0, 0.25), correlation_of(0.0, 0.0, 1.0)
+    (1.0, 0.0)
+    """
+    product = math.prod(variances)
     return covariance / math.sqrt(product) if covariance and product else 0.0
 
 

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from benchmarks import coverage as bench
-from scripts.running.files import read_json
+from scripts.running.files import read_json, write_json
 from scripts.statistics.interval_coverage import coverage_table
 from scripts.statistics.power import mcnemar_power
 
@@ -31,9 +31,13 @@ def is_typical(row):
     return (row.get("area", 0.9), row.get("spread", 1.0)) == (0.9, 1.0)
 
 
+def is_of_two(row):
+    return len(row["n_by_class"]) == 2
+
+
 def test_intervals_of_the_primary_measures_and_of_differences_hold_the_truth():
     primary = ("balanced_accuracy", "auc", "accuracy_difference", "auc_difference")
-    found = [row for row in coverage_table() if row["measure"] in primary and is_typical(row)]
+    found = [row for row in coverage_table() if row["measure"] in primary and is_typical(row) and is_of_two(row)]
     assert len(found) == 3 * len(primary)
     assert all(0.93 <= row["coverage"] <= 0.985 for row in found), found
 
@@ -72,7 +76,20 @@ def test_the_bench_prints_its_tables_and_writes_the_file(tmp_path, monkeypatch, 
     assert "| interval of | 15 + 52 |" in printed
     assert "false alarm in" in printed
     assert "| auc difference | 1 | 0.99 |" in printed
-    assert len(read_json(tmp_path / "coverage.json")["coverage"]) == 11 + 2 * len(bench.AREAS)
+    assert len(read_json(tmp_path / "coverage.json")["two_classes"]["coverage"]) == 11 + 2 * len(bench.AREAS)
+
+
+def test_the_bench_of_four_classes_keeps_the_table_of_two(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(bench, "CLASS_SIZES", ((8, 8, 8, 8),))
+    monkeypatch.setattr(bench, "POPULATION", 500)
+    path = tmp_path / "coverage.json"
+    write_json(path, {"two_classes": {"command": "", "coverage": []}})
+    monkeypatch.setattr(sys, "argv", f"coverage --simulations 4 --num_draws 100 --four_classes --write {path}".split())
+    bench.main()
+    assert "| auc of class | 0.97 |" in capsys.readouterr().out
+    content = read_json(path)
+    assert list(content) == ["two_classes", "four_classes"]
+    assert len(content["four_classes"]["coverage"]) == 12 + 3 * (len(bench.SKILLS) - 1)
 
 
 def test_pooled_folds_and_scans_as_cases_lose_their_coverage():

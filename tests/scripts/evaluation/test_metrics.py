@@ -5,11 +5,13 @@ import pytest
 
 from scripts.evaluation.answers import group_answers
 from scripts.evaluation.metrics import (
+    ALL_AGREE,
     MEASURES,
     METRIC_COLUMNS,
     compute_metrics,
     summarize,
     swapped_labels,
+    top_confusions,
     trivial_measures,
     trivial_value,
 )
@@ -50,6 +52,38 @@ def test_a_class_without_a_case_gives_no_value_instead_of_a_wrong_one() -> None:
     assert summary["balanced_accuracy"]["value"] is None
     assert summary["accuracy"]["value"] == 1
     assert summary["sensitivity"]["LGG"]["value"] is None
+
+
+def test_of_four_classes_each_has_an_area_and_nothing_is_missing():
+    rows = prediction_rows({"real": 1.5}, (12, 20, 31, 17), classes=tuple("ABCD"))
+    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
+    assert set(metrics) >= {"auc_A", "auc_B", "auc_C", "auc_D", "macro_f1"}
+    assert all(one["low"] <= one["value"] <= one["high"] and one["reason"] is None for one in metrics.values())
+    assert metrics["auc"]["value"] == pytest.approx(np.mean([metrics[f"auc_{name}"]["value"] for name in "ABCD"]))
+    summary = summarize(rows, {name: label for label, name in enumerate("ABCD")})
+    assert summary["auc"]["low"] == metrics["auc"]["low"]
+    assert sum(count for row in summary["confusion"].values() for count in row.values()) == summary["n"] == 80
+    right = sum(summary["confusion"][name][name] for name in "ABCD")
+    assert metrics["accuracy"]["value"] == right / 80
+
+
+def test_what_has_no_value_or_no_limits_says_why():
+    rows = prediction_rows({"real": 90.0}, (12, 20, 31), classes=tuple("ABC"))
+    metrics = {metric["measure"]: metric for metric in compute_metrics(rows, 100)}
+    assert metrics["auc"]["low"] < metrics["auc"]["value"] == 1
+    assert metrics["macro_f1"]["reason"] == ALL_AGREE
+    without = [row for row in rows if row["label"] != "1"]
+    metrics = {metric["measure"]: metric for metric in compute_metrics(without, 100)}
+    for name in ("auc", "auc_B", "macro_f1", "balanced_accuracy", "sensitivity_B"):
+        assert (metrics[name]["value"], metrics[name]["reason"]) == (None, "no patient of B")
+    assert metrics["accuracy"]["reason"] is None
+
+
+def test_the_worst_confusions_are_those_of_the_largest_shares():
+    matrix = {"A": {"A": 90, "B": 10, "C": 0}, "B": {"A": 1, "B": 0, "C": 3}, "C": {"A": 0, "B": 2, "C": 2}}
+    found = [(one["class"], one["answer"], one["count"], one["n"]) for one in top_confusions(matrix)]
+    assert found == [("B", "C", 3, 4), ("C", "B", 2, 4), ("B", "A", 1, 4)]
+    assert top_confusions({"A": {"A": 3, "B": 0}, "B": {"A": 0, "B": 1}}) == []
 
 
 def test_scans_of_one_patient_are_one_case_with_their_mean_answer():

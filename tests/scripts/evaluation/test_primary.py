@@ -55,8 +55,8 @@ def test_what_the_study_does_not_compute_is_refused_with_what_it_does():
 
 def test_it_is_the_row_of_the_comparison_with_its_p_alone_and_the_others_are_corrected_without_it():
     groups = group_answers(prediction_rows())
-    result = END_POINT.result(groups, {}, num_draws=100)
-    rows, _ = compare_setups(groups, "real", 100, primary=result)
+    result = END_POINT.result(groups, {})
+    rows, _ = compare_setups(groups, "real", primary=result)
     (own,) = [row for row in rows if row["is_primary"]]
     assert (own["setup"], own["measure"], own["num_tests"], own["p_holm"]) == ("ddpm", "auc", 1, own["p"])
     assert {name: own[name] for name in own if name != "is_primary"} == {
@@ -70,29 +70,29 @@ def test_it_is_the_row_of_the_comparison_with_its_p_alone_and_the_others_are_cor
 def test_cohorts_are_named_as_the_study_names_them():
     groups = group_answers(prediction_rows())
     declared = PrimaryEndPoint(**{**DECLARED, "trained_on": "ours", "tested_on": "theirs"})
-    named = declared.result(groups, {"ours": "a", "theirs": "b"}, num_draws=100)
-    assert named["value"] == END_POINT.result(groups, {}, num_draws=100)["value"]
+    named = declared.result(groups, {"ours": "a", "theirs": "b"})
+    assert named["value"] == END_POINT.result(groups, {})["value"]
     with pytest.raises(ValueError, match=r"got 'ddpm' trained on 'ours' and tested on 'theirs'; evaluate it"):
-        declared.result(groups, {}, num_draws=100)
+        declared.result(groups, {})
 
 
 def test_another_reference_than_that_of_the_report_may_be_declared():
     groups = group_answers(prediction_rows())
-    result = PrimaryEndPoint(**{**DECLARED, "reference": "ddpm_mi"}).result(groups, {}, num_draws=100)
-    rows, _ = compare_setups(groups, "ddpm_mi", 100)
+    result = PrimaryEndPoint(**{**DECLARED, "reference": "ddpm_mi"}).result(groups, {})
+    rows, _ = compare_setups(groups, "ddpm_mi")
     row = next(row for row in rows if row["setup"] == "ddpm" and row["measure"] == "auc")
     assert (result["value"], result["p"]) == (row["value"], row["p"])
-    assert not any(row["is_primary"] for row in compare_setups(groups, "real", 100, primary=result)[0])
+    assert not any(row["is_primary"] for row in compare_setups(groups, "real", primary=result)[0])
 
 
 def test_inside_a_cohort_the_locked_test_comes_before_the_folds():
     rows = prediction_rows(role="out_of_fold") + prediction_rows(role="locked_test", seed=1)
-    result = PrimaryEndPoint(**{**DECLARED, "tested_on": "a"}).result(group_answers(rows), {}, num_draws=100)
+    result = PrimaryEndPoint(**{**DECLARED, "tested_on": "a"}).result(group_answers(rows), {})
     assert result["role"] == "locked_test"
 
 
 def test_too_few_subjects_give_a_reason_and_no_number():
-    result = END_POINT.result(group_answers(prediction_rows(sizes=(1, 20))), {}, num_draws=100)
+    result = END_POINT.result(group_answers(prediction_rows(sizes=(1, 20))), {})
     assert result["reason"] == "a comparison needs 2 subjects of each class, got LGG 1, HGG 20"
     assert "value" not in result
 
@@ -107,14 +107,14 @@ def test_without_a_p_the_interval_decides():
 
 def test_an_end_point_declared_later_has_the_corrected_p_of_its_comparison_or_none():
     groups = group_answers(prediction_rows())
-    rows, _ = compare_setups(groups, "real", 100)
+    rows, _ = compare_setups(groups, "real")
     own = next(row for row in rows if row["setup"] == "ddpm" and row["measure"] == "auc")
-    late = as_one_of(END_POINT.result(groups, {}, num_draws=100), rows)
+    late = as_one_of(END_POINT.result(groups, {}), rows)
     assert (late["p_holm"], late["num_tests"], late["detectable"]) == (own["p_holm"], 4, None)
     assert late["p_holm"] > late["p"]
     for changes in ({"reference": "ddpm_mi"}, {"measure": "balanced_accuracy"}):
-        other = PrimaryEndPoint(**{**DECLARED, **changes}).result(groups, {}, num_draws=100)
+        other = PrimaryEndPoint(**{**DECLARED, **changes}).result(groups, {})
         late = {**as_one_of(other, rows), "is_declared_before": False}
         assert late["p_holm"] is late["num_tests"] is differs_in(late) is None
-    few = END_POINT.result(group_answers(prediction_rows(sizes=(1, 20))), {}, num_draws=100)
+    few = END_POINT.result(group_answers(prediction_rows(sizes=(1, 20))), {})
     assert as_one_of(few, rows) == few

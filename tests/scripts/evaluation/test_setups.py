@@ -10,7 +10,7 @@ from tests.predictions import prediction_rows
 
 
 def compare(rows, reference="real"):
-    return compare_setups(group_answers(rows), reference, num_draws=100)
+    return compare_setups(group_answers(rows), reference)
 
 
 def test_every_setup_is_compared_with_the_reference_on_every_test():
@@ -69,12 +69,13 @@ def test_a_check_of_the_protocol_alone_has_a_difference_and_no_power():
     assert (len(rows), left_out, power_rows(rows)) == (3, [], [])
 
 
-def test_three_classes_compare_areas_by_bootstrap_and_without_p():
-    rows, _ = compare(prediction_rows(sizes=(9, 14, 20), classes=("A", "B", "C")))
-    area = next(row for row in rows if row["measure"] == "auc")
-    assert area["low"] < area["value"] < area["high"]
-    assert "bootstrap" in area["interval"]
-    assert (area["p"], area["p_holm"], area["test"]) == (None, None, None)
+def test_four_classes_are_compared_as_two_are():
+    rows, left_out = compare(prediction_rows({"real": 0.0, "ddpm": 3.0}, (9, 14, 20, 12), classes=tuple("ABCD")))
+    assert left_out == []
+    assert all(row["low"] < row["value"] < row["high"] for row in rows)
+    tested = {row["measure"]: (row["test"], row["num_tests"]) for row in rows if row["p"] is not None}
+    assert tested == {"accuracy": ("exact McNemar", 2), "auc": ("DeLong", 2)}
+    assert all(differs(row) for row in rows if row["measure"] in tested)
 
 
 @pytest.mark.parametrize(

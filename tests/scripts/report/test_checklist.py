@@ -64,7 +64,7 @@ def test_the_ensemble_is_the_one_of_the_evaluation(study, tmp_path):
 def test_tests_of_significance_are_named_where_there_are_any(study):
     folder, stages = study
     predictions = merge_predictions(StudyFiles(str(folder), stages).named("predictions.csv"))
-    comparisons, _ = compare_setups(group_answers(predictions), "real", num_draws=100)
+    comparisons, _ = compare_setups(group_answers(predictions), "real")
     row = checklist(folder, stages, comparisons)[0][29]
     assert row["status"] == RUN
     assert row["evidence"].endswith("to real: exact McNemar and DeLong, p corrected by Holm over the setups of a test.")

@@ -14,7 +14,7 @@ from tests.predictions import prediction_rows
 
 
 def numbers(rows, reference="real"):
-    comparisons, not_compared = compare_setups(group_answers(rows), reference, num_draws=100)
+    comparisons, not_compared = compare_setups(group_answers(rows), reference)
     return {
         "primary": None,
         "one_answer": [],
@@ -108,7 +108,7 @@ def with_controls(skills, **options):
     rows = prediction_rows(skills, **options)
     controls = [name for name in skills if name in ("mixed", "pca_gaussian")]
     diffusion = [name for name in skills if name.startswith("ddpm")]
-    against = compare_with_controls(group_answers(rows), dict.fromkeys(diffusion, controls), num_draws=100)
+    against = compare_with_controls(group_answers(rows), dict.fromkeys(diffusion, controls))
     return {**numbers(rows), "controls": against}
 
 
@@ -129,7 +129,7 @@ def test_that_none_beats_every_control_is_said_with_the_nearest_to_it():
         " “+ DDPM”, a → b, −."
     )
     alone = prediction_rows({"ddpm": 1.0, "mixed": 1.0})
-    against = compare_with_controls(group_answers(alone), {"ddpm": ["mixed"]}, num_draws=100)
+    against = compare_with_controls(group_answers(alone), {"ddpm": ["mixed"]})
     assert findings({**numbers(alone), "controls": against})[1].startswith("No other generator beats")
 
 

@@ -1,14 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
+import pytest
+from sklearn.metrics import confusion_matrix
+
 from scripts.evaluation.answers import group_answers
 from scripts.evaluation.metrics import compute_metrics, trivial_measures
 from scripts.evaluation.setups import compare_setups, differs
+from scripts.report.page import render_part
 from scripts.report.results import result_sections, summary_table
+from scripts.report.words import format_number
 from tests.predictions import CLASSES, prediction_rows
 
 
 def sections(rows):
-    comparisons, _ = compare_setups(group_answers(rows), "real", num_draws=100)
+    comparisons, _ = compare_setups(group_answers(rows), "real")
     return result_sections(compute_metrics(rows, 100), CLASSES, rows, ("real", "ddpm"), comparisons), comparisons
 
 
@@ -47,12 +53,40 @@ def test_the_main_role_fills_the_heatmaps_and_the_summary():
     assert summary_table(compute_metrics(rows, 100)).splitlines()[0].strip() == "a, locked test (n = 40)"
 
 
+def test_more_than_two_classes_are_shown_each_and_two_are_not(report):
+    classes = ("A", "B", "C", "D")
+    rows = prediction_rows({"real": 2.0, "ddpm": 1.0}, (9, 14, 20, 12), classes=classes)
+    (test,) = result_sections(compute_metrics(rows, 100), classes, rows, ("real", "ddpm"))["per_class"]
+    assert [row["setup"] for row in test["rows"]] == ["real", "ddpm"]
+    for row, answers in zip(test["rows"], group_answers(rows), strict=True):
+        assert [one["n"] for one in row["classes"]] == answers.n_by_class == [9, 14, 20, 12]
+        counts = np.array([[cell["count"] for cell in one["answers"]] for one in row["classes"]])
+        assert (counts == confusion_matrix(answers.labels, answers.predictions)).all()
+        worst = row["confused"][0]
+        assert worst["count"] == counts[classes.index(worst["class"]), classes.index(worst["answer"])]
+        assert worst["count"] / worst["n"] == ((counts - np.diag(np.diag(counts))) / counts.sum(1)[:, None]).max()
+        assert row["auc"]["value"] == pytest.approx(np.mean([one["auc"]["value"] for one in row["classes"]]))
+    assert sections(prediction_rows())[0]["per_class"] == []
+    assert "Class by class" not in (report / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_page_names_every_class_its_area_and_what_it_is_taken_for():
+    classes = ("glioma", "meningioma", "none")
+    rows = prediction_rows({"real": 1.0}, (9, 14, 20), classes=classes)
+    content = result_sections(compute_metrics(rows, 100), classes, rows, ("real",))
+    content["estimate"] = lambda value: format_number(value["value"])
+    html = render_part("classes.html.j2", content)
+    assert html.count("Answer ") == 3
+    assert "Taken most often for another: " in html
+    assert "Macro F1 ." in html
+
+
 def test_a_setup_that_answers_one_class_is_not_marked_and_says_so():
     rows = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
     for row in rows:
         if row["setup"] == "ddpm":
             row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
-    comparisons, _ = compare_setups(group_answers(rows), "real", num_draws=100)
+    comparisons, _ = compare_setups(group_answers(rows), "real")
     assert any(differs(row) for row in comparisons)
     metrics = compute_metrics(rows, 100)
     trivial = trivial_measures(metrics, group_answers(rows))
@@ -63,7 +97,7 @@ def test_a_setup_that_answers_one_class_is_not_marked_and_says_so():
 
 def test_a_setup_that_is_worse_than_the_reference_keeps_its_mark_however_bad_it_is():
     rows = prediction_rows({"real": 3.0, "ddpm": -3.0}, sizes=(30, 40))
-    comparisons, _ = compare_setups(group_answers(rows), "real", num_draws=100)
+    comparisons, _ = compare_setups(group_answers(rows), "real")
     metrics = compute_metrics(rows, 100)
     trivial = trivial_measures(metrics, group_answers(rows))
     section = result_sections(metrics, CLASSES, rows, ("real", "ddpm"), comparisons, trivial)

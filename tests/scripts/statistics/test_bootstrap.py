@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import bootstrap as scipy_bootstrap
 from scipy.stats import norm
 
-from scripts.statistics.bootstrap import bootstrap, bootstrap_difference, draw_weights
+from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import average_precision, brier, expected_calibration_error, weighted_f1
 from tests.scripts.statistics.test_classification_measures import predictions
 
@@ -36,23 +36,6 @@ def test_limits_of_a_mean_are_those_of_scipy():
     assert estimate.high - estimate.low == pytest.approx(2 * half_width, rel=0.06)
 
 
-def test_a_classifier_does_not_differ_from_itself():
-    labels, probabilities = predictions(2)
-    estimate = bootstrap_difference(weighted_f1, labels, probabilities, probabilities, draw_weights(labels, 100))
-    assert estimate[:3] == (0, 0, 0)
-
-
-def test_a_difference_is_that_of_the_values_and_draws_are_paired():
-    labels, probabilities = predictions(3, size=200)
-    _, others = predictions(3, seed=5, size=200)
-    mixed = 0.9 * probabilities + 0.1 * others
-    weights = draw_weights(labels, 500)
-    own, reference = (bootstrap(brier, labels, p, weights) for p in (probabilities, mixed))
-    estimate = bootstrap_difference(brier, labels, probabilities, mixed, weights)
-    assert estimate.value == pytest.approx(own.value - reference.value)
-    assert estimate.high - estimate.low < (own.high - own.low) / 2
-
-
 def test_limits_of_the_calibration_error_hold_its_value_and_take_its_bias_off():
     labels, probabilities = predictions(2)
     weights = draw_weights(labels, 500)
@@ -67,7 +50,6 @@ def test_an_undefined_measure_has_no_interval():
     labels, probabilities = np.ones(6, dtype=int), predictions(2, size=6)[1]
     weights = draw_weights(labels, 100)
     assert bootstrap(average_precision, labels, probabilities, weights).value is None
-    assert bootstrap_difference(average_precision, labels, probabilities, probabilities, weights).value is None
 
 
 def test_a_faultless_classifier_has_no_limits_rather_than_some_without_width():

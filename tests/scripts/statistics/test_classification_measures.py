@@ -5,21 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, matthews_corrcoef, roc_auc_score
+from sklearn.metrics import average_precision_score, brier_score_loss, f1_score, matthews_corrcoef
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from scripts.statistics.classification_measures import (
-    auc_one_against_rest,
     average_precision,
     brier,
     confidence_bins,
     expected_calibration_error,
+    macro_f1,
     matthews,
     value_of,
     weighted_f1,
 )
 
-MEASURES = (weighted_f1, matthews, average_precision, auc_one_against_rest, brier, expected_calibration_error)
+MEASURES = (weighted_f1, macro_f1, matthews, average_precision, brier, expected_calibration_error)
 
 
 def predictions(num_classes, seed=0, size=67, digits=2):
@@ -42,8 +42,7 @@ def test_measures_are_those_of_scikit_learn(num_classes, seed):
     assert value_of(matthews, labels, probabilities) == pytest.approx(matthews_corrcoef(labels, answers))
     expected = average_precision_score(labels == 0, probabilities[:, 0])
     assert value_of(average_precision, labels, probabilities) == pytest.approx(expected)
-    areas = [roc_auc_score(labels == k, probabilities[:, k]) for k in range(num_classes)]
-    assert value_of(auc_one_against_rest, labels, probabilities) == pytest.approx(np.mean(areas))
+    assert value_of(macro_f1, labels, probabilities) == pytest.approx(f1_score(labels, answers, average="macro"))
     expected = brier_score_loss(labels, probabilities, scale_by_half=True, labels=list(range(num_classes)))
     assert value_of(brier, labels, probabilities) == pytest.approx(expected)
 
@@ -68,10 +67,10 @@ def test_a_weight_counts_a_subject_as_often_as_it_says(measure, num_classes):
         assert value == pytest.approx(value_of(measure, *repeated))
 
 
-def test_a_class_without_case_leaves_areas_undefined():
+def test_a_class_without_case_leaves_measures_of_every_class_undefined():
     labels, probabilities = np.ones(5, dtype=int), predictions(2, size=5)[1]
     assert value_of(average_precision, labels, probabilities) is None
-    assert value_of(auc_one_against_rest, labels, probabilities) is None
+    assert value_of(macro_f1, labels, probabilities) is None
 
 
 def test_one_answer_for_all_has_no_correlation():

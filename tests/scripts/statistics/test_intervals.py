@@ -17,7 +17,8 @@ from scripts.statistics.intervals import (
     square_and_add,
     wilson,
 )
-from scripts.statistics.roc_area import auc, delong
+from scripts.statistics.multiclass_area import auc
+from scripts.statistics.roc_area import delong
 
 LABELS = [0] * 15 + [1] * 52
 
