@@ -12,14 +12,9 @@ import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
-from scripts.provenance.state_dicts import (
-    describe_faults,
-    load_state,
-    refuse_other_state,
-    refuse_prefix,
-    shape_of,
-    state_faults,
-)
+from scripts.classifier.imagenet_networks import SOURCES, imagenet_network
+from scripts.classifier.pretrained import check_frozen, freeze_body, load_pretrained
+from scripts.provenance.state_dicts import describe_faults, refuse_prefix, shape_of, state_faults
 
 
 class Builder(Protocol):
@@ -116,10 +111,20 @@ def _vit(hidden_size: int, num_heads: int) -> Builder:
     return build
 
 
+def _imagenet(backbone: str) -> Builder:
+    def build(
+        spatial_dims: int, in_channels: int, num_classes: int, stem_stride: int, image_size: Sequence[int] | None
+    ) -> nn.Module:
+        _require_stem_of_two(stem_stride, backbone)
+        return imagenet_network(backbone, spatial_dims, in_channels, num_classes, image_size)
+
+    return build
+
+
 def _require_stem_of_two(stem_stride: int, family: str) -> None:
     if stem_stride != 2:
         raise ValueError(
-            f"classifier_stem_stride must be 2 for {family}, got {stem_stride!r}; only ResNets can change it"
+            f"classifier_stem_stride must be 2 for {family}, got {stem_stride!r}; only MONAI's ResNets can change it"
         )
 
 
@@ -146,6 +151,7 @@ BACKBONES: dict[str, Builder] = {
     "vit_tiny": _vit(hidden_size=192, num_heads=3),
     "vit_small": _vit(hidden_size=384, num_heads=6),
     "vit_base": _vit(hidden_size=768, num_heads=12),
+    **{backbone: _imagenet(backbone) for backbone in SOURCES},
 }
 
 
@@ -157,7 +163,7 @@ def create_backbone(
     stem_stride: int = 2,
     image_size: Sequence[int] | None = None,
 ) -> nn.Module:
-    """Build a MONAI classification network by name.
+    """Build a classification network by name: MONAI's, or one of torchvision and timm.
 
     Args:
         backbone: key of `BACKBONES`.
@@ -173,6 +179,7 @@ def create_backbone(
 
     Raises:
         ValueError: if the name is unknown, or the stem or the size is none that the backbone can have.
+        ImportError: if the backbone is of a package that is not installed.
     """
     if backbone not in BACKBONES:
         raise ValueError(f"classifier_backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
@@ -192,11 +199,14 @@ class FoldEnsemble(nn.Module):
         in_channels: modalities of the image.
         num_classes: length of the logits, K.
         stem_stride: stride of the first convolution; see `create_backbone`.
-        pretrained_path: local torchvision-layout state dict to start every member from; None starts at random.
+        pretrained_path: local state dict to start every member from, see `load_pretrained`; None starts at random.
         image_size: cells of each axis of the image; see `create_backbone`.
+        frozen_body: train the last layer of each member alone; all others answer as in evaluation, with the means and
+            variances of the file in BatchNorm and without dropout.
 
     Raises:
-        ValueError: if the backbone is unknown, `num_members` is not positive or the pretrained weights do not fit.
+        ValueError: if the backbone is unknown, `num_members` is not positive, the pretrained weights do not fit or a
+            body is frozen without them.
     """
 
     def __init__(
@@ -209,8 +219,10 @@ class FoldEnsemble(nn.Module):
         stem_stride: int = 2,
         pretrained_path: str | None = None,
         image_size: Sequence[int] | None = None,
+        frozen_body: bool = False,
     ) -> None:
         super().__init__()
+        check_frozen(frozen_body, pretrained_path)
         if num_members < 1:
             raise ValueError(f"num_members must be at least 1, got {num_members!r}; give one per fold")
         self.members = nn.ModuleList(
@@ -226,6 +238,17 @@ class FoldEnsemble(nn.Module):
         if pretrained_path is not None:
             for member in self.members:
                 load_pretrained(member, pretrained_path)
+        self.frozen_body = frozen_body
+        if frozen_body:
+            for member in self.members:
+                freeze_body(member)
+
+    def train(self, mode: bool = True) -> FoldEnsemble:
+        """Switch to training or evaluation; a frozen body stays in evaluation."""
+        super().train(mode)
+        if self.frozen_body:
+            self.members.eval()
+        return self
 
     def forward(self, image: Tensor) -> Tensor:
         """Classify a batch.
@@ -303,57 +326,6 @@ def assemble(member_state_dicts: Sequence[Mapping[str, Tensor]]) -> dict[str, Te
             raise ValueError(f"member_state_dicts[{index}] must be of the network of the first, got {faults[0]}")
         ensemble.update({key.replace("members.0.", f"members.{index}.", 1): state_dict[key] for key in state_dict})
     return ensemble
-
-
-def load_pretrained(network: nn.Module, path: str) -> None:
-    """Start a ResNet from a torchvision-layout state dict, such as ImageNet weights brought as a local file.
-
-    The first convolution is inflated from its RGB channels to those of the network, keeping its response to a grey
-    image; the last layer (`fc`) is dropped, because its classes are others.
-
-    Args:
-        network: 2D MONAI ResNet, whose layout is torchvision's.
-        path: `.pt` or `.pth` file of tensors.
-
-    Raises:
-        FileNotFoundError: if there is no such file.
-        ValueError: if the network is no ResNet, the file is no state dict of finite weights, or another key is missing,
-            unexpected or misshaped.
-    """
-    if not isinstance(network, nets.ResNet):
-        raise ValueError(
-            f"classifier_pretrained_path must be null for a {type(network).__name__}, got {path}; only ResNets have the"
-            " layout of torchvision, whose file this must be"
-        )
-    own = network.state_dict()
-    state = load_state(
-        path,
-        "save torchvision's state dict there, such as resnet152-394f9c45.pth,"
-        " or set classifier_pretrained_path to null",
-    )
-    demand = f"{path} must be a torchvision state dict of this backbone"
-    refuse_prefix(own, state, demand)
-    state.update({key: own[key] for key in own if key.startswith("fc.")})
-    if "conv1.weight" in state and "conv1.weight" in own:
-        state["conv1.weight"] = inflate_channels(state["conv1.weight"], own["conv1.weight"].shape[1])
-    refuse_other_state(own, state, demand, "choose the classifier_backbone that the file is of")
-    network.load_state_dict(state)
-
-
-def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:
-    """Spread the mean kernel over `in_channels`, so that a grey image keeps its response.
-
-    Args:
-        weight: shape (out, in, *kernel).
-        in_channels: new number of input channels.
-
-    Returns:
-        Shape (out, in_channels, *kernel); unchanged if it has that many channels already.
-    """
-    if weight.shape[1] == in_channels:
-        return weight
-    grey = weight.sum(dim=1, keepdim=True) / in_channels
-    return grey.expand(-1, in_channels, *[-1] * (weight.ndim - 2)).clone()
 
 
 def _faults(expected: Mapping[str, Any], loaded: Mapping[str, Any]) -> list[str]:
