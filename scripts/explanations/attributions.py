@@ -16,6 +16,7 @@ from scripts.explanations.maps import explain
 from scripts.patches.intensities import BACKGROUND, foreground
 
 OUTPUTS = ("log_odds", "probability")
+TOGETHER = "LIME and occlusion cover all channels at once: they have no shares"
 NO_SHARES = "GradCAM weighs the maps of a deep layer, where the modalities are mixed already: it has no shares"
 
 
@@ -25,9 +26,9 @@ class Attribution:
 
     Args:
         values: (C, *spatial), in units of the explained output: above 0 speaks for the class, below 0 against it. Of
-            GradCAM (1, *spatial) in [0, 1].
-        shares: (C,) of the sum of absolute attributions, each in [0, 1], sum 1; None where the method has none or
-            where nothing has any effect.
+            channels that are covered together (1, *spatial), and of GradCAM the same in [0, 1].
+        shares: (C,) of the sum of absolute attributions, each in [0, 1], sum 1; None where the method has none, as of
+            channels that are covered together, or where nothing has any effect.
         fit: of LIME, R^2 of its linear model, each image predicted by the model fitted to the others, weighted as in
             the fit, at most 1; where it is low, the answer is no sum of parts and the map says little.
     """
@@ -55,6 +56,8 @@ class Attributor:
         occlusion_size: side of the window that covers one modality, pixels; it moves by half of that.
         layer: of GradCAM; None takes the deepest one whose map is fine enough.
         seed: of LIME's samples.
+        channels_together: whether a covered part is covered in all channels at once, as in the colors of a picture,
+            instead of in one modality.
 
     Raises:
         ValueError: if a method, output or baseline is unknown, or a number is not positive.
@@ -70,6 +73,7 @@ class Attributor:
     occlusion_size: int = 8
     layer: str | None = None
     seed: int = 0
+    channels_together: bool = False
 
     def __post_init__(self) -> None:
         _refuse_unknown("explain_output", [self.output], OUTPUTS)
@@ -85,6 +89,12 @@ class Attributor:
         for name, value in numbers.items():
             if not value > 0:
                 raise ValueError(f"{name} must be positive, got {value!r}")
+
+    @property
+    def no_shares(self) -> dict[str, str]:
+        """Why a method has no shares of the modalities, by its name."""
+        reasons = {"lime": TOGETHER, "occlusion": TOGETHER} if self.channels_together else {}
+        return {name: reason for name, reason in {**reasons, "gradcam": NO_SHARES}.items() if name in self.methods}
 
     def __call__(self, network: nn.Module, image: Tensor, label: int) -> dict[str, Attribution]:
         """Explain one class of one image by every method.
@@ -138,7 +148,7 @@ def shares_of(totals: np.ndarray) -> list[float] | None:
 
 
 def lime(attributor: Attributor, network: nn.Module, image: Tensor, label: int) -> Attribution:
-    """Attribute to superpixels of single modalities by a linear model: see `fit_lime`.
+    """Attribute to superpixels by a linear model: see `fit_lime`.
 
     Returns:
         The coefficient of each feature over the pixels of its superpixel; shares are sums of absolute coefficients.
@@ -152,18 +162,22 @@ def lime(attributor: Attributor, network: nn.Module, image: Tensor, label: int) 
         attributor.kernel_width,
         attributor.baseline,
         attributor.seed,
+        attributor.channels_together,
     )
+    if attributor.channels_together:
+        return Attribution(fitted.values[:1], None, fitted.fit)
     return Attribution(fitted.values, shares_of(fitted.totals), fitted.fit)
 
 
 def occlusion(attributor: Attributor, network: nn.Module, image: Tensor, label: int) -> Attribution:
-    """Cover one modality by a moving window and see what the answer loses.
+    """Cover one modality, or all channels together, by a moving window and see what the answer loses.
 
     Source: Zeiler and Fergus 2014, section 4.2, through captum, which averages over the windows on a pixel.
 
     Returns:
         Loss of the output at each pixel of each modality; shares are sums of its absolute values.
     """
+    window = len(image) if attributor.channels_together else 1  # channels
     size = tuple(min(attributor.occlusion_size, side) for side in image.shape[1:])
     steps = tuple(max(1, side // 2) for side in size)
     shown = foreground(image)
@@ -171,12 +185,14 @@ def occlusion(attributor: Attributor, network: nn.Module, image: Tensor, label: 
     with torch.no_grad():
         values = Occlusion(answer_function(network, label, attributor.output)).attribute(
             image[None],
-            sliding_window_shapes=(1, *size),
+            sliding_window_shapes=(window, *size),
             strides=(1, *steps),
             baselines=covered(image, groups, attributor.baseline)[None],
             perturbations_per_eval=BATCH,
         )[0]
     losses = values.cpu().numpy().astype(np.float32)
+    if attributor.channels_together:
+        return Attribution(losses[:1], None)
     return Attribution(losses, shares_of(np.abs(losses, dtype=np.float64).reshape(len(losses), -1).sum(axis=1)))
 
 

@@ -1,4 +1,4 @@
-"""LIME: what each superpixel of each modality adds to an answer, by a linear model of covered images."""
+"""LIME: what each superpixel adds to an answer, of each modality or of all, by a linear model of covered images."""
 
 from __future__ import annotations
 
@@ -23,8 +23,9 @@ class LimeFit(NamedTuple):
     """A linear model of the answers to images of which parts were covered.
 
     Args:
-        values: (C, *spatial) float32, the coefficient of each superpixel of each modality, 0 in the background.
-        totals: (C,) sums of the absolute coefficients of each modality.
+        values: (C, *spatial) float32, the coefficient of each superpixel of each modality, 0 in the background; equal
+            in all of them where they are covered together.
+        totals: (C,) sums of the absolute coefficients of each modality; (1,) of all together.
         fit: R^2 of the model, each image predicted by the model fitted to the others; None where answers do not differ.
     """
 
@@ -42,12 +43,13 @@ def fit_lime(
     kernel_width: float,
     baseline: str,
     seed: int,
+    channels_together: bool = False,
 ) -> LimeFit:
-    """Fit a linear model to the answers to images of which superpixels of single modalities were covered.
+    """Fit a linear model to the answers to images of which superpixels were covered, of single modalities or of all.
 
     Source: Ribeiro, Singh, Guestrin 2016, "Why should I trust you?", algorithm 1, through captum, with the kernel, the
     ridge regression (penalty 1) and the coin-toss sampling of the authors' own program. A feature is one superpixel of
-    one modality, and the first sample is the image itself.
+    one modality or, as in that program, of all channels; the first sample is the image itself.
 
     Args:
         answer: from images (B, C, *spatial) to (B,).
@@ -58,14 +60,16 @@ def fit_lime(
         kernel_width: of the weights of the samples, in cosine distance.
         baseline: see `covered`.
         seed: of the samples.
+        channels_together: whether a superpixel is covered in all channels at once.
     """
     segments = torch.from_numpy(superpixels(image.cpu().numpy(), num_superpixels, compactness))
     count = int(segments.max())
-    num_features = count * len(image)
+    num_groups = 1 if channels_together else len(image)
+    num_features = count * num_groups
     # Column of each pixel in the linear model; background has the last, which is never covered.
-    firsts = range(0, num_features, count)
-    columns = torch.stack([torch.where(segments > 0, segments - 1 + first, num_features) for first in firsts])
+    columns = _columns(segments, num_groups, num_features).expand(len(image), *segments.shape)
     on_device = columns.to(image.device)
+    parts = _columns(segments, len(image), count * len(image)).to(image.device)  # whose mean is of one channel
     model = _Ridge(PENALTY)
     surrogate = LimeBase(
         answer,
@@ -73,7 +77,7 @@ def fit_lime(
         similarity_func=_kernel(kernel_width),
         perturb_func=_coin_tosses(num_features, seed),
         perturb_interpretable_space=True,
-        from_interp_rep_transform=_cover(on_device, covered(image, on_device, baseline)),
+        from_interp_rep_transform=_cover(on_device, covered(image, parts, baseline)),
         to_interp_rep_transform=None,
     )
     # captum's linear model and its loader draw from the global random state, without using what they draw.
@@ -81,7 +85,7 @@ def fit_lime(
         weights = surrogate.attribute(image[None], n_samples=num_samples, perturbations_per_eval=BATCH)
     coefficients = weights.reshape(-1).cpu().double()
     values = torch.cat([coefficients, torch.zeros(1)])[columns].numpy().astype(np.float32)
-    return LimeFit(values, coefficients.abs().reshape(len(image), count).sum(dim=1).numpy(), model.fit_of_others)
+    return LimeFit(values, coefficients.abs().reshape(num_groups, count).sum(dim=1).numpy(), model.fit_of_others)
 
 
 def superpixels(image: np.ndarray, num_superpixels: int, compactness: float = 0.5) -> np.ndarray:
@@ -131,6 +135,12 @@ def left_out_fit(inputs: np.ndarray, outputs: np.ndarray, weights: np.ndarray, p
     residuals = (outputs - design @ (solved @ outputs)) / (1 - leverages)
     spread = np.sum(weights * (outputs - np.average(outputs, weights=weights)) ** 2)
     return float(1 - np.sum(weights * residuals**2) / spread) if spread > 0 else None
+
+
+def _columns(segments: Tensor, num_groups: int, background: int) -> Tensor:
+    """Number the superpixels of each group of channels, (num_groups, *spatial), and the background of all."""
+    firsts = range(0, int(segments.max()) * num_groups, int(segments.max()))
+    return torch.stack([torch.where(segments > 0, segments - 1 + first, background) for first in firsts])
 
 
 class _Ridge(SkLearnRidge):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from scripts.classifier.networks import FoldEnsemble
-from scripts.explanations.attributions import NO_SHARES, Attribution, Attributor
+from scripts.explanations.attributions import Attribution, Attributor
 from scripts.explanations.cases import KINDS, Case, choose_cases, rows_of_role
 from scripts.explanations.pictures import METHOD_TITLES, draw_attributions
 from scripts.explanations.sanity_checks import describe_correlations, map_correlation, randomize
@@ -93,7 +93,7 @@ class Explanations:
             "classes": self.names,
             "settings": {**asdict(self.attributor), "num_randomized": self.num_randomized},
             "versions": {name: importlib.metadata.version(name) for name in ("captum", "scikit-image", "monai")},
-            "no_shares": {"gradcam": NO_SHARES} if "gradcam" in self.attributor.methods else {},
+            "no_shares": self.attributor.no_shares,
             "kinds_without_case": [kind for kind in KINDS if not any(case.kind == kind for case in self.cases)],
             "sanity": {method: _pooled(cases, method) for method in self.attributor.methods},
             "cases": cases,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from scripts.classifier.networks import FoldEnsemble
-from scripts.image_quality.channel_encoder import ChannelEncoder
+from scripts.image_quality.channel_encoder import NUM_COLORS, ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
-from scripts.provenance.image_form import ImageForm
+from scripts.provenance.image_form import RGB, ImageForm
 from scripts.provenance.leakage import known_subjects
 from scripts.provenance.record import read_provenance
 from scripts.provenance.state_dicts import load_state
@@ -92,6 +92,9 @@ def inception_networks(
 ) -> list[FeatureNetwork]:
     """Inception-v3 on one modality at a time as grey RGB, on (t1c, t2w, t2f) as RGB, and behind an encoder.
 
+    Pictures in colors (`scripts.provenance.image_form.RGB`) it sees upright, as they are, and in no other way: their
+    FID is that of pytorch-fid.
+
     Args:
         path: weights in the layout of pytorch-fid.
         modalities: name of each channel; without one of the triplet's, the triplet is left out.
@@ -112,6 +115,8 @@ def inception_networks(
     ways: dict[str, Sequence[View]] = {
         "one modality at a time": [_Grey(channel) for channel in range(len(modalities))],
     }
+    if tuple(modalities) == RGB:
+        ways, encoder = {"RGB": [_upright]}, None
     if set(TRIPLET) <= set(modalities):
         ways[f"({', '.join(TRIPLET)})"] = [_Colors([list(modalities).index(name) for name in TRIPLET])]
     forward = _inception_forward(network)
@@ -270,7 +275,12 @@ class NetworkChoice:
         elif self.weights_path is None:
             yield {"network": INCEPTION, "reason": f"no weights; {how_to_get_weights()}"}
         else:
-            encoder = ChannelEncoder(training_images) if self.with_encoder else None
+            encoder = None
+            if self.with_encoder and self.form.num_channels < NUM_COLORS:
+                reason = f"to {NUM_COLORS} colors it needs as many channels, these images have {self.form.num_channels}"
+                yield {"network": f"{INCEPTION} behind an encoder", "reason": reason}
+            elif self.with_encoder and not self.form.is_rgb:
+                encoder = ChannelEncoder(training_images)
             networks += inception_networks(self.weights_path, self.form.modalities, encoder, self.device)
 
 
@@ -292,6 +302,11 @@ class _Colors:
 
     def __call__(self, images: Tensor) -> Tensor:
         return images[:, self.channels]
+
+
+def _upright(images: Tensor) -> Tensor:
+    """Turn images whose axes run to the right and up, as a report draws them, to rows from the top, as in a file."""
+    return images.transpose(-1, -2).flip(-2)
 
 
 def _unchanged(images: Tensor) -> Tensor:

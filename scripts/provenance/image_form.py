@@ -26,6 +26,9 @@ EVERY_SLICE = {"ChooseCenterd.slice": "all"}
 SLICE_SETTINGS = {"ChooseCenterd.slice", "ChooseCenterd.min_tumor_voxels"}
 
 
+RGB = ("red", "green", "blue")  # modalities of a picture in colors
+
+
 @dataclass(frozen=True)
 class ImageForm:
     """The form of the images of a run: their channels, classes and grid; set once, in configs/common.yaml.
@@ -68,6 +71,11 @@ class ImageForm:
     def num_channels(self) -> int:
         """Number of modalities."""
         return len(self.modalities)
+
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the channels are the colors of a picture, which belong together as modalities do not."""
+        return tuple(self.modalities) == RGB
 
     @property
     def class_names(self) -> list[str]:

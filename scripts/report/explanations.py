@@ -33,7 +33,7 @@ def _describe_stage(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
         "role": ROLE_NAMES.get(content["role"], content["role"]),
         "modalities": content["modalities"],
         "settings": content["settings"],
-        "no_shares": list(content["no_shares"].values()),
+        "no_shares": list(dict.fromkeys(content["no_shares"].values())),
         "without_case": [KIND_WORDS[kind] for kind in content["kinds_without_case"]],
         "sanity": [{"method": METHOD_TITLES[name], **check} for name, check in content["sanity"].items()],
         "cases": [_describe_case(path.parent, case) for case in content["cases"]],
@@ -44,7 +44,7 @@ def _describe_case(folder: Path, case: Mapping[str, Any]) -> dict[str, Any]:
     rows = [
         {"method": METHOD_TITLES[name], "fit": attribution["fit"], "shares": attribution["shares"]}
         for name, attribution in case["methods"].items()
-        if attribution["shares"] is not None
+        if attribution["shares"] is not None or attribution["fit"] is not None
     ]
     return {
         "title": KIND_TITLES[case["kind"]],

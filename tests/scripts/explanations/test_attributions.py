@@ -171,3 +171,32 @@ def test_images_that_cannot_be_explained_are_refused(image, message):
 def test_a_network_with_one_class_is_refused():
     with pytest.raises(ValueError, match="at least 2 classes"):
         answer_function(nn.Identity(), 0)(torch.zeros(1, 1))
+
+
+@SHAPES
+def test_colors_are_covered_together_and_add_up(shape):
+    image, random = head(shape), torch.Generator().manual_seed(1)
+    network = WeightedSum(0.1 * torch.randn((3, *shape), generator=random)).eval()
+    settings = {"num_superpixels": 12, "num_samples": 400, "occlusion_size": 4}
+    attributor = Attributor(["lime", "occlusion"], **settings, channels_together=True)
+    found = attributor(network, image, label=1)
+    assert {name: one.values.shape for name, one in found.items()} == dict.fromkeys(found, (1, *shape))
+    assert [one.shares for one in found.values()] == [None, None]
+    assert set(attributor.no_shares) == {"lime", "occlusion"}
+    segments = superpixels(image.numpy(), 12)
+    expected = feature_weights(network, image, segments).sum(axis=0)
+    values = np.array([found["lime"].values[0][segments == s][0] for s in range(1, segments.max() + 1)])
+    assert values == pytest.approx(expected, abs=0.05 * float(np.abs(expected).max()))
+    assert found["lime"].fit > 0.99
+    apart = Attributor(["occlusion"], **settings)(network, image, label=1)["occlusion"]
+    assert found["occlusion"].values[0] == pytest.approx(apart.values.sum(axis=0), abs=1e-3)
+
+
+def test_a_superpixel_of_colors_becomes_the_mean_of_each_color():
+    image = head((20, 17))
+    image[0, image[0] > -1] = 0.7  # the other colors vary: a mean over all colors would change this one
+    weights = torch.zeros(3, 20, 17)
+    weights[0] = 0.05
+    settings = {"num_superpixels": 12, "num_samples": 200, "baseline": "mean", "channels_together": True}
+    found = Attributor(["lime"], **settings)(WeightedSum(weights).eval(), image, label=1)["lime"]
+    assert np.abs(found.values).max() < 1e-3

@@ -1,13 +1,20 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from PIL import Image
+from scipy.linalg import sqrtm
 
 from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality import inception
 from scripts.image_quality.channel_encoder import ChannelEncoder
+from scripts.image_quality.distances import frechet_distance
 from scripts.image_quality.feature_networks import NetworkChoice, classifier_network, inception_networks
 from scripts.image_quality.inception import InceptionV3
+from scripts.provenance.foreign_images import read_foreign
+from scripts.provenance.image_form import RGB
 from scripts.provenance.record import hash_subject, write_provenance
 from tests.helpers import image_form
 
@@ -71,6 +78,47 @@ def test_weights_that_are_not_the_published_ones_are_not_called_so(weights_path,
     monkeypatch.setattr(inception, "PUBLISHED_SHA256_PREFIX", digest[:8])
     (network,) = inception_networks(weights_path, ["t1n"])
     assert (network.published, network.name) == (True, "Inception-v3, one modality at a time")
+
+
+def write_pictures(folder, count, seed):
+    """Write PNGs that are no mirror image and no transpose of themselves, and return them as (N, H, W, 3) uint8."""
+    random = np.random.default_rng(seed)
+    ramp = np.linspace(0, 120, 20)[:, None, None] + np.linspace(0, 60, 26)[None, :, None]
+    pixels = np.clip(ramp + random.uniform(0, 75, (count, 20, 26, 3)) * (1 + seed), 0, 255).astype(np.uint8)
+    folder.mkdir()
+    for index, one in enumerate(pixels):
+        Image.fromarray(one).save(folder / f"{index:02d}.png")
+    return pixels
+
+
+def test_the_fid_of_two_folders_of_pictures_is_that_of_pytorch_fid(weights_path, tmp_path):
+    """pytorch-fid: PNG to [0, 1], bilinear to 299 x 299, 2 x - 1, features; then means, np.cov and scipy's root."""
+    (network,) = inception_networks(weights_path, RGB)
+    assert network.name.endswith(", RGB")
+    reference, own, expected = inception.load_inception(weights_path), [], []
+    for seed, folder in enumerate((tmp_path / "first", tmp_path / "second")):
+        pixels = write_pictures(folder, 8, seed)
+        (seen,) = network.extract(read_foreign(folder).images / 127.5 - 1)
+        resized = F.interpolate(torch.from_numpy(pixels).movedim(-1, 1) / 255, (299, 299), mode="bilinear")
+        with torch.no_grad():
+            features = reference(2 * resized - 1)[0].double()
+        torch.testing.assert_close(seen.features, features, atol=1e-4, rtol=1e-4)
+        own.append(seen.features)
+        expected.append(features.numpy())
+    # The five features that vary most: with fewer images than features no root of scipy is exact.
+    kept = np.argsort(expected[0].var(axis=0))[-5:].copy()
+    statistics = [(features[:, kept].mean(axis=0), np.cov(features[:, kept], rowvar=False)) for features in expected]
+    (first_mean, first), (second_mean, second) = statistics
+    fid = np.sum((first_mean - second_mean) ** 2) + np.trace(first + second - 2 * sqrtm(first @ second).real)
+    stored = [torch.from_numpy(features[:, kept]) for features in expected]
+    assert frechet_distance(*stored) == pytest.approx(fid, rel=1e-6)
+    assert frechet_distance(*(features[:, kept] for features in own)) == pytest.approx(fid, rel=1e-3)
+
+
+def test_images_of_one_channel_have_no_encoder_and_say_why(weights_path):
+    networks, left_out = choice(form=image_form(1, (8, 8)), inception_path=str(weights_path)).load(draw(channels=1))
+    assert [network.name.split(", ", 1)[1] for network in networks] == ["one modality at a time"]
+    assert left_out[0]["reason"] == "to 3 colors it needs as many channels, these images have 1"
 
 
 def test_volumes_are_refused_by_inception(weights_path):
