@@ -35,6 +35,26 @@ def is_of_two(row):
     return len(row["n_by_class"]) == 2
 
 
+def test_a_small_simulation_of_four_classes_finds_the_coverage_of_the_table():
+    sizes = (40, 40, 40, 40)
+    found = {row["measure"]: row for row in bench.class_coverage(sizes, 0.9, simulations=60, num_draws=100, seed=1)}
+    rows = [row for row in coverage_table() if row["n_by_class"] == list(sizes) and row["area"] == 0.9]
+    assert {row["measure"] for row in rows} == set(found)
+    for row in rows:
+        error = np.sqrt(row["coverage"] * (1 - row["coverage"]) / 60 + 1e-4)
+        assert found[row["measure"]]["coverage"] == pytest.approx(row["coverage"], abs=4 * error), row["measure"]
+    assert found["auc_difference"]["false_alarms"] <= 0.17  # of 60 at .05, 11 and more are a chance of 1 in 3000
+
+
+def test_areas_of_four_classes_hold_the_truth_at_160_patients():
+    areas = ("auc", "auc_of_class", "auc_difference")
+    rows = [row for row in coverage_table() if not is_of_two(row) and sum(row["n_by_class"]) == 160]
+    found = [row for row in rows if row["measure"] in areas]
+    assert len(found) == len(bench.SKILLS) * len(areas)
+    assert all(0.93 <= row["coverage"] <= 0.975 for row in found), found
+    assert all(row["false_alarms"] < 0.065 for row in found if row["measure"] == "auc_difference")
+
+
 def test_intervals_of_the_primary_measures_and_of_differences_hold_the_truth():
     primary = ("balanced_accuracy", "auc", "accuracy_difference", "auc_difference")
     found = [row for row in coverage_table() if row["measure"] in primary and is_typical(row) and is_of_two(row)]
