@@ -349,13 +349,14 @@ def auc_gain(
     return float(gains(np.arange(len(labels))).mean()), float(low), float(high)
 
 
+# Name of a figure -> its title, decimals, and the least and greatest value that it can have.
 FIGURES = {
-    "copies": ("copies, %", 0),
-    "excess": ("nearest is a training patient, beyond chance", 2),
-    "max_pearson": ("max-Pearson", 2),
-    "kernel_distance": ("kernel distance", 2),
-    "coverage": ("coverage", 2),
-    "label_auc": ("label AUC", 2),
+    "copies": ("copies, %", 0, (0, 100)),
+    "excess": ("nearest is a training patient, beyond chance", 2, (-np.inf, 1)),
+    "max_pearson": ("max-Pearson", 2, (-1, 1)),
+    "kernel_distance": ("kernel distance", 2, (-np.inf, np.inf)),
+    "coverage": ("coverage", 2, (0, 1)),
+    "label_auc": ("label AUC", 2, (0, 1)),
 }
 
 
@@ -365,19 +366,31 @@ def table(rows: Sequence[Mapping[str, Any]], judge: Judge) -> str:
     for row in rows:
         by_arm.setdefault(row["arm"], {})[row["seed"]] = row
     real = by_arm.pop("real")
-    titles = [title for title, _ in FIGURES.values()]
+    titles = [title for title, _, _ in FIGURES.values()]
     columns = ["", "steps", "memorizes", *titles, "gain of AUC, same site", "other site"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
     labels = {part: judge.patients[part].labels.numpy() for part in ("test_a", "test_b")}
+    alone = [f"AUC {_cell(_clipped([_auc(row, labels, part) for row in real.values()], (0, 1)), 3)}" for part in labels]
+    lines.append(f"| real images alone |{' |' * (len(columns) - 3)} {' | '.join(alone)} |")
     for arm, own in by_arm.items():
         verdicts = [verdict for row in own.values() for verdict in row["verdicts"].values()]
         steps = int(np.mean([sum(row["steps"]) for row in own.values()]))
         cells = [arm, str(steps or ""), f"{verdicts.count(MEMORIZES)} of {len(verdicts)}"]
-        for name, (_, digits) in FIGURES.items():
-            cells.append(_cell(mean_and_interval([row[name] for row in own.values()]), digits))
+        for name, (_, digits, bounds) in FIGURES.items():
+            cells.append(_cell(_clipped([row[name] for row in own.values()], bounds), digits))
         cells += [_cell(auc_gain(own, real, labels[part], part), 3, "+") for part in ("test_a", "test_b")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _auc(row: Mapping[str, Any], labels: Mapping[str, np.ndarray], part: str) -> float:
+    return float(placements(labels[part] == 1, np.array(row["scores"][part]))[0].mean())
+
+
+def _clipped(values: Sequence[float], bounds: tuple[float, float]) -> tuple[float, float, float]:
+    """Mean and interval over seeds, of which Student's t knows no bounds."""
+    mean, low, high = mean_and_interval(values)
+    return mean, max(low, bounds[0]), min(high, bounds[1])
 
 
 def _cell(values: tuple[float, float, float], digits: int, sign: str = "") -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from benchmarks.mutual_information import (
     audit_of_set,
     make_set,
     split_inner,
+    table,
 )
 from tests.ring_or_blob import draw
 
@@ -90,3 +92,19 @@ def test_the_gain_of_auc_is_the_mean_over_seeds_with_limits_around_it():
 def test_the_interval_of_a_mean_is_students():
     # t(2) = 4.303, and 1 / sqrt(3) = .577.
     assert mean_and_interval([1.0, 2.0, 3.0]) == pytest.approx((2, 2 - 2.484, 2 + 2.484), abs=1e-3)
+
+
+def test_the_table_stays_within_the_bounds_of_its_figures_and_begins_with_real_images_alone():
+    labels = torch.tensor([0, 0, 1, 1])
+    judge = SimpleNamespace(patients={part: Patients(torch.zeros(4, 1), labels) for part in ("test_a", "test_b")})
+    scores = {"test_a": [0.0, 1, 2, 3], "test_b": [0.0, 2, 1, 3]}
+    figures = {"copies": 0, "excess": 0.5, "max_pearson": 0.5, "kernel_distance": 0.1, "coverage": 0.9}
+    rows = [{"arm": "real", "seed": seed, "scores": scores} for seed in (0, 1)]
+    rows += [
+        {"arm": "plain", "seed": seed, "scores": scores, "verdicts": {}, "steps": [3], **figures, "label_auc": area}
+        for seed, area in ((0, 0.99), (1, 0.95))
+    ]
+    lines = table(rows, judge).splitlines()
+    assert lines[2].endswith("| AUC 1.000 | AUC 0.750 |")
+    assert lines[2].count("|") == lines[3].count("|")
+    assert "| 0.97 (0.72 to 1.00) |" in lines[3]
