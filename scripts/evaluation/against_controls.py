@@ -25,9 +25,10 @@ def compare_with_controls(groups: Sequence[Answers], controls: Mapping[str, Coll
             generators that it is compared with.
 
     Returns:
-        A row per test, setup and control: `direction`, `role`, `cohort`, `setup`, `control`, `n`, `value` (positive
-        where the setup is better), `low`, `high`, `interval`, `coverage`, `p`; and of the setup against all controls of
-        the test `p_holm`, `num_tests` and `beats_all`. Tests with fewer than two subjects of a class are left out.
+        A row per test, setup and control: `direction`, `role`, `cohort`, `setup`, `control`, `measure` ("auc"), `n`,
+        `value` (positive where the setup is better), `low`, `high`, `interval`, `coverage`, `p`; and of the setup
+        against all controls of the test `p_holm`, `num_tests` and `beats_all`. Tests with fewer than two subjects of a
+        class are left out.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -37,7 +38,8 @@ def compare_with_controls(groups: Sequence[Answers], controls: Mapping[str, Coll
         against = [answers for answers in groups if answers.setup in controls[own.setup] and answers.test == own.test]
         for control in against:
             estimate, p = area_difference(own, aligned(control, own))
-            fixed = {**own.test, "setup": own.setup, "control": control.setup, "n": own.n}
+            names = {"setup": own.setup, "control": control.setup, "measure": "auc"}
+            fixed = {**own.test, **names, "n": own.n}
             coverage = coverage_beside("auc_difference", own.n_by_class, *area_situation(own, control))
             rows.append({**fixed, **estimate._asdict(), "coverage": coverage, "p": p})
     for role in dict.fromkeys(row["role"] for row in rows):

@@ -9,7 +9,9 @@ import numpy as np
 
 from scripts.evaluation.answers import NOT_STATED, Answers
 from scripts.statistics.intervals import Estimate, balanced_accuracy, sensitivities
+from scripts.statistics.roc_area import auc
 
+FEWEST = 5  # subjects of each class for an AUC: of fewer it moves by a fifth and more with each of them
 # What a cohort may record of a patient, and what it is called.
 RECORDED = {"field_strength_t": "field strength", "idh": "IDH", "codeletion_1p19q": "1p/19q codeletion"}
 
@@ -23,6 +25,8 @@ class GroupMeasures(NamedTuple):
         n_by_class: subjects of each class.
         sensitivities: of each class, with Wilson limits; of two classes the first is the specificity for the second.
         balanced_accuracy: their mean with square-and-add limits; without value where a class is missing.
+        auc: ranked inside the folds, with DeLong's limits of two classes; without value where a class has fewer than
+            `FEWEST` subjects.
     """
 
     group: str
@@ -30,30 +34,34 @@ class GroupMeasures(NamedTuple):
     n_by_class: list[int]
     sensitivities: list[Estimate]
     balanced_accuracy: Estimate
+    auc: Estimate
 
 
 def measure_groups(
-    names: Sequence[str], labels: np.ndarray, predictions: np.ndarray, num_classes: int
+    names: Sequence[str], labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray | None = None
 ) -> list[GroupMeasures]:
     """Measure every group by itself.
 
     Args:
         names: name of the group of each subject.
         labels: true classes, shape (N,).
-        predictions: answers, shape (N,).
-        num_classes: K.
+        probabilities: shape (N, K); the most probable class is the answer.
+        folds: number of the classifier that answered for each subject, shape (N,); None where it was one.
 
     Returns:
         One item per group, sorted by name.
     """
     rows = []
+    num_classes = probabilities.shape[1]
     for group in sorted(set(names)):
         here = np.array([name == group for name in names])
-        truth, answers = labels[here], predictions[here]
+        truth, answers = labels[here], probabilities[here].argmax(axis=1)
         counts = [int((truth == k).sum()) for k in range(num_classes)]
         per_class = sensitivities(truth, answers, num_classes)
         mean = balanced_accuracy(truth, answers, num_classes) if min(counts) else Estimate(None)
-        rows.append(GroupMeasures(group, len(truth), counts, per_class, mean))
+        strata = None if folds is None else folds[here]
+        area = auc(truth, probabilities[here], strata) if min(counts) >= FEWEST else Estimate(None)
+        rows.append(GroupMeasures(group, len(truth), counts, per_class, mean, area))
     return rows
 
 

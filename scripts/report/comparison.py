@@ -25,7 +25,7 @@ from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gai
 from scripts.evaluation.primary import PrimaryEndPoint, as_one_of
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
-from scripts.evaluation.subgroups import GroupMeasures, measure_groups, subgroups
+from scripts.evaluation.subgroups import FEWEST, GroupMeasures, measure_groups, subgroups
 from scripts.patches.pictures import draw_intervals, draw_svg
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.findings import primary_sentence
@@ -149,7 +149,14 @@ def comparison_sections(
         "num_tests": {
             row["role"]: row["num_tests"] for row in comparisons if row["num_tests"] and not row["is_primary"]
         },
-        "controls": _by_direction([row for row in numbers["controls"] if row["role"] == numbers["role"]]),
+        "controls": _by_direction(
+            [
+                {**row, "needs_no_images": is_trivial_gain(row, trivial)}
+                for row in numbers["controls"]
+                if row["role"] == numbers["role"]
+            ]
+        ),
+        "fewest": FEWEST,
         "references": sorted({row["reference"] for row in comparisons}),
         "subgroups": _by_subgroup(numbers["subgroups"]),
         "sites": [{**test, "one_site": _only_site(test["rows"])} for test in _by_direction(numbers["sites"])],
@@ -220,13 +227,13 @@ def _facts(files: StudyFiles) -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _sites(answers: Answers) -> Iterator[dict[str, Any]]:
-    for row in measure_groups(answers.sites, answers.labels, answers.predictions, len(answers.classes)):
+    for row in measure_groups(answers.sites, answers.labels, answers.probabilities, answers.folds):
         yield {"site": row.group, **_measured(answers, row)}
 
 
 def _subgroups(answers: Answers, facts: Mapping[str, Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
     for by, names in subgroups(answers, facts).items():
-        for row in measure_groups(names, answers.labels, answers.predictions, len(answers.classes)):
+        for row in measure_groups(names, answers.labels, answers.probabilities, answers.folds):
             yield {"by": by, "group": row.group, **_measured(answers, row)}
 
 
@@ -240,7 +247,12 @@ def _measured(answers: Answers, row: GroupMeasures) -> dict[str, Any]:
             name: _with_coverage(estimate, f"sensitivity_{name}", row.n_by_class) for name, estimate in sensitivities
         },
         "balanced_accuracy": _with_coverage(row.balanced_accuracy, "balanced_accuracy", row.n_by_class),
+        "auc": {**row.auc._asdict(), "coverage": _coverage_of_area(row)},
     }
+
+
+def _coverage_of_area(row: GroupMeasures) -> float | None:
+    return None if row.auc.low is None else coverage_beside("auc", row.n_by_class, row.auc.value)
 
 
 def _by_subgroup(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

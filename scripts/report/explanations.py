@@ -1,4 +1,4 @@
-"""The section of the report on single answers: maps over the anatomy, shares of the modalities, sanity checks."""
+"""The sections of the report on single answers: the wrong ones with their masks, and maps over the anatomy."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.explanations.pictures import METHOD_TITLES
+from scripts.explanations.wrong_cases import WrongCases
 from scripts.patches.pictures import data_uri
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import ROLE_NAMES
@@ -24,6 +25,12 @@ def explanation_sections(files: StudyFiles) -> dict[str, Any]:
         `sanity`, `no_shares`, `without_case` (words) and `settings`.
     """
     return {"explanations": [_describe_stage(path, read_json(path)) for path in files.named("explanations.json")]}
+
+
+def wrong_section(cases: WrongCases) -> dict[str, Any]:
+    """Arrange the wrong cases for the template: `wrong`, what `WrongCases.describe` returns with roles in words."""
+    tests = cases.describe()
+    return {"wrong": [{**test, "role": ROLE_NAMES.get(test["role"], test["role"])} for test in tests]}
 
 
 def _describe_stage(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:

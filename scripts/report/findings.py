@@ -61,7 +61,7 @@ def findings(
         if row["role"] == role and row["p_holm"] is not None and not row["is_primary"]
     ]
     controls = [row for row in numbers.get("controls", ()) if row["role"] == role]
-    against = [_against_controls(controls, role)] if controls else []
+    against = [_against_controls(controls, role, trivial)] if controls else []
     suspicious = [*_one_answer(numbers["one_answer"], role), *_swapped(swapped, role)]
     last = [
         *suspicious,
@@ -199,10 +199,12 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection
     where, several = TESTED_ON[role]
     compared = f"{_count(setups, 'setup')} {where}" + (f", {tests} {several}" if tests > 1 else "")
     lead = f"Of {_count(len(pairs), noun)} with “{reference}” ({compared})"
-    corrected = f"after Holm’s correction for all {len(rows)} tests"
+    single = len(rows) == 1
+    corrected = "in the only test that was made" if single else f"after Holm’s correction for all {len(rows)} tests"
     smallest = min(rows, key=lambda row: row["p_holm"])
     if not different:
-        return f"{lead}, none differs {corrected}; the smallest corrected p is {format_p(smallest['p_holm'])}."
+        p = "p is" if single else "the smallest corrected p is"
+        return f"{lead}, none differs {corrected}; {p} {format_p(smallest['p_holm'])}."
     # Gains that need no images come last: they are no success.
     shown = sorted(different, key=lambda row: (is_trivial_gain(row, trivial), row["p_holm"]))[:MAX_NAMED]
     words = [_difference(row) + (f", but {NEEDS_NO_IMAGES}" if is_trivial_gain(row, trivial) else "") for row in shown]
@@ -211,22 +213,29 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection
     return f"{lead}, {count} {verb} {corrected}: {'; '.join(words)}{more}."
 
 
-def _against_controls(rows: Sequence[Row], role: str) -> str:
-    """Say where generators beat every control generator and where not, each with the control nearest to it."""
+def _against_controls(rows: Sequence[Row], role: str, trivial: Collection[Figure]) -> str:
+    """Say where generators beat every control generator and where not, each with the control nearest to it.
+
+    One that is ahead of all controls with an AUC that needs no images is named, and is no success.
+    """
     families: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
         families.setdefault((row["setup"], *_test(row)), []).append(row)
     nearest = [min(family, key=lambda row: row["value"]) for family in families.values()]
-    winners = [row for row in nearest if row["beats_all"]]
+    ahead = [row for row in nearest if row["beats_all"] and is_trivial_gain(row, trivial)]
+    winners = [row for row in nearest if row["beats_all"] and row not in ahead]
     where, _ = TESTED_ON[role]
+    useless = f" Ahead of all, but {NEEDS_NO_IMAGES}: {_over_controls(ahead)}." if ahead else ""
     if winners:
         others = [row for row in nearest if not row["beats_all"]]
-        rest = f" Not better beyond chance: {_over_controls(others)}." if others else ""
+        rest = useless + (f" Not better beyond chance: {_over_controls(others)}." if others else "")
         return (
             f"Better in AUC {where} than every control generator, the nearest named: {_over_controls(winners)}.{rest}"
         )
     best = max(nearest, key=lambda row: row["value"])
     lead = f"No other generator beats every control generator in AUC {where} beyond chance"
+    if ahead:
+        return f"{lead} with a figure that needs images.{useless}"
     return f"{lead}; the nearest to it: {_over_control(best)}."
 
 
@@ -287,7 +296,8 @@ def _what_could_be_found(power: Sequence[Row]) -> str:
             " or the setups answer too much alike."
         )
     gain = known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
-    words = f"A gain of {gain} in accuracy could have been found with a power of 80 % after the same correction"
+    corrected = " after the same correction" if any(row["num_tests"] > 1 for row in power) else ""
+    words = f"A gain of {gain} in accuracy could have been found with a power of 80 %{corrected}"
     return f"{words}; on {' and '.join(blind)} none." if blind else f"{words}."
 
 

@@ -15,6 +15,7 @@ from scripts.evaluation.clinical_use import OperatingRule
 from scripts.evaluation.figures import PANEL
 from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics, swapped_labels, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint
+from scripts.explanations.wrong_cases import WrongCases
 from scripts.patches.pictures import draw_strips, png_data_uri, save_sheet
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.audit import audit_section, folder_sections
@@ -22,7 +23,7 @@ from scripts.report.checklist import checklist_section
 from scripts.report.clinical_use import clinical_numbers, clinical_sections
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
-from scripts.report.explanations import explanation_sections
+from scripts.report.explanations import explanation_sections, wrong_section
 from scripts.report.findings import audit_sentence, findings, leakage_note, next_step
 from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
@@ -63,6 +64,7 @@ def write_report(
     primary_endpoint: Mapping[str, str] | None = None,
     rule: OperatingRule = DEFAULT_RULE,
     pictures: bool = True,
+    wrong_cases: WrongCases | None = None,
 ) -> Path:
     """Write `report.html`, `summary.txt`, and the numbers: `predictions`, `metrics`, `comparisons`, `clinical_use`.
 
@@ -81,6 +83,7 @@ def write_report(
         primary_endpoint: fields of `scripts.evaluation.primary.PrimaryEndPoint`; None where none was declared.
         rule: how the thresholds of the operating points are chosen.
         pictures: whether the figures that people look for are written as PNG, too, into the folder `pictures`.
+        wrong_cases: that are shown; None shows those of `reference`, or of the end point that was declared.
 
     Returns:
         Path of the page.
@@ -117,6 +120,7 @@ def write_report(
         "shortcuts": shortcuts_section(files),
         **image_sections(files, num_samples),
         **measures,
+        **wrong_section(wrong_cases or WrongCases(files, reference=reference, primary_endpoint=primary_endpoint)),
         **explanation_sections(files),
         **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
         "audit": audit,

@@ -9,6 +9,7 @@ import yaml
 from scripts.evaluation.answers import group_answers
 from scripts.evaluation.metrics import compute_metrics
 from scripts.evaluation.primary import PrimaryEndPoint
+from scripts.evaluation.subgroups import FEWEST
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
 from scripts.running.files import read_csv, read_json, write_csv, write_json
@@ -79,8 +80,10 @@ def test_groups_of_patients_add_up_to_the_cohort(report):
     for by in ("enhancement", "volume of the lesion"):
         own = [row for row in rows if (row["by"], row["setup"], row["direction"]) == (by, "real", "site_a")]
         assert sum(row["n"] for row in own) == 40
+    assert {row["auc"]["value"] is None for row in rows} == {min(row["n_by_class"].values()) < FEWEST for row in rows}
     html = (report / "report.html").read_text(encoding="utf-8")
     assert "site_a → site_b, by enhancement" in html
+    assert "too few" in html
 
 
 def test_a_logit_that_is_the_volume_is_seen_in_every_class(tmp_path):

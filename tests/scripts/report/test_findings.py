@@ -140,7 +140,7 @@ def test_nothing_is_said_of_controls_where_there_are_none():
 def against_mixed(setup, value, beats_all, direction="a"):
     estimate = {"value": value, "low": value - 0.05, "high": value + 0.05, "p_holm": None, "num_tests": 9}
     place = {"direction": direction, "cohort": "b" if direction == "a" else "a", "role": "external"}
-    return {**place, "setup": setup, "control": "mixed", "beats_all": beats_all, **estimate}
+    return {**place, "setup": setup, "control": "mixed", "measure": "auc", "beats_all": beats_all, **estimate}
 
 
 def test_a_loss_in_one_direction_is_said_beside_a_gain_in_the_other():
@@ -157,6 +157,31 @@ def test_many_setups_that_beat_every_control_are_counted():
     said = findings({**numbers(prediction_rows()), "controls": rows})[1]
     assert said.count("95 % interval") == 4
     assert said.endswith("; and 2 more below.")
+
+
+def test_being_ahead_of_every_control_with_an_answer_that_needs_no_images_is_no_success():
+    rows = [against_mixed("ddpm", 0.2, True), against_mixed("ddpm_mi", 0.1, True)]
+    needs_none = {("auc", "a", setup, "external", "b") for setup in ("ddpm", "ddpm_mi")}
+    said = findings({**numbers(prediction_rows()), "controls": rows}, trivial=needs_none)[1]
+    assert said.startswith(
+        "No other generator beats every control generator in AUC on another cohort beyond chance with a figure that"
+        " needs images. Ahead of all, but no better than an answer without images: “+ DDPM”, a → b, +.20"
+    )
+    needs_none.remove(("auc", "a", "ddpm_mi", "external", "b"))
+    said = findings({**numbers(prediction_rows()), "controls": rows}, trivial=needs_none)[1]
+    assert said.startswith(
+        "Better in AUC on another cohort than every control generator, the nearest named: “+ DDPM with"
+    )
+    assert "Ahead of all, but no better than an answer without images: “+ DDPM”, a → b, +.20" in said
+
+
+def test_a_single_test_is_not_spoken_of_as_many():
+    content = numbers(prediction_rows({"real": 1.0, "ddpm": 1.1}))
+    (first, *_) = [row for row in content["comparisons"] if row["p_holm"] is not None]
+    power = [{**row, "num_tests": 1, "detectable_gain_holm": row["detectable_gain"]} for row in content["power"]]
+    said = findings({**content, "comparisons": [first], "power": power})
+    assert "none differs in the only test that was made; p is " in said[0]
+    assert "correction" not in " ".join(said)
 
 
 def test_one_answer_to_everybody_is_said_with_the_number_of_patients():
