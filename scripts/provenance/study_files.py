@@ -29,6 +29,7 @@ RESULT_FILES = (
     "predictions.csv",
     "inner_predictions.csv",
     "explanations.json",
+    "reader_results.json",
 )
 # Where a stage that was run alone belongs, as far as its settings say it: name of the place -> setting.
 SETTINGS_OF_PLACE = {"fold": "fold", "setup": "setup", "method": "method", "class_name": "generator_class"}

@@ -24,7 +24,8 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         Items of the template: `measures`, one per cohort: its name, the parts of the real images, groups of rows of one
         feature network, reasons why intervals are missing, and methods of which nothing says how their images were
         made; `measures_left_out`: networks that were not used, with the reason; `gates`: what `gate_rows` returns;
-        `unfinished`: what `unfinished_images` returns of the methods that train; a control generator never finishes.
+        `unfinished`: what `unfinished_images` returns of the methods that train; a control generator never finishes;
+        `readers`: contents of `reader_results.json`, where people were asked.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
     groups: dict[tuple[str, str, str, str, str], list[Mapping[str, Any]]] = {}
@@ -47,6 +48,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
             _describe_cohort(cohort, [row for row in rows if row["cohort"] == cohort], contents)
             for cohort in dict.fromkeys(content["cohort"] for content in contents)
         ],
+        "readers": [read_json(path) for path in files.named("reader_results.json")],
         "measures_left_out": [{"network": network, "reason": reason} for network, reason in sorted(left_out)],
     }
 

@@ -19,7 +19,7 @@ from scripts.explanations.wrong_cases import WrongCases
 from scripts.patches.pictures import draw_strips, png_data_uri, save_sheet
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.audit import audit_section, folder_sections
-from scripts.report.checklist import checklist_section
+from scripts.report.checklist import checklist_sections
 from scripts.report.clinical_use import clinical_numbers, clinical_sections
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
@@ -122,7 +122,7 @@ def write_report(
         **measures,
         **wrong_section(wrong_cases or WrongCases(files, reference=reference, primary_endpoint=primary_endpoint)),
         **explanation_sections(files),
-        **checklist_section(files, predictions, metrics, question, numbers["comparisons"]),
+        **checklist_sections(files, predictions, metrics, question, numbers, use),
         "audit": audit,
         "curves": curve_figure(files, num_curves),
         "lengths": training_lengths(files),

@@ -32,6 +32,8 @@ METHOD_NAMES = {
     "noisy": "Noisy copies (control)",
 }
 KIND_NAMES = {
+    "reader_study": "tests of readers",
+    "reader_results": "results of readers",
     "cohort": "cohorts",
     "generator": "generators",
     "synthetic": "synthetic sets",

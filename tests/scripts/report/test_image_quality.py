@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from scripts.image_quality.reader_results import reader_results
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.image_quality import average_rows, gate_rows, measure_section, unfinished_images
 from scripts.report.page import render_part
@@ -156,3 +157,19 @@ def test_a_control_generator_is_not_called_unfinished(tmp_path):
     assert [row["method"] for row in found["gates"]] == ["ddpm", "mixed"]
     assert found["unfinished"].startswith("By measurement, images of DDPM (1 of 1 sets) are unfinished")
     assert section(tmp_path, ["mixed"])["unfinished"] == ""
+
+
+def test_what_readers_could_tell_stands_beside_the_measures(tmp_path):
+    truths = [("real", None), ("synthetic", "ddpm")] * 6
+    pictures = [
+        {"picture": f"{k}.png", "source": source, "method": method, "class_name": "LGG"}
+        for k, (source, method) in enumerate(truths)
+    ]
+    key = {"study": "0", "simulated": True, "asks_class": False, "classes": ["LGG", "HGG"], "pictures": pictures}
+    answers = [{"picture": one["picture"], "source": one["source"], "source_confidence": 4} for one in pictures]
+    content = reader_results(key, {"Ada": answers, "Bob": answers}, num_bootstrap_draws=100)
+    write_json(tmp_path / "results" / "reader_results.json", content)
+    html = render_part("image_quality.html.j2", section(tmp_path, ["results"]))
+    assert "Ada can tell pictures of ddpm from real ones: AUC 1.00" in html
+    assert html.count("<tr><th>Bob</th><td>DDPM</td>") == 1
+    assert "kappa of Ada, Bob (real or synthetic): 1.00" in html

@@ -53,7 +53,8 @@ def test_the_report_holds_every_section(report):
         "Sanity check",
         "What an answer is worth",
         "Decision curves: hits less false alarms",
-        "CLAIM 2024 checklist",
+        "TRIPOD+AI",
+        "CLAIM 2024",
         "Tejani et al. 2024",
     ):
         assert words in html

@@ -1,17 +1,18 @@
-"""What the files of a run say to each item of the CLAIM 2024 checklist."""
+"""What the files of a run say to each item of the checklists CLAIM 2024 and TRIPOD+AI."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from scripts.evaluation.answers import class_name, class_names
+from scripts.evaluation.answers import ROLES, class_name, class_names
 from scripts.explanations.pictures import METHOD_TITLES
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.methods import methods_section
-from scripts.report.words import MEASURE_NAMES
+from scripts.report.words import MEASURE_NAMES, name_test
 from scripts.running.files import read_json
 
 RUN, PART, AUTHOR = "from the run", "in part", "for the author"
@@ -34,14 +35,16 @@ class RunEvidence:
         predictions: what `merge_predictions` returns.
         metrics: what `compute_metrics` returns.
         question: what the study asks.
-        comparisons: what `compare_setups` returns.
+        numbers: what `scripts.report.comparison.comparison_numbers` returns; may be empty.
+        use: what `scripts.report.clinical_use.clinical_numbers` returns; may be empty.
     """
 
     files: StudyFiles
     predictions: Sequence[Mapping[str, str]]
     metrics: Sequence[Mapping[str, Any]]
     question: str
-    comparisons: Sequence[Mapping[str, Any]] = ()
+    numbers: Mapping[str, Any] = field(default_factory=dict)
+    use: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def cohorts(self) -> list[dict[str, Any]]:
@@ -238,7 +241,7 @@ def _uncertainty(run: RunEvidence) -> Evidence:
     if not names:
         return None
     intervals = f"95 % intervals: {'; '.join(names)}."
-    tested = [row for row in run.comparisons if row["p"] is not None]
+    tested = [row for row in run.numbers.get("comparisons", ()) if row["p"] is not None]
     if not tested:
         return PART, f"{intervals} Tests of significance: the author."
     tests, references = (" and ".join(dict.fromkeys(row[key] for row in tested)) for key in ("test", "reference"))
@@ -298,11 +301,17 @@ def _diagnostic(run: RunEvidence) -> Evidence:
 def _failures(run: RunEvidence) -> Evidence:
     wrong = sum(_is_wrong(row, class_names(run.predictions)) for row in run.predictions)
     shown = sum(case["label"] != case["answer"] for content in run.explanations for case in content["cases"])
-    return PART, f"{wrong} of {len(run.predictions)} answers are wrong (predictions.csv); {shown} explained by maps."
+    share = f"{wrong} of {len(run.predictions)} answers are wrong (predictions.csv)"
+    return PART, f"{share}; the surest are shown with their masks, {shown} explained by maps."
 
 
 def _limits(run: RunEvidence) -> Evidence:
-    return (PART, "Simulated subjects: no evidence about patients. Others: the author.") if run.simulated else None
+    words = [
+        *(["Simulated subjects: no evidence about patients."] if run.simulated else []),
+        *(["One seed."] if run.numbers and not run.numbers["seeds"] else []),
+        *(["Leakage is not excluded for all setups."] if run.files.setups_of_unknown else []),
+    ]
+    return _with_the_author((PART, " ".join(words)), "Others") if words else None
 
 
 def _details(run: RunEvidence) -> Evidence:
@@ -337,33 +346,225 @@ def _is_wrong(row: Mapping[str, str], names: Sequence[str]) -> bool:
     return max(names, key=lambda name: float(row[f"probability_{name}"])) != class_name(row["label"], names)
 
 
-EVIDENCE: dict[int, Callable[[RunEvidence], Evidence]] = {
-    1: _technology,
-    4: _objectives,
-    7: _sources,
-    8: _criteria,
-    9: _preprocessing,
-    10: _subsets,
-    12: _missing,
-    14: _reference,
-    19: _assignment,
-    20: _disjoint,
-    22: _model,
-    23: _software,
-    24: _initialization,
-    25: _training,
-    26: _selection,
-    27: _ensembles,
-    28: _measures,
-    29: _uncertainty,
-    31: _explainability,
-    32: _internal,
-    33: _external,
-    35: _numbers,
-    36: _characteristics,
-    37: _performance,
-    38: _diagnostic,
-    39: _failures,
-    40: _limits,
-    42: _details,
+def _goal(run: RunEvidence) -> Evidence:
+    primary = run.numbers.get("primary")
+    if not primary:
+        return None
+    when = "before" if primary["is_declared_before"] else "after"
+    what = f"{MEASURE_NAMES[primary['measure']]} of {primary['setup']} against {primary['reference']}"
+    return PART, f"One end point, declared {when} the evaluations: {what}. What it is for: the author."
+
+
+def _acquisition(run: RunEvidence) -> Evidence:
+    strengths = Counter(str(value) for value in _of_subjects(run, "field_strength_t"))
+    return _listed(PART, {"field strength in tesla, subjects": _counted(strengths)} if strengths else {})
+
+
+def _annotations(run: RunEvidence) -> Evidence:
+    sources = Counter(str(value) for value in _of_subjects(run, "mask_source"))
+    return (PART, f"Masks by source, subjects: {_counted(sources)}; who drew them: the author.") if sources else None
+
+
+def _sample_size(run: RunEvidence) -> Evidence:
+    gains = [row for row in run.numbers.get("power", ()) if row["role"] == run.numbers["role"]]
+    if not gains:
+        return None
+    words = [
+        f"{row['n']} subjects ({name_test(row)}): "
+        + (f"a gain of {row['detectable_gain']:.2f}" if row["detectable_gain"] is not None else "no gain")
+        for row in gains
+    ]
+    found = f"Could be found in accuracy with a power of 80 % by a single test: {'; '.join(words)}"
+    return PART, f"{found}. How the size was planned: the author."
+
+
+def _robustness(run: RunEvidence) -> Evidence:
+    groups = list(dict.fromkeys(row["by"] for row in run.numbers.get("subgroups", ())))
+    sites = {(row["cohort"], row["site"]) for row in run.numbers.get("sites", ())}
+    words = [
+        *([f"by {', '.join(groups)}"] if groups else []),
+        *([f"by {len(sites)} sites"] if len(sites) > 1 else []),
+        *(["over seeds"] if run.numbers.get("seeds") else []),
+        *(["against control generators"] if run.numbers.get("controls") else []),
+    ]
+    return (PART, f"Measured {'; '.join(words)}. Other analyses: the author.") if words else None
+
+
+def _centers(run: RunEvidence) -> Evidence:
+    numbers = {c["name"]: len({subject.get("site") for subject in c["subjects"]} - {None}) for c in run.cohorts}
+    words = [f"{name}: {number} site{'' if number == 1 else 's'}" for name, number in numbers.items()]
+    return (PART, f"{'; '.join(words)}. What they are: the author.") if words else None
+
+
+def _outcome(run: RunEvidence) -> Evidence:
+    names = class_names(run.predictions)
+    if run.simulated:
+        return RUN, f"{' or '.join(names)}, set by the program that drew the simulated subjects."
+    return PART, f"{' or '.join(names)}, as the tables of the cohorts give it; how it was assessed: the author."
+
+
+def _predictors(run: RunEvidence) -> Evidence:
+    return _listed(
+        RUN, run.settings("patches", "modalities", "patch_size", "patch_spacing_mm", "region_chain", "slice")
+    )
+
+
+def _choice_of_predictors(run: RunEvidence) -> Evidence:
+    return _with_the_author(_listed(PART, run.settings("patches", "modalities")), "Why these")
+
+
+def _scaling(run: RunEvidence) -> Evidence:
+    return _listed(RUN, run.settings("patches", "intensity_mode", "intensity_percentiles", "zscore_limit"))
+
+
+def _building(run: RunEvidence) -> Evidence:
+    parts = [part[1] for part in (_model(run), _training(run), _selection(run)) if part]
+    return _with_the_author((PART, " ".join(parts)), "Why this model") if parts else None
+
+
+def _clusters(run: RunEvidence) -> Evidence:
+    sites = {(row["cohort"], row["site"]) for row in run.numbers.get("sites", ())}
+    if not sites:
+        return None
+    return PART, f"Every figure by cohort, and by site for {len(sites)} sites; no model differs between clusters."
+
+
+def _updating(run: RunEvidence) -> Evidence:
+    return (RUN, "No model was changed after its evaluation.") if run.evaluations else None
+
+
+def _imbalance(run: RunEvidence) -> Evidence:
+    return _listed(PART, run.settings("classifier", "classifier_sampling", "synthetic_balance", "synthetic_ratio"))
+
+
+def _output(run: RunEvidence) -> Evidence:
+    rows = run.use.get("operating_points", ())
+    words = "A probability for each class; the answer is the most probable one"
+    if not rows:
+        return PART, f"{words}. Thresholds: the author."
+    rule = f"{rows[0]['goal']} of {rows[0]['level']} for {rows[0]['class']}"
+    return RUN, f"{words}. Thresholds were chosen on the inner parts to reach a {rule}."
+
+
+def _ethics(run: RunEvidence) -> Evidence:
+    return (RUN, "Simulated subjects: no patient took part.") if run.simulated else None
+
+
+def _protocol(run: RunEvidence) -> Evidence:
+    primary = run.numbers.get("primary")
+    if not primary or not primary["is_declared_before"]:
+        return None
+    return PART, "The primary end point was declared in the configs before the evaluations; a protocol: the author."
+
+
+def _code(run: RunEvidence) -> Evidence:
+    count = len(run.files.records)
+    words = (
+        f"Hashes of code and settings lie in the stage.json of {count} stages; where the code can be had: the author."
+    )
+    return (PART, words) if count else None
+
+
+def _analyzed(run: RunEvidence) -> Evidence:
+    counts = {f"{role}, subjects": str(count) for role, count in run.roles(*ROLES).items()}
+    trained = [f"{len(fold['train'])}" for splits in run.splits for fold in splits["folds"]]
+    words = {**({"training, subjects by fold": ", ".join(trained)} if trained else {}), **counts}
+    return _with_the_author(_listed(PART, words), "Events in each")
+
+
+def _between_cohorts(run: RunEvidence) -> Evidence:
+    if len(run.cohorts) < 2:
+        return None
+    return PART, "Classes, sites, regions and volumes of the cohorts stand on this page; others: the author."
+
+
+def _interpretation(run: RunEvidence) -> Evidence:
+    return PART, "The first paragraph of this page says what was found; what it means: the author."
+
+
+def _with_the_author(evidence: Evidence, what: str) -> Evidence:
+    return (evidence[0], f"{evidence[1]} {what}: the author.") if evidence else None
+
+
+def _of_subjects(run: RunEvidence, key: str) -> list[Any]:
+    """What the cohorts record of their subjects, those of whom it is not known left out."""
+    return [value for c in run.cohorts for subject in c["subjects"] if (value := subject.get(key)) is not None]
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {counts[name]}" for name in sorted(counts))
+
+
+# By the numbers of the items; an item that no file tells anything of is the author's.
+CLAIM_EVIDENCE: dict[str, Callable[[RunEvidence], Evidence]] = {
+    "1": _technology,
+    "4": _objectives,
+    "6": _goal,
+    "7": _sources,
+    "8": _criteria,
+    "9": _preprocessing,
+    "10": _subsets,
+    "12": _missing,
+    "13": _acquisition,
+    "14": _reference,
+    "16": _annotations,
+    "19": _assignment,
+    "20": _disjoint,
+    "21": _sample_size,
+    "22": _model,
+    "23": _software,
+    "24": _initialization,
+    "25": _training,
+    "26": _selection,
+    "27": _ensembles,
+    "28": _measures,
+    "29": _uncertainty,
+    "30": _robustness,
+    "31": _explainability,
+    "32": _internal,
+    "33": _external,
+    "35": _numbers,
+    "36": _characteristics,
+    "37": _performance,
+    "38": _diagnostic,
+    "39": _failures,
+    "40": _limits,
+    "42": _details,
+}
+TRIPOD_EVIDENCE: dict[str, Callable[[RunEvidence], Evidence]] = {
+    "1": _technology,
+    "4": _objectives,
+    "5a": _sources,
+    "6a": _centers,
+    "6b": _criteria,
+    "7": _preprocessing,
+    "8a": _outcome,
+    "9a": _choice_of_predictors,
+    "9b": _predictors,
+    "9c": _annotations,
+    "10": _sample_size,
+    "11": _missing,
+    "12a": _assignment,
+    "12b": _scaling,
+    "12c": _building,
+    "12d": _clusters,
+    "12e": _measures,
+    "12f": _updating,
+    "12g": _ensembles,
+    "13": _imbalance,
+    "15": _output,
+    "16": _external,
+    "17": _ethics,
+    "18c": _protocol,
+    "18f": _code,
+    "20a": _numbers,
+    "20b": _characteristics,
+    "20c": _between_cohorts,
+    "21": _analyzed,
+    "22": _details,
+    "23a": _performance,
+    "23b": _clusters,
+    "24": _updating,
+    "25": _interpretation,
+    "26": _limits,
 }

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 from scripts.evaluation.ensembles import ENSEMBLES
-from scripts.report.checklist import ITEMS
-from scripts.report.claim_evidence import ENSEMBLE_NAMES, EVIDENCE, parts_that_share_subjects
+from scripts.report.checklist import CHECKLISTS
+from scripts.report.checklist_evidence import ENSEMBLE_NAMES, parts_that_share_subjects
 
 
 def test_evidence_is_for_items_that_there_are():
-    assert set(EVIDENCE) <= set(range(1, len(ITEMS) + 1))
+    for checklist in CHECKLISTS:
+        assert set(checklist.evidence) <= {number for number, _, _ in checklist.items}
 
 
 def test_every_ensemble_has_a_name():
