@@ -414,7 +414,7 @@ def _choice_of_predictors(run: RunEvidence) -> Evidence:
 
 
 def _scaling(run: RunEvidence) -> Evidence:
-    return _listed(RUN, run.settings("patches", "intensity_mode", "intensity_percentiles", "zscore_limit"))
+    return _listed(RUN, run.settings("patches", "intensity_mode", "intensity_percentiles"))
 
 
 def _building(run: RunEvidence) -> Evidence:
