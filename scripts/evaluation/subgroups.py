@@ -9,7 +9,7 @@ import numpy as np
 
 from scripts.evaluation.answers import NOT_STATED, Answers
 from scripts.statistics.intervals import Estimate, balanced_accuracy, sensitivities
-from scripts.statistics.roc_area import auc
+from scripts.statistics.multiclass_area import auc
 
 FEWEST = 5  # subjects of each class for an AUC: of fewer it moves by a fifth and more with each of them
 # What a cohort may record of a patient, and what it is called.
@@ -25,7 +25,7 @@ class GroupMeasures(NamedTuple):
         n_by_class: subjects of each class.
         sensitivities: of each class, with Wilson limits; of two classes the first is the specificity for the second.
         balanced_accuracy: their mean with square-and-add limits; without value where a class is missing.
-        auc: ranked inside the folds, with DeLong's limits of two classes; without value where a class has fewer than
+        auc: ranked inside the folds, with DeLong's limits; without value where a class has fewer than
             `FEWEST` subjects.
     """
 

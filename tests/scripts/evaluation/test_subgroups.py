@@ -4,7 +4,7 @@ import numpy as np
 
 from scripts.evaluation.answers import group_answers
 from scripts.evaluation.subgroups import FEWEST, measure_groups, subgroups, volume_thirds
-from scripts.statistics.roc_area import auc
+from scripts.statistics.multiclass_area import auc
 from tests.predictions import prediction_rows
 
 
