@@ -143,7 +143,9 @@ class WrongCases:
         if why := why_no_file(mask_path):
             return draw_outlined(image, None), f"the mask {Path(mask_path).name} {why}"
         codes = region_codes(subject["mask_codes"], "whole")
-        mask = mask_on_patch(read_mask(mask_path), codes, nibabel.load(path).affine, image.shape[1:])
+        mask = mask_on_patch(
+            read_mask(mask_path), codes, nibabel.Nifti1Image.from_filename(path).affine, image.shape[1:]
+        )
         return draw_outlined(image, mask), "" if mask.any() else "the mask holds no tumor here"
 
     @cached_property
