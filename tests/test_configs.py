@@ -54,7 +54,7 @@ STAGES = {
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RUNS = sorted((ROOT / "configs" / "runs").glob("*.yaml"))
-RECIPES = ("recipes/quick", "recipes/small", "recipes/paper")
+RECIPES = ("recipes/quick", "recipes/small", "recipes/paper", "recipes/pictures")
 # Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
     "_meta_",

@@ -191,7 +191,11 @@ def check_training(
 
 
 def check_drawing(
-    num_images: int | None, batch_size: int, max_draws_per_image: float, snap_tolerance: float, ratio: float = 1.0
+    num_images: int | None,
+    batch_size: int,
+    max_draws_per_image: float,
+    snap_tolerance: float | None,
+    ratio: float = 1.0,
 ) -> None:
     """Refuse numbers by which no set can be drawn.
 
@@ -199,7 +203,7 @@ def check_drawing(
         num_images: images to draw; None is by `ratio`.
         batch_size: `generate_batch_size`.
         max_draws_per_image: draws for each image wanted.
-        snap_tolerance: in units of [-1, 1].
+        snap_tolerance: in units of [-1, 1]; None for images without a background.
         ratio: `generated_ratio`, synthetic images for each real one, > 0 where `num_images` is None.
 
     Raises:
@@ -209,7 +213,7 @@ def check_drawing(
     for name, value in numbers.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be >= 1, got {value!r}")
-    if not 0 <= snap_tolerance < 1:
+    if snap_tolerance is not None and not 0 <= snap_tolerance < 1:
         raise ValueError(f"snap_tolerance must be in [0, 1), got {snap_tolerance!r}; .1 is the default")
     if num_images is None and not ratio > 0:
         raise ValueError(

@@ -61,7 +61,7 @@ class SyntheticSet(ABC):
         balance: bool = True,
         batch_size: int = 64,
         seed: int = 0,
-        snap_tolerance: float = 0.1,
+        snap_tolerance: float | None = 0.1,
         copy_filter: CopyFilter | None = None,
         max_draws_per_image: float = 2.0,
     ) -> None:
@@ -205,7 +205,7 @@ class SyntheticSet(ABC):
         copies = self.are_copies(images)
         for k, image, is_copy in zip(numbers, images, copies, strict=True):
             if not is_copy:
-                write_image(self.path_of(k), image.numpy(), np.diag([self.form.spacing_mm] * 3 + [1.0]))
+                write_image(self.path_of(k), image.numpy(), np.diag([self.form.cell_mm] * 3 + [1.0]))
         rejected = [k for k, is_copy in zip(numbers, copies, strict=True) if is_copy]
         if rejected:
             write_json(self._rejected_path, {"k": sorted({*self.rejected, *rejected})})

@@ -182,7 +182,7 @@ class AnswerWriter:
             "crop": {
                 "center_voxel": place["center_voxel"],
                 "center_mm": place["center_mm"],
-                "source": "click" if place["region"] == "click" else "mask",
+                "source": {"click": "click", None: "whole image"}.get(place["region"], "mask"),
                 "region": place["region"],
                 "region_reason": place.get("region_reason"),
                 "slice": place["slice"],

@@ -17,6 +17,7 @@ from scripts.inference.requests import (
 )
 from scripts.patches.crop import CROP_FACTS
 from scripts.patches.subject_volumes import ReadVolumesd
+from scripts.volumes.file_names import is_picture
 from scripts.volumes.mask_codes import decide_mask_codes, source_of_masks
 from scripts.volumes.mask_marks import read_mask_source
 from scripts.volumes.reading import mask_codes_in
@@ -25,7 +26,7 @@ CHOSEN = ("subject_id", *CROP_FACTS, "mask_codes_reason", "mask_source")
 
 
 class ReadPatientd(ReadVolumesd):
-    """Read one patient as a user gives it: four files or one 4D file, with a mask or a click.
+    """Read one patient as a user gives it: four files or one 4D file, with a mask or a click; or a picture.
 
     Takes `images` (name of a modality, or an alias -> path) or `image` (a 4D file) with `channel_order`, and `mask`
     or `click` ([i, j, k], voxel indices of the file). Where both are given the click decides and the mask measures.
@@ -34,7 +35,12 @@ class ReadPatientd(ReadVolumesd):
 
     Args:
         modalities: modalities to read, in the order of the patch's channels.
+        needs_place: ask for a mask or a click, as a patch around a lesion needs one.
     """
+
+    def __init__(self, modalities: Sequence[str], needs_place: bool = True) -> None:
+        super().__init__(modalities)
+        self.needs_place = needs_place
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
         """Read the patient's files.
@@ -43,7 +49,7 @@ class ReadPatientd(ReadVolumesd):
             ValueError: if the request is incomplete or not understood, or a file cannot be used.
         """
         request = parse_request(data, self.modalities)
-        if not request.get("mask") and "click" not in request:
+        if self.needs_place and not request.get("mask") and "click" not in request:
             raise ValueError(
                 'mask or click must say where the tumor is, got neither; give --mask FILE or --click "[i,j,k]" (voxels)'
             )
@@ -58,7 +64,8 @@ class ReadPatientd(ReadVolumesd):
                 f" {'both' if request.get('image') else 'neither'}"
             )
         if request.get("image"):
-            order = request.get("channel_order") or stored_channel_order(request["image"])
+            stored = self.modalities if is_picture(request["image"]) else stored_channel_order(request["image"])
+            order = request.get("channel_order") or stored
             return {"images": None, "channel_order": parse_channels(order, request["image"], self.modalities)}
         return {"image": None, "images": parse_images(request["images"], self.modalities)}
 

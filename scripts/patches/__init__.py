@@ -1,1 +1,1 @@
-"""From volumes to lesion-centered patches and lists of them, with masks by a model where there are none."""
+"""From volumes and pictures to patches, around a lesion or whole, and lists of them, with masks by a model."""

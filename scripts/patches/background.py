@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from scripts.patches.intensities import DARKEST
 
-def snap_background(images: Tensor, tolerance: float = 0.1) -> Tensor:
+
+def snap_background(images: Tensor, tolerance: float | None = 0.1) -> Tensor:
     """Clip to [-1, 1] and set background to exactly -1, as it is in real patches.
 
     A sample's background is never exactly -1, and a classifier would learn that as the mark of a synthetic image. A
@@ -14,7 +16,8 @@ def snap_background(images: Tensor, tolerance: float = 0.1) -> Tensor:
 
     Args:
         images: intensities about [-1, 1], shape (B, C, *spatial).
-        tolerance: in units of [-1, 1], >= 0.
+        tolerance: in units of [-1, 1], >= 0; None for images that have no background: they are clipped to stay above
+            it, as real ones do.
 
     Returns:
         Intensities in [-1, 1], same shape.
@@ -22,6 +25,8 @@ def snap_background(images: Tensor, tolerance: float = 0.1) -> Tensor:
     Raises:
         ValueError: if `tolerance` is not in [0, 1).
     """
+    if tolerance is None:
+        return images.clamp(DARKEST, 1)
     if not 0 <= tolerance < 1:
         raise ValueError(
             f"snap_tolerance must be in [0, 1), got {tolerance!r}; brain tissue begins well above -1 + 0.1"

@@ -1,4 +1,4 @@
-"""Which tumor region a patch shows, on which slice and around which voxel; or a click, which says it all."""
+"""What a patch shows, and where: a tumor region, on which slice and around which voxel; a click; or all of the image."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from scripts.volumes.regions import REGIONS, LabeledVoxels, choose_region, find_
 from scripts.volumes.volume import Volume
 
 SLICES = ("largest", "centroid", "all")
+# What only a lesion or a click can say of a patch; null where the image is whole.
+NOT_TOLD = ("region", "region_reason", "region_volume_ml", "lesion_volume_ml", "slice", "center_voxel", "center_mm")
 
 
 class ChooseRegiond(Transform):
@@ -154,6 +156,44 @@ class ChooseCenterd(Transform):
         return indices
 
 
+class ChooseWholed(Transform):
+    """Take the image as it is, or the box of its foreground.
+
+    Adds `center_ras` (RAS+ indices of the middle), `box_mm` (extent of what is shown) and, as null, what `NOT_TOLD`
+    names.
+
+    Args:
+        crop_to_foreground: take the box around what is not exactly 0 in any channel.
+        spatial_dims: 2 for pictures and volumes of one slice, 3 for volumes.
+    """
+
+    def __init__(self, crop_to_foreground: bool = False, spatial_dims: int = 2) -> None:
+        self.crop_to_foreground = crop_to_foreground
+        self.spatial_dims = spatial_dims
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
+        """Say where the image lies.
+
+        Raises:
+            ValueError: if a volume has more than one slice and patches have none, or all of it is 0.
+        """
+        volumes: Mapping[str, Volume] = data["volumes"]
+        reference = next(iter(volumes.values()))
+        size = reference.ras.shape
+        if self.spatial_dims == 2 and size[2] != 1:
+            raise ValueError(
+                f"{reference.path} must have one slice where spatial_dims is 2 and cut is whole, got {size[2]}; set"
+                " spatial_dims: 3, or cut: lesion, which chooses a slice"
+            )
+        box = _foreground_box(volumes) if self.crop_to_foreground else np.array([[0, 0, 0], size])
+        place: Subject = {"center_ras": box.sum(axis=0) // 2, "box_mm": box * reference.spacing_mm}
+        return {**data, **dict.fromkeys(NOT_TOLD), **place}
+
+    def pixel_settings(self) -> dict[str, Any]:
+        """Return what two sets of patches must share to be images of one kind."""
+        return {"crop_to_foreground": self.crop_to_foreground}
+
+
 def _with_center(
     data: Mapping[Hashable, Any], reference: Volume, center: Sequence[float] | np.ndarray, points: np.ndarray | None
 ) -> Subject:
@@ -166,3 +206,14 @@ def _with_center(
         "slice": int(center_ras[2]),
         "box_mm": None if points is None else np.stack([points.min(0), points.max(0) + 1]) * reference.spacing_mm,
     }
+
+
+def _foreground_box(volumes: Mapping[str, Volume]) -> np.ndarray:
+    """First and one after the last index of each RAS+ axis where any volume is not 0, (2, 3)."""
+    shown = np.any([volume.ras != 0 for volume in volumes.values()], axis=0)
+    if not shown.any():
+        raise ValueError(
+            f"{next(iter(volumes.values())).path} must show something, got 0 everywhere; leave the subject out"
+        )
+    indices = [np.flatnonzero(shown.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
+    return np.array([[axis[0] for axis in indices], [axis[-1] + 1 for axis in indices]])

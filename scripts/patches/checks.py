@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from scripts.patches.crop import CROPS
 from scripts.volumes.mask_codes import parse_mask_codes
 
 
 def check_patches(
-    modalities: Sequence[str], registration: bool, registration_reference: str, num_workers: int = 1
+    modalities: Sequence[str],
+    registration: bool,
+    registration_reference: str,
+    num_workers: int = 1,
+    cut: str = "lesion",
+    crop: str = "field_of_view",
 ) -> None:
     """Refuse what no transform of the patches sees when it is built.
 
@@ -17,6 +23,8 @@ def check_patches(
         registration: whether modalities are brought onto one grid.
         registration_reference: modality whose grid that is.
         num_workers: `patches_num_workers`.
+        cut: what a patch shows.
+        crop: how much of it.
 
     Raises:
         ValueError: naming the config key.
@@ -24,6 +32,11 @@ def check_patches(
     if registration and registration_reference not in modalities:
         raise ValueError(
             f"registration_reference must be one of {', '.join(modalities)}, got {registration_reference!r}"
+        )
+    if cut not in CROPS or crop not in CROPS[cut]:
+        raise ValueError(
+            f"cut must be lesion, with crop {' or '.join(CROPS['lesion'])}, or whole, with {', '.join(CROPS['whole'])};"
+            f" got {cut!r} with {crop!r}"
         )
     if num_workers < 1:
         raise ValueError(f"patches_num_workers must be >= 1, got {num_workers!r}")

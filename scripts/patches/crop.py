@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import Transform
 
-from scripts.patches.intensities import BACKGROUND, scale_intensities
+from scripts.patches.intensities import BACKGROUND, DARKEST, scale_intensities
 from scripts.patches.subject_volumes import Subject
 from scripts.volumes.resampling import Axis, axis_weights, centered_axis, weigh
 from scripts.volumes.volume import Volume
@@ -28,7 +28,14 @@ CROP_FACTS = (
 )
 
 # What is kept for the crop alone.
-DROPPED = ("volumes", "mask_volume", "brain_mask_volume", "labeled_voxels", "intensity_ranges", "center_ras", "box_mm")
+DROPPED = (
+    *("volumes", "mask_volume", "brain_mask_volume", "labeled_voxels", "intensity_ranges", "has_background"),
+    *("center_ras", "box_mm"),
+)
+
+CROPS = {"lesion": ("field_of_view", "lesion_box"), "whole": ("field_of_view", "fit", "pad", "stretch")}
+WHOLE_BOX = ("fit", "pad", "stretch")  # crops that show the whole box, whatever its size
+DISTORTION = 0.01  # by which the sides of an image and of a patch may differ in proportion with `fit`
 
 
 class CropPatchd(Transform):
@@ -45,29 +52,37 @@ class CropPatchd(Transform):
 
     Args:
         patch_size: cells of each axis; its length is the number of dimensions, 2 or 3.
-        patch_spacing_mm: length of a cell, mm; ignored by `crop: lesion_box`.
+        patch_spacing_mm: length of a cell, mm; None for images without mm, such as pictures; counts for
+            "field_of_view" alone.
         crop: "field_of_view" takes `patch_size` x `patch_spacing_mm` around the center; "lesion_box" the extent of the
-            region times `box_margin`, resized to `patch_size`.
+            region times `box_margin`, resized to `patch_size`. Of whole images, "fit" resizes those that have the
+            proportions of `patch_size` and refuses others, "pad" keeps proportions and fills up with background,
+            "stretch" does not keep them.
         box_margin: factor >= 1.
     """
 
     def __init__(
         self,
         patch_size: Sequence[int],
-        patch_spacing_mm: float = 1.0,
+        patch_spacing_mm: float | None = 1.0,
         crop: str = "field_of_view",
         box_margin: float = 1.5,
     ) -> None:
         if len(patch_size) not in (2, 3) or min(patch_size) < 1:
             raise ValueError(f"patch_size must be two or three positive numbers, got {list(patch_size)!r}")
-        if crop not in ("field_of_view", "lesion_box"):
-            raise ValueError(f"crop must be 'field_of_view' or 'lesion_box', got {crop!r}")
-        if not patch_spacing_mm > 0 or not box_margin >= 1:
+        if crop not in {name for names in CROPS.values() for name in names}:
+            raise ValueError(f"crop must be one of {', '.join(('lesion_box', *CROPS['whole']))}, got {crop!r}")
+        if not (patch_spacing_mm is None or patch_spacing_mm > 0) or not box_margin >= 1:
             raise ValueError(
                 f"patch_spacing_mm must be > 0 and box_margin >= 1, got {patch_spacing_mm!r} and {box_margin!r}"
             )
+        if patch_spacing_mm is None and crop == "field_of_view":
+            raise ValueError(
+                "crop must be fit, pad or stretch (or lesion_box) where patch_spacing_mm is null, got 'field_of_view',"
+                " whose size is in mm"
+            )
         self.patch_size = list(patch_size)
-        self.patch_spacing_mm = float(patch_spacing_mm)
+        self.patch_spacing_mm = None if patch_spacing_mm is None else float(patch_spacing_mm)
         self.crop = crop
         self.box_margin = box_margin
 
@@ -79,10 +94,16 @@ class CropPatchd(Transform):
         """
         reference = next(iter(data["volumes"].values()))
         axes = self.axes(reference, data["center_ras"], data["box_mm"])
+        place, darkest = int(data["center_ras"][2]), BACKGROUND if data["has_background"] else DARKEST
         channels = [
-            _cut(volume, axes, int(data["center_ras"][2]), data["intensity_ranges"][modality])
+            _cut(volume, axes, place, data["intensity_ranges"][modality], darkest, self.crop in WHOLE_BOX)
             for modality, volume in data["volumes"].items()
         ]
+        if data["region"] is None and all((channel == channel.flat[0]).all() for channel in channels):
+            raise ValueError(
+                f"{reference.path} must show something between the intensities that become -1 and 1, got one value"
+                " throughout the patch; leave the subject out, or correct intensity_mode and intensity_range"
+            )
         if all((channel == BACKGROUND).all() for channel in channels):
             raise ValueError(
                 f"the patch around voxel {data['center_voxel']} of {reference.path} must show the brain, got background"
@@ -92,8 +113,16 @@ class CropPatchd(Transform):
         image = MetaTensor(torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(affine))
         return {**{key: value for key, value in data.items() if key not in DROPPED}, "image": image} | {
             "modalities": list(data["volumes"]),
-            "spacing_mm": axes[0].spacing_mm,
+            "spacing_mm": None if self.patch_spacing_mm is None else axes[0].spacing_mm,
         }
+
+    def problems(self, subject: Mapping[str, Any]) -> Iterator[str]:
+        """Say why a subject of `cohort.json` has no such patch, before any file is read."""
+        size = (subject.get("picture") or {}).get("size")
+        if size and self.patch_spacing_mm is not None:
+            yield "a picture has no mm; set patch_spacing_mm: null"
+        if size and self.crop == "fit" and _distortion(np.array(size), self.patch_size[:2]) > DISTORTION:
+            yield _does_not_fit(size, self.patch_size)
 
     def pixel_settings(self) -> dict[str, Any]:
         """Return what two sets of patches must share to be images of one kind, beside size and spacing."""
@@ -109,10 +138,38 @@ class CropPatchd(Transform):
             spacing = float((extent * self.box_margin / self.patch_size).max())
             starts = middle - np.array(self.patch_size) * spacing / 2
             return [Axis(float(start), spacing, size) for start, size in zip(starts, self.patch_size, strict=True)]
+        if self.crop in WHOLE_BOX and box_mm is not None:
+            return self._whole_axes(reference, box_mm[:, :count])
+        assert self.patch_spacing_mm is not None  # a field of view is refused without it
         return [
             centered_axis(int(center), float(voxel_mm), self.patch_spacing_mm, size)
             for center, voxel_mm, size in zip(center_ras, reference.spacing_mm, self.patch_size, strict=False)
         ]
+
+    def _whole_axes(self, reference: Volume, box_mm: np.ndarray) -> list[Axis]:
+        extent, middle = box_mm[1] - box_mm[0], box_mm.mean(axis=0)
+        if self.crop == "fit" and _distortion(extent, self.patch_size) > DISTORTION:
+            raise ValueError(f"{reference.path}: {_does_not_fit(extent.tolist(), self.patch_size)}")
+        spacings = extent / self.patch_size
+        if self.crop == "pad":
+            spacings = np.full_like(spacings, spacings.max())
+        starts = middle - np.array(self.patch_size) * spacings / 2
+        cells = zip(starts.tolist(), spacings.tolist(), self.patch_size, strict=True)
+        return [Axis(start, spacing, size) for start, spacing, size in cells]
+
+
+def _distortion(extent: np.ndarray, patch_size: Sequence[int]) -> float:
+    """By how much more an image would be shrunk along one axis than along another, 0 for none."""
+    spacings = extent / np.array(patch_size)
+    return float(spacings.max() / spacings.min() - 1)
+
+
+def _does_not_fit(size: Sequence[float], patch_size: Sequence[int]) -> str:
+    sides = " x ".join(f"{side:g}" for side in size)
+    return (
+        f"sides of {sides}, which have not the proportions of patch_size {list(patch_size)}; set crop: pad, which fills"
+        " up with background, or crop: stretch, which distorts"
+    )
 
 
 def patch_affine(reference: Volume, axes: Sequence[Axis], slice_index: int) -> np.ndarray:
@@ -135,13 +192,21 @@ def patch_affine(reference: Volume, axes: Sequence[Axis], slice_index: int) -> n
     return reference.ras_affine @ cells_to_ras
 
 
-def _cut(volume: Volume, axes: Sequence[Axis], slice_index: int, intensity_range: tuple[float, float]) -> np.ndarray:
+def _cut(
+    volume: Volume,
+    axes: Sequence[Axis],
+    slice_index: int,
+    intensity_range: tuple[float, float],
+    darkest: float,
+    sharp_ends: bool,
+) -> np.ndarray:
     grid = volume.ras if len(axes) == 3 else volume.ras[:, :, slice_index]
     weights = [
-        axis_weights(axis, size, voxel_mm)
+        axis_weights(axis, size, voxel_mm, sharp_ends)
         for axis, size, voxel_mm in zip(axes, grid.shape, volume.spacing_mm, strict=False)
     ]
     touched = grid[tuple(voxels for voxels, _ in weights)]
-    cells = weigh(scale_intensities(touched, *intensity_range) - BACKGROUND, [matrix for _, matrix in weights])
+    scaled = scale_intensities(touched, *intensity_range, background=darkest == BACKGROUND)
+    cells = weigh(scaled - BACKGROUND, [matrix for _, matrix in weights])
     # The background is 0 here, and stays exactly -1; rounding must not leave [-1, 1] either.
-    return np.clip(cells + BACKGROUND, -1, 1).astype(np.float32)
+    return np.clip(cells + BACKGROUND, darkest, 1).astype(np.float32)

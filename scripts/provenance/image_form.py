@@ -37,7 +37,8 @@ class ImageForm:
         modalities: modality of each channel, in order.
         classes: class name -> label, from 0.
         patch_size: cells of each axis.
-        spacing_mm: length of a cell, mm; nominal where it differs between patches (`crop: lesion_box`).
+        spacing_mm: length of a cell, mm; nominal where it differs between patches (`crop: lesion_box`); None for images
+            without mm, such as pictures.
         spatial_dims: 2 or 3, the number of axes.
 
     Raises:
@@ -47,7 +48,7 @@ class ImageForm:
     modalities: Sequence[str]
     classes: Mapping[str, int]
     patch_size: Sequence[int]
-    spacing_mm: float = 1.0
+    spacing_mm: float | None = 1.0
     spatial_dims: int = 2
 
     def __post_init__(self) -> None:
@@ -64,8 +65,8 @@ class ImageForm:
             raise ValueError(
                 f"patch_size must be {self.spatial_dims} whole numbers above 0, as many as spatial_dims, got {sizes!r}"
             )
-        if not self.spacing_mm > 0:
-            raise ValueError(f"patch_spacing_mm must be above 0, got {self.spacing_mm!r}")
+        if self.spacing_mm is not None and not self.spacing_mm > 0:
+            raise ValueError(f"patch_spacing_mm must be above 0, or null without mm, got {self.spacing_mm!r}")
 
     @property
     def num_channels(self) -> int:
@@ -78,6 +79,11 @@ class ImageForm:
         return tuple(self.modalities) == RGB
 
     @property
+    def cell_mm(self) -> float:
+        """Length of a cell as files must state one, mm; 1 for images without mm."""
+        return 1.0 if self.spacing_mm is None else float(self.spacing_mm)
+
+    @property
     def class_names(self) -> list[str]:
         """Names of the classes in the order of their labels."""
         return names_by_label(self.classes)
@@ -88,7 +94,7 @@ class ImageForm:
             "modality": list(self.modalities),
             "labels": self.class_names,
             "patch_size": list(self.patch_size),
-            "spacing_mm": float(self.spacing_mm),
+            "spacing_mm": None if self.spacing_mm is None else float(self.spacing_mm),
         }
 
     def names(self) -> dict[str, Any]:
@@ -130,8 +136,8 @@ def describe_images(
 
     Args:
         form: of the images.
-        crop: "field_of_view", or "lesion_box", whose patches have no common spacing: it is null in the description.
-        intensity_mode: "percentile" or "zscore".
+        crop: "field_of_view", or another, whose patches have no common spacing: it is null in the description.
+        intensity_mode: "percentile", "zscore" or "fixed".
         intensity_percentiles: percentiles that become -1 and 1; null in the description where the mode is another.
         zscore_limit: standard deviations that become -1 and 1; likewise.
         preprocessing: `Compose` of the transforms from the files of a subject to its patch.

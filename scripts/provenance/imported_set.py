@@ -119,7 +119,7 @@ class ImportedSet:
 
     def _write(self, images: ForeignImages) -> None:
         scaled = self.background(images.scaled(self._range_of(images)))
-        affine = np.diag([self.form.spacing_mm] * 3 + [1.0])
+        affine = np.diag([self.form.cell_mm] * 3 + [1.0])
         for index, image in enumerate(scaled):
             write_image(self._path_of(index), image.numpy(), affine)
 

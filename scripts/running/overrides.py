@@ -30,6 +30,7 @@ ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "max_brain_ml": ("null",),
     "num_inference_steps": ("null",),
     "num_threads": ("null",),
+    "patch_spacing_mm": ("null",),
     "segmentation_mask_codes": ("mapping",),
     "segmentation_spacing_mm": ("null",),
 }

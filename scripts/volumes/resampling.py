@@ -58,7 +58,7 @@ def _whole(ratio: float) -> int:
     return round(ratio) if abs(ratio - round(ratio)) <= TOLERANCE else 0
 
 
-def axis_weights(axis: Axis, num_voxels: int, voxel_mm: float) -> tuple[slice, np.ndarray]:
+def axis_weights(axis: Axis, num_voxels: int, voxel_mm: float, sharp_ends: bool = False) -> tuple[slice, np.ndarray]:
     """Weigh the voxels of one axis for each cell: area means where cells are larger, linear where they are smaller.
 
     Cells that coincide with voxels get exactly one weight of 1; outside the volume weights are missing, so that a sum
@@ -68,6 +68,8 @@ def axis_weights(axis: Axis, num_voxels: int, voxel_mm: float) -> tuple[slice, n
         axis: cells to fill.
         num_voxels: voxels of the volume along the axis.
         voxel_mm: voxel size along the axis, mm.
+        sharp_ends: a cell with its center in the volume is the mean of what it holds of it, and any other is empty: an
+            image that is shown to its end has no rim that fades out.
 
     Returns:
         The voxels that are touched, and their weights, (size, voxels touched), in [0, 1], rows sum to at most 1.
@@ -80,9 +82,15 @@ def axis_weights(axis: Axis, num_voxels: int, voxel_mm: float) -> tuple[slice, n
     if axis.spacing_mm >= voxel_mm:
         upper = np.minimum(edges[None] + voxel_mm, centers[:, None] + axis.spacing_mm / 2)
         lower = np.maximum(edges[None], centers[:, None] - axis.spacing_mm / 2)
-        return touched, np.maximum(upper - lower, 0) / axis.spacing_mm
-    distance = np.abs(edges[None] + voxel_mm / 2 - centers[:, None])
-    return touched, np.maximum(1 - distance / voxel_mm, 0)
+        weights = np.maximum(upper - lower, 0) / axis.spacing_mm
+    else:
+        distance = np.abs(edges[None] + voxel_mm / 2 - centers[:, None])
+        weights = np.maximum(1 - distance / voxel_mm, 0)
+    if sharp_ends:
+        sums = weights.sum(axis=1, keepdims=True)
+        inside = (centers >= 0) & (centers <= num_voxels * voxel_mm)
+        weights = np.where(inside[:, None], weights / np.where(sums > 0, sums, 1), 0)
+    return touched, weights
 
 
 def weigh(cells: np.ndarray, matrices: Sequence[np.ndarray]) -> np.ndarray:

@@ -53,7 +53,7 @@ def test_a_constant_volume_is_named(subject, value):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: MeasureIntensitiesd("minmax"), "intensity_mode must be 'percentile' or 'zscore'"),
+        (lambda: MeasureIntensitiesd("minmax"), "intensity_mode must be 'percentile', 'zscore' or 'fixed'"),
         (lambda: MeasureIntensitiesd(percentiles=[99, 1]), "intensity_percentiles must be two increasing"),
         (lambda: MeasureIntensitiesd("zscore", zscore_limit=0), "zscore_limit must be > 0"),
     ],
