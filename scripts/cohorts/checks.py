@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from scripts.cohorts.subjects import Subject
 from scripts.cohorts.words import spelled_differently
 from scripts.running.errors import some_names
@@ -31,12 +33,16 @@ class Reading:
         hashes: file or channel -> sha256 of its voxels.
         contents: `sha256` or `file_stamp` -> modality, `image` or `mask` -> what tells this file from a corrected one;
             `picture` -> size, mode and content of a picture.
+        is_picture: whether it is a picture and no volume.
+        thumbnail: of a picture that is not small, see `scripts.volumes.picture_files.Picture.thumbnail`.
     """
 
     problems: list[str] = field(default_factory=list)
     mask_codes: list[int] | None = None
     hashes: dict[str, str] = field(default_factory=dict)
     contents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    is_picture: bool = False
+    thumbnail: np.ndarray | None = None
 
 
 def check_identities(subjects: Sequence[Subject], source: Path) -> list[str]:
@@ -126,14 +132,14 @@ def read_all(
 
 
 def check_voxels_differ(readings: Iterable[Reading]) -> list[str]:
-    """Find images that are there twice, whatever their names.
+    """Find volumes that are there twice, whatever their names; of pictures, `scripts.cohorts.duplicates` finds more.
 
     Returns:
         A sentence for each image.
     """
     owners: dict[str, list[str]] = defaultdict(list)
     for reading in readings:
-        for where, digest in reading.hashes.items():
+        for where, digest in () if reading.is_picture else reading.hashes.items():
             owners[digest].append(where)
     return [
         f"{some_names(where)} must be different images, got the same voxels; remove the copy, or leave a subject out"
@@ -174,11 +180,11 @@ def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool, 
 
 def _read_picture(subject: Subject, path: Path, check_voxels: bool) -> Reading:
     """Read a picture once; its grey or its three colors may be equal, two pictures may not."""
-    reading = Reading()
+    reading = Reading(is_picture=True)
     if subject.mask:
         reading.mask_codes = _try(reading, find_mask_codes, subject.mask)
     if check_voxels:
-        digest, facts = _try(reading, check_picture, path, subject.channel_order) or ("", {})
+        digest, facts, reading.thumbnail = _try(reading, check_picture, path, subject.channel_order) or ("", {}, None)
         reading.hashes = {str(path): digest} if digest else {}
     else:
         facts = _try(reading, picture_header, path)

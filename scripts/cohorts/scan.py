@@ -10,6 +10,7 @@ from typing import Any
 
 from scripts.cohorts.checks import check_complete, check_identities, check_voxels_differ, read_all
 from scripts.cohorts.columns import MOLECULAR
+from scripts.cohorts.duplicates import check_duplicates, settle_copies
 from scripts.cohorts.grades import GradeMap, check_grade_map
 from scripts.cohorts.layouts import check_layout, find_subjects, require_source, resolve_source
 from scripts.cohorts.mask_conventions import decide_conventions
@@ -17,7 +18,7 @@ from scripts.cohorts.subjects import Source, Subject
 from scripts.cohorts.words import name_of
 from scripts.running.errors import some_names
 from scripts.running.files import file_state, write_json, write_text
-from scripts.splits.patients import patient_by_name, perhaps_one_patient
+from scripts.splits.patients import check_pattern, patient_by_name, perhaps_one_patient
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
 from scripts.volumes.mask_codes import MaskCodes, parse_mask_codes
 
@@ -52,6 +53,8 @@ def scan_cohort(
     brain_limits: BrainLimits = USUAL_LIMITS,
     class_column: str = "grade",
     subtree: str | None = None,
+    duplicates: str = "refuse",
+    patient_pattern: str | None = None,
 ) -> Path:
     """Find the subjects of a cohort, check them, and write `cohort.json`.
 
@@ -76,6 +79,9 @@ def scan_cohort(
         brain_limits: what counts as skull-stripped, where voxels are checked and there is no brain mask.
         class_column: column of a table that says the class: `grade`, or one of `scripts.cohorts.columns.MOLECULAR`.
         subtree: folder below `source_path` that alone is read; None reads all of it.
+        duplicates: what becomes of pictures that are there twice, see `scripts.cohorts.duplicates.WAYS`.
+        patient_pattern: regular expression that finds the patient in a name, see
+            `scripts.cohorts.subjects.Source.name_patients`.
 
     Returns:
         Path of `cohort.json`.
@@ -83,9 +89,13 @@ def scan_cohort(
     Raises:
         CohortError: with all problems of the cohort; each names the file and the way out.
     """
-    check_scan(source_path, layout, classes, grade_map, mask_codes, num_workers, class_column)
+    check_scan(
+        source_path, layout, classes, grade_map, mask_codes, num_workers, class_column, duplicates, patient_pattern
+    )
     folder = resolve_source(source_path, subtree)
     source, _ = find_subjects(folder, layout, modalities, classes, grade_map, class_column)
+    if patient_pattern:
+        source.name_patients(patient_pattern, folder)
     left_out = _leave_out(source, leave_out)
     problems = [message for _, message in source.problems]
     problems += check_identities(source.subjects, folder)
@@ -96,7 +106,9 @@ def scan_cohort(
     readable = [subject for subject in source.subjects if subject.subject_id not in at_fault]
     readings = read_all(readable, check_voxels, require_one_grid, num_workers, brain_limits)
     problems += [message for reading in readings for message in reading.problems] + check_voxels_differ(readings)
-    _raise_if_any(problems, folder)
+    copies, copies_left_out = settle_copies(readable, readings, duplicates)
+    _raise_if_any(problems + copies, folder)
+    source.subjects = readable
     _say_what_is_not_known(source, folder)
     codes, reason, own = decide_conventions(source, readings, mask_codes)
     path = Path(output_dir).resolve() / "cohort.json"
@@ -112,7 +124,7 @@ def scan_cohort(
         "subjects": [
             _entry(subject, own[i], path.parent) | readings[i].contents for i, subject in enumerate(source.subjects)
         ],
-        "left_out": left_out,
+        "left_out": left_out + copies_left_out,
     }
     write_json(path, cohort)
     return path
@@ -126,6 +138,8 @@ def check_scan(
     mask_codes: str | Mapping[str, int] | None = None,
     num_workers: int = 2,
     class_column: str = "grade",
+    duplicates: str = "refuse",
+    patient_pattern: str | None = None,
 ) -> None:
     """Refuse settings by which no source can be scanned, without looking at it; arguments as of `scan_cohort`.
 
@@ -136,6 +150,8 @@ def check_scan(
     require_source(source_path)
     check_layout(layout)
     check_grade_map(grade_map, classes)
+    check_duplicates(duplicates)
+    check_pattern(patient_pattern)
     if mask_codes is not None:
         parse_mask_codes(mask_codes)
     if num_workers < 1:

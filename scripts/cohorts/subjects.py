@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.splits.patients import patient_by_name
+from scripts.splits.patients import patient_by_name, patient_by_pattern
+from scripts.volumes.file_names import is_picture
 from scripts.volumes.mask_codes import MaskCodes, source_of_masks
 
 
@@ -81,6 +82,42 @@ class Source:
     def add_problem(self, subject_id: str, message: str) -> None:
         """Note what is wrong with a subject (or, with an empty name, with the source)."""
         self.problems.append((subject_id, message))
+
+    def name_patients(self, pattern: str, folder: Path) -> None:
+        """Give each subject the patient that a regular expression finds in its name.
+
+        A name without a patient is noted as a problem. So is a patient in two folders of classes: unlike a glioma that
+        progresses, nothing says which is right.
+
+        Args:
+            pattern: see `scripts.splits.patients.patient_by_pattern`. It is asked of the path of a picture below the
+                folder, without its ending, and of the name of any other subject.
+            folder: of the source.
+        """
+        classes: dict[str, set[str | None]] = {}
+        for subject in self.subjects:
+            name = subject.subject_id
+            if subject.image and is_picture(subject.image) and subject.image.is_relative_to(folder):
+                name = subject.image.relative_to(folder).with_suffix("").as_posix()
+            patient = patient_by_pattern(pattern, name)
+            if patient is None:
+                self.add_problem(
+                    subject.subject_id,
+                    f"patient_pattern {pattern!r} must find the patient in every name, got none in {name}; correct the"
+                    " pattern, or leave the subject out (leave_out)",
+                )
+                continue
+            subject.patient_id = patient
+            classes.setdefault(patient, set()).add(subject.grade)
+        for patient, own in classes.items() if self.layout == "class_folders" else ():
+            if len(own) > 1:
+                names = " and ".join(sorted(map(str, own)))
+                self.add_problem(
+                    "",
+                    f"patient {patient} must be in one class, got {names}; correct patient_pattern {pattern!r}, or move"
+                    " the pictures",
+                )
+        self.notes["patients"] = "by patient_pattern"
 
     def masks_of(self, subject: Subject) -> str:
         """Say where the mask of a subject is from: the key of `CANDIDATES` that its name or the layout gives."""

@@ -50,6 +50,30 @@ def patient_by_name(subject_id: str) -> str:
     return next((match[1] for pattern in NAMES_OF_SCANS if (match := pattern.fullmatch(scan))), scan)
 
 
+def patient_by_pattern(pattern: str, name: str) -> str | None:
+    r"""Find the patient in a name by a regular expression: its first group or, without groups, all that it matches.
+
+    >>> patient_by_pattern(r"P(\d+)", "COVID/P12 (3)"), patient_by_pattern("P[0-9]", "P1"), patient_by_pattern("x", "P")
+    ('12', 'P1', None)
+    """
+    match = re.search(pattern, name)
+    return (match[1 if match.re.groups else 0] or None) if match else None
+
+
+def check_pattern(pattern: str | None) -> None:
+    """Refuse a `patient_pattern` that is no regular expression.
+
+    Raises:
+        ValueError: with what is wrong with it.
+    """
+    try:
+        re.compile(pattern or "")
+    except (re.error, TypeError) as error:
+        raise ValueError(
+            f"patient_pattern must be a regular expression or null, got {pattern!r} ({error}); such as 'P(\\d+)_'"
+        ) from error
+
+
 def perhaps_one_patient(subject_ids: Iterable[str]) -> list[list[str]]:
     """Group names that differ only in a small number at the end, after a name that holds a number already.
 

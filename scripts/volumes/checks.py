@@ -61,7 +61,7 @@ def check_image(
     return hashes
 
 
-def check_picture(path: Path, channel_order: Sequence[str]) -> tuple[str, dict[str, Any]]:
+def check_picture(path: Path, channel_order: Sequence[str]) -> tuple[str, dict[str, Any], np.ndarray | None]:
     """Read a picture and check that it shows something.
 
     Args:
@@ -69,7 +69,7 @@ def check_picture(path: Path, channel_order: Sequence[str]) -> tuple[str, dict[s
         channel_order: of grey, or of red, green and blue.
 
     Returns:
-        sha256 of the pixels of these channels, and `scripts.volumes.picture_files.Picture.facts`.
+        sha256 of the pixels of these channels, and facts and thumbnail of `scripts.volumes.picture_files.Picture`.
 
     Raises:
         ValueError: if it cannot be read, is of one color throughout, or has colors where grey is asked for.
@@ -78,7 +78,7 @@ def check_picture(path: Path, channel_order: Sequence[str]) -> tuple[str, dict[s
     if all(plane.min() == plane.max() for plane in picture.planes):
         color = picture.planes[:, 0, 0].tolist()
         raise ValueError(f"{path} must not be constant, got {color} in every pixel; export it again")
-    return picture.digest(channel_order), picture.facts()
+    return picture.digest(channel_order), picture.facts(), picture.thumbnail()
 
 
 def find_mask_codes(path: Path) -> list[int]:

@@ -23,6 +23,7 @@ DEEPEST = 65535
 COLOR_STEP = 16  # of 255 between the channels of a pixel, above which it has a color: JPEG moves a grey one by less
 MARKED, COLORED = 0.001, 0.02  # share of the pixels with a color, from which a picture has marks, or colors
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in 1/65536 (ITU-R BT.601), as Pillow rounds it
+THUMBNAIL = LEAST_SIDE = 32  # pixels: every picture that has a thumbnail is as large at least
 ROWS_RUN_DOWN = np.diag([1.0, -1.0, 1.0, 1.0])
 
 
@@ -76,6 +77,19 @@ class Picture:
             name: Volume(path, plane.T[:, :, None], ROWS_RUN_DOWN)
             for (name, plane), path in zip(named, paths, strict=True)
         }
+
+    def thumbnail(self) -> np.ndarray | None:
+        """Shrink the picture to `THUMBNAIL` x `THUMBNAIL` cells by means, mean of its channels, uint8.
+
+        Returns:
+            None for one of fewer than `LEAST_SIDE` pixels a side, in which likeness and copy cannot be told apart.
+        """
+        if min(self.planes.shape[1:]) < LEAST_SIDE:
+            return None
+        planes = self.planes[:1] if self._is_plain_grey else self.planes
+        size, way = (THUMBNAIL, THUMBNAIL), Image.Resampling.BOX
+        small = [np.asarray(Image.fromarray(plane).resize(size, way), np.float32) for plane in planes]
+        return np.rint(np.mean(small, axis=0)).astype(np.uint8)
 
     def digest(self, channel_order: Sequence[str]) -> str:
         """Hash the pixels of these channels, sha256: equal for one picture in two formats without loss."""

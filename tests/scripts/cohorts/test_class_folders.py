@@ -121,7 +121,7 @@ def test_all_faults_of_a_folder_are_in_one_message(tmp_path):
     told = faults(source, tmp_path, classes=BRAIN_CLASSES)
     expected = {
         "Tr-gl_0000.jpg must be a whole picture that can be read": "copy or export it again",
-        "Tr-gl_0001.jpg must be different images, got the same voxels": "remove the copy",
+        "Tr-gl_0001.jpg must be in one class, got the same pixels as glioma and pituitary": "remove the wrong ones",
         "class meningioma must be in each part of a data set, got it in training but not in test": "add its folder",
         "Testing/notumor must hold pictures, got none": "fill it",
         "labels.csv must be a picture": "convert it, or move it away",
