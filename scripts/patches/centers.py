@@ -1,4 +1,4 @@
-"""What a patch shows, and where: a tumor region, on which slice and around which voxel; a click; or all of the image."""
+"""What a patch shows, and where: a tumor region, on which slice and around which voxel; a click; or the whole image."""
 
 from __future__ import annotations
 

@@ -117,7 +117,7 @@ class Plan:
         setups: setup name -> fields of `Setup`.
         methods: method name -> list of overlays of `train_generator` ([] for the plain diffusion model).
         classes: names of the classes; a synthetic set is made for each.
-        num_folds: folds of every cohort, >= 2.
+        num_folds: folds of every cohort, >= 1; a single one holds out the locked test alone.
         condition: "label" trains one generator for all classes, told which to draw; None one for each class.
         explained_setups: setups of whose evaluations some cases are explained.
         synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
@@ -201,11 +201,8 @@ class Plan:
         same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
         if same:
             raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
-        if self.num_folds < 2:
-            raise ValueError(
-                f"num_folds must be >= 2 in a study, got {self.num_folds!r}: audit and measures compare with the"
-                " validation part of a fold, and a single fold has none; run its stages one by one instead"
-            )
+        if self.num_folds < 1:
+            raise ValueError(f"num_folds must be >= 1, got {self.num_folds!r}")
 
     def stages(self) -> list[PlannedStage]:
         """List the stages in an order in which every stage comes after those it needs.

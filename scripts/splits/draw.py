@@ -42,6 +42,7 @@ def make_splits(
     stratify_by: Sequence[str] = STRATA,
     selection: str = "inner",
     hold_out: str = "patients",
+    generator_fraction: float | None = None,
 ) -> dict[str, Any]:
     """Draw a locked test part and the folds of cross-validation, patient by patient.
 
@@ -58,17 +59,20 @@ def make_splits(
         stratify_by: `[grade, site]`, `[grade]` or `[]`; without `grade`, subjects without grade are drawn like others.
         selection: `inner`, or `validation` as in the paper: the inner part *is* the validation part.
         hold_out: `patients`, or `sites`: the test and each validation part are of whole sites (`scripts.splits.sites`).
+        generator_fraction: part of the patients of each class that trains anything, written down; all others are the
+            test, so `test_fraction` is what is left of 1. None where `test_fraction` was chosen by itself.
 
     Returns:
         Content of `splits.json`; the lists hold subject ids, sorted. `ungraded` names the subjects without grade, which
         are in no part unless the whole cohort is ungraded or `stratify_by` is without `grade`. `held_out_sites` names
-        the sites of each fold's validation part, and is empty where patients are held out.
+        the sites of each fold's validation part, and is empty where patients are held out. `patients` is what the
+        cohort says of them: where it is "unknown", parts are drawn by image and every result is optimistic.
 
     Raises:
         ValueError: if an argument is out of range, a class is missing from a part of a fold, or there are too few sites
             to hold out.
     """
-    check_splits(num_folds, test_fraction, inner_fraction, stratify_by, selection, hold_out)
+    check_splits(num_folds, test_fraction, inner_fraction, stratify_by, selection, hold_out, generator_fraction)
     subjects = sorted(cohort["subjects"], key=lambda subject: subject["subject_id"])
     _check_subjects(subjects, classes)
     ungraded = [subject["subject_id"] for subject in subjects if subject.get("grade") is None]
@@ -102,10 +106,12 @@ def make_splits(
         "num_folds": num_folds,
         "test_fraction": test_fraction,
         "inner_fraction": inner_fraction,
+        "generator_fraction": generator_fraction,
         "selection": selection,
         "classes": list(classes) if by_grade else [],
         "strata": "whole sites" if hold_out == "sites" else _describe_strata(patients, by_grade, num_folds),
         "held_out_sites": [site_names(held_out) for _, held_out in parts] if hold_out == "sites" else [],
+        "patients": cohort.get("patients"),
         "ungraded": ungraded,
         "test": _subject_ids(test),
         "folds": [{part: _subject_ids(rows) for part, rows in fold.items()} for fold in folds],
@@ -224,6 +230,7 @@ def check_splits(
     stratify_by: Sequence[str] = STRATA,
     selection: str = "inner",
     hold_out: str = "patients",
+    generator_fraction: float | None = None,
 ) -> None:
     """Refuse settings by which no cohort can be split; arguments as of `make_splits`.
 
@@ -232,6 +239,15 @@ def check_splits(
     """
     if num_folds < 1:
         raise ValueError(f"num_folds must be at least 1, got {num_folds!r}")
+    if generator_fraction is not None and not 0 < generator_fraction < 1:
+        raise ValueError(
+            f"generator_fraction must be in (0, 1), or null where test_fraction decides, got {generator_fraction!r}"
+        )
+    if generator_fraction is not None and not math.isclose(generator_fraction + test_fraction, 1):
+        raise ValueError(
+            f"test_fraction must be 1 - generator_fraction, {1 - generator_fraction:g}, where that is set, got"
+            f" {test_fraction!r}; set one of the two"
+        )
     for name, fraction in (("test_fraction", test_fraction), ("inner_fraction", inner_fraction)):
         if not 0 <= fraction < 1:
             raise ValueError(f"{name} must be in [0, 1), got {fraction!r}")

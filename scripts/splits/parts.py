@@ -80,8 +80,9 @@ def part_subjects(splits: Mapping[str, Any], fold: int | None, part: str) -> lis
 
 
 def default_held_out_part(splits: Mapping[str, Any]) -> str:
-    """Return the part that no generator of a fold has seen: `validation`, or `test` where validation selects."""
-    return "test" if splits.get("selection", "inner") == "validation" else "validation"
+    """Return the part that no generator of a fold has seen: `validation`, or `test` where it selects or is empty."""
+    is_empty = not any(fold["validation"] for fold in splits["folds"])
+    return "test" if is_empty or splits.get("selection", "inner") == "validation" else "validation"
 
 
 def held_out_subjects(splits_path: str, fold: int) -> set[str]:

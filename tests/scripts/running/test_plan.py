@@ -202,7 +202,7 @@ def test_tasks_are_the_stages_of_the_plan_in_its_order_and_folds_of_one_setup_to
         ({"controls": "mixed"}, "controls must be a list of control generators, got 'mixed'"),
         ({"controls": ["ddpm"]}, "controls must not be named as methods are, got ddpm; rename the method"),
         ({"controls": ["a/b"]}, "controls must have names of letters, .* got 'a/b'"),
-        ({"num_folds": 1}, "num_folds must be >= 2 in a study, got 1: audit and measures"),
+        ({"num_folds": 0}, "num_folds must be >= 1, got 0"),
         (
             {"setups": {"x": {"method": "ddpm", "ratio": 2.0}}},
             "generated_ratio must be at least the ratio 2.0 that setups.x",

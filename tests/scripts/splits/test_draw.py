@@ -171,3 +171,22 @@ def test_a_subject_twice_is_refused():
 def test_splits_need_a_cohort(tmp_path):
     with pytest.raises(ValueError, match="cohort_path must be a cohort.json, got None; pass --cohort_path"):
         write_splits(None, tmp_path)
+
+
+def test_a_share_of_each_class_trains_and_all_others_are_the_test():
+    cohort = cohort_of({("LGG", None): 50, ("HGG", None): 80})
+    splits = make_splits(cohort, 1, 0.8, 0.1, generator_fraction=0.2)
+    (fold,) = splits["folds"]
+    grade = {s["subject_id"]: s["grade"] for s in cohort["subjects"]}
+    assert splits["generator_fraction"] == 0.2
+    assert Counter(grade[name] for name in splits["test"]) == {"LGG": 40, "HGG": 64}
+    assert Counter(grade[name] for name in fold["train"] + fold["inner"]) == {"LGG": 10, "HGG": 16}
+    assert fold["validation"] == []
+
+
+def test_a_share_that_trains_and_a_share_that_tests_must_be_all():
+    cohort = cohort_of(BALANCED)
+    with pytest.raises(ValueError, match=r"test_fraction must be 1 - generator_fraction, 0.8, .* got 0.2; set one"):
+        make_splits(cohort, 1, 0.2, generator_fraction=0.2)
+    with pytest.raises(ValueError, match=r"generator_fraction must be in \(0, 1\), .* got 1"):
+        make_splits(cohort, 1, 0.0, generator_fraction=1)

@@ -5,8 +5,8 @@ from collections import Counter
 
 import pytest
 
-from scripts.splits.draw import write_splits
-from scripts.splits.parts import held_out_subjects, load_part, load_splits, selecting_subjects
+from scripts.splits.draw import make_splits, write_splits
+from scripts.splits.parts import default_held_out_part, held_out_subjects, load_part, load_splits, selecting_subjects
 from tests.scripts.splits.test_draw import BALANCED, cohort_of
 
 
@@ -131,3 +131,10 @@ def test_held_out_are_test_and_validation_and_who_selects_is_not(tmp_path):
     splits = load_splits(splits_path)
     assert held_out_subjects(splits_path, 0) == set(splits["test"])
     assert selecting_subjects(splits_path, 0) == set(splits["folds"][0]["validation"])
+
+
+def test_what_no_generator_has_seen_is_the_test_where_a_single_fold_validates_nothing():
+    cohort = cohort_of(BALANCED)
+    assert default_held_out_part(make_splits(cohort, 2)) == "validation"
+    assert default_held_out_part(make_splits(cohort, 2, selection="validation")) == "test"
+    assert default_held_out_part(make_splits(cohort, 1, 0.8)) == "test"
