@@ -199,6 +199,7 @@ def check_report(
     num_bootstrap_draws: int,
     num_samples: int,
     num_curves: int,
+    num_wrong_cases: int = 1,
     primary_endpoint: Mapping[str, str] | None = None,
     rule: OperatingRule = DEFAULT_RULE,
     classes: Sequence[str] = (),
@@ -211,6 +212,7 @@ def check_report(
         num_bootstrap_draws: at least `MIN_DRAWS`.
         num_samples: `report_num_samples`.
         num_curves: `report_num_curves`.
+        num_wrong_cases: `report_num_wrong_cases`.
         primary_endpoint: see `write_report`.
         rule: see `write_report`.
         classes: names by label.
@@ -233,6 +235,7 @@ def check_report(
         "num_bootstrap_draws": (num_bootstrap_draws, MIN_DRAWS),
         "report_num_samples": (num_samples, 1),
         "report_num_curves": (num_curves, 1),
+        "report_num_wrong_cases": (num_wrong_cases, 1),
     }
     for name, (number, lowest) in numbers.items():
         if number < lowest:
