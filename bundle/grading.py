@@ -46,7 +46,7 @@ def grade(
     Args:
         patients: of each a folder with the files of its modalities, one of these files, or a 4D file.
         output_dir: gets `NAME/answer.json`, `NAME/explanation.png` and `NAME/patch.nii.gz` of each, and `answers.csv`.
-            What is there already of the same files and weights is not done again.
+            What is there already of the same files and weights is not done again; the table is of this call alone.
         bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`.
         click: voxel [i, j, k] inside the lesion, counted from 0; of a single patient only.
         mask: tumor mask, likewise; without it and a click, `PATIENT_seg` or `PATIENT_mask` beside the files is taken.
@@ -110,8 +110,6 @@ def _patients(paths: Sequence[str], options: Mapping[str, Any], grader: Grader) 
     patients = []
     for name, path in zip(names, paths, strict=True):
         request: dict[str, Any] = {"subject_id": name, "image": str(path), **given}
-        if "mask" not in given and "click" not in given:
-            request["mask"] = mask_beside(path, grader.modalities)
         patients.append(Patient(name, request))
     return patients
 
@@ -119,6 +117,8 @@ def _patients(paths: Sequence[str], options: Mapping[str, Any], grader: Grader) 
 def _answer(grader: Grader, patient: Patient, folder: Path, explanation: str, overwrite: bool) -> dict[str, Any]:
     """Return the answer of one patient, from its folder or from the network, or what is wrong with the patient."""
     try:
+        if "mask" not in patient.request and "click" not in patient.request:
+            patient.request["mask"] = mask_beside(patient.request["image"], grader.modalities)
         asked_for = _hash_request(grader, patient.request, explanation)
         if (folder / "answer.json").is_file() and not overwrite:
             answer = read_json(folder / "answer.json")
@@ -129,7 +129,7 @@ def _answer(grader: Grader, patient: Patient, folder: Path, explanation: str, ov
                 " choose another folder"
             )
         return _graded(grader, patient, folder, explanation, asked_for)
-    except (RequestError, ValueError, TypeError, FileNotFoundError) as error:
+    except (RequestError, ValueError, TypeError, OSError) as error:
         return {"subject_id": patient.name, "error": str(error)}
 
 

@@ -73,10 +73,31 @@ def check_identities(subjects: Sequence[Subject], source: Path) -> list[str]:
     ]
     problems += _check_spelling("site", {s.subject_id: s.site for s in subjects if s.site}, source)
     problems += _check_spelling("patient_id", {s.subject_id: s.patient_id for s in subjects}, source)
+    problems += _in_two_classes([subject for subject in subjects if picture_of(subject) is not None])
     return problems + [
         f"{path} must be one file of one subject, got it as {some_names(kinds)}; correct all but one"
         for path, kinds in users.items()
         if len(kinds) > 1
+    ]
+
+
+def picture_of(subject: Subject) -> Path | None:
+    """Return the picture that is all that a subject has; None of others."""
+    paths = list(subject.image_paths().values())
+    return paths[0] if len(paths) == 1 and is_picture(paths[0]) else None
+
+
+def _in_two_classes(subjects: Sequence[Subject]) -> list[str]:
+    """Name patients of several classes: of gliomas the higher grade counts, of other classes nobody knows."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for subject in subjects:
+        if subject.grade is not None:
+            classes[subject.patient_id].add(subject.grade)
+    return [
+        f"patient {patient} must be in one class, got {' and '.join(sorted(own))}; correct patient_pattern or"
+        " patient_id, move the pictures, or leave them out (leave_out)"
+        for patient, own in classes.items()
+        if len(own) > 1
     ]
 
 
@@ -163,8 +184,8 @@ def _check_spelling(column: str, values: dict[str, str], source: Path) -> list[s
 def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool, limits: BrainLimits) -> Reading:
     """Check headers, then the mask, then the voxels; every file that fails is told, not the first alone."""
     reading = Reading()
-    if subject.image and is_picture(subject.image):
-        return _read_picture(subject, subject.image, check_voxels)
+    if (picture := picture_of(subject)) is not None:
+        return _read_picture(subject, picture, check_voxels)
     channels = subject.channel_order if subject.image else None
     paths = subject.paths()
     for group in [paths] if require_one_grid else [{kind: path} for kind, path in paths.items()]:

@@ -90,7 +90,16 @@ def scan_cohort(
         CohortError: with all problems of the cohort; each names the file and the way out.
     """
     check_scan(
-        source_path, layout, classes, grade_map, mask_codes, num_workers, class_column, duplicates, patient_pattern
+        source_path,
+        layout,
+        classes,
+        grade_map,
+        mask_codes,
+        num_workers,
+        class_column,
+        duplicates,
+        patient_pattern,
+        check_voxels,
     )
     folder = resolve_source(source_path, subtree)
     source, _ = find_subjects(folder, layout, modalities, classes, grade_map, class_column)
@@ -140,6 +149,7 @@ def check_scan(
     class_column: str = "grade",
     duplicates: str = "refuse",
     patient_pattern: str | None = None,
+    check_voxels: bool = True,
 ) -> None:
     """Refuse settings by which no source can be scanned, without looking at it; arguments as of `scan_cohort`.
 
@@ -152,6 +162,11 @@ def check_scan(
     check_grade_map(grade_map, classes)
     check_duplicates(duplicates)
     check_pattern(patient_pattern)
+    if duplicates != "refuse" and not check_voxels:
+        raise ValueError(
+            f"duplicates must be refuse where check_voxels is false, got {duplicates!r}: copies are looked for in the"
+            " pixels; set check_voxels to true"
+        )
     if mask_codes is not None:
         parse_mask_codes(mask_codes)
     if num_workers < 1:

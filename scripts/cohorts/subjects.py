@@ -86,15 +86,13 @@ class Source:
     def name_patients(self, pattern: str, folder: Path) -> None:
         """Give each subject the patient that a regular expression finds in its name.
 
-        A name without a patient is noted as a problem. So is a patient in two folders of classes: unlike a glioma that
-        progresses, nothing says which is right.
+        A name without a patient is noted as a problem.
 
         Args:
             pattern: see `scripts.splits.patients.patient_by_pattern`. It is asked of the path of a picture below the
                 folder, without its ending, and of the name of any other subject.
             folder: of the source.
         """
-        classes: dict[str, set[str | None]] = {}
         for subject in self.subjects:
             name = subject.subject_id
             if subject.image and is_picture(subject.image) and subject.image.is_relative_to(folder):
@@ -108,15 +106,6 @@ class Source:
                 )
                 continue
             subject.patient_id = patient
-            classes.setdefault(patient, set()).add(subject.grade)
-        for patient, own in classes.items() if self.layout == "class_folders" else ():
-            if len(own) > 1:
-                names = " and ".join(sorted(map(str, own)))
-                self.add_problem(
-                    "",
-                    f"patient {patient} must be in one class, got {names}; correct patient_pattern {pattern!r}, or move"
-                    " the pictures",
-                )
         self.notes["patients"] = "by patient_pattern"
 
     def masks_of(self, subject: Subject) -> str:

@@ -56,7 +56,7 @@ class WrongCases:
 
     Args:
         files: what the stages left.
-        num_cases: patients shown at most, divided among the tests.
+        num_cases: patients shown at most, divided among the tests, but one of each test.
         reference: setup that is shown where no primary end point was declared.
         primary_endpoint: fields of `scripts.evaluation.primary.PrimaryEndPoint`; its setup is shown, on its test.
 

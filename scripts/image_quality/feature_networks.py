@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality.channel_encoder import NUM_COLORS, ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
-from scripts.provenance.image_form import RGB, ImageForm
+from scripts.provenance.image_form import ImageForm
 from scripts.provenance.leakage import known_subjects
 from scripts.provenance.record import read_provenance
 from scripts.provenance.state_dicts import load_state
 from scripts.running.files import sha256_file
 from scripts.running.progress import progress
+from scripts.volumes.picture_files import RGB
 
 INCEPTION = "Inception-v3"
 TRIPLET = ("t1c", "t2w", "t2f")

@@ -99,8 +99,8 @@ class ReaderStudy:
             with atomic_path(folder / "pictures" / name) as temporary:
                 temporary.write_bytes(picture.png)
         facts: dict[str, Any] = {
-            # Of the pictures alone, which the reader has: from a hash of the key one could search for the key.
-            "study": sha256_text("".join(sources))[:16],
+            # Of what the reader has, the pictures and what is asked: from a hash of the key one could search for it.
+            "study": sha256_text("".join([*sources, f"class asked: {self.asks_class}"]))[:16],
             "simulated": bool(patches["simulated"]),
             "asks_class": self.asks_class,
             "classes": names_by_number(patches["labels"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.provenance.record import record_path
+from scripts.volumes.picture_files import RGB
 
 # What images are made of, as patches.json and synthetic.json say it -> the config key that sets it.
 IMAGE_FACTS = {
@@ -24,9 +25,6 @@ IMAGE_FACTS = {
 # A network that saw every slice saw the largest one, and the one through the centroid.
 EVERY_SLICE = {"ChooseCenterd.slice": "all"}
 SLICE_SETTINGS = {"ChooseCenterd.slice", "ChooseCenterd.min_tumor_voxels"}
-
-
-RGB = ("red", "green", "blue")  # modalities of a picture in colors
 
 
 @dataclass(frozen=True)

@@ -302,13 +302,13 @@ def _failures(run: RunEvidence) -> Evidence:
     wrong = sum(_is_wrong(row, class_names(run.predictions)) for row in run.predictions)
     shown = sum(case["label"] != case["answer"] for content in run.explanations for case in content["cases"])
     share = f"{wrong} of {len(run.predictions)} answers are wrong (predictions.csv)"
-    return PART, f"{share}; the surest are shown with their masks, {shown} explained by maps."
+    return PART, f"{share}; the surest of one setup are shown, {shown} explained by maps."
 
 
 def _limits(run: RunEvidence) -> Evidence:
     words = [
         *(["Simulated subjects: no evidence about patients."] if run.simulated else []),
-        *(["One seed."] if run.numbers and not run.numbers["seeds"] else []),
+        *(["One seed."] if run.numbers and run.numbers["role"] == "external" and not run.numbers["seeds"] else []),
         *(["Leakage is not excluded for all setups."] if run.files.setups_of_unknown else []),
     ]
     return _with_the_author((PART, " ".join(words)), "Others") if words else None
@@ -392,7 +392,10 @@ def _robustness(run: RunEvidence) -> Evidence:
 
 def _centers(run: RunEvidence) -> Evidence:
     numbers = {c["name"]: len({subject.get("site") for subject in c["subjects"]} - {None}) for c in run.cohorts}
-    words = [f"{name}: {number} site{'' if number == 1 else 's'}" for name, number in numbers.items()]
+    words = [
+        f"{name}: {number} site{'' if number == 1 else 's'}" if number else f"{name}: sites not stated"
+        for name, number in numbers.items()
+    ]
     return (PART, f"{'; '.join(words)}. What they are: the author.") if words else None
 
 
@@ -430,7 +433,11 @@ def _clusters(run: RunEvidence) -> Evidence:
 
 
 def _updating(run: RunEvidence) -> Evidence:
-    return (RUN, "No model was changed after its evaluation.") if run.evaluations else None
+    return (
+        (PART, "This run changed no model after its evaluation. Later changes: the author.")
+        if run.evaluations
+        else None
+    )
 
 
 def _imbalance(run: RunEvidence) -> Evidence:

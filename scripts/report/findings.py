@@ -200,7 +200,7 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection
     compared = f"{_count(setups, 'setup')} {where}" + (f", {tests} {several}" if tests > 1 else "")
     lead = f"Of {_count(len(pairs), noun)} with “{reference}” ({compared})"
     single = len(rows) == 1
-    corrected = "in the only test that was made" if single else f"after Holm’s correction for all {len(rows)} tests"
+    corrected = "in the only test of them" if single else f"after Holm’s correction for all {len(rows)} tests"
     smallest = min(rows, key=lambda row: row["p_holm"])
     if not different:
         p = "p is" if single else "the smallest corrected p is"

@@ -115,7 +115,7 @@ def class_tables(rows: Sequence[Mapping[str, Any]], groups: Iterable[Answers]) -
 
 def _shaded(count: int, total: int) -> dict[str, Any]:
     share = count / total if total else 0.0
-    return {"count": count, "color": heat_color(share), "text_color": heat_text_color(share)}
+    return {"count": count, "color": heat_color(share, low=0.0), "text_color": heat_text_color(share, low=0.0)}
 
 
 def heatmap(

@@ -217,11 +217,13 @@ def _moments(
         for number in _ready(tasks, waiting, done_stages)[: max(0, num_free)]:
             waiting.remove(number)
             at_work[submit(number)] = number
+        assert at_work, "a task needs a stage that no task before it makes"
         try:
             done = wait(list(at_work), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
         except NoneFinishedError:
             done = set()
-        finished = sorted(at_work.pop(future) for future in _without_error(done))
+        # In the order of the plan: of several errors the first is told.
+        finished = sorted(at_work.pop(future) for future in _without_error(sorted(done, key=at_work.__getitem__)))
         done_stages.update(planned.name for number in finished for planned in tasks[number])
         # Of the tasks sent to a worker, the first is at work; another study may be before it.
         numbers = {future.key: number for future, number in at_work.items()}

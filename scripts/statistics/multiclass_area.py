@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike
 from scripts.statistics.classification_measures import Floats, Labels, stratum_members
 from scripts.statistics.intervals import CONFIDENCE, Estimate
 from scripts.statistics.roc_area import (
+    NO_ERROR,
     auc_difference,
     compare_areas,
     correlation_of,
@@ -190,7 +191,8 @@ def _mean_area(
         return Estimate(None)
     covariance = area_covariance(labels, table, strata)
     variance = None if covariance is None else float(covariance.mean())
-    if not variance or not 0 < area < 1:
+    # Of equal scores the variance is 0 but for rounding.
+    if variance is None or variance < NO_ERROR**2 or not 0 < area < 1:
         limits = [_newcombe(labels == k, scores, strata, confidence) for k, scores in enumerate(probabilities.T)]
         low, high = (float(np.mean([one[i] for one in limits])) for i in (1, 2))
         return Estimate(area, min(low, area), max(high, area), OF_CLASSES)

@@ -12,7 +12,7 @@ import numpy as np
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
 from scripts.volumes.file_names import is_picture
 from scripts.volumes.headers import VolumeError, read_header
-from scripts.volumes.picture_files import ROWS_RUN_DOWN, picture_header, read_picture, require_channels
+from scripts.volumes.picture_files import RGB, ROWS_RUN_DOWN, picture_header, read_picture, require_channels
 from scripts.volumes.reading import mask_codes_in, read_channels, read_mask, read_volume
 from scripts.volumes.volume import Volume, geometry_difference
 
@@ -104,7 +104,7 @@ def find_mask_codes(path: Path) -> list[int]:
 def _empty_volume(path: Path, num_channels: int | None) -> Volume:
     """A volume with the geometry of a file and no voxels in memory."""
     if is_picture(path):
-        require_channels(["grey"] * (num_channels or 1), path)
+        require_channels(RGB if num_channels == len(RGB) else ["grey"] * (num_channels or 1), path)
         return Volume(str(path), np.broadcast_to(np.uint8(0), (*picture_header(path)["size"], 1)), ROWS_RUN_DOWN)
     header = read_header(path)
     channels = header.shape[3] if len(header.shape) == 4 else 1

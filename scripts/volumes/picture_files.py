@@ -17,6 +17,7 @@ from PIL import Image, ImageOps
 from scripts.volumes.headers import VolumeError, naming
 from scripts.volumes.volume import Volume
 
+RGB = ("red", "green", "blue")  # modalities of a picture in colors, in the order of a file
 GREY_MODES = ("1", "L", "LA", "La")  # of Pillow
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16 bits of grey; Pillow hands some of them on as 32
 DEEPEST = 65535
@@ -71,7 +72,10 @@ class Picture:
             VolumeError: if there are other names, or the picture has colors where grey is asked for.
         """
         require_channels(channel_order, self.path)
-        named = zip(channel_order, self._channels(channel_order), strict=True)
+        planes = self._channels(channel_order)
+        if len(channel_order) == len(RGB):
+            planes = planes[[RGB.index(name) for name in channel_order]]
+        named = zip(channel_order, planes, strict=True)
         paths = [self.path] if len(channel_order) == 1 else [f"{self.path} ({name})" for name in channel_order]
         return {
             name: Volume(path, plane.T[:, :, None], ROWS_RUN_DOWN)
@@ -184,9 +188,9 @@ def require_channels(channel_order: Sequence[str], where: str | os.PathLike[str]
     """Refuse channels that no picture has.
 
     Raises:
-        VolumeError: if they are not one or three.
+        VolumeError: if they are not one, or the three of `RGB`.
     """
-    if len(channel_order) not in (1, 3):
+    if len(channel_order) != 1 and sorted(channel_order) != sorted(RGB):
         raise VolumeError(
             f"modalities must be one, such as [grey], or the three [red, green, blue] for pictures, got"
             f" {list(channel_order)} for {where}; set modalities"
@@ -204,6 +208,6 @@ def _require_opaque(image: Any) -> None:
 
 def _described(path: Path) -> tuple[str, list[int]]:
     with Image.open(path) as image:
-        turned = image.format in ("JPEG", "MPO", "TIFF") and image.getexif().get(0x0112, 1) > 4
+        turned = image.format in ("JPEG", "MPO", "PNG") and image.getexif().get(0x0112, 1) > 4
         width, height = image.size
         return image.mode, [height, width] if turned else [width, height]

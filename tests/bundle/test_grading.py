@@ -67,13 +67,16 @@ def test_answers_that_are_there_are_not_made_again_and_others_are_kept(answered,
 def test_one_patient_who_cannot_be_graded_does_not_stop_the_others(cases, packed, tmp_path, capsys):
     shutil.copytree(cases / "P01", tmp_path / "in" / "P03", ignore=shutil.ignore_patterns("t2f*"))
     shutil.copytree(cases / "P01", tmp_path / "in" / "P04")
+    shutil.copytree(cases / "P01", tmp_path / "in" / "P05")
+    shutil.copy(tmp_path / "in" / "P05" / "seg.nii.gz", tmp_path / "in" / "P05" / "mask.nii.gz")
     words = ["grade", *map(str, sorted((tmp_path / "in").iterdir())), "--out", str(tmp_path / "out")]
     status = command.main([*words, "--bundle", str(packed), "--mask_codes", "brats_2017", "--explanation", "none"])
     lines = capsys.readouterr().out.splitlines()
     assert status == 2
     assert lines[0].startswith("P03  not graded: images must hold a file for each of")
     assert lines[1].startswith("P04  LGG 0.")
-    assert "Not for patients" in lines[2]
+    assert lines[2].startswith("P05  not graded: mask must be one file")
+    assert "Not for patients" in lines[3]
     assert not (tmp_path / "out" / "P04" / "explanation.png").exists()
     assert "picture" not in read_json(tmp_path / "out" / "P04" / "answer.json")["files"]
 

@@ -92,6 +92,19 @@ def test_the_first_of_each_may_be_kept(copies, tmp_path):
     assert {row["reason"] for row in cohort["left_out"]} == {"a copy of a_0 (duplicates: keep_first)"}
 
 
+def test_patients_who_share_a_picture_become_one_with_all_of_their_images(tmp_path):
+    for name, picture in zip(("P1_a", "P1_b", "P2_c", "P2_d", "P3_e"), (0, 1, 1, 2, 3), strict=True):
+        save_picture(tmp_path / "set" / "a" / f"{name}.png", scans(4)[picture])
+    options = {"classes": ["a"], "patient_pattern": r"(P\d)_", "duplicates": "group"}
+    subjects = scan(tmp_path / "set", tmp_path, **options)["subjects"]
+    assert [subject["patient_id"] for subject in subjects] == ["P1", "P1", "P1", "P1", "P3"]
+
+
+def test_copies_are_not_looked_for_without_the_pixels(tmp_path):
+    with pytest.raises(ValueError, match="duplicates must be refuse where check_voxels is false"):
+        check_scan(tmp_path, duplicates="group", check_voxels=False)
+
+
 @pytest.mark.parametrize("way", ["refuse", "keep_first", "group"])
 def test_one_picture_in_two_classes_is_refused_in_any_case(copies, way, tmp_path):
     (copies / "a" / "1 copy.jpg").rename(copies / "b" / "1 copy.jpg")

@@ -14,8 +14,8 @@ from scripts.image_quality.distances import frechet_distance
 from scripts.image_quality.feature_networks import NetworkChoice, classifier_network, inception_networks
 from scripts.image_quality.inception import InceptionV3
 from scripts.provenance.foreign_images import read_foreign
-from scripts.provenance.image_form import RGB
 from scripts.provenance.record import hash_subject, write_provenance
+from scripts.volumes.picture_files import RGB
 from tests.helpers import image_form
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")

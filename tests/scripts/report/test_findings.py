@@ -180,7 +180,7 @@ def test_a_single_test_is_not_spoken_of_as_many():
     (first, *_) = [row for row in content["comparisons"] if row["p_holm"] is not None]
     power = [{**row, "num_tests": 1, "detectable_gain_holm": row["detectable_gain"]} for row in content["power"]]
     said = findings({**content, "comparisons": [first], "power": power})
-    assert "none differs in the only test that was made; p is " in said[0]
+    assert "none differs in the only test of them; p is " in said[0]
     assert "correction" not in " ".join(said)
 
 

@@ -119,3 +119,11 @@ def test_equal_answers_do_not_differ_and_other_ones_do():
     better, p = mean_area_difference(LABELS, probabilities(0, skill=3.0), probabilities(0, skill=0.5), STRATA)
     assert 0 < better.low < better.value < better.high
     assert p < 1e-3
+
+
+@pytest.mark.parametrize("counts", [(7, 13, 9, 11), (8, 8, 8, 8)])
+def test_an_answer_that_is_the_same_for_everybody_has_a_wide_interval(counts):
+    labels = np.repeat(range(4), counts)
+    estimate = auc(labels, np.full((len(labels), 4), 0.25))
+    assert estimate.value == pytest.approx(0.5)
+    assert estimate.high - estimate.low > 0.2

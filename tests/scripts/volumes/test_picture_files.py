@@ -144,11 +144,19 @@ def test_a_picture_that_cannot_be_used_is_refused_by_name_with_the_way_out(name,
 def test_a_picture_has_one_channel_or_three(tmp_path):
     path = save(tmp_path / "a.png", SHOWN)
     check_grid({"image": path}, num_channels=3)
-    for names in ([], ["t1n", "t1c", "t2w", "t2f"]):
+    for names in ([], ["t1n", "t1c", "t2w"], ["t1n", "t1c", "t2w", "t2f"]):
         with pytest.raises(ValueError, match=r"modalities must be one, such as \[grey\], or the three"):
             read_channels(path, names)
     with pytest.raises(ValueError, match=r"modalities must be one"):
         check_grid({"image": path}, num_channels=4)
+
+
+def test_colors_are_told_apart_by_their_names(tmp_path):
+    path = save(tmp_path / "a.png", SHOWN)
+    channels = read_channels(path, ["red", "green", "blue"])
+    swapped = read_channels(path, ["blue", "green", "red"])
+    for name, volume in channels.items():
+        np.testing.assert_array_equal(swapped[name].data, volume.data)
 
 
 def test_a_picture_that_is_not_there_is_told(tmp_path):
