@@ -10,8 +10,10 @@ asked for is tested in tests/scripts/running/test_files.py.
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 import pytest
+import torch
 import yaml
 
 yaml.SafeLoader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # type: ignore[misc]
@@ -28,3 +30,11 @@ LONG = (
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Move the tests of long modules to the front, and keep the order otherwise."""
     items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
+
+
+@pytest.fixture(autouse=True)
+def subnormal_numbers() -> Iterator[None]:
+    """Keep numbers below the least normal one, which a stage flushes for its process; hypothesis draws them."""
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_flush_denormal(False)

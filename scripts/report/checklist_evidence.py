@@ -308,7 +308,7 @@ def _failures(run: RunEvidence) -> Evidence:
 def _limits(run: RunEvidence) -> Evidence:
     words = [
         *(["Simulated subjects: no evidence about patients."] if run.simulated else []),
-        *(["One seed."] if run.numbers and run.numbers["role"] == "external" and not run.numbers["seeds"] else []),
+        *(["One seed."] if run.numbers and run.numbers.get("role") == "external" and not run.numbers["seeds"] else []),
         *(["Leakage is not excluded for all setups."] if run.files.setups_of_unknown else []),
     ]
     return _with_the_author((PART, " ".join(words)), "Others") if words else None

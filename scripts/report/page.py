@@ -199,10 +199,10 @@ def check_report(
     num_bootstrap_draws: int,
     num_samples: int,
     num_curves: int,
-    num_wrong_cases: int = 1,
     primary_endpoint: Mapping[str, str] | None = None,
     rule: OperatingRule = DEFAULT_RULE,
     classes: Sequence[str] = (),
+    num_wrong_cases: int = 1,
 ) -> None:
     """Refuse a report that would compare with nothing, or draw nothing.
 
@@ -212,10 +212,10 @@ def check_report(
         num_bootstrap_draws: at least `MIN_DRAWS`.
         num_samples: `report_num_samples`.
         num_curves: `report_num_curves`.
-        num_wrong_cases: `report_num_wrong_cases`.
         primary_endpoint: see `write_report`.
         rule: see `write_report`.
         classes: names by label.
+        num_wrong_cases: `report_num_wrong_cases`.
 
     Raises:
         ValueError: naming the config key and the way out.

@@ -33,6 +33,7 @@ ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "patch_spacing_mm": ("null",),
     "segmentation_mask_codes": ("mapping",),
     "segmentation_spacing_mm": ("null",),
+    "snap_tolerance": ("null",),
 }
 # What a key that is null by default takes, by the end or beginning of its name.
 KINDS_OF_NULL = (

@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 PACKAGES = (
     *("torch", "monai", "pytorch-ignite", "captum", "nibabel", "numpy", "scipy", "scikit-learn", "scikit-image"),
     *("einops", "torchmetrics", "SimpleITK", "diffusers", "onnxruntime", "pillow"),
+    *("pillow", "torchvision", "timm"),
 )
 # Parameters of glibc's mallopt, from malloc.h.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4

@@ -62,7 +62,7 @@ class Moment(NamedTuple):
 
     Args:
         finished: numbers of the tasks that are finished since.
-        at_work: numbers of those that workers are at work on.
+        at_work: numbers of those that were sent to workers, one to each.
     """
 
     finished: list[int]
@@ -195,7 +195,7 @@ def run_on_workers(
 
         watch = WorkerWatch(client, num_workers if scheduler_address is None else 0, patience)
         try:
-            yield from _moments(client, tasks, submit, watch)
+            yield from _moments(tasks, submit, watch)
         except (KeyboardInterrupt, GeneratorExit):
             # What dask says of the tasks that are lost with it is known already.
             logging.getLogger("distributed").setLevel(logging.CRITICAL + 1)
@@ -203,7 +203,7 @@ def run_on_workers(
 
 
 def _moments(
-    client: Client, tasks: Sequence[Sequence[Planned]], submit: Callable[[int], Future], watch: WorkerWatch
+    tasks: Sequence[Sequence[Planned]], submit: Callable[[int], Future], watch: WorkerWatch
 ) -> Iterator[Moment]:
     """Send a task when a worker is free for it, the earliest in the plan that has all it needs.
 
@@ -212,12 +212,14 @@ def _moments(
     """
     waiting, done_stages = list(range(len(tasks))), set[str]()
     at_work: dict[Future, int] = {}
+    finished: list[int] = []
     while waiting or at_work:
         num_free = max(1, watch.look()) - len(at_work)
         for number in _ready(tasks, waiting, done_stages)[: max(0, num_free)]:
             waiting.remove(number)
             at_work[submit(number)] = number
         assert at_work, "a task needs a stage that no task before it makes"
+        yield Moment(finished, sorted(at_work.values()))
         try:
             done = wait(list(at_work), timeout=POLL_SECONDS, return_when="FIRST_COMPLETED").done
         except NoneFinishedError:
@@ -225,10 +227,7 @@ def _moments(
         # In the order of the plan: of several errors the first is told.
         finished = sorted(at_work.pop(future) for future in _without_error(sorted(done, key=at_work.__getitem__)))
         done_stages.update(planned.name for number in finished for planned in tasks[number])
-        # Of the tasks sent to a worker, the first is at work; another study may be before it.
-        numbers = {future.key: number for future, number in at_work.items()}
-        first = [keys[0] for keys in client.processing().values() if keys]
-        yield Moment(finished, sorted(numbers[key] for key in first if key in numbers))
+    yield Moment(finished, [])
 
 
 def _ready(tasks: Sequence[Sequence[Planned]], waiting: Sequence[int], done_stages: AbstractSet[str]) -> list[int]:

@@ -28,6 +28,10 @@ DECIDING = {
     "patch_spacing_mm": {"patch_spacing_mm": 2.0},
     "crop": {"crop": "lesion_box"},
     "box_margin": {"crop": "lesion_box", "box_margin": 2.0},
+    "intensity_range": {"intensity_mode": "fixed", "intensity_range": [0, 128]},
+    "image_background": {"intensity_mode": "fixed", "image_background": False},
+    "cut": {"cut": "whole"},
+    "crop_to_foreground": {"cut": "whole", "crop_to_foreground": True},
 }
 # Registration brings files to what others are without it; the seed is its own; dimensions are those of patch_size; the
 # limits refuse, and change nothing.
@@ -104,7 +108,7 @@ def test_the_form_is_what_lists_say_of_their_images():
         ({"patch_size": [96, 0]}, "patch_size must be 2 whole numbers above 0"),
         ({"patch_size": [96.5, 96]}, "patch_size must be 2 whole numbers above 0"),
         ({"spatial_dims": 4}, "spatial_dims must be 2 or 3, got 4"),
-        ({"spacing_mm": 0}, "patch_spacing_mm must be above 0, got 0"),
+        ({"spacing_mm": 0}, "patch_spacing_mm must be above 0, or null without mm, got 0"),
     ],
 )
 def test_a_form_that_no_image_has_is_refused(changes, message):

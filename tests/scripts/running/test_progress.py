@@ -86,7 +86,7 @@ def test_stages_take_as_long_as_those_of_their_kind_or_in_proportion():
 
 def test_every_config_that_a_plan_can_name_has_a_usual_time():
     stems = {path.stem for path in (ROOT / "configs").glob("*.yaml") if "\nrun:" in path.read_text(encoding="utf-8")}
-    assert stems - {"study", "inference", "audit_folders"} == set(USUAL_SECONDS)
+    assert stems - {"study", "inference", "audit_folders", "reader_study", "reader_results"} == set(USUAL_SECONDS)
 
 
 @pytest.mark.parametrize(
