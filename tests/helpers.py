@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from monai.bundle import ConfigWorkflow
 
 from scripts.provenance.image_form import ImageForm
@@ -62,7 +61,4 @@ def run_stage(*names: str, **overrides: Any) -> ConfigWorkflow:
     A stage that is finished already raises `scripts.running.stages.AlreadyFinished`.
     """
     # One thread: the tests run side by side, and threads that wait for a busy core wait a hundred times longer.
-    try:
-        return run_invocation(Invocation(tuple(config_files(*names)), {"num_threads": 1, **overrides}))
-    finally:
-        torch.set_flush_denormal(False)  # a stage turns it on for its process, which tests of other things share
+    return run_invocation(Invocation(tuple(config_files(*names)), {"num_threads": 1, **overrides}))

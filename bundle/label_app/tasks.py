@@ -15,6 +15,7 @@ from bundle.grader import Grade, Grader
 from bundle.label_app.drawer import SETTINGS, Drawer
 from bundle.label_app.viewer_mask import write_viewer_mask
 from bundle.request_errors import RequestError
+from scripts.explanations.checks import NO_EXPLANATION
 from scripts.explanations.maps import METHODS
 
 Result = tuple[str | None, dict[str, Any]]
@@ -31,7 +32,7 @@ class GradeTask(InferTask):
     needs_image = True
 
     def __init__(self, grader: Grader, type: InferType = InferType.CLASSIFICATION) -> None:  # noqa: A002
-        known = {"explanation": ["none", *METHODS], "channel_order": "", "mask_codes": ""}
+        known = {"explanation": [NO_EXPLANATION, *METHODS], "channel_order": "", "mask_codes": ""}
         options = {name: choices for name, choices in known.items() if name in self.params}
         labels = {name: label + self.first_label for name, label in grader.classes.items()}
         super().__init__(type, labels, 3, grader.metadata["description"], options)
@@ -58,9 +59,9 @@ class GradeTask(InferTask):
     def __call__(self, request: Mapping[str, Any]) -> Result:
         """Answer a request: (file or None, JSON)."""
         grade = self.grader.grade(request)
-        method = _first(request.get("explanation")) or "none"
+        method = _first(request.get("explanation")) or NO_EXPLANATION
         file = None
-        if method != "none":
+        if method != NO_EXPLANATION:
             file = _new_file(".png")
             self.grader.explain(grade, method, file)
         return None if file is None else str(file), self._told(grade)

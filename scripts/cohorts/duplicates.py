@@ -84,33 +84,34 @@ def settle_copies(subjects: list[Subject], readings: list[Reading], way: str) ->
     problems: list[str] = []
     left_out: list[dict[str, str]] = []
     drop: set[int] = set()
-    same_person: list[list[str]] = []
+    same_person: list[list[int]] = []
     for copies in find_copies(readings):
         group = [subjects[number] for number in copies.numbers]
         if way == "refuse" or len({subject.grade for subject in group}) > 1:
             problems.append(_refusal(group, copies.correlation))
         elif way == "group":
-            same_person.append([subject.patient_id for subject in group])
+            same_person.append(copies.numbers)
         else:
             drop |= set(copies.numbers[1:])
             reason = f"a copy of {group[0].subject_id} (duplicates: keep_first)"
             left_out += [{"subject_id": subject.subject_id, "reason": reason} for subject in group[1:]]
-    _join_patients(subjects, same_person)
+    if same_person:
+        _join_patients(subjects, same_person)
     kept = [number for number in range(len(readings)) if number not in drop]
     subjects[:] = [subjects[number] for number in kept]
     readings[:] = [readings[number] for number in kept]
     return problems, left_out
 
 
-def _join_patients(subjects: Sequence[Subject], same_person: Sequence[Sequence[str]]) -> None:
-    """Give patients who share a picture one `patient_id`, the first of them in the list."""
-    first_of = {subject.patient_id: subject.patient_id for subject in subjects}
-    for patients in same_person:
-        joined = {first_of[patient] for patient in patients}
-        name = next(subject.patient_id for subject in subjects if first_of[subject.patient_id] in joined)
-        first_of = {patient: first_of[name] if first in joined else first for patient, first in first_of.items()}
-    for subject in subjects:
-        subject.patient_id = first_of[subject.patient_id]
+def _join_patients(subjects: Sequence[Subject], groups: Sequence[Sequence[int]]) -> None:
+    """Give patients who share a picture one `patient_id`, the first of them in the list; `groups` of its numbers."""
+    first_of: dict[str, int] = {}
+    links = [(first_of.setdefault(subject.patient_id, number), number, 1.0) for number, subject in enumerate(subjects)]
+    links += [(numbers[0], number, 1.0) for numbers in groups for number in numbers]
+    for joined in _groups([link for link in links if link[0] != link[1]], len(subjects)):
+        name = subjects[joined.numbers[0]].patient_id
+        for number in joined.numbers:
+            subjects[number].patient_id = name
 
 
 def _refusal(group: Sequence[Subject], correlation: float) -> str:

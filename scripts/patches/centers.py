@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from monai.transforms import Transform
+from monai.transforms import Transform, generate_spatial_bounding_box
 
 from scripts.patches.subject_volumes import Subject, click_in_ras
 from scripts.volumes.regions import REGIONS, LabeledVoxels, choose_region, find_labeled_voxels
@@ -215,5 +215,4 @@ def _foreground_box(volumes: Mapping[str, Volume]) -> np.ndarray:
         raise ValueError(
             f"{next(iter(volumes.values())).path} must show something, got 0 everywhere; leave the subject out"
         )
-    indices = [np.flatnonzero(shown.any(axis=others)) for others in ((1, 2), (0, 2), (0, 1))]
-    return np.array([[axis[0] for axis in indices], [axis[-1] + 1 for axis in indices]])
+    return np.array(generate_spatial_bounding_box(shown[None]))

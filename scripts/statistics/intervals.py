@@ -38,10 +38,7 @@ def wilson(successes: int, total: int, confidence: float = CONFIDENCE) -> Estima
     >>> [round(x, 3) for x in wilson(8, 10)[:3]]
     [0.8, 0.49, 0.943]
     """
-    if total == 0:
-        return Estimate(None)
-    limits = binomtest(successes, total).proportion_ci(confidence, method="wilson")
-    return Estimate(successes / total, float(limits.low), float(limits.high), "Wilson")
+    return _proportion(successes, total, confidence, "wilson", "Wilson")
 
 
 def clopper_pearson(successes: int, total: int, confidence: float = CONFIDENCE) -> Estimate:
@@ -61,10 +58,14 @@ def clopper_pearson(successes: int, total: int, confidence: float = CONFIDENCE) 
     >>> [round(x, 3) for x in clopper_pearson(8, 10)[:3]]
     [0.8, 0.444, 0.975]
     """
+    return _proportion(successes, total, confidence, "exact", "Clopper-Pearson")
+
+
+def _proportion(successes: int, total: int, confidence: float, method: str, interval: str) -> Estimate:
     if total == 0:
         return Estimate(None)
-    limits = binomtest(successes, total).proportion_ci(confidence, method="exact")
-    return Estimate(successes / total, float(limits.low), float(limits.high), "Clopper-Pearson")
+    limits = binomtest(successes, total).proportion_ci(confidence, method=method)
+    return Estimate(successes / total, float(limits.low), float(limits.high), interval)
 
 
 def square_and_add(proportions: Sequence[Estimate]) -> Estimate:

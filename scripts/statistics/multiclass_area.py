@@ -70,7 +70,7 @@ def mean_area(
 ) -> Estimate:
     """Mean over the classes of the area against the rest, its interval on the logit scale; higher is better, [0, 1].
 
-    Its variance is the mean of the covariances of the areas (`area_covariance`). Where that is zero or unknown (all
+    Its variance is that of the mean share of the classes (`area_covariance`). Where that is zero or unknown (all
     classes are told apart perfectly, one has a single subject) the limits are the means of the limits of the classes
     (Newcombe 2006): right if the areas rise and fall together, else too wide.
 
@@ -116,20 +116,14 @@ def mean_area_difference(
     )
     if area.value is None or reference.value is None:
         return Estimate(None), None
-    both = area_covariance(labels, np.concatenate([own, other], axis=1), strata)
-    num_classes = probabilities.shape[1]
-    if both is None:
+    # The mean over the classes is linear in the shares: of the own areas, of those of the reference, of the gains.
+    means = np.stack([parts.mean(axis=1) for parts in (own, other, own - other)], axis=1)
+    covariance = area_covariance(labels, means, strata)
+    if covariance is None:
         return compare_areas(area, reference, area.value - reference.value, None, 0.0)
-    # Means over the blocks of the covariance: of the own areas, of those of the reference, and between the two.
-    own_variance, covariance, _, other_variance = (
-        float(both[rows, columns].mean())
-        for rows in (slice(num_classes), slice(num_classes, None))
-        for columns in (slice(num_classes), slice(num_classes, None))
-    )
-    gains = area_covariance(labels, own - other, strata)
-    assert gains is not None
-    correlation = correlation_of(covariance, own_variance, other_variance)
-    return compare_areas(area, reference, area.value - reference.value, float(gains.mean()), correlation)
+    own_variance, other_variance, variance = (float(value) for value in np.diag(covariance))
+    correlation = correlation_of(float(covariance[0, 1]), own_variance, other_variance)
+    return compare_areas(area, reference, area.value - reference.value, variance, correlation)
 
 
 def shares(labels: Labels, probabilities: Floats, strata: ArrayLike | None = None) -> Floats:
@@ -160,7 +154,7 @@ def area_covariance(labels: Labels, table: Floats, strata: ArrayLike | None = No
 
     Args:
         labels: true classes, shape (N,).
-        table: what `shares` returns, or a difference of two, or several side by side, shape (N, M).
+        table: columns of what `shares` returns, or sums, means and differences of them, shape (N, M).
         strata: as for `auc`.
 
     Returns:
@@ -189,8 +183,8 @@ def _mean_area(
     area = round(float(table.sum()) / (2 * num_classes), 12)  # of a perfect ranking exactly 1
     if not math.isfinite(area):
         return Estimate(None)
-    covariance = area_covariance(labels, table, strata)
-    variance = None if covariance is None else float(covariance.mean())
+    covariance = area_covariance(labels, table.mean(axis=1, keepdims=True), strata)
+    variance = None if covariance is None else float(covariance[0, 0])
     # Of equal scores the variance is 0 but for rounding.
     if variance is None or variance < NO_ERROR**2 or not 0 < area < 1:
         limits = [_newcombe(labels == k, scores, strata, confidence) for k, scores in enumerate(probabilities.T)]
