@@ -166,6 +166,7 @@ def test_a_second_study_warns_of_no_port():
 
 
 INTERRUPTED = """
+import signal
 import time
 from types import SimpleNamespace
 from scripts.running.workers import run_on_workers
@@ -174,6 +175,7 @@ def work(task):
     time.sleep(0.2)
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts tests in the background has it ignored
     tasks = [[SimpleNamespace(name=str(number), needs=())] for number in range(500)]
     try:
         for moment in run_on_workers(tasks, work, 2):
