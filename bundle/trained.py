@@ -13,6 +13,7 @@ import yaml
 from scripts.provenance.record import read_provenance
 from scripts.provenance.study_files import StudyFiles
 from scripts.running.files import read_json
+from scripts.running.setups import setup_of
 
 ALL_CLASSES = "all"  # folder of a generator that draws every class
 
@@ -61,7 +62,7 @@ class Trained:
         cohort_name = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation of setup {setup}")
         generators = files.finished("generator", cohort=cohort_name, fold=fold)
         methods = {str(record.place["method"]) for record in generators}
-        wanted = method or (setup if setup in methods else None)
+        wanted = method or (setup_of(setup) if setup_of(setup) in methods else None)
         where = f"{root} with a finished generator of cohort {cohort_name} and fold {fold}"
         trained = cls(root, cohort_name, setup, _choose("method", wanted, methods, where), fold)
         _refuse_other_answers(trained.metrics, trained.evaluation_dir)

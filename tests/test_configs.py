@@ -14,7 +14,7 @@ from scripts.generator.controls import CONTROLS
 from scripts.running.configs import Invocation, reachable, references
 from scripts.running.identity import DOTTED_NAME, target_modules
 from scripts.running.overrides import check_overrides, known_keys
-from scripts.running.plan import Setup
+from scripts.running.setups import Setup
 from scripts.running.stages import ENTRY_POINTS
 from tests.helpers import ROOT, TINY, config_files
 
@@ -74,6 +74,7 @@ LOOKED_UP = {
     "seed",
     "overwrite",
     "num_threads",
+    "study_checks",
 }
 
 

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from scripts.running.files import read_json, write_json
-from scripts.running.plan import Setup
+from scripts.running.setups import Setup
 from tests.helpers import ROOT, run_stage
 from tests.zoo_bundle import write_bundle
 

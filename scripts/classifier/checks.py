@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 import torch
 
 from scripts.classifier.datasets import SAMPLINGS
 from scripts.classifier.networks import create_backbone
+from scripts.classifier.pretrained import pretrained_state
+from scripts.running.files import file_state
 from scripts.training.sizes import sizes_only
 
 
@@ -54,6 +57,38 @@ def _try_network(settings: str) -> None:
                 f"patch_size must be one that classifier_backbone {backbone} can take, got {image_size}"
                 f" ({str(error).splitlines()[0]}); choose larger patches or another backbone"
             ) from error
+
+
+def check_weights(
+    pretrained_path: str | None,
+    backbone: str,
+    spatial_dims: int,
+    in_channels: int,
+    num_classes: int,
+    stem_stride: int,
+    image_size: Sequence[int],
+) -> None:
+    """Refuse a file of pretrained weights that is not of its network; the other arguments are those of `check_network`.
+
+    Args:
+        pretrained_path: `classifier_pretrained_path`; None starts at random.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the file and the first weights that differ; see `pretrained_state`.
+    """
+    if pretrained_path is not None:
+        settings = json.dumps([backbone, spatial_dims, in_channels, num_classes, stem_stride, list(image_size)])
+        state = file_state(pretrained_path) if Path(pretrained_path).is_file() else None
+        _try_weights(pretrained_path, state, settings)
+
+
+@cache
+def _try_weights(path: str, state: tuple[int, int] | None, settings: str) -> None:
+    """Read a file once for all setups of a study; `state` tells a changed file."""
+    with sizes_only():
+        network = create_backbone(*json.loads(settings))
+    pretrained_state(network, path)
 
 
 def check_training(

@@ -6,6 +6,7 @@ import functools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any, Protocol
 
 import torch
@@ -182,8 +183,19 @@ def create_backbone(
         ImportError: if the backbone is of a package that is not installed.
     """
     if backbone not in BACKBONES:
-        raise ValueError(f"classifier_backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}")
+        near = _nearest(str(backbone))
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"classifier_backbone must be one of {', '.join(BACKBONES)}, got {backbone!r}{hint}")
     return BACKBONES[backbone](spatial_dims, in_channels, num_classes, stem_stride, image_size)
+
+
+def _nearest(backbone: str) -> list[str]:
+    """Names of backbones that hold one as papers write it, such as EfficientNetB0, else those that look like it."""
+    plain = {name: re.sub("[-_]", "", name) for name in BACKBONES}
+    wanted = re.sub("[-_]", "", backbone.lower())
+    holding = [name for name, word in plain.items() if wanted and wanted in word]
+    bare = {re.sub("^(torchvision|timm)", "", word): name for name, word in plain.items()}
+    return holding[:3] or [bare[word] for word in get_close_matches(wanted, bare, n=2)]
 
 
 class FoldEnsemble(nn.Module):

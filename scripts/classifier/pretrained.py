@@ -19,12 +19,30 @@ DENSE_LAYER = re.compile(r"(\.denselayer\d+\.(?:norm|conv))\.(\d)\.")
 def load_pretrained(network: nn.Module, path: str) -> None:
     """Start a network from a state dict of the layout of torchvision or timm, such as ImageNet weights in a local file.
 
+    Args:
+        network: see `pretrained_state`.
+        path: `.pt` or `.pth` file of tensors.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        ValueError: if the file does not fit the network.
+    """
+    inner = network.network if isinstance(network, ImageNetNetwork) else network
+    inner.load_state_dict(pretrained_state(network, path))
+
+
+def pretrained_state(network: nn.Module, path: str) -> dict[str, Tensor]:
+    """Read a file of pretrained weights as the state dict of a network.
+
     The first convolution is inflated from its RGB channels to those of the network, keeping its response to a grey
     image; the last layer is dropped, because its classes are others, and so is the auxiliary classifier of Inception.
 
     Args:
         network: `ImageNetNetwork`, or 2D MONAI ResNet, whose layout is torchvision's.
         path: `.pt` or `.pth` file of tensors.
+
+    Returns:
+        Name -> tensor, of the network inside an `ImageNetNetwork`.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -54,7 +72,7 @@ def load_pretrained(network: nn.Module, path: str) -> None:
     if stem in state:
         state[stem] = inflate_channels(state[stem], own[stem].shape[1])
     refuse_other_state(own, state, demand, "choose the classifier_backbone that the file is of")
-    network.load_state_dict(state)
+    return state
 
 
 def inflate_channels(weight: Tensor, in_channels: int) -> Tensor:

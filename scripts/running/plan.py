@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
+from scripts.running.setups import NETWORK, Setup, classifier_of, read_classifiers, setup_of, with_classifier
 from scripts.running.stages import PLACE
 
 SOURCES = ("phantom", "cohort", "segment")  # configs that make a cohort.json
-LABELS = ("own", "shuffled")
 IMPORT = "import_synthetic"
 # What the plan says of an import itself: where it is used, and for what.
 OF_PLAN = ("patches_path", "splits_path", "fold", "output_dir", "generator_class", "method", "import_ratio")
@@ -45,66 +45,12 @@ class PlannedStage:
 
     @property
     def belongs_to(self) -> Mapping[str, Any]:
-        """Its cohort, fold, setup, method and class_name, as far as it has them; its record says them."""
+        """Its cohort, fold, setup, classifier, method and class_name, as far as it has them; its record says them.
+
+        The setup is a name of `with_classifier` where the study has several classifiers.
+        """
         place: Mapping[str, Any] = self.overrides["stage_belongs_to"]
         return place
-
-
-@dataclass(frozen=True)
-class Setup:
-    """How the classifiers of a setup train.
-
-    Args:
-        method: of the generators whose synthetic images are added; None adds none.
-        ratio: synthetic images of each class, relative to its real ones; None is the study's `synthetic_ratio`.
-        train_on_real: False trains on synthetic images alone.
-        labels: of the synthetic images, "own" or "shuffled".
-        overlays: config files laid over `train_classifier`, without folder `configs` and ending.
-    """
-
-    method: str | None = None
-    ratio: float | None = None
-    train_on_real: bool | None = None
-    labels: str | None = None
-    overlays: Sequence[str] = ()
-
-    @classmethod
-    def of(cls, name: str, settings: Setup | Mapping[str, Any] | None) -> Setup:
-        """Read the setup of a config; an empty one, or null, trains on real images as `train_classifier` says.
-
-        Raises:
-            ValueError: naming a key that is none of a setup, or a value of another kind.
-        """
-        if isinstance(settings, Setup):
-            return settings
-        key, settings = f"setups.{name}", {} if settings is None else settings
-        if not isinstance(settings, Mapping):
-            raise ValueError(f"{key} must be a mapping such as {{method: ddpm}}, got {settings!r}")
-        known = [field.name for field in fields(cls)]
-        unknown = [str(item) for item in settings if item not in known]
-        if unknown:
-            near = get_close_matches(unknown[0], known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else ""
-            raise ValueError(f"{key} must have keys of {', '.join(known)}, got {some_names(unknown)}{hint}")
-        setup = cls(**settings)
-        if setup.method is not None and not isinstance(setup.method, str):
-            raise ValueError(f"{key}#method must be the name of one of methods, got {setup.method!r}; put it in quotes")
-        if setup.ratio is not None and (not _is_number(setup.ratio) or setup.ratio < 0):
-            raise ValueError(f"{key}#ratio must be a number >= 0, got {setup.ratio!r}")
-        if setup.train_on_real not in (None, True, False):
-            raise ValueError(f"{key}#train_on_real must be true or false, got {setup.train_on_real!r}")
-        if setup.labels not in (None, *LABELS):
-            raise ValueError(f"{key}#labels must be one of {', '.join(LABELS)}, got {setup.labels!r}")
-        return setup
-
-    def overrides(self) -> dict[str, Any]:
-        """Return the overrides of `train_classifier`; what the setup leaves open is not among them."""
-        values = {
-            "synthetic_ratio": self.ratio,
-            "train_on_real": self.train_on_real,
-            "synthetic_labels": self.labels,
-        }
-        return {"synthetic_method": self.method, **{key: value for key, value in values.items() if value is not None}}
 
 
 @dataclass
@@ -119,7 +65,8 @@ class Plan:
         classes: names of the classes; a synthetic set is made for each.
         num_folds: folds of every cohort, >= 1; a single one holds out the locked test alone.
         condition: "label" trains one generator for all classes, told which to draw; None one for each class.
-        explained_setups: setups of whose evaluations some cases are explained.
+        explained_setups: setups of whose evaluations some cases are explained; of several classifiers with each, or
+            with one that is named as by `with_classifier`.
         synthetic_ratio: synthetic images of each class, relative to its real ones, in setups that do not say.
         generated_ratio: synthetic images of each class that are generated, likewise.
         controls: control generators, each a method without training, with a setup of its name where another of several
@@ -128,6 +75,8 @@ class Plan:
             {cohort}, {fold} and {class} stand for those of a set, `trained_on`, `value_range`; each a method, with a
             setup of its name where no other trains on it.
         audit_generators: whether the audit of a trained generator's images looks at its weights, too.
+        classifiers: networks with each of which every setup is trained, see `read_classifiers`; with none each setup
+            has one classifier, of `classifier_backbone`.
     """
 
     study_dir: str | Path
@@ -143,8 +92,10 @@ class Plan:
     controls: Sequence[str] = ()
     imported: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     audit_generators: bool = True
+    classifiers: Any = ()
 
     def __post_init__(self) -> None:
+        self.classifiers = read_classifiers(self.classifiers)
         self.imported = self.imported or {}
         setups = {name: Setup.of(name, setup) for name, setup in self.setups.items()}
         used = {setup.method for setup in setups.values()}
@@ -168,7 +119,7 @@ class Plan:
             raise ValueError(f"controls must be a list of control generators, got {self.controls!r}; [] is none")
         if not isinstance(self.imported, Mapping):
             raise ValueError(f"imported must be a mapping from names to imports, got {self.imported!r}; {{}} is none")
-        for key in ("cohorts", "controls", "setups", "methods", "imported"):
+        for key in ("cohorts", "controls", "setups", "methods", "imported", "classifiers"):
             _check_names(key, getattr(self, key))
         for key, others, own in (
             ("controls", "methods", "method"),
@@ -195,9 +146,10 @@ class Plan:
         for name, setup in self.setups.items():
             self._check_setup(name, setup)
             _check_overlays(f"setups.{name}#overlays", setup.overlays, config_dir)
-        unknown = [name for name in self.explained_setups if name not in self.setups]
+        known = list(dict.fromkeys([*self.setups, *self.trained_setups]))
+        unknown = [name for name in self.explained_setups if name not in known]
         if unknown:
-            raise ValueError(f"explained_setups must be of setups {list(self.setups)}, got {some_names(unknown)}")
+            raise ValueError(f"explained_setups must be of setups {known}, got {some_names(unknown)}")
         same = [name for name, cohort in self.cohorts.items() if list(self.cohorts.values()).count(cohort) > 1]
         if same:
             raise ValueError(f"cohorts must differ, got the same patients as {' and '.join(same)}")
@@ -220,12 +172,12 @@ class Plan:
             for stage in self._synthesis_stages(cohort, fold, method)
         ]
         classifiers = [
-            self._classifier_stage(cohort, fold, setup)
+            self._classifier_stage(cohort, fold, name)
             for cohort in self.cohorts
-            for setup in self.setups
+            for name in self.trained_setups
             for fold in range(self.num_folds)
         ]
-        evaluations = [self._evaluation_stage(cohort, setup) for cohort in self.cohorts for setup in self.setups]
+        evaluations = [self._evaluation_stage(cohort, name) for cohort in self.cohorts for name in self.trained_setups]
         judgments = [
             stage
             for cohort in self.cohorts
@@ -235,7 +187,10 @@ class Plan:
             for stage in self._judging_stages(cohort, fold, method, name)
         ]
         explanations = [
-            self._explanation_stage(cohort, setup) for cohort in self.cohorts for setup in self.explained_setups
+            self._explanation_stage(cohort, name)
+            for cohort in self.cohorts
+            for name in self.trained_setups
+            if {name, setup_of(name)} & set(self.explained_setups)
         ]
         untrained = [planned for planned in synthesis if planned.config in ("generate_control", IMPORT)]
         trained = [planned for planned in synthesis if planned not in untrained]
@@ -263,6 +218,11 @@ class Plan:
     def source_of(self, cohort: str) -> PlannedStage:
         """Return the stage that makes the `cohort.json` of a cohort."""
         return self._data_stages(cohort)[0]
+
+    @property
+    def trained_setups(self) -> list[str]:
+        """Names of the setups; of several classifiers, of each setup with each of them, as `with_classifier` says."""
+        return [with_classifier(*pair) for pair in itertools.product(self.setups, self.classifiers or [None])]
 
     def _require_images(self, name: str) -> None:
         for place in itertools.product(self.cohorts, map(str, range(self.num_folds)), self.classes):
@@ -382,7 +342,10 @@ class Plan:
     def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
         """Audit a synthetic set, with the generator behind it, and measure it, also in the features of a classifier."""
         folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
-        synthetic, classifier = f"{folder}/synthetic_{class_name}_{method}", f"{folder}/classifier_real"
+        # Of several classifiers the first: measures in the features of another one are not comparable with them.
+        first = next(iter(self.classifiers), None)
+        classifier = f"{folder}/classifier_{with_classifier('real', first)}"
+        synthetic = f"{folder}/synthetic_{class_name}_{method}"
         needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
         others = [name for name in self._synthetic_names(cohort, fold, method) if name != synthetic]
         common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
@@ -392,6 +355,7 @@ class Plan:
         audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
         after_classifier = (classifier,) if "real" in self.setups else ()
         measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
+        measured |= self._network(first)
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
         behind = []
         if self.audit_generators and method in self.methods:
@@ -415,41 +379,48 @@ class Plan:
             ),
         ]
 
-    def _classifier_stage(self, cohort: str, fold: int, setup: str) -> PlannedStage:
-        training = self.setups[setup]
+    def _classifier_stage(self, cohort: str, fold: int, trained: str) -> PlannedStage:
+        training = self.setups[setup_of(trained)]
         synthetic = self._synthetic_names(cohort, fold, training.method) if training.method else []
-        inputs = {**self._fold_inputs(cohort, fold), "setup": setup, **training.overrides()}
+        inputs = {**self._fold_inputs(cohort, fold), "setup": trained, **training.overrides()}
         inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
-        name = f"{cohort}/fold{fold}/classifier_{setup}"
+        inputs |= self.classifiers.get(classifier_of(trained), {})
+        name = f"{cohort}/fold{fold}/classifier_{trained}"
         needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)
-        place = {"cohort": cohort, "fold": fold, "setup": setup}
+        place = {"cohort": cohort, "fold": fold, **_place_of(trained)}
         return PlannedStage(name, "train_classifier", tuple(training.overlays), self._to(name, inputs, **place), needs)
+
+    def _network(self, classifier: str | None) -> dict[str, Any]:
+        """Return what stages that use the weights of a classifier must know of its network."""
+        return {key: value for key, value in self.classifiers.get(classifier, {}).items() if key in NETWORK}
 
     def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
         return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]
 
-    def _evaluation_stage(self, cohort: str, setup: str) -> PlannedStage:
-        members = [f"{cohort}/fold{fold}/classifier_{setup}" for fold in range(self.num_folds)]
+    def _evaluation_stage(self, cohort: str, trained: str) -> PlannedStage:
+        members = [f"{cohort}/fold{fold}/classifier_{trained}" for fold in range(self.num_folds)]
         others = [name for name in self.cohorts if name != cohort]
         inputs = self._fold_inputs(cohort, 0)
         del inputs["fold"]
         inputs["member_paths"] = [self._path(name, "model.pt") for name in members]
         inputs["external_patches_paths"] = [self._path(f"{other}/patches", "patches.json") for other in others]
-        inputs["setup"] = setup
+        inputs["setup"] = trained
+        inputs |= self._network(classifier_of(trained))
         needs = (*members, *(f"{name}/patches" for name in self.cohorts), f"{cohort}/splits")
-        name = f"{cohort}/evaluation_{setup}"
-        return PlannedStage(name, "evaluate", (), self._to(name, inputs, cohort=cohort, setup=setup), needs)
+        name = f"{cohort}/evaluation_{trained}"
+        return PlannedStage(name, "evaluate", (), self._to(name, inputs, cohort=cohort, **_place_of(trained)), needs)
 
-    def _explanation_stage(self, cohort: str, setup: str) -> PlannedStage:
-        evaluation = f"{cohort}/evaluation_{setup}"
+    def _explanation_stage(self, cohort: str, trained: str) -> PlannedStage:
+        evaluation = f"{cohort}/evaluation_{trained}"
         patches = [f"{name}/patches" for name in (cohort, *(other for other in self.cohorts if other != cohort))]
         inputs = {
             "weights_path": self._path(evaluation, "model.pt"),
             "predictions_path": self._path(evaluation, "predictions.csv"),
             "explain_patches_paths": [self._path(name, "patches.json") for name in patches],
+            **self._network(classifier_of(trained)),
         }
-        name = f"{cohort}/explain_{setup}"
-        place = {"cohort": cohort, "setup": setup}
+        name = f"{cohort}/explain_{trained}"
+        place = {"cohort": cohort, **_place_of(trained)}
         return PlannedStage(name, "explain", (), self._to(name, inputs, **place), (evaluation, *patches))
 
     def _report_stage(self, before: Sequence[PlannedStage]) -> PlannedStage:
@@ -467,10 +438,6 @@ class Plan:
 
     def _path(self, name: str, file: str) -> str:
         return str(Path(self.study_dir) / name / file)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def _check_names(key: str, names: Mapping[Any, Any]) -> None:
@@ -518,6 +485,11 @@ def _check_imported(name: str, settings: Any) -> None:
             f"imported.{name}#images_path must hold {{class}}, a folder or file for each class, got"
             f" {settings['images_path']!r}; write it as {example}"
         )
+
+
+def _place_of(trained: str) -> dict[str, str]:
+    classifier = classifier_of(trained)
+    return {"setup": trained} if classifier is None else {"setup": trained, "classifier": classifier}
 
 
 def _imported(planned: PlannedStage) -> str | None:

@@ -246,6 +246,7 @@ class Study:
         for name, settings in self.plan.imported.items():
             files = (str(Path(self.config_dir) / "common.yaml"), str(Path(self.config_dir) / f"{IMPORT}.yaml"))
             check_overrides(Invocation(files, dict(settings)), source=Source(f"imported.{name}"))
+        self._check_classifiers(own)
         invocations = [self.invocation_of(planned) for planned in self.plan.kinds()]
         for invocation in invocations:
             check_overrides(invocation)
@@ -255,18 +256,32 @@ class Study:
                 within = [invocation for invocation in invocations if top in invocation.files_merged().get()]
                 check_overrides(Invocation(within[0].config_files if within else own.config_files, {key: value}))
 
+    def _check_classifiers(self, own: Invocation) -> None:
+        files = tuple(str(Path(self.config_dir) / f"{name}.yaml") for name in ("common", "train_classifier"))
+        for name, settings in self.plan.classifiers.items():
+            check_overrides(Invocation(files, settings), source=Source(f"classifiers.{name}"))
+        both = {key for settings in self.plan.classifiers.values() for key in settings if key in own.overrides}
+        if both:
+            raise ValueError(
+                f"classifiers must not set what the command line sets for all of them, got {some_names(both)} in both;"
+                " leave it out there"
+            )
+
     def _check_stages(self) -> None:
-        """Make the `checks` of the stages, which need no file, as the stages themselves do when they begin."""
+        """Make the `checks` of the stages, which need no file, as the stages themselves do when they begin.
+
+        And `study_checks`, of files that no stage makes and that a stage would read hours later.
+        """
         for planned in self.plan.variants():
             merged = self.invocation_of(planned).merged()
-            settings = parser_of(reachable(merged, ("imports", "num_threads", "checks")))
+            kinds = ("checks", "study_checks")
+            settings = parser_of(reachable(merged, ("imports", "num_threads", *kinds)))
             require_num_threads(settings.get_parsed_content("num_threads"))
-            if "checks" not in settings.get():
-                continue
-            try:
-                settings.get_parsed_content("checks")
-            except RuntimeError as error:
-                raise root_cause(error) from error
+            for kind in (kind for kind in kinds if kind in settings.get()):
+                try:
+                    settings.get_parsed_content(kind)
+                except RuntimeError as error:
+                    raise root_cause(error) from error
 
     def _recipes(self, invocation: Invocation) -> list[str]:
         own = [Path(self.config_dir, f"{name}.yaml").resolve() for name in ("common", "study")]

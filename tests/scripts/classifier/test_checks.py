@@ -53,7 +53,10 @@ def test_equal_settings_are_tried_once_and_others_anew(monkeypatch):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"backbone": "resnet51"}, "classifier_backbone must be one of .*got 'resnet51'"),
+        ({"backbone": "resnet51"}, "classifier_backbone must be one of .*got 'resnet51'; did you mean .*resnet50"),
+        ({"backbone": "DenseNet_121"}, "did you mean densenet121 or torchvision_densenet121"),
+        ({"backbone": "EfficientNetB0"}, "did you mean efficientnet-b0 or torchvision_efficientnet_b0"),
+        ({"backbone": "inception_v4"}, "did you mean torchvision_inception_v3"),
         ({"backbone": "densenet121", "stem_stride": 1}, "classifier_stem_stride must be 2 for a DenseNet"),
         ({"backbone": "vit_tiny", "image_size": [40, 40]}, "patch_size must be 2 multiples of 16 for a ViT"),
         (

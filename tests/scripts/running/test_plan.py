@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.running.plan import FOLD_PARTS, Setup, group_folds
+from scripts.running.overrides import load_file
+from scripts.running.plan import FOLD_PARTS, group_folds
+from scripts.running.setups import NETWORK, Setup
 from scripts.splits import lists
 from tests.helpers import ROOT
 
@@ -189,6 +191,8 @@ def test_tasks_are_the_stages_of_the_plan_in_its_order_and_folds_of_one_setup_to
         ({"cohorts": {"a/b": {"config": "phantom"}}}, "cohorts must have names of letters, .* got 'a/b'; choose"),
         ({"cohorts": {"report": {"config": "phantom"}}}, "cohorts must have names .* and not report, got 'report'"),
         ({"setups": {"..": {}}}, "setups must have names of letters, .* got '..'"),
+        ({"setups": {"real~vgg": {}}}, "setups must have names of letters, .* got 'real~vgg'"),
+        ({"classifiers": {"a/b": {}}}, "classifiers must have names of letters, .* got 'a/b'"),
         ({"methods": {True: []}}, "methods must be named by text, got True"),
         ({"cohorts": {"a": "phantom"}}, "cohorts.a must be a mapping such as {config: cohort, .*, got 'phantom'"),
         (
@@ -364,3 +368,67 @@ def test_a_setup_of_images_whose_generator_saw_everybody_is_refused(plan, tmp_pa
 
 def test_the_parts_of_a_fold_are_those_of_the_splits():
     assert FOLD_PARTS == lists.FOLD_PARTS
+
+
+WEIGHTS = {"classifier_pretrained_path": "vgg.pth", "classifier_frozen_body": True}
+CLASSIFIERS = {"vgg": {"classifier_backbone": "torchvision_vgg16", **WEIGHTS}, "resnet10": None}
+
+
+def test_each_setup_is_trained_evaluated_and_explained_with_each_classifier(plan):
+    own = replace(plan, classifiers=CLASSIFIERS, explained_setups=["real", "ddpm~vgg"])
+    own.check(CONFIGS)
+    stages = {planned.name: planned for planned in own.stages()}
+    trained = [name for name in stages if "/classifier_" in name]
+    assert len(trained) == 2 * 3 * 3 * 2
+    assert "b/fold2/classifier_ddpm_mi~vgg" in trained
+    assert [name for name in stages if name.startswith("a/evaluation")] == [
+        f"a/evaluation_{setup}~{classifier}" for setup in plan.setups for classifier in ("vgg", "resnet10")
+    ]
+    assert [name for name in stages if name.startswith("a/explain")] == [
+        "a/explain_real~vgg",
+        "a/explain_real~resnet10",
+        "a/explain_ddpm~vgg",
+    ]
+    members = [f"a/fold{fold}/classifier_ddpm~vgg" for fold in range(3)]
+    assert set(members) <= set(stages["a/evaluation_ddpm~vgg"].needs)
+    assert stages["a/evaluation_ddpm~vgg"].overrides["setup"] == "ddpm~vgg"
+    place = {"cohort": "a", "setup": "ddpm~vgg", "classifier": "vgg"}
+    assert stages["a/evaluation_ddpm~vgg"].belongs_to == place
+    assert stages[members[1]].belongs_to == {**place, "fold": 1}
+    for size, sizes in ((2, {2, 1}), (5, {3})):
+        tasks = [task for task in group_folds(own.stages(), size) if task[0].config == "train_classifier"]
+        assert {len(task) for task in tasks} == sizes
+        assert all(len({planned.belongs_to["setup"] for planned in task}) == 1 for task in tasks)
+
+
+def test_a_network_goes_to_every_stage_that_has_its_weights_and_the_rest_to_its_training(plan):
+    own = replace(plan, classifiers=CLASSIFIERS, explained_setups=["real"])
+    stages = {planned.name: planned.overrides for planned in own.stages()}
+    backbone = {"classifier_backbone": "torchvision_vgg16"}
+    trained = {key: stages["a/fold0/classifier_real~vgg"][key] for key in (*backbone, *WEIGHTS)}
+    assert trained == {**backbone, **WEIGHTS}
+    assert stages["a/fold0/classifier_real~resnet10"]["classifier_backbone"] == "resnet10"
+    for name in ("evaluation_real~vgg", "explain_real~vgg", "fold1/measures_LGG_ddpm"):
+        assert {key: value for key, value in stages[f"a/{name}"].items() if key.startswith("classifier_b")} == backbone
+        assert not WEIGHTS.keys() & stages[f"a/{name}"].keys()
+    # Images are measured in the features of the first classifier.
+    assert stages["a/fold1/measures_LGG_ddpm"]["classifier_path"].endswith("a/fold1/classifier_real~vgg/model.pt")
+
+
+@pytest.mark.parametrize("none", [None, [], {}, ()])
+def test_without_classifiers_a_plan_is_as_it_was(plan, none):
+    assert replace(plan, classifiers=none).stages() == plan.stages()
+    assert not any("~" in planned.name for planned in plan.stages())
+    assert not any("classifier_backbone" in planned.overrides for planned in plan.stages())
+
+
+def test_the_network_of_a_study_is_what_common_says_of_it(plan):
+    common = load_file(str(CONFIGS / "common.yaml"))
+    assert {key for key, value in common.items() if key.startswith("classifier_") and key != "classifier_def"} == {
+        *NETWORK
+    }
+
+
+def test_a_classifier_that_is_not_run_cannot_be_explained(plan):
+    with pytest.raises(ValueError, match="explained_setups must be of setups .*real~vgg.*, got real~resnet18"):
+        replace(plan, classifiers=CLASSIFIERS, explained_setups=["real~resnet18"]).check(CONFIGS)

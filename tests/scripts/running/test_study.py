@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
+from dataclasses import replace
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
+from scripts.classifier.networks import create_backbone
 from scripts.running.configs import Invocation
 from scripts.running.files import write_json
-from scripts.running.plan import Setup
+from scripts.running.setups import Setup
 from scripts.running.stages import invoked
 from scripts.running.study import Study
 from tests.helpers import ROOT, config_files
@@ -403,3 +407,76 @@ def test_a_file_of_the_user_may_be_called_study(study, tmp_path):
         first = study.invocation_of(study.plan.stages()[0])
     assert first.config_files[-1] == str(path)
     assert first.merged()["seed"] == 7
+
+
+def begin_with(study, classifiers, **overrides):
+    study.plan = replace(study.plan, classifiers=classifiers)
+    with invoked(Invocation(tuple(config_files("study", "recipes/quick")), overrides)):
+        study.begin()
+
+
+THIN = {"classifier_backbone": "resnet10_thin"}
+
+
+@pytest.mark.parametrize(
+    ("classifiers", "overrides", "message"),
+    [
+        (
+            ["resnet10", "VGG16"],
+            {},
+            "classifier_backbone must be one of .* got 'VGG16'; did you mean torchvision_vgg16",
+        ),
+        (
+            {"inception": {"classifier_backbone": "torchvision_inception_v3", "classifier_stem_stride": 2}},
+            {},
+            r"patch_size must be at least 75 a side for torchvision_inception_v3, got \[32, 32\]; choose larger",
+        ),
+        (["densenet121"], {}, "classifier_stem_stride must be 2 for a DenseNet, got 1"),
+        ({"a": {**THIN, "classifier_epochs": 3}}, {}, "classifier_epochs of classifiers.a must name a key of"),
+        ({"a": {**THIN, "classifier_patience": "ten"}}, {}, "classifier_patience of classifiers.a must be a whole num"),
+        (
+            {"a": {**THIN, "classifier_frozen_body": True}},
+            {},
+            "classifier_frozen_body must be false without classifier_pretrained_path",
+        ),
+        (
+            {"a": {**THIN, "classifier_pretrained_path": "nowhere/thin.pth"}},
+            {},
+            "nowhere/thin.pth does not exist; save torchvision's state dict there",
+        ),
+        (
+            ["resnet10"],
+            {"classifier_backbone": "resnet18"},
+            "classifiers must not set what .*, got classifier_backbone",
+        ),
+        (["resnet10"], {"report_reference": "gan"}, "report_reference must be one of the setups real, ddpm, ddpm_mi,"),
+    ],
+)
+def test_a_classifier_that_cannot_be_is_refused_before_any_work(study, classifiers, overrides, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        begin_with(study, classifiers, **overrides)
+    assert not study.study_dir.exists()
+
+
+def test_weights_of_another_backbone_are_refused_before_any_work(study, tmp_path):
+    weights = {"classifier_pretrained_path": str(tmp_path / "thin.pth"), "classifier_frozen_body": True}
+    torch.save(create_backbone("resnet10_thin", in_channels=3).state_dict(), tmp_path / "thin.pth")
+    begin_with(study, {"thin": {**THIN, **weights}, "resnet10": {}})
+    with pytest.raises(
+        ValueError, match="thin.pth must be a torchvision state dict of this backbone, got .*; choose the"
+    ):
+        begin_with(study, {"thin": {**THIN, **weights}, "resnet10": weights})
+
+
+def test_a_package_that_is_missing_is_told_before_any_work(study, monkeypatch):
+    installed = importlib.import_module
+
+    def without_torchvision(name, *args):
+        if name.startswith("torchvision"):
+            raise ModuleNotFoundError(f"No module named {name!r}")
+        return installed(name, *args)
+
+    monkeypatch.setattr(importlib, "import_module", without_torchvision)
+    mobile = {"classifier_backbone": "torchvision_mobilenet_v2", "classifier_stem_stride": 2}
+    with pytest.raises(ImportError, match=r"torchvision must be installed .*pip install .*\[vision\]"):
+        begin_with(study, {"mobile": mobile}, patch_size=[40, 40])
