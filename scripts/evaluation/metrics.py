@@ -11,6 +11,7 @@ import numpy as np
 from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers
 from scripts.provenance.image_form import names_by_label
 from scripts.running.errors import some_names
+from scripts.running.setups import classifier_of, setup_of
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
     ROUNDING,
@@ -161,11 +162,15 @@ def swapped_labels(metrics: Iterable[Mapping[str, Any]], reference: str) -> list
 
     Args:
         metrics: what `compute_metrics` returns.
-        reference: setup that the others are compared with.
+        reference: setup that the others are compared with, of several classifiers those with the same one.
     """
     below = [row for row in metrics if row["measure"] == "auc" and row["high"] is not None and row["high"] < 0.5]
-    tests = [[row[name] for name in TEST] for row in below if row["setup"] == reference]
-    return [row for row in below if [row[name] for name in TEST] in tests]
+    tests = [_with_classifier_on_test(row) for row in below if setup_of(row["setup"]) == reference]
+    return [row for row in below if _with_classifier_on_test(row) in tests]
+
+
+def _with_classifier_on_test(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (*(row[name] for name in TEST), classifier_of(row["setup"]))
 
 
 def summarize(rows: Sequence[Mapping[str, Any]], classes: Mapping[str, int]) -> dict[str, Any]:

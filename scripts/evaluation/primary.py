@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import Any
 
 from scripts.evaluation.answers import ROLES, Answers, aligned
-from scripts.evaluation.setups import END_POINT, MIN_SUBJECTS, PROTOCOL_CHECKS, compare_pair
+from scripts.evaluation.setups import END_POINT, MIN_SUBJECTS, compare_pair, is_protocol_check
 from scripts.running.errors import some_names
 from scripts.statistics.power import ALPHA, detectable_difference, detectable_gain
 
@@ -69,7 +69,7 @@ class PrimaryEndPoint:
             raise ValueError(
                 f"primary_endpoint must compare two setups, got {endpoint.setup!r} with itself; name another reference"
             )
-        checks = [name for name in (endpoint.setup, endpoint.reference) if name in PROTOCOL_CHECKS]
+        checks = [name for name in (endpoint.setup, endpoint.reference) if is_protocol_check(name)]
         if checks:
             raise ValueError(
                 f"primary_endpoint must compare setups whose labels are their own, got {checks[0]!r}, which checks the"

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.answers import TEST, Answers, aligned
+from scripts.running.setups import classifier_of, setup_of, with_classifier
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
 from scripts.statistics.multiclass_area import auc, mean_area_difference
@@ -34,20 +35,20 @@ PAPER_GAIN = 0.02  # of the paper's accuracy, .89 over .87
 def compare_setups(
     groups: Sequence[Answers], reference: str, primary: Mapping[str, Any] | None = None
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Compare every setup with the reference, test by test.
+    """Compare every setup with the reference, test by test; of several classifiers, with that of the same one.
 
     Args:
         groups: what `group_answers` returns.
-        reference: name of the setup that the others are compared with.
+        reference: name of the setup that the others are compared with, without a classifier.
         primary: the end point that was declared beforehand (`scripts.evaluation.primary`); None where there is none.
 
     Returns:
         Rows with `COMPARISON_COLUMNS`, three per comparison (accuracy with McNemar's test, balanced accuracy, AUC with
-        DeLong's test), p corrected by Holm over all `num_tests` tests of the role: every setup, every pair of cohorts,
-        and both tests, so that the chance of one false alarm among all of them keeps its level. Setups with images of
-        control generators are among them; the `PROTOCOL_CHECKS` are no hypotheses and have their p alone. The primary
-        end point is a family of its own, declared before anything was seen, and so is not corrected. And the tests that
-        could not be compared, each with the `reason`.
+        DeLong's test), p corrected by Holm over all `num_tests` tests of the role: every setup with every classifier,
+        every pair of cohorts, and both tests, so that the chance of one false alarm among all of them keeps its level.
+        Setups with images of control generators are among them; the `PROTOCOL_CHECKS` are no hypotheses and have their
+        p alone. The primary end point is a family of its own, declared before anything was seen, and so is not
+        corrected. And the tests that could not be compared, each with the `reason`.
 
     Raises:
         ValueError: if two setups were tested on other subjects.
@@ -55,11 +56,13 @@ def compare_setups(
     rows: list[dict[str, Any]] = []
     left_out: list[dict[str, Any]] = []
     for test in _by_test(groups):
-        reason = _why_not(test, reference)
+        own_reference = with_classifier(reference, classifier_of(test[0].setup))
+        reason = _why_not(test, own_reference)
         if reason:
-            left_out.append({**test[0].test, "reason": reason})
+            left = {**test[0].test, "reason": reason}
+            left_out += [left] if left not in left_out else []
             continue
-        compared = next(answers for answers in test if answers.setup == reference)
+        compared = next(answers for answers in test if answers.setup == own_reference)
         others = [aligned(answers, compared) for answers in test if answers is not compared]
         rows += [row for other in others for row in compare_pair(other, compared)]
     for row in rows:
@@ -67,6 +70,11 @@ def compare_setups(
     for role in {row["role"] for row in rows}:
         _correct([row for row in rows if row["role"] == role])
     return rows, left_out
+
+
+def is_protocol_check(setup: str) -> bool:
+    """Tell whether a setup, with whatever classifier, is one of `PROTOCOL_CHECKS`."""
+    return setup_of(setup) in PROTOCOL_CHECKS
 
 
 def differs(comparison: Mapping[str, Any]) -> bool:
@@ -92,7 +100,7 @@ def power_rows(comparisons: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]
     """
     tests: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in comparisons:
-        if row["measure"] == "accuracy" and row["setup"] not in PROTOCOL_CHECKS:
+        if row["measure"] == "accuracy" and not is_protocol_check(row["setup"]):
             tests.setdefault(tuple(row[name] for name in TEST), []).append(row)
     return [{**dict(zip(TEST, test, strict=True)), **_power(rows)} for test, rows in tests.items()]
 
@@ -113,9 +121,10 @@ def _power(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def _by_test(groups: Sequence[Answers]) -> list[list[Answers]]:
-    tests: dict[tuple[str, ...], list[Answers]] = {}
+    """Setups on one test with one classifier, which are compared with each other."""
+    tests: dict[tuple[str | None, ...], list[Answers]] = {}
     for answers in groups:
-        tests.setdefault(tuple(answers.test.values()), []).append(answers)
+        tests.setdefault((*answers.test.values(), classifier_of(answers.setup)), []).append(answers)
     return list(tests.values())
 
 
@@ -124,7 +133,7 @@ def _why_not(test: Sequence[Answers], reference: str) -> str | None:
     if reference not in setups:
         return f"no evaluation of the reference {reference!r}; run it, or set report_reference to one of these setups"
     if len(setups) == 1:
-        return f"only {reference!r} was evaluated; run another setup"
+        return f"only {setup_of(reference)!r} was evaluated; run another setup"
     counts = dict(zip(test[0].classes, test[0].n_by_class, strict=True))
     few = [f"{name} {count}" for name, count in counts.items() if count < MIN_SUBJECTS]
     if few:
@@ -168,7 +177,7 @@ def area_difference(own: Answers, reference: Answers) -> tuple[Estimate, float |
 
 def _correct(rows: Sequence[dict[str, Any]]) -> None:
     """Write `p_holm` and `num_tests` into the rows of one role that have a p and are no `PROTOCOL_CHECKS`."""
-    tested = [row for row in rows if row["p"] is not None and row["setup"] not in PROTOCOL_CHECKS]
+    tested = [row for row in rows if row["p"] is not None and not is_protocol_check(row["setup"])]
     for row in tested:
         if row["is_primary"]:
             row |= {"p_holm": row["p"], "num_tests": 1}

@@ -19,6 +19,7 @@ from scripts.patches.stage import locate_subjects
 from scripts.patches.tensors import load_images
 from scripts.provenance.study_files import StudyFiles
 from scripts.running.files import why_no_file
+from scripts.running.setups import setup_of
 from scripts.splits.lists import image_path
 from scripts.volumes.reading import read_mask
 from scripts.volumes.regions import region_codes
@@ -57,7 +58,7 @@ class WrongCases:
     Args:
         files: what the stages left.
         num_cases: patients shown at most, divided among the tests, but one of each test.
-        reference: setup that is shown where no primary end point was declared.
+        reference: setup that is shown where no primary end point was declared, with the first classifier by name.
         primary_endpoint: fields of `scripts.evaluation.primary.PrimaryEndPoint`; its setup is shown, on its test.
 
     Raises:
@@ -112,7 +113,9 @@ class WrongCases:
     def _of_interest(self, groups: Sequence[Answers]) -> list[Answers]:
         primary = PrimaryEndPoint.of(self.primary_endpoint)
         if primary is None:
-            return [answers for answers in groups if answers.setup == self.reference]
+            # Of several classifiers the first by name, as answers are ordered.
+            shown = next((answers.setup for answers in groups if setup_of(answers.setup) == self.reference), None)
+            return [answers for answers in groups if answers.setup == shown]
         names = self.files.cohort_names
         pair = tuple(names.get(name, name) for name in (primary.trained_on, primary.tested_on))
         own = [answers for answers in groups if answers.setup == primary.setup]

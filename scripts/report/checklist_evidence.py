@@ -14,6 +14,7 @@ from scripts.provenance.study_files import StudyFiles
 from scripts.report.methods import methods_section
 from scripts.report.words import MEASURE_NAMES, name_test
 from scripts.running.files import read_json
+from scripts.running.setups import setup_of
 
 RUN, PART, AUTHOR = "from the run", "in part", "for the author"
 ENSEMBLE_NAMES = {
@@ -244,7 +245,8 @@ def _uncertainty(run: RunEvidence) -> Evidence:
     tested = [row for row in run.numbers.get("comparisons", ()) if row["p"] is not None]
     if not tested:
         return PART, f"{intervals} Tests of significance: the author."
-    tests, references = (" and ".join(dict.fromkeys(row[key] for row in tested)) for key in ("test", "reference"))
+    tests = " and ".join(dict.fromkeys(row["test"] for row in tested))
+    references = " and ".join(dict.fromkeys(setup_of(row["reference"]) for row in tested))
     holm = ", p corrected by Holm over the setups of a test" if any(row["p_holm"] is not None for row in tested) else ""
     return RUN, f"{intervals} Tests of differences to {references}: {tests}{holm}."
 

@@ -11,7 +11,7 @@ from scripts.evaluation.clinical_use import OperatingRule, calibration_row, deci
 from scripts.evaluation.figures import PANEL, draw_calibration, draw_decision_curves
 from scripts.patches.pictures import draw_svg
 from scripts.provenance.study_files import StudyFiles
-from scripts.report.words import ROLE_NAMES, name_setup, name_test, ordered
+from scripts.report.words import ROLE_NAMES, name_panel, name_setup, ordered
 from scripts.running.files import read_json
 
 
@@ -86,7 +86,7 @@ def _figures(
     tests: dict[str, list[Mapping[str, Any]]] = {}
     for curve in curves:
         if curve["points"]:
-            tests.setdefault(name_test(curve), []).append(curve)
+            tests.setdefault(name_panel(curve, curve["setup"]), []).append(curve)
     for title, members in sorted(tests.items()):
         answered = {}
         for curve in members:

@@ -29,8 +29,17 @@ from scripts.evaluation.subgroups import FEWEST, GroupMeasures, measure_groups, 
 from scripts.patches.pictures import draw_intervals, draw_svg
 from scripts.provenance.study_files import SeedStudies, StudyFiles
 from scripts.report.findings import primary_sentence
-from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
+from scripts.report.words import (
+    MEASURE_NAMES,
+    ROLE_NAMES,
+    name_panel,
+    name_reference,
+    name_setup,
+    name_test,
+    ordered,
+)
 from scripts.running.files import write_csv, write_json
+from scripts.running.setups import classifier_of
 from scripts.splits.parts import load_splits
 from scripts.statistics.calibration import chance_error, reliability
 from scripts.statistics.interval_coverage import coverage_beside
@@ -157,7 +166,7 @@ def comparison_sections(
             ]
         ),
         "fewest": FEWEST,
-        "references": sorted({row["reference"] for row in comparisons}),
+        "references": sorted({name_reference(row["reference"]) for row in comparisons}),
         "subgroups": _by_subgroup(numbers["subgroups"]),
         "sites": [{**test, "one_site": _only_site(test["rows"])} for test in _by_direction(numbers["sites"])],
         "further": _by_direction(_further(metrics, numbers, names)),
@@ -212,7 +221,8 @@ def _controls_of_setups(files: StudyFiles) -> dict[str, list[str]]:
 
 def _common_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return what two setups must share for a difference between them to be that of their methods."""
-    return {key: value for key, value in settings.items() if key not in ("setup", "synthetic_method", "fold")}
+    common = {key: value for key, value in settings.items() if key not in ("setup", "synthetic_method", "fold")}
+    return {**common, "classifier": classifier_of(settings["setup"])}
 
 
 def _facts(files: StudyFiles) -> dict[str, dict[str, dict[str, Any]]]:
@@ -383,14 +393,14 @@ def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str,
     ]
     if not rows:
         return None
-    label = f"difference of {MEASURE_NAMES[measure]} to {name_setup(rows[0]['reference'])}"
+    label = f"difference of {MEASURE_NAMES[measure]} to {name_reference(rows[0]['reference'])}"
     return {"name": MEASURE_NAMES[measure], "svg": draw_intervals(rows, label, reference=0.0)}
 
 
 def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, Any]]:
     tests: dict[str, list[Answers]] = {}
     for answers in groups:
-        tests.setdefault(name_test(answers.test), []).append(answers)
+        tests.setdefault(name_panel(answers.test, answers.setup), []).append(answers)
     for title, members in sorted(tests.items()):
         curves = {name_setup(a.setup): (a.labels, a.probabilities, a.folds) for a in members}
         classes = members[0].classes

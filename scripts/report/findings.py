@@ -6,18 +6,21 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from scripts.evaluation.answers import GROUP
 from scripts.evaluation.metrics import is_trivial_gain
 from scripts.evaluation.primary import differs_in
-from scripts.evaluation.setups import PAPER_GAIN, PROTOCOL_CHECKS, differs
+from scripts.evaluation.setups import PAPER_GAIN, differs, is_protocol_check
 from scripts.report.words import (
     MEASURE_NAMES,
     format_interval,
     format_number,
     format_p,
     name_method,
+    name_reference,
     name_setup,
     name_test,
 )
+from scripts.running.setups import classifier_of, setup_of
 
 # What the setups were tested on, and what several such tests are called.
 TESTED_ON = {
@@ -73,6 +76,49 @@ def findings(
     power = [row for row in numbers["power"] if row["role"] == role]
     noun = "secondary comparison" if primary and primary.get("is_declared_before") else "comparison"
     return [*first, _what_differs(rows, role, noun, trivial), *against, _what_could_be_found(power), *last]
+
+
+def classifier_sentence(rows: Sequence[Row], comparisons: Sequence[Row], marked: Collection[Figure]) -> str:
+    """Say what a table of setups against classifiers shows.
+
+    Args:
+        rows: of `scripts.report.results.metric_table`, of one test, of setups with their classifiers.
+        comparisons: what `compare_setups` returns of that test.
+        marked: measure and `GROUP` of what differs after correction, but for gains that need no images.
+    """
+    tested = [row for row in comparisons if row["p_holm"] is not None]
+    words = [
+        _with_classifiers(name, tested, marked) for name in dict.fromkeys(setup_of(row["setup"]) for row in tested)
+    ]
+    if words:
+        num_tests = max(row["num_tests"] for row in tested)
+        corrected = f"after Holm’s correction for {_count(num_tests, 'test')}, in accuracy or AUC"
+        reference = name_setup(setup_of(tested[0]["reference"]))
+        words = [f"Against “{reference}” of the same classifier, {corrected}: {'; '.join(words)}."]
+    shown = setup_of(comparisons[0]["reference"] if comparisons else rows[0]["setup"])
+    known = [row for row in rows if setup_of(row["setup"]) == shown and row["balanced_accuracy"]["value"] is not None]
+    ends = [choose(known, key=lambda row: row["balanced_accuracy"]["value"]) for choose in (min, max)] if known else []
+    named = [f"{format_number(row['balanced_accuracy']['value'])} ({classifier_of(row['setup'])})" for row in ends]
+    if len(known) > 1:
+        words.append(
+            f"The balanced accuracy of “{name_setup(shown)}” goes from {' to '.join(named)}, which is not tested."
+        )
+    return " ".join(words)
+
+
+def _with_classifiers(setup: str, tested: Sequence[Row], marked: Collection[Figure]) -> str:
+    """Count the classifiers with which a setup is better, and those with which it is worse."""
+    own = [row for row in tested if setup_of(row["setup"]) == setup]
+    different = [row for row in own if (row["measure"], *(row[name] for name in GROUP)) in marked]
+    better, worse = (
+        list(dict.fromkeys(str(classifier_of(row["setup"])) for row in different if sign * row["value"] > 0))
+        for sign in (1, -1)
+    )
+    of_all = f"of {_count(len({row['setup'] for row in own}), 'classifier')}"
+    if not different:
+        return f"“{name_setup(setup)}” differs with none {of_all}"
+    better_words, worse_words = (f"{len(names)} ({', '.join(names)})" if names else "none" for names in (better, worse))
+    return f"“{name_setup(setup)}” is better with {better_words} and worse with {worse_words} {of_all}"
 
 
 def audit_sentence(rows: Sequence[Row]) -> str:
@@ -194,10 +240,12 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection
     pairs = list(dict.fromkeys((row["setup"], *_test(row)) for row in rows))
     different = [row for row in rows if differs(row)]
     count = len({(row["setup"], *_test(row)) for row in different})
-    reference = name_setup(rows[0]["reference"])
-    setups, tests = len({pair[0] for pair in pairs}), len({pair[1:] for pair in pairs})
+    reference = name_reference(rows[0]["reference"])
+    setups, tests = len({setup_of(pair[0]) for pair in pairs}), len({pair[1:] for pair in pairs})
+    classifiers = {classifier_of(pair[0]) for pair in pairs}
+    with_each = "" if None in classifiers else f" with {_count(len(classifiers), 'classifier')}"
     where, several = TESTED_ON[role]
-    compared = f"{_count(setups, 'setup')} {where}" + (f", {tests} {several}" if tests > 1 else "")
+    compared = f"{_count(setups, 'setup')}{with_each} {where}" + (f", {tests} {several}" if tests > 1 else "")
     lead = f"Of {_count(len(pairs), noun)} with “{reference}” ({compared})"
     single = len(rows) == 1
     corrected = "in the only test of them" if single else f"after Holm’s correction for all {len(rows)} tests"
@@ -252,7 +300,7 @@ def _one_answer(rows: Sequence[Row], role: str) -> list[str]:
 
 def _swapped(rows: Sequence[Row], role: str) -> list[str]:
     """Name areas below .5; those of shuffled labels may lie there by chance."""
-    own = [row for row in rows if row["role"] == role and row["setup"] not in PROTOCOL_CHECKS]
+    own = [row for row in rows if row["role"] == role and not is_protocol_check(row["setup"])]
     if not own:
         return []
     words = [
@@ -303,7 +351,7 @@ def _what_could_be_found(power: Sequence[Row]) -> str:
 
 def _not_compared(numbers: Row, role: str) -> str:
     reasons = dict.fromkeys(row["reason"] for row in numbers["not_compared"] if row["role"] == role)
-    if any(row["setup"] in PROTOCOL_CHECKS for row in numbers["comparisons"]):
+    if any(is_protocol_check(row["setup"]) for row in numbers["comparisons"]):
         reasons["a check of the protocol is no hypothesis"] = None
     return f"No two setups were compared {TESTED_ON[role][0]}" + (f": {'; '.join(reasons)}." if reasons else ".")
 

@@ -10,6 +10,7 @@ from typing import Any
 from scripts.provenance.study_files import StageRecord, StudyFiles
 from scripts.report.words import SETUP_NAMES, name_method, name_setup
 from scripts.running.progress import format_seconds
+from scripts.running.setups import setup_of
 
 FIRST = ("mi_weight", "denoise_weight")  # settings that lead: the study is about the regularizer
 NAMES = ("setup", "method", "generator_class", "fold")  # keys that name a stage and change nothing else
@@ -42,7 +43,8 @@ def methods_section(files: StudyFiles) -> dict[str, Any]:
 
     Returns:
         `versions`: package -> its versions over all stages; `settings`: what `settings_by_kind` returns; `seeds`,
-        `num_threads`, `num_stages`, and `kept_old_code`, the stages that were kept although their code had changed.
+        `num_threads`, `num_stages`, `kept_old_code`, the stages that were kept although their code had changed, and
+        `classifiers`, the names of those with each of which every setup was trained; none of a study with one.
     """
     records = list(files.records.values())
     identities = [record.content["identity"] for record in records]
@@ -52,6 +54,7 @@ def methods_section(files: StudyFiles) -> dict[str, Any]:
         "num_threads": sorted({i["num_threads"] for i in identities if i["num_threads"] is not None}),
         "settings": settings_by_kind(records),
         "num_stages": len(records),
+        "classifiers": sorted({record.place["classifier"] for record in records if "classifier" in record.place}),
         "kept_old_code": [record.name for record in records if record.content.get("kept_old_code")],
     }
 
@@ -202,7 +205,7 @@ def _name_variants(variants: Sequence[Sequence[StageRecord]]) -> list[str]:
 def _rank(record: StageRecord) -> int:
     """Place of a stage's setup or method among the known ones, plain ones first."""
     names = list(SETUP_NAMES)
-    own = record.place.get("setup") or record.place.get("method")
+    own = setup_of(record.place.get("setup") or record.place.get("method") or "")
     return names.index(own) if own in names else len(names)
 
 

@@ -42,6 +42,7 @@ from scripts.report.words import (
     name_test,
 )
 from scripts.running.files import write_csv, write_json, write_text
+from scripts.running.setups import setup_of
 from scripts.statistics.bootstrap import MIN_DRAWS
 
 NO_OTHER_SEEDS = SeedStudies()
@@ -221,7 +222,7 @@ def check_report(
         ValueError: naming the config key and the way out.
     """
     setups_by_cohort = _evaluated(stage_names or ())
-    setups = list(dict.fromkeys(setup for setups in setups_by_cohort.values() for setup in setups))
+    setups = list(dict.fromkeys(setup_of(setup) for setups in setups_by_cohort.values() for setup in setups))
     if len(setups) > 1 and reference not in setups:
         raise ValueError(
             f"report_reference must be one of the setups {', '.join(setups)}, got {reference!r}; pass"

@@ -10,7 +10,9 @@ from scripts.evaluation.answers import GROUP, ROLES, TEST, Answers, class_name, 
 from scripts.evaluation.metrics import MACRO_F1, MEASURES, confusion_matrix, is_trivial_gain, top_confusions
 from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
-from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_setup, name_test, ordered
+from scripts.report.findings import classifier_sentence
+from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_reference, name_setup, name_test, ordered
+from scripts.running.setups import classifier_of, setup_of, with_classifier
 from scripts.statistics.intervals import Estimate
 
 RESULT_TITLES = {
@@ -67,17 +69,73 @@ def result_sections(
         "role": roles[0],
         "result_title": RESULT_TITLES[roles[0]],
         "result_words": RESULT_WORDS[roles[0]],
-        "reference": next((row["reference"] for row in comparisons if row["role"] == roles[0]), None),
+        "reference": next((name_reference(row["reference"]) for row in comparisons if row["role"] == roles[0]), None),
         "classes": list(classes),
         "setups": names,
         "measure_names": MEASURE_NAMES,
         "role_names": ROLE_NAMES,
+        "classifier_tables": classifier_tables(main, names, comparisons, marked),
         "heatmaps": [heatmap(main, names, measure, marked) for measure in MEASURES],
         "results": _grouped(table, ("direction", "role", "cohort")),
         "per_class": class_tables(main, groups) if len(classes) > 2 else [],
         "guess": {cohort: _always_largest(predictions, classes, cohort, roles[0]) for cohort in cohorts},
         "intervals": [interval_figure(table, measure, 1 / len(classes)) for measure in MEASURES[:2]],
         "selected_on": "validation_selected_on" in roles,
+    }
+
+
+def classifier_tables(
+    rows: Sequence[Mapping[str, Any]],
+    setups: Sequence[str],
+    comparisons: Sequence[Mapping[str, Any]],
+    marked: Collection[tuple[str, ...]],
+) -> list[dict[str, Any]]:
+    """Lay out setups against the classifiers with which they were trained.
+
+    Args:
+        rows: of `metric_table`, of one role.
+        setups: their names with classifiers, in order.
+        comparisons: what `compare_setups` returns.
+        marked: measure and `GROUP` of what differs from the reference after correction and is marked.
+
+    Returns:
+        Empty of a study without several classifiers. Else one item per test: its names, `setups` (without classifiers),
+        `rows`: `classifier` and `cells`, one a setup, each None or `balanced_accuracy` and `auc` with limits, `p`
+        (measure -> corrected p; empty of the reference) and the measures in which it `differs`; and `sentence`, what
+        the table shows.
+    """
+    tables = []
+    for test in _grouped([row for row in rows if classifier_of(row["setup"])], TEST):
+        by_setup = {row["setup"]: row for row in test["rows"]}
+        compared = [row for row in comparisons if all(row[name] == test[name] for name in TEST)]
+        names = [name for name in setups if name in by_setup]
+        columns = list(dict.fromkeys(map(setup_of, names)))
+        lines = [
+            {
+                "classifier": classifier,
+                "cells": [
+                    _tested_cell(by_setup.get(with_classifier(setup, classifier)), compared, marked)
+                    for setup in columns
+                ],
+            }
+            for classifier in dict.fromkeys(classifier_of(name) for name in names)
+        ]
+        sentence = classifier_sentence(test["rows"], compared, marked)
+        tables.append({**test, "setups": columns, "rows": lines, "sentence": sentence})
+    return tables
+
+
+def _tested_cell(
+    row: Mapping[str, Any] | None, compared: Sequence[Mapping[str, Any]], marked: Collection[tuple[str, ...]]
+) -> dict[str, Any] | None:
+    if row is None:
+        return None
+    own = [one for one in compared if one["setup"] == row["setup"] and one["p"] is not None]
+    return {
+        "balanced_accuracy": row["balanced_accuracy"],
+        "auc": row["auc"],
+        "p": {one["measure"]: one["p_holm"] for one in own},
+        "differs": [name for name in MEASURES if (name, *(row[key] for key in GROUP)) in marked],
     }
 
 

@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from scripts.running.setups import classifier_of, setup_of
+
 SETUP_NAMES = {
     "real": "Real images only",
     "augmentation": "+ augmentation",
@@ -113,14 +115,35 @@ def format_interval(estimate: Mapping[str, Any] | None, decimals: int = 2) -> st
 
 
 def name_setup(setup: str) -> str:
-    """Return the reader's name of a setup; one that has none keeps its own."""
-    return SETUP_NAMES.get(setup, setup)
+    """Return the reader's name of a setup; one that has none keeps its own.
+
+    >>> name_setup("real"), name_setup("mine~vgg16")
+    ('Real images only', 'mine, vgg16')
+    """
+    classifier = classifier_of(setup)
+    name = SETUP_NAMES.get(setup_of(setup), setup_of(setup))
+    return name if classifier is None else f"{name}, {classifier}"
+
+
+def name_reference(reference: str) -> str:
+    """Return the reader's name of what setups are compared with, each with that of its own classifier.
+
+    >>> name_reference("real"), name_reference("mine~vgg16")
+    ('Real images only', 'mine, same classifier')
+    """
+    return name_setup(setup_of(reference)) + (", same classifier" if classifier_of(reference) else "")
 
 
 def name_test(test: Mapping[str, str]) -> str:
     """Return "site_a → site_b" of a test on another cohort, "site_a" of one inside the cohort trained on."""
     direction, cohort = test["direction"], test["cohort"]
     return direction if direction == cohort else f"{direction} → {cohort}"
+
+
+def name_panel(test: Mapping[str, str], setup: str) -> str:
+    """Return the title of a figure that shows a setup on a test: of several classifiers, each has its own figure."""
+    classifier = classifier_of(setup)
+    return name_test(test) if classifier is None else f"{name_test(test)}, {classifier}"
 
 
 def name_method(method: str) -> str:
@@ -139,6 +162,13 @@ def capitalize_first(text: str) -> str:
 
 
 def ordered(names: Iterable[str], first: Sequence[str]) -> list[str]:
-    """Return unique names, those of `first` in its order and the others behind them as they come."""
+    """Return unique names, those of `first` in its order and the others behind them as they come.
+
+    A setup in `first` stands for it with every classifier, too.
+
+    >>> ordered(["b", "a~resnet", "a~vgg"], ["a", "b"])
+    ['a~resnet', 'a~vgg', 'b']
+    """
     unique = list(dict.fromkeys(names))
-    return [name for name in first if name in unique] + [name for name in unique if name not in first]
+    known = [name for one in first for name in unique if one in (name, setup_of(name))]
+    return list(dict.fromkeys([*known, *unique]))

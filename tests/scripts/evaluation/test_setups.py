@@ -112,3 +112,38 @@ def test_setups_that_answer_alike_can_show_no_gain():
     (row,) = power_rows(compare(rows + twin)[0])
     assert row["discordant"] == 0
     assert row["detectable_gain"] is row["subjects_for_paper_gain"] is None
+
+
+WITH_CLASSIFIERS = {"real~a": 1.0, "real~b": 0.2, "ddpm~a": 1.6, "ddpm~b": 1.5, "synthetic_shuffled~b": 0.0}
+
+
+def test_setups_are_compared_with_the_reference_of_the_same_classifier():
+    rows, left_out = compare(prediction_rows(WITH_CLASSIFIERS))
+    assert left_out == []
+    assert {(row["setup"], row["reference"]) for row in rows} == {
+        ("ddpm~a", "real~a"),
+        ("ddpm~b", "real~b"),
+        ("synthetic_shuffled~b", "real~b"),
+    }
+    answers = {one.setup: one for one in group_answers(prediction_rows(WITH_CLASSIFIERS))}
+    gains = {row["setup"]: row["value"] for row in rows if row["measure"] == "accuracy"}
+    assert gains["ddpm~b"] == pytest.approx(answers["ddpm~b"].right.mean() - answers["real~b"].right.mean())
+
+
+def test_holm_counts_the_tests_of_all_classifiers_and_no_check_of_the_protocol():
+    rows, _ = compare(prediction_rows(WITH_CLASSIFIERS))
+    family = [row for row in rows if row["p"] is not None and row["setup"].startswith("ddpm")]
+    assert {row["num_tests"] for row in family} == {4}
+    # Holm 1979 from its definition: the k-th smallest p counts the hypotheses that are not rejected before it.
+    smallest = sorted(row["p"] for row in family)
+    expected = {p: min(1.0, max(q * (4 - k) for k, q in enumerate(smallest) if q <= p)) for p in smallest}
+    assert [row["p_holm"] for row in family] == pytest.approx([expected[row["p"]] for row in family])
+    assert {row["p_holm"] for row in rows if row["setup"] == "synthetic_shuffled~b"} == {None}
+
+
+def test_a_classifier_without_the_reference_is_named_once():
+    rows, left_out = compare(prediction_rows({"real~a": 1.0, "ddpm~a": 1.0, "ddpm~b": 1.0}))
+    assert {row["setup"] for row in rows} == {"ddpm~a"}
+    assert [row["reason"].split(";")[0] for row in left_out] == ["no evaluation of the reference 'real~b'"]
+    _, alone = compare(prediction_rows({"real~a": 1.0, "real~b": 1.0}))
+    assert [row["reason"] for row in alone] == ["only 'real' was evaluated; run another setup"]

@@ -157,6 +157,38 @@ def test_a_study_of_one_cohort_shows_its_locked_test_and_then_its_folds(study, t
     assert "site_a, out of fold (n = 30)" in (folds / "summary.txt").read_text(encoding="utf-8")
 
 
+def test_a_study_of_several_classifiers_has_a_table_of_them_and_compares_each_with_its_own_reference(
+    study, tmp_path, write_report
+):
+    folder, _ = study
+    names = {"real": "real~thin", "augmentation": "real~deep", "ddpm": "ddpm~thin", "ddpm_mi": "ddpm~deep"}
+    stages = []
+    for setup, name in names.items():
+        stages.append(f"site_a/evaluation_{name}")
+        shutil.copytree(folder / f"site_a/evaluation_{setup}", tmp_path / stages[-1])
+        for path in (tmp_path / stages[-1]).glob("*predictions.csv"):
+            write_csv(path, [{**row, "setup": name} for row in read_csv(path)], COLUMNS)
+        record = read_json(tmp_path / stages[-1] / "stage.json")
+        place = {"cohort": "site_a", "setup": name, "classifier": name.partition("~")[2]}
+        write_json(tmp_path / stages[-1] / "stage.json", {**record, "belongs_to": place})
+    out = write_report((tmp_path, stages), "several", report_num_wrong_cases=1)
+    html = (out / "report.html").read_text(encoding="utf-8")
+    assert html.count("<h2>Every setup with every classifier</h2>") == 1
+    assert "Against “Real images only” of the same classifier, after Holm’s correction for 4 tests" in html
+    assert "Every setup was trained with each of 2 classifiers (deep, thin)" in html
+    assert "Is a setup better than “Real images only, same classifier”?" in html
+    rows = read_json(out / "comparisons.json")["comparisons"]
+    pairs = {(row["setup"], row["reference"]) for row in rows}
+    assert pairs == {("ddpm~thin", "real~thin"), ("ddpm~deep", "real~deep")}
+    figures = html.count("<svg")
+    assert figures == 2 + 2 + 2 * (2 + 2)  # intervals, forests, and of each classifier ROC, reliability, use
+    assert "Real images only, deep" in re.search('<section id="wrong">(.*?)</section>', html, re.DOTALL)[1]
+    words = (out / "summary.txt").read_text(encoding="utf-8").replace("\n", " ")
+    assert words.startswith(
+        "Of 2 comparisons with “Real images only, same classifier” (1 setup with 2 classifiers on another cohort), "
+    )
+
+
 def test_nothing_is_bold_but_what_differs_after_correction(study, report):
     html = (report / "report.html").read_text(encoding="utf-8")
     rows = read_json(report / "comparisons.json")["comparisons"]

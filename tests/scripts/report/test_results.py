@@ -103,3 +103,43 @@ def test_a_setup_that_is_worse_than_the_reference_keeps_its_mark_however_bad_it_
     section = result_sections(metrics, CLASSES, rows, ("real", "ddpm"), comparisons, trivial)
     assert ("accuracy", "a", "ddpm", "external", "b") in trivial
     assert marked(section) == {("accuracy", "ddpm")}
+
+
+WITH_CLASSIFIERS = {"real~a": 0.0, "real~b": 2.0, "ddpm~a": 3.0, "ddpm~b": 2.1, "mine~b": 0.0}
+
+
+def test_setups_are_laid_out_against_the_classifiers():
+    section, comparisons = sections(prediction_rows(WITH_CLASSIFIERS, sizes=(30, 40)))
+    (table,) = section["classifier_tables"]
+    assert table["setups"] == ["real", "ddpm", "mine"]
+    assert [row["classifier"] for row in table["rows"]] == ["a", "b"]
+    first, second = (row["cells"] for row in table["rows"])
+    assert (first[2], first[0]["p"]) == (
+        None,
+        {},
+    )  # mine was not trained with a; the reference is compared with nothing
+    p_holm = {(row["setup"], row["measure"]): row["p_holm"] for row in comparisons if row["p"] is not None}
+    assert first[1]["p"] == {name: p_holm["ddpm~a", name] for name in ("accuracy", "auc")}
+    values = {row["setup"]: row for group in section["results"] for row in group["rows"]}
+    for cell, setup in ((first[0], "real~a"), (second[1], "ddpm~b")):
+        assert cell["auc"] == values[setup]["auc"]
+        assert cell["balanced_accuracy"] == values[setup]["balanced_accuracy"]
+    assert (first[1]["differs"], second[1]["differs"]) == (["auc", "accuracy"], [])
+
+
+def test_the_table_of_classifiers_says_in_words_what_it_shows():
+    (table,) = sections(prediction_rows(WITH_CLASSIFIERS, sizes=(30, 40)))[0]["classifier_tables"]
+    ends = [format_number(row["cells"][0]["balanced_accuracy"]["value"]) for row in table["rows"]]
+    assert table["sentence"] == (
+        "Against “Real images only” of the same classifier, after Holm’s correction for 6 tests, in accuracy or AUC:"
+        " “+ DDPM” is better with 1 (a) and worse with none of 2 classifiers; “mine” is better with none and worse with"
+        f" 1 (b) of 1 classifier. The balanced accuracy of “Real images only” goes from {ends[0]} (a) to {ends[1]} (b),"
+        " which is not tested."
+    )
+    (alone,) = sections(prediction_rows({"real~a": 1.0}))[0]["classifier_tables"]
+    assert (alone["sentence"], alone["rows"][0]["cells"][0]["p"]) == ("", {})
+
+
+def test_one_classifier_has_no_table_of_them(report):
+    assert sections(prediction_rows())[0]["classifier_tables"] == []
+    assert "every classifier" not in (report / "report.html").read_text(encoding="utf-8")
