@@ -97,7 +97,7 @@ def _refuse_same_picture(patches_path: str | Path, rows: Sequence[Row], parts: M
         if parts[one] != parts[other]:
             raise LeakageError(
                 f"{patches_path} must show a subject under one subject_id, got {found}, perhaps scaled, shifted or"
-                f" mirrored (correlation {pair.correlation:.3f} inside the brain); {way_out} (leave_out of"
+                f" mirrored (correlation {pair.correlation:.3f}); {way_out} (leave_out of"
                 " configs/cohort.yaml), then make patches and splits again"
             )
         logger.warning("%s shows %s (correlation %.3f); %s", patches_path, found, pair.correlation, way_out)
@@ -113,7 +113,7 @@ def _shared_pictures(patches_path: str | Path, other_path: str | Path) -> dict[s
     shared = {}
     for pair in reversed(same_pictures([picture for *_, picture in rows])):
         one, name = rows[pair.first][1], rows[pair.second][1]
-        shared[name] = f"{name} (the picture of {one}, correlation {pair.correlation:.3f} inside the brain)"
+        shared[name] = f"{name} (the picture of {one}, correlation {pair.correlation:.3f})"
     return shared
 
 

@@ -32,6 +32,11 @@ KEPT_IMAGES = 32  # in memory, while pairs are compared in full
 SMALL_CELL = 6  # pixels; in a smaller cell of a thumbnail a shift shows, so that shifted images have thumbnails, too
 PAIRS_PER_IMAGE = 2  # compared in full, the most alike first
 ALIKE_BY_DESIGN = 8  # images, and more than half of a set: that many are not one person, but alike by design
+# Pictures of little detail, such as digits of 8 x 8 pixels, are alike without being one picture. A pair must stand out
+# from the crowd: its distance, 1 - correlation, must be a 16th of that to the thumbnail of the 8th nearest patient.
+# Measured by benchmarks/same_picture.py: of scikit-learn's digits the least such share is .074.
+CROWD = 8
+SHARE_OF_CROWD = 1 / 16
 
 Shifts = tuple[int, ...]
 Key = tuple[str, str, str, tuple[int, int]]  # path, patient, cohort, state of the file
@@ -69,14 +74,17 @@ def same_pictures(pictures: Sequence[Picture]) -> list[SamePicture]:
 
     Thumbnails are compared at every flip, by matrix products; pairs that are alike are read again and compared in full.
     Images of one patient, such as neighboring slices, are not compared, nor are those of one named cohort. An image
-    that is blank, or constant inside the brain, is the picture of nobody. Where more than half of the images are one
-    picture, and at least `ALIKE_BY_DESIGN`, they are alike by design: nobody is returned, and the log says so.
+    that is blank, or constant inside the brain, is the picture of nobody. A pair that is not
+    far more alike than either is to `CROWD` other patients is none: such pictures hold too little to tell people by.
+    Where more than half of the images are one picture, and at least `ALIKE_BY_DESIGN`, they are alike by design: nobody
+    is returned, and the log says so.
 
     Args:
         pictures: image files as the patches stage writes them.
 
     Returns:
-        Pairs with a `correlation` of at least `SAME_PICTURE`, each with the smaller number first, the highest first.
+        Pairs with a `correlation` of at least `SAME_PICTURE` that stand out from the crowd, each with the smaller
+        number first, the highest first.
     """
     return list(_same_pictures(tuple((*picture, file_state(picture.path)) for picture in pictures)))
 
@@ -151,10 +159,10 @@ def _same_of_shape(keys: Sequence[Key], numbers: Sequence[int]) -> list[SamePict
             limit,
         )
     read = functools.lru_cache(maxsize=KEPT_IMAGES)(_read)  # each is in a few pairs
-    for one, other in alike[:limit]:
+    for one, other, least in alike[:limit]:
         first, second = numbers[one], numbers[other]
         value = correlation(read(keys[first][0]), read(keys[second][0]))
-        if value >= SAME_PICTURE:
+        if value >= least:
             pairs.append(SamePicture(first, second, value))
     largest = _largest_group(pairs)
     if len(largest) >= ALIKE_BY_DESIGN and 2 * len(largest) > len(numbers):
@@ -180,8 +188,11 @@ def _largest_group(pairs: Sequence[SamePicture]) -> list[int]:
     return [number for number, group in zip(images, groups, strict=True) if group == np.bincount(groups).argmax()]
 
 
-def _alike(keys: Sequence[Key]) -> list[tuple[int, int]]:
-    """Pairs of images of different patients whose thumbnails are alike at a flip, the most alike first."""
+def _alike(keys: Sequence[Key]) -> list[tuple[int, int, float]]:
+    """Pairs of images of different patients whose thumbnails are alike at a flip, the most alike first.
+
+    With each pair the correlation from which on it is one picture.
+    """
     shifted = np.stack([_fingerprint(path, state).thumbnails for path, *_, state in keys], axis=1)
     lying = _flat(shifted[0])
     best = torch.full((len(keys), len(keys)), -1.0)
@@ -191,10 +202,43 @@ def _alike(keys: Sequence[Key]) -> list[tuple[int, int]]:
     owners = _numbered([patient for _, patient, *_ in keys])
     cohorts, is_named = _numbered([key[2] for key in keys]), torch.tensor([bool(key[2]) for key in keys])
     is_asked = (owners[:, None] != owners) & ~((cohorts[:, None] == cohorts) & is_named)
-    is_alike = (best >= ALIKE_THUMBNAILS) & is_asked
-    first, second = torch.nonzero(torch.triu(is_alike | is_alike.T), as_tuple=True)
-    order = torch.maximum(best, best.T)[first, second].argsort(descending=True, stable=True)
-    return list(zip(first[order].tolist(), second[order].tolist(), strict=True))
+    best = torch.maximum(best, best.T)
+    crowd = crowd_of(best, owners)
+    # Thumbnails of a copy may lie a little farther apart than the images: half the way to the crowd is near enough.
+    is_alike = (best >= ALIKE_THUMBNAILS) & (1 - best <= (1 - torch.minimum(crowd[:, None], crowd)) / 2) & is_asked
+    first, second = torch.nonzero(torch.triu(is_alike), as_tuple=True)
+    order = best[first, second].argsort(descending=True, stable=True)
+    first, second = first[order], second[order]
+    least = least_correlation(torch.maximum(crowd[first], crowd[second]))
+    return list(zip(first.tolist(), second.tolist(), least.tolist(), strict=True))
+
+
+def least_correlation(crowd: Tensor) -> Tensor:
+    """Return the correlation from which on two images are one picture.
+
+    Args:
+        crowd: of any shape, how alike the thumbnail of one of them is to that of its `CROWD`-th most alike patient.
+    """
+    return (1 - (1 - crowd) * SHARE_OF_CROWD).clamp_min(SAME_PICTURE)
+
+
+def crowd_of(likeness: Tensor, owners: Tensor) -> Tensor:
+    """Say how alike each image is to the patient who is its `CROWD`-th most alike.
+
+    Args:
+        likeness: (N, N), symmetric, of the thumbnails of N images.
+        owners: (N,), number of the patient of each, from 0.
+
+    Returns:
+        (N,); -1 where there are fewer others.
+    """
+    num_owners = int(owners.max()) + 1
+    if num_owners <= CROWD:
+        return likeness.new_full((len(likeness),), -1.0)
+    by_owner = likeness.new_full((len(likeness), num_owners), -1.0)
+    by_owner.scatter_reduce_(1, owners.expand(len(likeness), -1), likeness, "amax")
+    by_owner[torch.arange(len(likeness)), owners] = -1.0
+    return by_owner.topk(CROWD, dim=1).values[:, -1]
 
 
 def _numbered(names: Sequence[str]) -> Tensor:

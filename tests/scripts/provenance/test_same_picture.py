@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from sklearn.datasets import load_digits
 
 from scripts.provenance import same_picture
 from scripts.provenance.same_picture import Picture, correlation, same_pictures, thumbnails_of
@@ -128,6 +129,42 @@ def test_a_set_that_shows_one_picture_by_design_is_named_and_not_refused(tmp_pat
     assert same_pictures([Picture(path, path) for path in paths]) == []
     assert "0.nii.gz and 7 of 8 images show one picture, as if by design" in caplog.text
     assert len(same_pictures([Picture(path, path) for path in paths[:4]])) == 6
+
+
+def digits(folder: Path, count: int) -> list[Picture]:
+    """Real pictures of 8 x 8 pixels, which are alike without being one: ones above all."""
+    images = load_digits().images[load_digits().target == 1][:count, None].astype(np.float32)
+    return [
+        Picture(save(folder, f"{n}.nii.gz", image.repeat(2, 1).repeat(2, 2)), f"{n}") for n, image in enumerate(images)
+    ]
+
+
+def test_digits_are_many_pictures_and_a_copy_among_them_is_one(tmp_path, monkeypatch):
+    pictures = digits(tmp_path, 120)
+    assert same_pictures(pictures) == []
+    image = np.asarray(nib.load(pictures[5].path).dataobj)[:, :, 0].transpose(2, 0, 1)
+    copied = Picture(save(tmp_path, "copy.nii.gz", image * 1.7 + 2), "somebody else")
+    ((first, second, _),) = same_pictures([*pictures, copied])
+    assert (first, second) == (5, 120)
+    monkeypatch.setattr(same_picture, "CROWD", 1000)  # none has so many others
+    monkeypatch.setattr(same_picture, "ALIKE_BY_DESIGN", 1000)
+    assert len(same_pictures([*pictures[1:], copied])) > 10  # what a correlation of .95 alone would say
+
+
+def test_the_crowd_is_of_other_patients_and_does_not_hide_slices(patients, tmp_path):
+    """Two names of one person, each with slices that are nearly alike, among many others."""
+    images, _ = patients
+    shape = images[0].shape[1:]
+    others = [Picture(save(tmp_path, f"other{n}.nii.gz", patient(shape, 100 + n)), f"other{n}") for n in range(9)]
+    random = np.random.default_rng(0)
+    slices = [images[0] + random.normal(0, 0.1, images[0].shape) * (images[0] > -1) for _ in range(10)]
+    twins = [
+        Picture(save(tmp_path, f"{name}{n}.nii.gz", image * factor), name)
+        for name, factor in (("one", 1.0), ("two", 1.7))
+        for n, image in enumerate(slices)
+    ]
+    pairs = {(pair.first, pair.second) for pair in same_pictures([*others, *twins])}
+    assert pairs >= {(9 + n, 19 + n) for n in range(10)}
 
 
 def test_images_of_other_shapes_are_not_compared(tmp_path):
