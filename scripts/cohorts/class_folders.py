@@ -24,6 +24,8 @@ SPLIT_WORDS = {
     "test": ("testing", "test"),
 }
 BEHIND_SPLIT_WORD = re.compile(r"\s*(set|data|dataset|images?)$")
+# Behind the name of a picture, its mask: "benign (1)_mask.png" of "benign (1).png".
+BEHIND_PICTURE = re.compile(r"[\s_-](mask|seg|segmentation|label|gt)([\s_-]?\d+)?$", re.IGNORECASE)
 LEFTOVERS = ("thumbs.db", "ehthumbs.db", "desktop.ini")  # that Windows leaves beside pictures; no image of anybody
 
 
@@ -157,6 +159,13 @@ def _pictures_of(class_folder: Path, files: Sequence[Path], not_read: list[Path]
             source.add_problem(
                 "", f"{path} must be a picture ({kinds}), got another ending; convert it, or move it away"
             )
+    stems = {path.stem for path in pictures}
+    if masks := [path.name for path in pictures if BEHIND_PICTURE.sub("", path.stem) in stems - {path.stem}]:
+        source.add_problem(
+            "",
+            f"{class_folder} must hold pictures alone, got {len(masks)} that are named as masks of others"
+            f" ({some_names(masks, limit=3)}); move them to a folder outside of the classes",
+        )
     if not pictures:
         source.add_problem("", f"{class_folder} must hold pictures, got none; fill it, remove it, or correct class_map")
     return pictures

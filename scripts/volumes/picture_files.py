@@ -21,6 +21,7 @@ RGB = ("red", "green", "blue")  # modalities of a picture in colors, in the orde
 GREY_MODES = ("1", "L", "LA", "La")  # of Pillow
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16 bits of grey; Pillow hands some of them on as 32
 DEEPEST = 65535
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # of TIFF; Pillow turns 8 bits of it round, and no others
 COLOR_STEP = 16  # of 255 between the channels of a pixel, above which it has a color: JPEG moves a grey one by less
 MARKED, COLORED = 0.001, 0.02  # share of the pixels with a color, from which a picture has marks, or colors
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in 1/65536 (ITU-R BT.601), as Pillow rounds it
@@ -170,7 +171,8 @@ def upright(image: Any) -> Any:
         Image of mode L or RGB, or one of `DEEP_MODES`.
 
     Raises:
-        ValueError: if there are several pictures in it, pixels are transparent, or hold real numbers.
+        ValueError: if there are several pictures in it, pixels are transparent, hold real numbers, or 16 bits of which
+            0 is white.
     """
     if getattr(image, "n_frames", 1) > 1:
         raise ValueError(f"a stack of {image.n_frames} pictures, of which one would be read; save each by itself")
@@ -180,6 +182,8 @@ def upright(image: Any) -> Any:
         _require_opaque(image)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in DEEP_MODES:
+        if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+            raise ValueError("16 bits of grey of which 0 is white; save it with 0 as black")
         return image
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 

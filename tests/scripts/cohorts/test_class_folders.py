@@ -118,8 +118,11 @@ def test_all_faults_of_a_folder_are_in_one_message(tmp_path):
     save_picture(source / "Training" / "loose.png", pixels("loose"))
     save_picture(source / "Training" / "glioma" / "red.png", pixels("red", colors=True))
     save_picture(source / "Training" / "stroke" / "1.png", pixels("stroke"))
+    for name in ("Tr-gl_0001_mask.png", "Tr-gl_0001_mask_1.png"):
+        save_picture(source / "Training" / "glioma" / name, pixels(name))
     told = faults(source, tmp_path, classes=BRAIN_CLASSES)
     expected = {
+        "must hold pictures alone, got 2 that are named as masks of others (Tr-gl_": "move them to a folder",
         "Tr-gl_0000.jpg must be a whole picture that can be read": "copy or export it again",
         "Tr-gl_0001.jpg must be in one class, got the same pixels as glioma and pituitary": "remove the wrong ones",
         "class meningioma must be in each part of a data set, got it in training but not in test": "add its folder",

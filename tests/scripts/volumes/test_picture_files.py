@@ -126,6 +126,10 @@ BAD = {
         r"must not be constant, got \[7\] in every pixel",
     ),
     "real.tif": (lambda path: save(path, GREY.astype(np.float32)), "pixels of real numbers"),
+    "negative.tif": (
+        lambda path: save(path, GREY.astype(np.uint16) * 257, tiffinfo={262: 0}),
+        "16 bits of grey of which 0 is white; save it with 0 as black",
+    ),
     "stack.tif": (
         lambda path: save(path, Image.fromarray(GREY), save_all=True, append_images=[Image.fromarray(GREY)]),
         "a stack of 2 pictures",
