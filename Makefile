@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # MONAI warns that configs are code; these are the repository's own.
 export PYTHONWARNINGS := ignore:parsing config_file:UserWarning
 
-.PHONY: help demo study test test-fast test-label label-env lint types flatten docs clean
+.PHONY: help demo demo-images study test test-fast test-label label-env lint types flatten docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -30,6 +30,12 @@ demo: $(VENV)/.installed  ## the whole method on simulated patients, in minutes 
 
 study: $(VENV)/.installed  ## the same at the smallest size whose samples a person recognises
 	@$(RUN) configs/runs/study_small.yaml
+
+demo-images: $(VENV)/.installed  ## real pictures (digits, stained tissue): trained on synthetic ones, tested on real ones
+	@$(VENV)/bin/python -m bundle example digits runs/pictures/digits
+	@$(VENV)/bin/python -m bundle example histology runs/pictures/histology
+	@$(RUN) configs/runs/study_digits.yaml --overwrite True
+	@$(RUN) configs/runs/study_histology.yaml --overwrite True
 
 test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder

@@ -87,6 +87,11 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     _add_audit(commands)
     _add_grade(commands)
 
+    example = commands.add_parser("example", help="write real pictures for a first study, without a download")
+    example.add_argument("name", choices=("digits", "histology"), help="handwritten digits, or tiles of stained tissue")
+    example.add_argument("folder", help="gets the pictures")
+    example.set_defaults(run=_example)
+
     label = commands.add_parser("label", help="serve a bundle and a folder of studies to MONAI Label's clients")
     label.add_argument("--studies", required=True, help="folder of the patients' files; nothing outside it is read")
     label.add_argument("--bundle", help="root of the bundle (default: this one)")
@@ -207,6 +212,13 @@ def _grade(options: argparse.Namespace) -> int:
     rows = grade(options.patients, options.out, options.bundle or PACKAGE, click, **others)
     print(describe(rows))
     return FAILED if any("error" in row for row in rows) else 0
+
+
+def _example(options: argparse.Namespace) -> int:
+    from bundle.example_pictures import write_example
+
+    print(write_example(options.name, options.folder))
+    return 0
 
 
 def _label(options: argparse.Namespace) -> int:
