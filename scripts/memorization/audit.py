@@ -47,7 +47,7 @@ from scripts.memorization.usability import (
     same_images,
     share_above,
 )
-from scripts.memorization.verdict import Figures, Thresholds, copy_share, judge
+from scripts.memorization.verdict import SURE, Figures, Thresholds, copy_share, judge
 from scripts.patches.image_sets import ImageSet
 from scripts.splits.patients import number_patients
 
@@ -415,7 +415,10 @@ class _Copies:
                 self.named.append((part.name, below, part.subject_of_ratio))
         self.is_copy = torch.stack(list(self.of_training.values())).any(0)
         self.is_held_out_copy = torch.stack(of_held_out).any(0)
-        self.num_held_out_whole = int(of_held_out[0].sum()) if parts[0].ratios is not None else 0
+        self.num_held_out_whole = 0
+        if parts[0].ratios is not None:
+            is_sure = parts[0].ratios < SURE * limits[parts[0].name]
+            self.num_held_out_whole = int((of_held_out[0] & is_sure).sum())
         whole = parts[0].ratios
         self.ratios = torch.ones(len(self.is_copy)) if whole is None else whole
 

@@ -20,6 +20,7 @@ NO_SIGN = "no sign of memorization"
 VERDICTS = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED, TOO_FEW, NO_SIGN)  # the gravest first
 DATA_COPYING = -3.0  # C_T; three standard deviations (Meehan et al. 2020)
 MIN_REAL = 8  # real subjects, below which "farther than nearly every real image" says nothing
+SURE = 0.5  # of the ratio of a copy, below which one image alone is no chance
 BELOW_REAL = 0.75  # of the lowest ratio of a real image, below which no honest image is expected
 MIN_CLIQUE = 3  # images of one picture that are worth a sentence; two may be alike by chance
 HALF = 0.5  # of the images, from which a set is called what most of its images are
@@ -96,7 +97,7 @@ class Figures:
         copies: part of the images ("whole image", "lesion", ...) -> number that copy a training subject in it.
         num_copies: images that copy a training subject in any part.
         held_out_copies: images that copy a held-out subject in any part.
-        held_out_whole: of them, those that copy it as a whole.
+        held_out_whole: of them, those that copy it as a whole and at less than `SURE` of the ratio of a copy.
         duplicates: real subjects under two names.
         shared_parts: real subjects who share a part of their images.
         part_limits: part -> ratio below which an image is a copy in it, lowered where real images come as near.
@@ -206,7 +207,7 @@ def _is_data_copying(figures: Figures) -> bool:
 
 def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
     sentences = []
-    # One small part of one image may be alike by chance; this verdict stops a study.
+    # One of many images may come near by chance, where images are simple; this verdict stops a study.
     if figures.held_out_whole or figures.held_out_copies > 1:
         number = figures.held_out_copies
         sentences.append(
