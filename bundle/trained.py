@@ -58,6 +58,12 @@ class Trained:
             raise FileNotFoundError(f"{root} does not exist; run `make demo` or `make study`, which write one")
         files = StudyFiles(study_dir)
         evaluations = files.finished("evaluation", setup=setup)
+        if not evaluations:
+            known = sorted({str(record.place["setup"]) for record in files.finished("evaluation")})
+            raise FileNotFoundError(
+                f"{root} must hold a finished evaluation of setup {setup}, got {', '.join(known) or 'none'}; give"
+                " --setup one of these, or finish the study first"
+            )
         cohorts = {str(record.cohort) for record in evaluations if record.cohort is not None}
         cohort_name = _choose("cohort", cohort, cohorts, f"{root} with a finished evaluation of setup {setup}")
         generators = files.finished("generator", cohort=cohort_name, fold=fold)

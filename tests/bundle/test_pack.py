@@ -184,7 +184,7 @@ def test_a_package_is_replaced_whole_or_not_at_all(study, packed, tmp_path):
 
 
 def test_a_choice_that_the_study_does_not_have_is_refused(study):
-    with pytest.raises(FileNotFoundError, match="finished evaluation of setup real"):
+    with pytest.raises(FileNotFoundError, match="finished evaluation of setup real, got ddpm; give --setup"):
         Trained.find(str(study), "real")
     with pytest.raises(ValueError, match="cohort must be one of site_a, got 'site_c'"):
         Trained.find(str(study), "ddpm", cohort="site_c")

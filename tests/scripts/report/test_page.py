@@ -257,6 +257,14 @@ def test_an_end_point_that_the_study_does_not_compute_is_refused_before_any_work
         check_report("real", stages, 100, 1, 1, endpoint)
 
 
+def test_the_reference_is_a_setup_whatever_its_classifiers_are():
+    numbers = {"num_bootstrap_draws": 100, "num_samples": 1, "num_curves": 1}
+    names = [f"a/evaluation_{setup}~{classifier}" for setup in ("real", "ddpm") for classifier in ("thin", "deep")]
+    check_report("ddpm", names, **numbers)
+    with pytest.raises(ValueError, match="report_reference must be one of the setups real, ddpm, got 'real~thin'"):
+        check_report("real~thin", names, **numbers)
+
+
 def test_the_figures_that_people_look_for_are_pictures_too(report):
     names = {"contact_sheet", "roc", "calibration", "decision_curves", "training_curves"}
     pictures = {path.stem: path.read_bytes() for path in (report / "pictures").glob("*.png")}

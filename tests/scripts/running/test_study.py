@@ -449,7 +449,6 @@ THIN = {"classifier_backbone": "resnet10_thin"}
             {"classifier_backbone": "resnet18"},
             "classifiers must not set what .*, got classifier_backbone",
         ),
-        (["resnet10"], {"report_reference": "gan"}, "report_reference must be one of the setups real, ddpm, ddpm_mi,"),
     ],
 )
 def test_a_classifier_that_cannot_be_is_refused_before_any_work(study, classifiers, overrides, message):
