@@ -47,7 +47,7 @@ from scripts.memorization.usability import (
     same_images,
     share_above,
 )
-from scripts.memorization.verdict import SURE, Figures, Thresholds, copy_share, judge
+from scripts.memorization.verdict import Figures, Thresholds, copy_share, judge
 from scripts.patches.image_sets import ImageSet
 from scripts.splits.patients import number_patients
 
@@ -184,6 +184,7 @@ class MemorizationAudit:
             num_copies=int(copies.is_copy.sum()),
             held_out_copies=int(copies.is_held_out_copy.sum()),
             held_out_whole=copies.num_held_out_whole,
+            are_simple=thresholds.copy_ratio < self.thresholds.copy_ratio,
             duplicates=real.duplicates,
             shared_parts=shared,
             part_limits=limits,
@@ -415,10 +416,7 @@ class _Copies:
                 self.named.append((part.name, below, part.subject_of_ratio))
         self.is_copy = torch.stack(list(self.of_training.values())).any(0)
         self.is_held_out_copy = torch.stack(of_held_out).any(0)
-        self.num_held_out_whole = 0
-        if parts[0].ratios is not None:
-            is_sure = parts[0].ratios < SURE * limits[parts[0].name]
-            self.num_held_out_whole = int((of_held_out[0] & is_sure).sum())
+        self.num_held_out_whole = int(of_held_out[0].sum()) if parts[0].ratios is not None else 0
         whole = parts[0].ratios
         self.ratios = torch.ones(len(self.is_copy)) if whole is None else whole
 

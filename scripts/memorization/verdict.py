@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from scipy.stats import binomtest
+
 from scripts.memorization.duplicates import Duplicate, SharedPart
 from scripts.memorization.statistics import Share
 from scripts.running.errors import some_names
@@ -20,7 +22,6 @@ NO_SIGN = "no sign of memorization"
 VERDICTS = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED, TOO_FEW, NO_SIGN)  # the gravest first
 DATA_COPYING = -3.0  # C_T; three standard deviations (Meehan et al. 2020)
 MIN_REAL = 8  # real subjects, below which "farther than nearly every real image" says nothing
-SURE = 0.5  # of the ratio of a copy, below which one image alone is no chance
 BELOW_REAL = 0.75  # of the lowest ratio of a real image, below which no honest image is expected
 MIN_CLIQUE = 3  # images of one picture that are worth a sentence; two may be alike by chance
 HALF = 0.5  # of the images, from which a set is called what most of its images are
@@ -97,7 +98,9 @@ class Figures:
         copies: part of the images ("whole image", "lesion", ...) -> number that copy a training subject in it.
         num_copies: images that copy a training subject in any part.
         held_out_copies: images that copy a held-out subject in any part.
-        held_out_whole: of them, those that copy it as a whole and at less than `SURE` of the ratio of a copy.
+        held_out_whole: of them, those that copy it as a whole.
+        are_simple: whether different real subjects come as near to each other as copies do, as digits do, so that the
+            ratios of copies were lowered.
         duplicates: real subjects under two names.
         shared_parts: real subjects who share a part of their images.
         part_limits: part -> ratio below which an image is a copy in it, lowered where real images come as near.
@@ -121,6 +124,7 @@ class Figures:
     num_copies: int
     held_out_copies: int = 0
     held_out_whole: int = 0
+    are_simple: bool = False
     duplicates: Sequence[Duplicate] = ()
     shared_parts: Sequence[SharedPart] = ()
     part_limits: Mapping[str, float] = field(default_factory=dict)
@@ -207,8 +211,9 @@ def _is_data_copying(figures: Figures) -> bool:
 
 def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
     sentences = []
-    # One of many images may come near by chance, where images are simple; this verdict stops a study.
-    if figures.held_out_whole or figures.held_out_copies > 1:
+    # One small part of one image may be alike by chance; this verdict stops a study.
+    is_told = figures.held_out_whole > 0 or figures.held_out_copies > 1
+    if is_told and (not figures.are_simple or _by_chance(figures) <= thresholds.p_value):
         number = figures.held_out_copies
         sentences.append(
             f"{number} of {figures.num_synthetic} images {'is a copy' if number == 1 else 'are copies'} of held-out"
@@ -226,6 +231,14 @@ def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
             " splits are wrong."
         )
     return sentences
+
+
+def _by_chance(figures: Figures) -> float:
+    """Probability that so many of the copies are of held-out subjects, if each is of any subject alike (binomial)."""
+    num_subjects = figures.num_training_subjects + figures.num_held_out_subjects
+    copies = figures.held_out_copies + figures.num_copies
+    share = figures.num_held_out_subjects / max(num_subjects, 1)
+    return float(binomtest(figures.held_out_copies, copies, share, alternative="greater").pvalue)
 
 
 def _why_unusable(figures: Figures, thresholds: Thresholds) -> list[str]:

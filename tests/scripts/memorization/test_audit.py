@@ -10,8 +10,7 @@ from benchmarks.altered_copies import ALTERATIONS
 from benchmarks.phantom_patches import phantom_patches
 from benchmarks.planted_copies import NUM_COPIES, count_named, plant, real_images, untrained_noise
 from scripts.generator.controls import CONTROLS
-from scripts.memorization.audit import MemorizationAudit, _Copies
-from scripts.memorization.parts import Part
+from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.verdict import COLLAPSED, KNOWS_HELD_OUT, MEMORIZES, NO_SIGN, TOO_FEW, UNUSABLE
 from scripts.patches.image_sets import ImageSet
 
@@ -215,13 +214,3 @@ def test_the_gaussian_of_the_training_patients_copies_none_of_them(patients, aud
     result = audit(drawn)
     assert result["copies"]["number"] == 0
     assert result["verdict"] == NO_SIGN
-
-
-@pytest.mark.parametrize(("ratio", "number"), [(0.1, 1), (0.24, 1), (0.26, 0), (0.45, 0)])
-def test_one_image_alone_must_be_twice_as_near_to_a_held_out_subject(ratio, number):
-    """Subjects 0 and 1 trained, 2 and 3 are held out; a copy is below a ratio of .5."""
-    whole = Part("whole image", torch.tensor([0.9, ratio, 0.1]), torch.zeros(3), torch.tensor([3, 2, 1]))
-    copies = _Copies([whole], 2, {"whole image": 0.5})
-    assert copies.num_held_out_whole == number
-    assert copies.is_held_out_copy.tolist() == [False, True, False]
-    assert copies.is_copy.tolist() == [False, False, True]
