@@ -1,4 +1,4 @@
-"""Pictures of explained answers: the maps laid over the anatomy, modality by modality."""
+"""Pictures of explained answers: the maps laid over the images, modality by modality or in colors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from scripts.patches.pictures import STYLE
+from scripts.patches.pictures import STYLE, in_colors
+from scripts.volumes.picture_files import RGB
 
 METHOD_TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
 WARNING_COLOR = "#b00020"
@@ -19,9 +20,14 @@ WARNING = "NOT FOR PATIENTS: the weights were trained on simulated images"
 
 
 def draw_answer(
-    image: np.ndarray, heat: np.ndarray, modalities: list[str], title: str, not_for_patients: bool = False
+    image: np.ndarray,
+    heat: np.ndarray,
+    modalities: list[str],
+    title: str,
+    not_for_patients: bool = False,
+    sides: bool = True,
 ) -> Figure:
-    """Draw a patch, modality by modality, and below it the same with the map laid over it.
+    """Draw a patch, modality by modality or in its colors, and below it the same with the map laid over it.
 
     Args:
         image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
@@ -29,27 +35,30 @@ def draw_answer(
         modalities: C names.
         title: what was answered.
         not_for_patients: print the warning across the picture.
+        sides: mark the patient's left and right, which pictures do not tell.
 
     Returns:
-        Figure, two rows by C columns.
+        Figure, two rows by C columns, or one of colors.
     """
     if image.ndim == 4:
         image, heat = image[..., image.shape[-1] // 2], heat[..., heat.shape[-1] // 2]
+    planes = _planes(image, modalities)
     with rc_context(STYLE):
-        figure = Figure(figsize=(2.1 * len(image), 5.0), layout="constrained")
-        panels = figure.subplots(2, len(image), squeeze=False)
-        for column, (plane, name) in enumerate(zip(image, modalities, strict=True)):
+        figure = Figure(figsize=(2.1 * max(2, len(planes)), 5.0), layout="constrained")
+        panels = figure.subplots(2, len(planes), squeeze=False)
+        for column, (name, plane) in enumerate(planes.items()):
             panels[0, column].set_title(name)
             for axes in panels[:, column]:
                 _draw_plane(axes, plane)
             # Transparent where nothing speaks for the class, so that the anatomy stays visible.
             panels[1, column].imshow(heat.T, cmap="inferno", vmin=0, vmax=1, origin="lower", alpha=0.65 * heat.T)
-        _mark_sides(panels[0, 0])
+        if sides:
+            _mark_sides(panels[0, 0])
         figure.suptitle(title, fontsize=11)
         _write_use(figure, not_for_patients, fontsize=10)
         if not_for_patients:
             style: dict[str, Any] = {"alpha": 0.35, "rotation": 18, "ha": "center", "va": "center", "weight": "bold"}
-            figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * len(image), color=WARNING_COLOR, **style)
+            figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * max(2, len(planes)), color=WARNING_COLOR, **style)
     return figure
 
 
@@ -59,8 +68,11 @@ def draw_attributions(
     modalities: list[str],
     shares: Mapping[str, list[float] | None],
     simulated: bool = False,
+    sides: bool = True,
 ) -> Figure:
     """Draw a patch, modality by modality, and below it one row per method with its map laid over it.
+
+    A picture in colors is one column where no map parts its colors.
 
     Args:
         image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
@@ -68,31 +80,37 @@ def draw_attributions(
         modalities: C names.
         shares: title of a method -> share of each modality, written into its panel; None writes nothing.
         simulated: print that the weights were trained on simulated images.
+        sides: as for `draw_answer`.
 
     Returns:
-        Figure, 1 + methods rows by C columns. Red speaks for the answer and blue against it, each method on a scale of
-        its own.
+        Figure, 1 + methods rows by C columns, or one of colors. Red speaks for the answer and blue against it, each
+        method on a scale of its own.
     """
     middle = image.shape[-1] // 2
-    planes = image if image.ndim == 3 else image[..., middle]
+    shown = image if image.ndim == 3 else image[..., middle]
+    parted = any(
+        len(values) > 1 and not np.array_equal(values, values[:1].repeat(len(values), 0)) for values in maps.values()
+    )
+    planes = dict(zip(modalities, [plane.T for plane in shown], strict=True)) if parted else _planes(shown, modalities)
     with rc_context(STYLE):
         # Small and drawn at many dots an inch: letters stay legible where three pictures share a line.
         size = (1.3 * len(planes) + 0.2, 1.3 * (1 + len(maps)) + 0.4)
         figure = Figure(figsize=size, layout="constrained")
         panels = figure.subplots(1 + len(maps), len(planes), squeeze=False)
-        for axes, plane, name in zip(panels[0], planes, modalities, strict=True):
+        for axes, (name, plane) in zip(panels[0], planes.items(), strict=True):
             axes.set_title(name, fontsize=11)
             _draw_plane(axes, plane)
         for row, (title, values) in zip(panels[1:], maps.items(), strict=True):
             heat = values if image.ndim == 3 else values[..., middle]
-            heat = np.broadcast_to(heat / (np.abs(values).max() or 1.0), planes.shape)
-            for index, (axes, plane) in enumerate(zip(row, planes, strict=True)):
+            heat = np.broadcast_to(heat / (np.abs(values).max() or 1.0), shown.shape)
+            for index, (axes, plane) in enumerate(zip(row, planes.values(), strict=True)):
                 _draw_plane(axes, plane)
                 _lay_over(axes, heat[index])
-                if shares.get(title) is not None:
+                if shares.get(title) is not None and len(planes) == len(shown):
                     _write_share(axes, shares[title][index])  # type: ignore[index]
             row[0].set_ylabel(title, fontsize=11, weight="bold")
-        _mark_sides(panels[0, 0])
+        if sides:
+            _mark_sides(panels[0, 0])
         _write_use(figure, simulated, fontsize=8)
     return figure
 
@@ -102,8 +120,16 @@ def _write_use(figure: Figure, not_for_patients: bool, fontsize: int) -> None:
     figure.supxlabel(words, fontsize=fontsize, color=color, weight="bold")
 
 
+def _planes(image: np.ndarray, modalities: list[str]) -> dict[str, np.ndarray]:
+    """Name what is drawn side by side: grey planes (rows, columns) in [-1, 1], or one (rows, columns, 3) in [0, 1]."""
+    if not in_colors(modalities):
+        return {name: plane.T for name, plane in zip(modalities, image, strict=True)}
+    colors = np.stack([image[modalities.index(name)].T for name in RGB], axis=-1)
+    return {"in colors": (colors.clip(-1, 1) + 1) / 2}
+
+
 def _draw_plane(axes: Axes, plane: np.ndarray) -> None:
-    axes.imshow(plane.T, cmap="gray", vmin=-1, vmax=1, origin="lower")
+    axes.imshow(plane, cmap="gray", vmin=-1, vmax=1, origin="lower")
     # Not set_axis_off, which would take the row's title away as well.
     axes.set_xticks([])
     axes.set_yticks([])

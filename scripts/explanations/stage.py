@@ -184,7 +184,9 @@ class Explanations:
         maps = {METHOD_TITLES[name]: attribution.values for name, attribution in attributions.items()}
         shares = {METHOD_TITLES[name]: attribution.shares for name, attribution in attributions.items()}
         simulated = bool(self.provenance["simulated"])
-        figure = draw_attributions(image.cpu().numpy(), maps, self.modalities, shares, simulated)
+        figure = draw_attributions(
+            image.cpu().numpy(), maps, self.modalities, shares, simulated, sides=self.form.spacing_mm is not None
+        )
         save_picture(figure, self.output_dir / f"{case.name}.png", DPI)
 
     def _refuse_other_setup(self) -> None:

@@ -14,9 +14,10 @@ from scipy.ndimage import binary_erosion
 
 from scripts.evaluation.answers import ROLES, Answers, group_answers, merge_predictions
 from scripts.evaluation.primary import PrimaryEndPoint
-from scripts.patches.pictures import mosaic
+from scripts.patches.pictures import draw_image, in_colors, mosaic
 from scripts.patches.stage import locate_subjects
 from scripts.patches.tensors import load_images
+from scripts.provenance.image_form import names_by_number
 from scripts.provenance.study_files import StudyFiles
 from scripts.running.files import why_no_file
 from scripts.running.setups import setup_of
@@ -137,8 +138,10 @@ class WrongCases:
     def _draw(self, case: WrongAnswer) -> tuple[np.ndarray | None, str]:
         if case.scan not in self._patches:
             return None, "the study has no patch of this patient"
-        path, num_channels, spatial_dims = self._patches[case.scan]
-        image = load_images([{"image": path}], num_channels, spatial_dims)[0].numpy()
+        path, modalities, spatial_dims = self._patches[case.scan]
+        image = load_images([{"image": path}], len(modalities), spatial_dims)[0].numpy()
+        if in_colors(modalities):
+            return draw_image(image, modalities, WIDTH), "pictures in colors are shown as they are"
         subject = self._subjects.get(case.scan, {})
         mask_path = subject.get("mask")
         if not mask_path or not subject.get("mask_codes"):
@@ -152,11 +155,11 @@ class WrongCases:
         return draw_outlined(image, mask), "" if mask.any() else "the mask holds no tumor here"
 
     @cached_property
-    def _patches(self) -> dict[tuple[str, str], tuple[str, int, int]]:
-        """Map cohort and name of a scan to its patch, of several slices the middle one, and its channels and axes."""
-        rows: dict[tuple[str, str], list[tuple[str, int, int]]] = {}
+    def _patches(self) -> dict[tuple[str, str], tuple[str, list[str], int]]:
+        """Map cohort and name of a scan to its patch, of several slices the middle one, its channels and axes."""
+        rows: dict[tuple[str, str], list[tuple[str, list[str], int]]] = {}
         for list_path, content in self.files.lists("patches"):
-            form = len(content["modality"]), int(content["spatial_dims"])
+            form = names_by_number(content["modality"]), int(content["spatial_dims"])
             for row in content["training"]:
                 rows.setdefault((content["name"], row["subject_id"]), []).append((image_path(list_path, row), *form))
         return {scan: paths[len(paths) // 2] for scan, paths in rows.items()}

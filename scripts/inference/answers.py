@@ -211,5 +211,8 @@ class AnswerWriter:
         by_model = ", mask by a model" if answer["mask_source"] == "model" else ""
         first = f"{answer['subject_id']}: {shares}{by_model}"
         title = f"{first}\nbrighter: speaks more for {answer['class']} ({method})"
-        figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, answer["weights"]["simulated"])
+        # Without mm it is a picture, whose sides nobody knows.
+        sides = answer["crop"]["spacing_mm"] is not None
+        simulated = answer["weights"]["simulated"]
+        figure = draw_answer(plain.cpu().numpy(), heat, self.modalities, title, simulated, sides)
         save_picture(figure, path)

@@ -12,6 +12,7 @@ import torch
 
 from scripts.memorization.audit import MemorizationAudit
 from scripts.memorization.nearest_images import pixels_of_shift
+from scripts.memorization.parts import CENTER
 from scripts.memorization.stage import name_images, suspicious
 from scripts.memorization.suspicious_pairs import write_pairs
 from scripts.patches.background import snap_background
@@ -77,7 +78,7 @@ def audit_folders(
     _refuse_constant(training, held_out)
     _refuse_shared(training, held_out)
     audit = copy.copy(audit)
-    audit.center_name = "center"  # nothing says that a lesion lies there
+    audit.center_name = CENTER
     result = audit(synthetic.images, training, held_out)
     rows = [{"image": name} for name in synthetic.names]
     pairs = suspicious(result["images"], rows, synthetic.images, training, held_out)

@@ -17,6 +17,7 @@ from scripts.memorization.statistics import Share, copy_ratios, nearest_share
 WHOLE = ("whole image", "bent")  # what the ratio of whole images is compared by: the smaller counts
 BLOCKS = {"quarters": 2, "blocks of 1/4 of the side": 4, "blocks of 1/8 of the side": 8}
 LESION = "lesion"  # around which patches are cut
+CENTER = "center"  # of images of which nothing says that a lesion lies there
 OTHER_CHANNELS = "channels in another order"
 IMAGES_AT_ONCE = 64  # whose blocks are compared; bounds memory only
 MIN_NORM = 1e-2  # of a channel of a block, in standard deviations, below which it shows nothing

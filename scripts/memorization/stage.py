@@ -11,6 +11,7 @@ from torch import Tensor
 
 from scripts.memorization.audit import JUDGED, MemorizationAudit
 from scripts.memorization.nearest_images import pixels_of_shift
+from scripts.memorization.parts import CENTER
 from scripts.memorization.statistics import Losses, infer_membership, membership_in_words
 from scripts.memorization.suspicious_pairs import SuspiciousPair, write_pairs
 from scripts.memorization.verdict import KNOWS_HELD_OUT, Thresholds
@@ -81,7 +82,9 @@ def audit_images(
     unseen = [] if holds_out_nobody(provenance) else _held_out(patches, splits, provenance, part)
     if audit.features is not None:
         audit.features.refuse_known([entry["subject_id"] for entry in (*behind, *unseen)])
-    classes, pairs = {}, []
+    if all(row.get("region") is None for row in (*behind, *unseen)):
+        audit.center_name = CENTER
+    names, classes, pairs = names_by_number(patches["modality"]), {}, []
     for label, name in progress(class_names(synthetic), description="memorization audit"):
         entries = [entry for entry in synthetic["training"] if entry["label"] == label]
         images = read_rows(synthetic_path, synthetic, entries).to(device)
@@ -89,7 +92,7 @@ def audit_images(
             read_rows(patches_path, patches, [row for row in rows if label is None or row["label"] == label]).to(device)
             for rows in (behind, unseen)
         )
-        result = audit(images.images, training, held_out, names_by_number(patches["modality"]))
+        result = audit(images.images, training, held_out, names)
         pairs += suspicious(result["images"], entries, images.images, training, held_out)
         name_images(result["images"], entries, {"training": training, "held_out": held_out})
         if losses is not None:
@@ -97,7 +100,7 @@ def audit_images(
             result["evidence"] = [*result["evidence"], *membership_in_words(result["membership"])]
         classes[name] = result
     shown = sorted(pairs, key=lambda pair: (not pair.is_copy, pair.ratio))[:num_pairs]
-    write_pairs(Path(output_dir) / SUSPICIOUS_PAIRS, shown, audit.max_shift)
+    write_pairs(Path(output_dir) / SUSPICIOUS_PAIRS, shown, audit.max_shift, names)
     content = {
         "cohort": provenance["cohort"],
         "method": provenance["method"],
@@ -107,6 +110,7 @@ def audit_images(
         "synthetic_sha256": sha256_file(synthetic_path),
         "num_training": len(behind),
         "held_out_part": part,
+        "center": audit.center_name,
         "thresholds": vars(audit.thresholds),
         "classes": classes,
     }

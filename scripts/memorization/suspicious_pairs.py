@@ -16,7 +16,7 @@ from scripts.memorization.alignment import Alignment, align, in_words
 from scripts.memorization.parts import WHOLE
 from scripts.memorization.search import CopySearch
 from scripts.patches.intensities import foreground
-from scripts.patches.pictures import STYLE, mosaic, save_picture
+from scripts.patches.pictures import STYLE, draw_image, save_picture
 from scripts.volumes.file_names import stem_of
 
 PAIRS_PER_ROW = 2
@@ -56,13 +56,16 @@ class SuspiciousPair:
         return "synthetic", real, "difference"
 
 
-def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: int | None) -> None:
+def write_pairs(
+    path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: int | None, modalities: Sequence[str] = ()
+) -> None:
     """Draw pairs as PNG: each image, its aligned real image, their difference, and a caption.
 
     Args:
         path: file to write.
         pairs: at least one, the most suspicious first.
         max_shift: pixels that a copy may have been moved; None is a sixth of the smallest side.
+        modalities: names of the channels; red, green and blue are drawn in their colors.
     """
     rows = -(-len(pairs) // PAIRS_PER_ROW)
     with matplotlib.rc_context({**STYLE, "font.family": "DejaVu Sans"}):
@@ -72,8 +75,8 @@ def write_pairs(path: str | Path, pairs: Sequence[SuspiciousPair], max_shift: in
             (alignment,) = CopySearch(pair.reference[None], [0], max_shift)(pair.image[None], parts=False).alignments
             panel.suptitle(caption(pair, alignment), fontsize=7)
             pictures = (pair.image, align(pair.reference, alignment), difference(pair.image, pair.reference, alignment))
-            for axes, picture, title in zip(panel.subplots(1, 3), pictures, pair.titles, strict=True):
-                axes.imshow(mosaic(picture.numpy()), cmap="gray", vmin=0, vmax=255)
+            for axes, image, title in zip(panel.subplots(1, 3), pictures, pair.titles, strict=True):
+                axes.imshow(draw_image(image.numpy(), modalities), cmap="gray", vmin=0, vmax=255)
                 axes.set_title(title, fontsize=6, fontweight="normal", loc="center")
                 axes.axis("off")
         save_picture(figure, path, DPI)

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 
 from scripts.running.files import atomic_path
+from scripts.volumes.picture_files import RGB
 
 # Colors that stay apart for color-blind readers and in grey print (Okabe and Ito 2008).
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -84,11 +85,11 @@ def draw_strips(figure: FigureBase, title: str, strips: Mapping[str, Sequence[np
     Args:
         figure: panel.
         title: of all.
-        strips: name of the source -> pictures of equal size, uint8 grey.
+        strips: name of the source -> pictures of equal size, uint8, grey or in colors.
     """
     rows = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
     for axes, (name, images) in zip(rows, strips.items(), strict=True):
-        separated = [np.pad(image, ((0, 0), (0, 6)), constant_values=255) for image in images]
+        separated = [np.pad(image, ((0, 0), (0, 6), (0, 0))[: image.ndim], constant_values=255) for image in images]
         axes.imshow(np.concatenate(separated, axis=1), cmap="gray", vmin=0, vmax=255, interpolation="nearest")
         axes.set_title(name, fontsize=8, fontweight="normal")
         axes.set_axis_off()
@@ -152,6 +153,27 @@ def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2, num_columns: i
         )
         canvas[row : row + height, column : column + width] = plane
     return np.rint((np.clip(canvas, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
+def draw_image(image: np.ndarray, modalities: Sequence[str], enlarge_to: int = 96) -> np.ndarray:
+    """Draw an image as people look at it: in its colors, or else its channels side by side.
+
+    Args:
+        image: (C, *spatial), as for `mosaic`.
+        modalities: names of the C channels.
+        enlarge_to: as for `mosaic`, of the image where it has colors.
+
+    Returns:
+        (height, width, 3) uint8 of red, green and blue; (height, width) uint8 of other channels.
+    """
+    if not in_colors(modalities):
+        return mosaic(image, enlarge_to)
+    return np.stack([mosaic(image[list(modalities).index(name)][None], enlarge_to) for name in RGB], axis=-1)
+
+
+def in_colors(modalities: Sequence[str]) -> bool:
+    """Tell whether channels are red, green and blue, in any order."""
+    return sorted(modalities) == sorted(RGB)
 
 
 def heat_color(value: float | None, low: float = 0.4, high: float = 1.0) -> str:

@@ -24,3 +24,16 @@ def test_attributions_stand_below_the_anatomy_with_their_shares(simulated):
     assert ("NOT FOR PATIENTS" in figure.get_supxlabel()) is simulated
     written = [text.get_text() for axes in figure.axes for text in axes.texts]
     assert [words for words in written if "%" in words] == ["25 %", "75 %"]
+
+
+def test_a_picture_is_drawn_in_its_colors_without_sides_of_a_patient():
+    random = np.random.default_rng(0)
+    image, names = random.uniform(-1, 1, (3, 8, 7)), ["blue", "red", "green"]
+    figure = draw_answer(image, np.zeros((8, 7)), names, "title", sides=False)
+    (shown,) = figure.axes[0].images
+    np.testing.assert_allclose(shown.get_array(), (image[[1, 2, 0]].transpose(2, 1, 0) + 1) / 2)
+    assert not {"L", "R"} & {text.get_text() for axes in figure.axes for text in axes.texts}
+    same = np.repeat(random.normal(size=(1, 8, 7)), 3, axis=0)
+    for maps, columns in (({"LIME": same, "GradCAM": same[:1]}, 1), ({"LIME": same * [[[1]], [[2]], [[3]]]}, 3)):
+        drawn = draw_attributions(image, maps, names, {"LIME": [0.2, 0.3, 0.5]}, sides=False)
+        assert len(drawn.axes) == (1 + len(maps)) * columns

@@ -7,7 +7,16 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from scripts.patches.pictures import STYLE, heat_color, heat_text_color, mosaic, png_bytes, save_picture, svg
+from scripts.patches.pictures import (
+    STYLE,
+    draw_image,
+    heat_color,
+    heat_text_color,
+    mosaic,
+    png_bytes,
+    save_picture,
+    svg,
+)
 
 
 @pytest.mark.parametrize(
@@ -23,6 +32,13 @@ def test_the_far_left_corner_of_a_patch_is_at_the_bottom_left_of_the_mosaic():
     picture = mosaic(patch, enlarge_to=1)
     assert picture[-1, 0] == 255
     assert picture.sum() == 255
+
+
+def test_red_green_and_blue_are_shown_as_colors_and_other_channels_side_by_side():
+    image = np.stack([np.full((4, 5), value) for value in (-1.0, 0.0, 1.0)])
+    assert draw_image(image, ["blue", "red", "green"], enlarge_to=1).shape == (5, 4, 3)
+    assert draw_image(image, ["blue", "red", "green"], enlarge_to=1)[0, 0].tolist() == [128, 255, 0]
+    np.testing.assert_array_equal(draw_image(image, ["t1n", "t1c", "t2w"]), mosaic(image))
 
 
 def test_a_white_line_parts_the_channels_of_a_mosaic():
