@@ -44,18 +44,17 @@ def find_shortcuts(
         `cohort`; `classes`; `sites`: `name` and `counts` by class of each, largest first; `one_class`: names of the
         sites of at least `MIN_SITE` subjects that hold one class only; `predictors`: `name`, `kind` ("site", "volume"
         or "image"), `n`, `auc` (an `Estimate` as a dictionary), `p` by Holm over all predictors of the cohort, and
-        `telling`, whether it is below `LEVEL`.
+        `telling`, whether it is below `LEVEL`. Where no volume is known, none of it is among them.
     """
     names = names_by_number(patches["labels"])
     graded = graded_rows(patches)
     measured = [row for row in graded if row.get("lesion_volume_ml")]
     volumes = [math.log(row["lesion_volume_ml"]) for row in measured]
     counts = _classes_by_site(graded)
-    predictors = [
-        _describe("site", "site", [_site(row) for row in graded], graded, len(names), share_by_site),
-        _describe("lesion volume", "volume", volumes, measured, len(names), fit_volume),
-        _describe("lesion volume’s distance from the median", "volume", volumes, measured, len(names), fit_distance),
-    ]
+    predictors = [_describe("site", "site", [_site(row) for row in graded], graded, len(names), share_by_site)]
+    of_volume = {"lesion volume": fit_volume, "lesion volume’s distance from the median": fit_distance}
+    for name, predict in of_volume.items() if measured else ():
+        predictors.append(_describe(name, "volume", volumes, measured, len(names), predict))
     of_images = [(markers or {}).get(row["subject_id"], {}) for row in graded]
     for name in of_images[0] if of_images else ():
         known = [(row, one[name]) for row, one in zip(graded, of_images, strict=True) if one[name] is not None]
@@ -81,7 +80,7 @@ def graded_rows(patches: Mapping[str, Any]) -> list[dict[str, Any]]:
     return sorted(rows.values(), key=lambda row: row["subject_id"])
 
 
-def image_markers(image: np.ndarray, modalities: Sequence[str]) -> dict[str, float | None]:
+def image_markers(image: np.ndarray, modalities: Sequence[str], has_background: bool = True) -> dict[str, float | None]:
     """Measure what a scanner or a program may leave in an image of any tumor.
 
     The noise is the median of the absolute diagonal details of a Haar wavelet inside the brain, divided by that of a
@@ -91,12 +90,13 @@ def image_markers(image: np.ndarray, modalities: Sequence[str]) -> dict[str, flo
     Args:
         image: (C, *spatial) in [-1, 1], background the minimum.
         modalities: names of the C channels.
+        has_background: whether the minimum is background; else all of the image counts as brain.
 
     Returns:
-        Name -> value: mean and noise of each modality inside the brain, mean intensity of the background, and its share
-        of the image; None where there is no brain or no background.
+        Name -> value: mean and noise of each modality inside the brain and, of images with a background, its mean
+        intensity and its share of the image; None where there is no brain or no background.
     """
-    brain = (image > image.min()).any(axis=0)
+    brain = (image > image.min()).any(axis=0) if has_background else np.ones(image.shape[1:], dtype=bool)
     details = np.abs(_diagonal_details(image))
     inside = _whole_cells(brain)
     means = {f"mean of {name}": _mean(channel[brain]) for name, channel in zip(modalities, image, strict=True)}
@@ -104,6 +104,8 @@ def image_markers(image: np.ndarray, modalities: Sequence[str]) -> dict[str, flo
         f"noise of {name}": float(np.median(detail[inside])) / NORMAL_MAD if inside.any() else None
         for name, detail in zip(modalities, details, strict=True)
     }
+    if not has_background:
+        return {**means, **noise}
     background = {"background’s intensity": _mean(image[:, ~brain]), "background’s share": float(1 - brain.mean())}
     return {**means, **noise, **background}
 

@@ -297,8 +297,8 @@ def _one_each(images: np.ndarray, patients: np.ndarray, random: np.random.Genera
 def _too_few(measure: Measure, num_synthetic: int, num_real: int, size: int) -> str:
     least = measure.min_images
     return (
-        f"{measure.name} needs at least {least} synthetic images and real images of {2 * least} patients, {least} in"
-        f" each half for its floor, got {num_synthetic} and {num_real}, and {size} of different patients in a half"
+        f"{measure.name} needs at least {least} synthetic images and real images of {2 * least} subjects, {least} in"
+        f" each half for its floor, got {num_synthetic} and {num_real}, and {size} of different subjects in a half"
     )
 
 

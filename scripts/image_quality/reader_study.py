@@ -10,9 +10,10 @@ import jinja2
 import numpy as np
 
 from scripts.patches.image_sets import ImageSet, read_rows, require_made_alike
-from scripts.patches.pictures import data_uri, mosaic, png_bytes
+from scripts.patches.pictures import data_uri, draw_image, in_colors, mosaic, png_bytes
 from scripts.provenance.image_form import image_facts, names_by_number
 from scripts.provenance.leakage import seen_subjects
+from scripts.provenance.task import GLIOMA, Task
 from scripts.running.files import atomic_path, listed_twice, sha256_text, write_json, write_text
 from scripts.splits.lists import image_path, read_list, with_digest
 from scripts.splits.patients import patient_of
@@ -52,6 +53,7 @@ class ReaderStudy:
         asks_class: whether the readers say the class, too.
         title: of the sheet.
         seed: of what is drawn and of the order.
+        task: what things are called.
 
     Raises:
         ValueError: if a set is given twice, there is none, or `num_pictures` is below 2.
@@ -66,6 +68,7 @@ class ReaderStudy:
         asks_class: bool = True,
         title: str = "Real or synthetic?",
         seed: int = 0,
+        task: Task = GLIOMA,
     ) -> None:
         if num_pictures < MIN_PICTURES:
             raise ValueError(f"reader_num_pictures must be at least {MIN_PICTURES}, got {num_pictures!r}")
@@ -76,7 +79,7 @@ class ReaderStudy:
         self.patches_path, self.synthetic_paths = patches_path, list(synthetic_paths)
         self.output_dir = Path(output_dir)
         self.num_pictures, self.asks_class = num_pictures, asks_class
-        self.title, self.seed = title, seed
+        self.title, self.seed, self.task = title, seed, task
 
     def run(self) -> Path:
         """Write pictures, sheet and key.
@@ -89,6 +92,7 @@ class ReaderStudy:
             LeakageError: naming a synthetic set without provenance.
         """
         patches = read_list(self.patches_path, "patches")
+        modalities = names_by_number(patches["modality"])
         random = np.random.default_rng(self.seed)
         drawn = self._draw(patches, random)
         shown = [drawn[index] for index in random.permutation(len(drawn))]
@@ -111,7 +115,9 @@ class ReaderStudy:
         page = {
             **facts,
             "title": self.title,
-            "modalities": names_by_number(patches["modality"]),
+            "task": self.task,
+            "modalities": modalities,
+            "colors": in_colors(modalities),
             "pictures": sources,
             "levels": list(enumerate(SURE, start=1)),
             "sheet": blank_sheet(facts["study"], names, self.asks_class),
@@ -124,6 +130,7 @@ class ReaderStudy:
         probe = read_rows(self.patches_path, patches, patches["training"][:1])
         shown: list[Shown] = []
         needed: dict[str, int] = {}
+        modalities = names_by_number(patches["modality"])
         for (method, class_name), sets in self._sets(patches["name"]).items():
             rows = [(path, row) for path, own in sets.items() for row in own]
             drawn = _choose(rows, self.num_pictures, f"images of {method}, class {class_name}", random)
@@ -134,7 +141,7 @@ class ReaderStudy:
                 if own:
                     require_made_alike(images, probe)
                 truths = [_truth("synthetic", method, class_name, path, row) for row in own]
-                shown += _pictures(images, truths)
+                shown += _pictures(images, truths, modalities)
         for class_name, number in needed.items():
             patients = _one_of_each_patient(patches, class_name, random)
             chosen = _choose(patients, number, f"patients of class {class_name} in {self.patches_path}", random)
@@ -142,7 +149,7 @@ class ReaderStudy:
                 {**_truth("real", None, class_name, self.patches_path, row), "patient": patient_of(row)}
                 for row in chosen
             ]
-            shown += _pictures(read_rows(self.patches_path, patches, chosen), truths)
+            shown += _pictures(read_rows(self.patches_path, patches, chosen), truths, modalities)
         return shown
 
     def _sets(self, cohort: str) -> dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]]:
@@ -200,10 +207,13 @@ def _truth(source: str, method: str | None, class_name: str, path: str, row: Map
     return {"source": source, "method": method, "class_name": class_name, "image": image_path(path, row)}
 
 
-def _pictures(images: ImageSet, truths: Sequence[dict[str, Any]]) -> list[Shown]:
-    """Draw images with their modalities in one row."""
-    pictures = [mosaic(image, num_columns=len(image)) for image in images.images.numpy()]
-    return [Shown(png_bytes(picture), truth) for picture, truth in zip(pictures, truths, strict=True)]
+def _pictures(images: ImageSet, truths: Sequence[dict[str, Any]], modalities: Sequence[str]) -> list[Shown]:
+    """Draw images in their colors, or with their modalities in one row."""
+    drawn = [
+        draw_image(image, modalities) if in_colors(modalities) else mosaic(image, num_columns=len(image))
+        for image in images.images.numpy()
+    ]
+    return [Shown(png_bytes(image), truth) for image, truth in zip(drawn, truths, strict=True)]
 
 
 def _render(page: Mapping[str, Any]) -> str:

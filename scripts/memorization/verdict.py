@@ -250,12 +250,12 @@ def _why_unusable(figures: Figures, thresholds: Thresholds) -> list[str]:
         return reasons
     is_one = figures.repeated > HALF
     if figures.average > effect and (not is_one or figures.smoother > effect):
-        reasons.append("they are the average of patients, and no patient")
+        reasons.append("they are the average of subjects, and no subject")
     # Sixty times one real image may lie apart by chance: where one image is repeated, that is what is said.
     if not is_one and figures.farther > effect:
         reasons.append("nearly all are farther from everybody than real images are")
     elif not is_one and figures.average < 1 - effect and figures.farther > 0.8:
-        reasons.append("they have nothing of what all patients share")
+        reasons.append("they have nothing of what all subjects share")
     return reasons
 
 
@@ -367,7 +367,7 @@ def _about_usability(figures: Figures, thresholds: Thresholds, unusable: Sequenc
     ]
     if unusable:
         sentences.append(
-            f"As images of patients they are no use: {' and '.join(unusable)}. No copies among such images say nothing"
+            f"As images they are no use: {' and '.join(unusable)}. No copies among such images say nothing"
             " about memorization."
         )
     if figures.repeated > HALF:

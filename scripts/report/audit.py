@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from scripts.memorization.audit import JUDGED
-from scripts.memorization.parts import LESION
+from scripts.memorization.parts import CENTER, LESION
 from scripts.memorization.statistics import pool_gaps
 from scripts.memorization.verdict import COLLAPSED, KNOWS_HELD_OUT, MEMORIZES, NO_SIGN, UNUSABLE, VERDICTS
 from scripts.patches.pictures import data_uri
@@ -96,8 +96,12 @@ def arrange_audits(audits: Sequence[Audit], num_pictures: int) -> dict[str, Any]
             if audit.picture is not None
         ],
         "copy_ratio": _ratios_used(audits),
-        "center": "center" if any("folders" in audit.content for audit in audits) else LESION,
+        "center": CENTER if any(_has_no_lesion(audit.content) for audit in audits) else LESION,
     }
+
+
+def _has_no_lesion(content: Mapping[str, Any]) -> bool:
+    return "folders" in content or content.get("center") == CENTER
 
 
 def _ratios_used(audits: Sequence[Audit]) -> str | None:

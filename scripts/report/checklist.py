@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from scripts.provenance.study_files import StudyFiles
+from scripts.provenance.task import GLIOMA, Task
 from scripts.report.checklist_evidence import (
     AUTHOR,
     CLAIM_EVIDENCE,
@@ -166,6 +167,7 @@ def checklist_sections(
     question: str,
     numbers: Mapping[str, Any] | None = None,
     use: Mapping[str, Any] | None = None,
+    task: Task = GLIOMA,
 ) -> dict[str, Any]:
     """Fill the checklists.
 
@@ -176,12 +178,13 @@ def checklist_sections(
         question: what the study asks.
         numbers: what `comparison_numbers` returns; None where nothing was compared.
         use: what `clinical_numbers` returns; None where it was not computed.
+        task: what things are called.
 
     Returns:
         Item of the template, `checklists`: for each `name`, `source`, `counts` (status -> number) and `rows` of
         `number`, `section`, `item`, `status` and `evidence`.
     """
-    run = RunEvidence(files, predictions, metrics, question, numbers or {}, use or {})
+    run = RunEvidence(files, predictions, metrics, question, numbers or {}, use or {}, task)
     return {"checklists": [_filled(checklist, run) for checklist in CHECKLISTS]}
 
 

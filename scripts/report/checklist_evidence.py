@@ -11,6 +11,7 @@ from typing import Any
 from scripts.evaluation.answers import ROLES, class_name, class_names
 from scripts.explanations.pictures import METHOD_TITLES
 from scripts.provenance.study_files import StudyFiles
+from scripts.provenance.task import GLIOMA, Task
 from scripts.report.methods import methods_section
 from scripts.report.words import MEASURE_NAMES, name_test
 from scripts.running.files import read_json
@@ -38,6 +39,7 @@ class RunEvidence:
         question: what the study asks.
         numbers: what `scripts.report.comparison.comparison_numbers` returns; may be empty.
         use: what `scripts.report.clinical_use.clinical_numbers` returns; may be empty.
+        task: what things are called.
     """
 
     files: StudyFiles
@@ -46,6 +48,7 @@ class RunEvidence:
     question: str
     numbers: Mapping[str, Any] = field(default_factory=dict)
     use: Mapping[str, Any] = field(default_factory=dict)
+    task: Task = GLIOMA
 
     @cached_property
     def cohorts(self) -> list[dict[str, Any]]:
@@ -81,6 +84,11 @@ class RunEvidence:
     def simulated(self) -> bool:
         """Whether every cohort is simulated."""
         return bool(self.cohorts) and all(cohort["simulated"] for cohort in self.cohorts)
+
+    @property
+    def is_split_by_image(self) -> bool:
+        """Whether nobody recorded which images of a cohort are of one patient."""
+        return any(splits.get("patients") == "unknown" for splits in self.splits)
 
     def settings(self, kind: str, *keys: str) -> dict[str, str]:
         """Pick settings of a kind of stage in words; those that it did not read are left out."""
@@ -133,7 +141,8 @@ def _objectives(run: RunEvidence) -> Evidence:
 
 def _sources(run: RunEvidence) -> Evidence:
     words = [
-        f"{c['name']} ({'simulated, ' if c['simulated'] else ''}{len(c['subjects'])} subjects)" for c in run.cohorts
+        f"{c['name']} ({'simulated, ' if c['simulated'] else ''}{len(c['subjects'])} {run.task.subjects})"
+        for c in run.cohorts
     ]
     return (RUN if run.simulated else PART, "; ".join(words) + ".") if words else None
 
@@ -160,7 +169,7 @@ def _subsets(run: RunEvidence) -> Evidence:
 def _missing(run: RunEvidence) -> Evidence:
     if not run.cohorts:
         return None
-    return PART, f"{len(_left_out(run))} subjects left out, each with its reason under Cohorts."
+    return PART, f"{len(_left_out(run))} {run.task.subjects} left out, each with its reason under Cohorts."
 
 
 def _reference(run: RunEvidence) -> Evidence:
@@ -169,7 +178,8 @@ def _reference(run: RunEvidence) -> Evidence:
 
 def _assignment(run: RunEvidence) -> Evidence:
     words = [
-        f"{s.get('cohort', 'cohort')}: {len(s['test'])} test, {len(s['folds'])} folds, seed {s['seed']}"
+        f"{s.get('cohort', 'cohort')}: {len(s['test'])} test, {len(s['folds'])} fold{'s' * (len(s['folds']) != 1)},"
+        f" seed {s['seed']}"
         for s in run.splits
     ]
     return (RUN, "; ".join(words) + ".") if words else None
@@ -179,9 +189,13 @@ def _disjoint(run: RunEvidence) -> Evidence:
     if not run.splits:
         return None
     shared = [name for splits in run.splits for name in parts_that_share_subjects(splits)]
+    subject = run.task.subject
     if shared:
-        return PART, f"Not disjoint by subject: {', '.join(shared)}."
-    return RUN, "By subject: no subject is in two parts of a fold, counted in each splits.json."
+        return PART, f"Not disjoint by {subject}: {', '.join(shared)}."
+    words = f"By {subject}: no {subject} is in two parts of a fold, counted in each splits.json."
+    if run.is_split_by_image:
+        return PART, f"{words} Which of them are of one patient nobody recorded, so the parts may share patients."
+    return RUN, words
 
 
 def _model(run: RunEvidence) -> Evidence:
@@ -207,7 +221,7 @@ def _training(run: RunEvidence) -> Evidence:
     numbers = {kind: len(run.files.trainings(kind)) for kind in ("generator", "classifier")}
     if not any(numbers.values()):
         return None
-    words = " and ".join(f"{count} {kind}s" for kind, count in numbers.items() if count)
+    words = " and ".join(f"{count} {kind}{'s' * (count != 1)}" for kind, count in numbers.items() if count)
     return RUN, f"{words} trained; their settings stand under Methods, their curves under Training."
 
 
@@ -260,7 +274,7 @@ def _explainability(run: RunEvidence) -> Evidence:
 
 def _internal(run: RunEvidence) -> Evidence:
     counts = run.roles("out_of_fold", "locked_test", "validation_selected_on")
-    return _listed(RUN, {f"{role}, subjects": str(count) for role, count in counts.items()})
+    return _listed(RUN, {f"{role}, {run.task.subjects}": str(count) for role, count in counts.items()})
 
 
 def _external(run: RunEvidence) -> Evidence:
@@ -280,11 +294,11 @@ def _numbers(run: RunEvidence) -> Evidence:
 
 
 def _characteristics(run: RunEvidence) -> Evidence:
-    return (
-        (PART, "Classes, sites and regions stand under Cohorts; age, sex and others: the author.")
-        if run.cohorts
-        else None
-    )
+    return (PART, f"{_recorded(run)} stand under Cohorts; age, sex and others: the author.") if run.cohorts else None
+
+
+def _recorded(run: RunEvidence) -> str:
+    return "Classes, sites and regions" if run.task.target else "Classes and sites"
 
 
 def _performance(run: RunEvidence) -> Evidence:
@@ -311,6 +325,7 @@ def _limits(run: RunEvidence) -> Evidence:
     words = [
         *(["Simulated subjects: no evidence about patients."] if run.simulated else []),
         *(["One seed."] if run.numbers and run.numbers.get("role") == "external" and not run.numbers["seeds"] else []),
+        *(["Split by image: optimistic, as it may part the images of a patient."] if run.is_split_by_image else []),
         *(["Leakage is not excluded for all setups."] if run.files.setups_of_unknown else []),
     ]
     return _with_the_author((PART, " ".join(words)), "Others") if words else None
@@ -359,12 +374,16 @@ def _goal(run: RunEvidence) -> Evidence:
 
 def _acquisition(run: RunEvidence) -> Evidence:
     strengths = Counter(str(value) for value in _of_subjects(run, "field_strength_t"))
-    return _listed(PART, {"field strength in tesla, subjects": _counted(strengths)} if strengths else {})
+    return _listed(PART, {f"field strength in tesla, {run.task.subjects}": _counted(strengths)} if strengths else {})
 
 
 def _annotations(run: RunEvidence) -> Evidence:
     sources = Counter(str(value) for value in _of_subjects(run, "mask_source"))
-    return (PART, f"Masks by source, subjects: {_counted(sources)}; who drew them: the author.") if sources else None
+    return (
+        (PART, f"Masks by source, {run.task.subjects}: {_counted(sources)}; who drew them: the author.")
+        if sources
+        else None
+    )
 
 
 def _sample_size(run: RunEvidence) -> Evidence:
@@ -372,7 +391,7 @@ def _sample_size(run: RunEvidence) -> Evidence:
     if not gains:
         return None
     words = [
-        f"{row['n']} subjects ({name_test(row)}): "
+        f"{row['n']} {run.task.subjects} ({name_test(row)}): "
         + (f"a gain of {row['detectable_gain']:.2f}" if row["detectable_gain"] is not None else "no gain")
         for row in gains
     ]
@@ -475,16 +494,17 @@ def _code(run: RunEvidence) -> Evidence:
 
 
 def _analyzed(run: RunEvidence) -> Evidence:
-    counts = {f"{role}, subjects": str(count) for role, count in run.roles(*ROLES).items()}
+    counts = {f"{role}, {run.task.subjects}": str(count) for role, count in run.roles(*ROLES).items()}
     trained = [f"{len(fold['train'])}" for splits in run.splits for fold in splits["folds"]]
-    words = {**({"training, subjects by fold": ", ".join(trained)} if trained else {}), **counts}
+    words = {**({f"training, {run.task.subjects} by fold": ", ".join(trained)} if trained else {}), **counts}
     return _with_the_author(_listed(PART, words), "Events in each")
 
 
 def _between_cohorts(run: RunEvidence) -> Evidence:
     if len(run.cohorts) < 2:
         return None
-    return PART, "Classes, sites, regions and volumes of the cohorts stand on this page; others: the author."
+    known = "Classes, sites, regions and volumes" if run.task.target else "Classes and sites"
+    return PART, f"{known} of the cohorts stand on this page; others: the author."
 
 
 def _interpretation(run: RunEvidence) -> Evidence:

@@ -10,10 +10,11 @@ from typing import Any
 from scripts.evaluation.shortcuts import find_shortcuts, graded_rows, image_markers
 from scripts.evaluation.subgroups import RECORDED
 from scripts.patches.image_sets import read_rows
-from scripts.patches.pictures import mosaic
+from scripts.patches.pictures import draw_image, in_colors
 from scripts.provenance.image_form import names_by_number
 from scripts.provenance.study_files import StudyFiles
 
+BACKGROUND = "MeasureIntensitiesd.background"  # of the preprocessing: whether images have one
 # Part of the name of a scheduler's class -> what readers call it.
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}
 
@@ -22,7 +23,8 @@ def cohort_sections(files: StudyFiles) -> dict[str, Any]:
     """Describe cohorts, patches and splits.
 
     Returns:
-        Items of the template: `cohorts` (one per cohort), `splits` (one per cohort), `simulated`.
+        Items of the template: `cohorts` (one per cohort), `all_whole` (whether the images of all are whole ones),
+        `splits` (one per cohort), `split_by_image` and `simulated` (names of cohorts).
     """
     patches = {content["name"]: content for _, content in files.lists("patches")}
     described = [_describe_cohort(cohort, patches.get(cohort["name"])) for _, cohort in files.lists("cohort")]
@@ -31,7 +33,14 @@ def cohort_sections(files: StudyFiles) -> dict[str, Any]:
         _describe_cohort({**p, "subjects": [], "left_out": []}, p) for n, p in patches.items() if n not in known
     ]
     splits = [_describe_splits(files.title(path), content) for path, content in files.lists("splits")]
-    return {"cohorts": described, "splits": splits, "simulated": [c["name"] for c in described if c["simulated"]]}
+    with_patches = [cohort for cohort in described if cohort["num_patches"]]
+    return {
+        "cohorts": described,
+        "all_whole": bool(with_patches) and all(cohort["is_whole"] for cohort in with_patches),
+        "splits": splits,
+        "split_by_image": [split["name"] for split in splits if split["by_image"]],
+        "simulated": [cohort["name"] for cohort in described if cohort["simulated"]],
+    }
 
 
 def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
@@ -45,21 +54,25 @@ def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
 
 def _markers(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     modalities = names_by_number(content["modality"])
+    has_background = content.get("preprocessing", {}).get(BACKGROUND, True)
     # One by one: volumes of a whole cohort need not fit into memory.
     images = ((row, read_rows(path, content, [row]).images[0].numpy()) for row in graded_rows(content))
-    return {row["subject_id"]: image_markers(image, modalities) for row, image in images}
+    return {row["subject_id"]: image_markers(image, modalities, has_background) for row, image in images}
 
 
 def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     """Show samples beside real images.
 
     Returns:
-        Items of the template: `modalities`, `samples` (one per cohort and class; `pictures` of its strips are uint8).
+        Items of the template: `modalities`, `colors` (whether they are red, green and blue), `samples` (one per cohort
+        and class; `pictures` of its strips are uint8).
     """
     patches = {content["name"]: (path, content) for path, content in files.lists("patches")}
     first = [content for _, content in patches.values()]
+    modalities = names_by_number(first[0]["modality"]) if first else []
     return {
-        "modalities": names_by_number(first[0]["modality"]) if first else [],
+        "modalities": modalities,
+        "colors": in_colors(modalities),
         "samples": list(_samples(files, patches, num_samples)),
     }
 
@@ -75,12 +88,14 @@ def _describe_cohort(cohort: Mapping[str, Any], patches: Mapping[str, Any] | Non
         "num_subjects": len(cohort["subjects"]),
         "grades": dict(sorted(grades.items())),
         "sites": dict(sorted(sites.items())),
+        "has_sites": any(subject.get("site") for subject in cohort["subjects"]),
         "facts": {
             title: _counted(subject.get(key) for subject in cohort["subjects"])
             for key, title in RECORDED.items()
             if any(subject.get(key) for subject in cohort["subjects"])
         },
         "regions": dict(sorted(Counter(str(entry.get("region")) for entry in entries).items())),
+        "is_whole": bool(entries) and all(entry.get("region") is None for entry in entries),
         "num_patches": len(entries),
         "left_out": _unique([*cohort.get("left_out", []), *(patches or {}).get("left_out", [])]),
         "patch_size": (patches or {}).get("patch_size"),
@@ -109,6 +124,7 @@ def _describe_splits(title: str, splits: Mapping[str, Any]) -> dict[str, Any]:
         "num_test": len(splits["test"]),
         "folds": folds,
         "by_site": any(sites),
+        "by_image": splits.get("patients") == "unknown",
     }
 
 
@@ -140,7 +156,7 @@ def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, coun
     images = read_rows(path, content, entries).images.numpy()
     return {
         "method": method,
-        "pictures": [mosaic(image) for image in images],
+        "pictures": [draw_image(image, names_by_number(content["modality"])) for image in images],
         "fold": content.get("provenance", {}).get("fold"),
         "sampler": _sampler(content.get("provenance", {})),
     }

@@ -28,6 +28,7 @@ from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differ
 from scripts.evaluation.subgroups import FEWEST, GroupMeasures, measure_groups, subgroups
 from scripts.patches.pictures import draw_intervals, draw_svg
 from scripts.provenance.study_files import SeedStudies, StudyFiles
+from scripts.provenance.task import GLIOMA, Task
 from scripts.report.findings import primary_sentence
 from scripts.report.words import (
     MEASURE_NAMES,
@@ -131,6 +132,7 @@ def comparison_sections(
     predictions: Sequence[Mapping[str, str]],
     setups: Sequence[str],
     trivial: Collection[tuple[str, ...]] = (),
+    task: Task = GLIOMA,
 ) -> dict[str, Any]:
     """Arrange the numbers for the template `comparison.html.j2`.
 
@@ -140,6 +142,7 @@ def comparison_sections(
         predictions: what `merge_predictions` returns.
         setups: order of the setups; others follow.
         trivial: what `trivial_measures` returns; no gain of it is marked.
+        task: what things are called.
 
     Returns:
         `numbers` with comparisons by test, and `further` measures, `forests`, `curves`.
@@ -151,7 +154,7 @@ def comparison_sections(
     main = [row for row in comparisons if row["role"] == numbers["role"]]
     return {
         **numbers,
-        "primary_sentence": primary_sentence(numbers["primary"], trivial) if numbers["primary"] else "",
+        "primary_sentence": primary_sentence(numbers["primary"], trivial, task) if numbers["primary"] else "",
         "by_test": _by_test(
             [{**row, "differs": differs(row) and not is_trivial_gain(row, trivial)} for row in comparisons]
         ),
@@ -175,6 +178,15 @@ def comparison_sections(
         "role_names": ROLE_NAMES,
         "measure_names": MEASURE_NAMES,
     }
+
+
+def says_groups(numbers: Mapping[str, Any]) -> bool:
+    """Tell whether anything is known by site, by another group, or by volume.
+
+    Args:
+        numbers: what `comparison_numbers` returns.
+    """
+    return len({row["site"] for row in numbers["sites"]}) > 1 or bool(numbers["subgroups"] or numbers["volumes"])
 
 
 def _refuse_strangers(groups: Sequence[Answers], files: StudyFiles) -> None:

@@ -10,6 +10,8 @@ from scripts.evaluation.answers import GROUP
 from scripts.evaluation.metrics import is_trivial_gain
 from scripts.evaluation.primary import differs_in
 from scripts.evaluation.setups import PAPER_GAIN, differs, is_protocol_check
+from scripts.provenance.task import GLIOMA, Task
+from scripts.report.published import MOSHE
 from scripts.report.words import (
     MEASURE_NAMES,
     format_interval,
@@ -22,12 +24,12 @@ from scripts.report.words import (
 )
 from scripts.running.setups import classifier_of, setup_of
 
-# What the setups were tested on, and what several such tests are called.
+# In the words of a task: what the setups were tested on, and what several such tests are called.
 TESTED_ON = {
     "external": ("on another cohort", "directions"),
     "locked_test": ("on the locked test part", "cohorts"),
     "out_of_fold": ("out of fold", "cohorts"),
-    "validation_selected_on": ("on the patients that chose the epochs", "cohorts"),
+    "validation_selected_on": ("on the {cases} that chose the epochs", "cohorts"),
 }
 MAX_NAMED = 4  # differences written out; more would be a table
 NEEDS_NO_IMAGES = "no better than an answer without images"
@@ -42,6 +44,7 @@ def findings(
     setups_of_unknown: Sequence[str] = (),
     swapped: Sequence[Row] = (),
     trivial: Collection[Figure] = (),
+    task: Task = GLIOMA,
 ) -> list[str]:
     """Say what the study found about its main tests.
 
@@ -51,31 +54,34 @@ def findings(
         setups_of_unknown: setups that train on images of which nobody can tell what their generators saw.
         swapped: what `scripts.evaluation.metrics.swapped_labels` returns.
         trivial: what `scripts.evaluation.metrics.trivial_measures` returns.
+        task: what things are called.
 
     Returns:
         Sentences that stand on their own, at least one.
     """
     role = numbers["role"]
     primary = numbers["primary"]
-    first = [primary_sentence(primary, trivial)] if primary else []
+    first = [primary_sentence(primary, trivial, task)] if primary else []
     rows = [
         row
         for row in numbers["comparisons"]
         if row["role"] == role and row["p_holm"] is not None and not row["is_primary"]
     ]
     controls = [row for row in numbers.get("controls", ()) if row["role"] == role]
-    against = [_against_controls(controls, role, trivial)] if controls else []
-    suspicious = [*_one_answer(numbers["one_answer"], role), *_swapped(swapped, role)]
+    where = TESTED_ON[role][0].format(cases=task.cases)
+    against = [_against_controls(controls, where, trivial)] if controls else []
+    suspicious = [*_one_answer(numbers["one_answer"], role, task), *_swapped(swapped, role, task)]
     last = [
         *suspicious,
         *([unfinished] if unfinished else []),
-        *([leakage_note(setups_of_unknown)] if setups_of_unknown else []),
+        *([leakage_note(setups_of_unknown, task)] if setups_of_unknown else []),
     ]
     if not rows:
-        return [*(first or [_not_compared(numbers, role)]), *against, *last]
+        return [*(first or [_not_compared(numbers, role, where)]), *against, *last]
     power = [row for row in numbers["power"] if row["role"] == role]
     noun = "secondary comparison" if primary and primary.get("is_declared_before") else "comparison"
-    return [*first, _what_differs(rows, role, noun, trivial), *against, _what_could_be_found(power), *last]
+    differing = _what_differs(rows, where, TESTED_ON[role][1], noun, trivial)
+    return [*first, differing, *against, _what_could_be_found(power, task), *last]
 
 
 def classifier_sentence(rows: Sequence[Row], comparisons: Sequence[Row], marked: Collection[Figure]) -> str:
@@ -153,6 +159,7 @@ def next_step(
     unfinished: str = "",
     swapped: Sequence[Row] = (),
     trivial: Collection[Figure] = (),
+    task: Task = GLIOMA,
 ) -> str:
     """Say what to do next: the first fault that stands in the way of a conclusion, else what would make it surer.
 
@@ -162,6 +169,7 @@ def next_step(
         unfinished: see `findings`.
         swapped: see `findings`.
         trivial: see `findings`.
+        task: see `findings`.
     """
     role = numbers["role"]
     rows = [row for row in numbers["comparisons"] if row["role"] == role and row["p_holm"] is not None]
@@ -171,34 +179,36 @@ def next_step(
         return "Next: train the generators longer, or draw with more steps, before comparing setups with their images."
     if any(row["is_grave"] for row in audit):
         return "Next: look at the most suspicious pairs, and do not share or train on these sets before that."
-    if _swapped(swapped, role):
-        return "Next: check the grades of the cohort whose AUC lies below guessing."
+    if _swapped(swapped, role, task):
+        return f"Next: check the {task.class_nouns} of the cohort whose AUC lies below guessing."
     if not rows:
         return "Next: evaluate a second setup, so that there is something to compare."
     if any(differs(row) and not is_trivial_gain(row, trivial) for row in rows):
         again = "Next: repeat the study with another seed (other_seed_dirs) before believing a difference."
         return "Next: test what differs on a further cohort." if numbers["seeds"] else again
     if known:
-        gain = f"Next: test on more patients; the paper’s gain of {format_number(PAPER_GAIN, 2)} in accuracy needs"
-        return f"{gain} {max(known)}."
-    return "Next: test on more patients."
+        gain = "the paper’s gain" if MOSHE in task.published else "a gain"
+        needs = f"{gain} of {format_number(PAPER_GAIN, 2)} in accuracy needs {max(known)}"
+        return f"Next: test on more {task.cases}; {needs}."
+    return f"Next: test on more {task.cases}."
 
 
-def leakage_note(setups: Sequence[str]) -> str:
+def leakage_note(setups: Sequence[str], task: Task = GLIOMA) -> str:
     """Say that the figures of setups may be those of subjects whom their images were made from."""
     names = ", ".join(f"“{name_setup(setup)}”" for setup in setups)
     return (
         f"Leakage is not excluded for {names}: what the generator of these images was trained on is unknown, and may"
-        " hold the subjects of the tests."
+        f" hold the {task.subjects} of the tests."
     )
 
 
-def primary_sentence(primary: Row, trivial: Collection[Figure] = ()) -> str:
+def primary_sentence(primary: Row, trivial: Collection[Figure] = (), task: Task = GLIOMA) -> str:
     """Say what the end point is that was declared, what came out, and what could have been found.
 
     Args:
         primary: what `comparison_numbers` returns of it.
         trivial: see `findings`.
+        task: see `findings`.
     """
     before = primary["is_declared_before"]
     lead = f"{'Primary end point, declared before' if before else 'End point declared after'} the evaluations"
@@ -209,7 +219,7 @@ def primary_sentence(primary: Row, trivial: Collection[Figure] = ()) -> str:
     if "reason" in primary:
         return f"{what}: not compared, {primary['reason']}."
     if primary["value"] is None:
-        return f"{what}: not defined for these {primary['n']} patients."
+        return f"{what}: not defined for these {primary['n']} {task.cases}."
     sign = "+" if primary["value"] > 0 else ""
     interval = f"95 % interval {format_interval(primary)}" if primary["low"] is not None else "no interval"
     p = "" if primary["p_holm"] is None else f", p {format_p(primary['p_holm'])}"
@@ -236,7 +246,7 @@ def _verdict(primary: Row, trivial: Collection[Figure]) -> str:
     return ": better" if primary["value"] > 0 else ": worse"
 
 
-def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection[Figure]) -> str:
+def _what_differs(rows: Sequence[Row], where: str, several: str, noun: str, trivial: Collection[Figure]) -> str:
     pairs = list(dict.fromkeys((row["setup"], *_test(row)) for row in rows))
     different = [row for row in rows if differs(row)]
     count = len({(row["setup"], *_test(row)) for row in different})
@@ -244,7 +254,6 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection
     setups, tests = len({setup_of(pair[0]) for pair in pairs}), len({pair[1:] for pair in pairs})
     classifiers = {classifier_of(pair[0]) for pair in pairs}
     with_each = "" if None in classifiers else f" with {_count(len(classifiers), 'classifier')}"
-    where, several = TESTED_ON[role]
     compared = f"{_count(setups, 'setup')}{with_each} {where}" + (f", {tests} {several}" if tests > 1 else "")
     lead = f"Of {_count(len(pairs), noun)} with “{reference}” ({compared})"
     single = len(rows) == 1
@@ -261,7 +270,7 @@ def _what_differs(rows: Sequence[Row], role: str, noun: str, trivial: Collection
     return f"{lead}, {count} {verb} {corrected}: {'; '.join(words)}{more}."
 
 
-def _against_controls(rows: Sequence[Row], role: str, trivial: Collection[Figure]) -> str:
+def _against_controls(rows: Sequence[Row], where: str, trivial: Collection[Figure]) -> str:
     """Say where generators beat every control generator and where not, each with the control nearest to it.
 
     One that is ahead of all controls with an AUC that needs no images is named, and is no success.
@@ -272,7 +281,6 @@ def _against_controls(rows: Sequence[Row], role: str, trivial: Collection[Figure
     nearest = [min(family, key=lambda row: row["value"]) for family in families.values()]
     ahead = [row for row in nearest if row["beats_all"] and is_trivial_gain(row, trivial)]
     winners = [row for row in nearest if row["beats_all"] and row not in ahead]
-    where, _ = TESTED_ON[role]
     useless = f" Ahead of all, but {NEEDS_NO_IMAGES}: {_over_controls(ahead)}." if ahead else ""
     if winners:
         others = [row for row in nearest if not row["beats_all"]]
@@ -287,18 +295,18 @@ def _against_controls(rows: Sequence[Row], role: str, trivial: Collection[Figure
     return f"{lead}; the nearest to it: {_over_control(best)}."
 
 
-def _one_answer(rows: Sequence[Row], role: str) -> list[str]:
+def _one_answer(rows: Sequence[Row], role: str, task: Task) -> list[str]:
     own = [row for row in rows if row["role"] == role]
     if not own:
         return []
     words = [
-        f"“{name_setup(row['setup'])}” answers {row['answer']} to all {row['n']} patients ({name_test(row)})"
+        f"“{name_setup(row['setup'])}” answers {row['answer']} to all {row['n']} {task.cases} ({name_test(row)})"
         for row in own[:MAX_NAMED]
     ]
     return [f"{'; '.join(words)}{_more(len(own) - MAX_NAMED)}: its accuracy is that of no classifier."]
 
 
-def _swapped(rows: Sequence[Row], role: str) -> list[str]:
+def _swapped(rows: Sequence[Row], role: str, task: Task) -> list[str]:
     """Name areas below .5; those of shuffled labels may lie there by chance."""
     own = [row for row in rows if row["role"] == role and not is_protocol_check(row["setup"])]
     if not own:
@@ -309,7 +317,8 @@ def _swapped(rows: Sequence[Row], role: str) -> list[str]:
         for row in own[:MAX_NAMED]
     ]
     names = f"{'; '.join(words)}{_more(len(own) - MAX_NAMED)}"
-    return [f"AUC below guessing, as where the labels of a cohort were swapped: {names}. Check the grades first."]
+    first = f"Check the {task.class_nouns} first."
+    return [f"AUC below guessing, as where the labels of a cohort were swapped: {names}. {first}"]
 
 
 def _over_controls(rows: Sequence[Row]) -> str:
@@ -334,14 +343,14 @@ def _difference(row: Row) -> str:
     )
 
 
-def _what_could_be_found(power: Sequence[Row]) -> str:
+def _what_could_be_found(power: Sequence[Row], task: Task) -> str:
     gains = [row["detectable_gain_holm"] for row in power]
     known = sorted(format_number(gain, 2) for gain in gains if gain is not None)
     blind = [name_test(row) for row in power if row["detectable_gain_holm"] is None]
     if not known:
         return (
-            "No gain in accuracy, however large, could have been found with a power of 80 %: the subjects are too few"
-            " or the setups answer too much alike."
+            f"No gain in accuracy, however large, could have been found with a power of 80 %: the {task.subjects} are"
+            " too few or the setups answer too much alike."
         )
     gain = known[0] if known[0] == known[-1] else f"{known[0]} to {known[-1]}"
     corrected = " after the same correction" if any(row["num_tests"] > 1 for row in power) else ""
@@ -349,11 +358,11 @@ def _what_could_be_found(power: Sequence[Row]) -> str:
     return f"{words}; on {' and '.join(blind)} none." if blind else f"{words}."
 
 
-def _not_compared(numbers: Row, role: str) -> str:
+def _not_compared(numbers: Row, role: str, where: str) -> str:
     reasons = dict.fromkeys(row["reason"] for row in numbers["not_compared"] if row["role"] == role)
     if any(is_protocol_check(row["setup"]) for row in numbers["comparisons"]):
         reasons["a check of the protocol is no hypothesis"] = None
-    return f"No two setups were compared {TESTED_ON[role][0]}" + (f": {'; '.join(reasons)}." if reasons else ".")
+    return f"No two setups were compared {where}" + (f": {'; '.join(reasons)}." if reasons else ".")
 
 
 def _test(row: Row) -> tuple[str, str]:

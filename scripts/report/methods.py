@@ -16,6 +16,15 @@ FIRST = ("mi_weight", "denoise_weight")  # settings that lead: the study is abou
 NAMES = ("setup", "method", "generator_class", "fold")  # keys that name a stage and change nothing else
 ENTRY_POINTS = ("imports", "initialize", "run", "finalize")
 MISSING = "–"
+# Setting and the value of it under which others decide nothing.
+IDLE = {
+    ("cut", "whole"): ("region_chain", "min_et_ml", "slice", "min_tumor_voxels", "box_margin"),
+    ("intensity_mode", "fixed"): ("intensity_percentiles", "zscore_limit"),
+    ("max_brain_ml", None): ("max_brain_ml", "min_background", "mask_codes"),
+    ("patch_spacing_mm", None): (
+        *("patch_spacing_mm", "bias_correction", "bias_shrink_factor", "registration", "registration_reference"),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -90,7 +99,8 @@ def compare_settings(records: Sequence[StageRecord]) -> KindSettings:
     variants: dict[str, list[StageRecord]] = {}
     settings: list[dict[str, Any]] = []
     for record in sorted(records, key=_rank):
-        leaves = {name: value for name, value in _leaves(record.settings) if name not in NAMES}
+        idle = idle_settings(record.settings)
+        leaves = {name: value for name, value in _leaves(record.settings) if name not in (*NAMES, *idle)}
         key = json.dumps(leaves, sort_keys=True)
         if key not in variants:
             settings.append(leaves)
@@ -111,6 +121,15 @@ def compare_settings(records: Sequence[StageRecord]) -> KindSettings:
             if name not in differing and _is_plain(name, values[0])
         },
     )
+
+
+def idle_settings(settings: Mapping[str, Any]) -> list[str]:
+    """Name the settings of a stage that decide nothing under others: how a lesion is cut, where images are whole.
+
+    >>> idle_settings({"intensity_mode": "fixed", "intensity_percentiles": [0.5, 99.5]})
+    ['intensity_percentiles', 'zscore_limit']
+    """
+    return [name for (key, value), names in IDLE.items() if settings.get(key, ...) == value for name in names]
 
 
 def describe(value: Any) -> str:

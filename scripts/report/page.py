@@ -18,16 +18,17 @@ from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.explanations.wrong_cases import WrongCases
 from scripts.patches.pictures import draw_strips, png_data_uri, save_sheet
 from scripts.provenance.study_files import SeedStudies, StudyFiles
+from scripts.provenance.task import GLIOMA, Task, with_article
 from scripts.report.audit import audit_section, folder_sections
 from scripts.report.checklist import checklist_sections
 from scripts.report.clinical_use import clinical_numbers, clinical_sections
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
-from scripts.report.comparison import comparison_numbers, comparison_sections, write_comparisons
+from scripts.report.comparison import comparison_numbers, comparison_sections, says_groups, write_comparisons
 from scripts.report.explanations import explanation_sections, wrong_section
 from scripts.report.findings import audit_sentence, findings, leakage_note, next_step
 from scripts.report.image_quality import measure_section
 from scripts.report.methods import methods_section, timeline_section
-from scripts.report.published import published_section
+from scripts.report.published import MOSHE, publications, published_section
 from scripts.report.results import result_sections, summary_table
 from scripts.report.trainings import CURVES, curve_figure, regularizer_section, training_lengths
 from scripts.report.words import (
@@ -66,6 +67,7 @@ def write_report(
     rule: OperatingRule = DEFAULT_RULE,
     pictures: bool = True,
     wrong_cases: WrongCases | None = None,
+    task: Task = GLIOMA,
 ) -> Path:
     """Write `report.html`, `summary.txt`, and the numbers: `predictions`, `metrics`, `comparisons`, `clinical_use`.
 
@@ -85,6 +87,7 @@ def write_report(
         rule: how the thresholds of the operating points are chosen.
         pictures: whether the figures that people look for are written as PNG, too, into the folder `pictures`.
         wrong_cases: that are shown; None shows those of `reference`, or of the end point that was declared.
+        task: what things are called.
 
     Returns:
         Path of the page.
@@ -103,19 +106,24 @@ def write_report(
     audit, swapped = audit_section(files), swapped_labels(metrics, reference)
     trivial = trivial_measures(metrics, group_answers(predictions))
     said = [
-        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped, trivial),
+        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped, trivial, task),
         audit_sentence(audit["rows"]),
-        next_step(numbers, audit["rows"], measures["unfinished"], swapped, trivial),
+        next_step(numbers, audit["rows"], measures["unfinished"], swapped, trivial, task),
     ]
     sentences = [sentence for sentence in said if sentence]
     content = {
+        "task": task,
         "title": title,
         "question": question,
         "findings": sentences,
-        "leakage_note": leakage_note(files.setups_of_unknown) if files.setups_of_unknown else "",
+        "leakage_note": leakage_note(files.setups_of_unknown, task) if files.setups_of_unknown else "",
         "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
-        **result_sections(metrics, class_names(predictions), predictions, setups, numbers["comparisons"], trivial),
-        "comparison": comparison_sections(numbers, metrics, predictions, setups, trivial),
+        **result_sections(
+            metrics, class_names(predictions), predictions, setups, numbers["comparisons"], trivial, task
+        ),
+        "comparison": comparison_sections(numbers, metrics, predictions, setups, trivial, task),
+        "by_group": task.target is not None or says_groups(numbers),
+        "has_paper_gain": MOSHE in task.published,
         "use": clinical_sections(use, predictions, rule),
         **cohort_sections(files),
         "shortcuts": shortcuts_section(files),
@@ -123,12 +131,12 @@ def write_report(
         **measures,
         **wrong_section(wrong_cases or WrongCases(files, reference=reference, primary_endpoint=primary_endpoint)),
         **explanation_sections(files),
-        **checklist_sections(files, predictions, metrics, question, numbers, use),
+        **checklist_sections(files, predictions, metrics, question, numbers, use, task),
         "audit": audit,
         "curves": curve_figure(files, num_curves),
         "lengths": training_lengths(files),
         "regularizer": regularizer_section(files),
-        "published": published_section(),
+        "published": published_section(task.published, metrics),
         "methods": methods_section(files),
         "timeline": timeline_section(files),
     }
@@ -204,6 +212,7 @@ def check_report(
     rule: OperatingRule = DEFAULT_RULE,
     classes: Sequence[str] = (),
     num_wrong_cases: int = 1,
+    task: Task = GLIOMA,
 ) -> None:
     """Refuse a report that would compare with nothing, or draw nothing.
 
@@ -217,6 +226,7 @@ def check_report(
         rule: see `write_report`.
         classes: names by label.
         num_wrong_cases: `report_num_wrong_cases`.
+        task: see `write_report`.
 
     Raises:
         ValueError: naming the config key and the way out.
@@ -229,6 +239,7 @@ def check_report(
             f" --report_reference {setups[0]}"
         )
     rule.check(classes)
+    publications(task.published)
     primary = PrimaryEndPoint.of(primary_endpoint)
     if primary is not None and setups_by_cohort:
         primary.require_in(setups_by_cohort)
@@ -258,7 +269,7 @@ def render(content: Mapping[str, Any]) -> str:
 
 
 def render_part(name: str, content: Mapping[str, Any]) -> str:
-    """Fill one template of this folder, the page or a section that it includes."""
+    """Fill one template of this folder, the page or a section that it includes; without `task` in the default words."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     environment = jinja2.Environment(
         loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -266,7 +277,8 @@ def render_part(name: str, content: Mapping[str, Any]) -> str:
     environment.filters.update(
         number=format_number, p_value=format_p, interval=format_interval, sentence=capitalize_first
     )
+    environment.filters["a"] = with_article
     environment.filters.update(
         png=png_data_uri, setup=name_setup, method=name_method, test_name=name_test, kind=name_kind
     )
-    return environment.get_template(name).render(content)
+    return environment.get_template(name).render({"task": GLIOMA, **content})

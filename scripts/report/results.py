@@ -10,22 +10,24 @@ from scripts.evaluation.answers import GROUP, ROLES, TEST, Answers, class_name, 
 from scripts.evaluation.metrics import MACRO_F1, MEASURES, confusion_matrix, is_trivial_gain, top_confusions
 from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
+from scripts.provenance.task import GLIOMA, Task
 from scripts.report.findings import classifier_sentence
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_reference, name_setup, name_test, ordered
 from scripts.running.setups import classifier_of, setup_of, with_classifier
 from scripts.statistics.intervals import Estimate
 
+# In the words of a task.
 RESULT_TITLES = {
     "external": "Trained on one cohort, tested on the other",
-    "locked_test": "Tested on patients of the same cohort, set aside before training",
+    "locked_test": "Tested on {cases} of the same cohort, set aside before training",
     "out_of_fold": "Tested on the fold that was left out",
-    "validation_selected_on": "Validation, on the patients that chose the epochs",
+    "validation_selected_on": "Validation, on the {cases} that chose the epochs",
 }
 RESULT_WORDS = {
-    "external": "the ensemble of the folds, tested on every subject of a cohort that it never saw.",
+    "external": "the ensemble of the folds, tested on every {subject} of a cohort that it never saw.",
     "locked_test": "the ensemble of the folds, tested on the locked test part of its own cohort.",
-    "out_of_fold": "each subject predicted by the one network that neither trained nor was selected on it.",
-    "validation_selected_on": "each subject predicted by a network selected on it, so the figures are too good.",
+    "out_of_fold": "each {subject} predicted by the one network that neither trained nor was selected on it.",
+    "validation_selected_on": "each {subject} predicted by a network selected on it, so the figures are too good.",
 }
 
 
@@ -36,6 +38,7 @@ def result_sections(
     setups: Sequence[str],
     comparisons: Sequence[Mapping[str, Any]] = (),
     trivial: Collection[tuple[str, ...]] = (),
+    task: Task = GLIOMA,
 ) -> dict[str, Any]:
     """Arrange the measures as heatmaps, as a table and as a figure with intervals.
 
@@ -46,6 +49,7 @@ def result_sections(
         setups: order of the setups.
         comparisons: what `compare_setups` returns; what differs after correction is marked.
         trivial: what `trivial_measures` returns; no gain of it is marked.
+        task: what things are called.
 
     Returns:
         Items of the template; the heatmaps are of the tests of `role`, see `main_role`.
@@ -67,8 +71,8 @@ def result_sections(
     }
     return {
         "role": roles[0],
-        "result_title": RESULT_TITLES[roles[0]],
-        "result_words": RESULT_WORDS[roles[0]],
+        "result_title": RESULT_TITLES[roles[0]].format(cases=task.cases),
+        "result_words": RESULT_WORDS[roles[0]].format(subject=task.subject),
         "reference": next((name_reference(row["reference"]) for row in comparisons if row["role"] == roles[0]), None),
         "classes": list(classes),
         "setups": names,

@@ -35,6 +35,9 @@ ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "segmentation_mask_codes": ("mapping",),
     "segmentation_spacing_mm": ("null",),
     "snap_tolerance": ("null",),
+    "task_dicom_modality": ("null",),
+    "task_organ": ("null",),
+    "task_target": ("null",),
 }
 # What a key that is null by default takes, by the end or beginning of its name.
 KINDS_OF_NULL = (

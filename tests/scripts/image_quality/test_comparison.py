@@ -96,7 +96,7 @@ def test_too_few_images_give_no_value_and_say_how_many_are_needed():
     for name in ("precision", "recall", "density", "coverage"):
         assert (rows[name]["value"], rows[name]["floor"]) == (None, None)
         assert rows[name]["reason"].startswith(f"{name} needs at least 6 synthetic images and real images of 12")
-        assert rows[name]["reason"].endswith("got 4 and 10, and 4 of different patients in a half")
+        assert rows[name]["reason"].endswith("got 4 and 10, and 4 of different subjects in a half")
 
 
 def test_images_of_few_patients_give_no_value_whatever_their_number():
@@ -105,7 +105,7 @@ def test_images_of_few_patients_give_no_value_whatever_their_number():
         **dict.fromkeys(("KD", "FD", "MMD"), False),
         **dict.fromkeys(("precision", "recall", "density", "coverage"), True),
     }
-    assert rows["recall"]["reason"].endswith("got 20 and 60, and 2 of different patients in a half")
+    assert rows["recall"]["reason"].endswith("got 20 and 60, and 2 of different subjects in a half")
 
 
 def test_two_images_have_no_interval_and_say_why():

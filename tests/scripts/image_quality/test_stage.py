@@ -142,7 +142,7 @@ def test_too_few_images_for_a_measure_are_a_reason_and_the_others_are_measured(m
     result = measure(**{**settings, "synthetic_path": path}, **splits(made), **classifier(made))
     rows = {row["measure"]: row for row in result["classes"]["LGG"]["measures"]}
     assert rows["recall"]["value"] is None
-    assert "recall needs at least 6 synthetic images and real images of 12 patients" in rows["recall"]["reason"]
+    assert "recall needs at least 6 synthetic images and real images of 12 subjects" in rows["recall"]["reason"]
     assert rows["FD"]["value"] is not None
 
 

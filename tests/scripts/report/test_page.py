@@ -13,6 +13,7 @@ from scripts.report.page import check_report
 from scripts.report.words import format_p
 from scripts.running.files import read_csv, read_json, write_csv, write_json
 from tests.fake_study import COLUMNS, SETUPS
+from tests.helpers import ROOT
 from tests.ring_or_blob import messages
 
 
@@ -270,3 +271,26 @@ def test_the_figures_that_people_look_for_are_pictures_too(report):
     pictures = {path.stem: path.read_bytes() for path in (report / "pictures").glob("*.png")}
     assert set(pictures) == names
     assert all(png.startswith(b"\x89PNG") and len(png) > 5000 for png in pictures.values())
+
+
+def test_a_study_of_gliomas_keeps_its_words(report):
+    html = re.sub(r"\s+", " ", (report / "report.html").read_text(encoding="utf-8"))
+    for words in (
+        "was cut around the center of the tumor",
+        "Subjects were split once, by patient",
+        "What gives the class away without a look at the tumor",
+        "the mean or the noise of a modality inside the brain, the background",
+        "By site, by group of patients, and by size of the lesion",
+        "Everything else is measured inside the brain",
+        "if one modality, the lesion or a quarter of it is one",
+        "The line is the outline of the whole tumor in the mask of the cohort",
+        "The paper’s own figures",
+        "mutual information for glioma grading",
+    ):
+        assert words in html, words
+
+
+def test_no_template_has_words_of_its_own_for_what_is_shown():
+    for path in sorted((ROOT / "scripts" / "report").glob("*.j2")):
+        literal = re.sub(r"\{[{%#].*?[}%#]\}", "", path.read_text(encoding="utf-8"), flags=re.DOTALL)
+        assert not re.search(r"(?i)glioma|tumor|brain|\bMRI\b|modalit", literal), path.name
