@@ -69,6 +69,7 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     pack.add_argument("--method", help="method of the generators; by default that of the setup or the only one")
     pack.add_argument("--fold", type=int, default=0, help="fold of the generators (default: 0)")
     pack.add_argument("--output", default="dist", help="folder that gets the package (default: dist)")
+    pack.add_argument("--name", help="name of the package: letters, digits, _ (default: task_package of the study)")
     pack.add_argument("--url-base", help="address of the folder from which the weights will be had")
     pack.add_argument("--data-license", help="text with the terms of the data; needed for weights of patients")
     _add_allow_placeholder(pack)
@@ -130,7 +131,9 @@ def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
     grade = commands.add_parser(
         "grade", help="grade patients with a package", epilog="Exit status: 0 all are graded, 2 some are not."
     )
-    grade.add_argument("patients", nargs="+", help="folder of a patient's files, one of them, or a 4D file; of each")
+    grade.add_argument(
+        "patients", nargs="+", help="folder of a patient's files, one of them, a 4D file or a picture; of each"
+    )
     grade.add_argument("--out", required=True, help="folder for the answers, one folder per patient, and answers.csv")
     grade.add_argument("--bundle", help="root of the package (default: what `pack` writes)")
     grade.add_argument("--click", help="voxel inside the lesion, as 120,100,70, counted from 0; of a single patient")
@@ -176,7 +179,9 @@ def _pack(options: argparse.Namespace) -> int:
     from bundle.trained import Trained
 
     trained = Trained.find(options.study, options.setup, options.cohort, options.method, options.fold)
-    print(pack(trained, options.output, options.url_base, options.allow_placeholder, options.data_license))
+    print(
+        pack(trained, options.output, options.url_base, options.allow_placeholder, options.data_license, options.name)
+    )
     return 0
 
 

@@ -44,7 +44,7 @@ def grade(
     """Grade patients with the weights of a package, which is loaded once.
 
     Args:
-        patients: of each a folder with the files of its modalities, one of these files, or a 4D file.
+        patients: of each a folder with the files of its modalities, one of these files, or a 4D file; or pictures.
         output_dir: gets `NAME/answer.json`, `NAME/explanation.png` and `NAME/patch.nii.gz` of each, and `answers.csv`.
             What is there already of the same files and weights is not done again; the table is of this call alone.
         bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`.

@@ -9,8 +9,11 @@ from typing import Any
 import jinja2
 from monai.bundle import ConfigParser
 
+from bundle.metadata import PICTURES
 from bundle.trained import Trained, run_config
 from scripts.provenance.image_form import names_by_label
+from scripts.provenance.task import with_article
+from scripts.report.published import publications
 
 SECTIONS = (
     "# Model Overview",
@@ -35,7 +38,8 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
     """
     inference, generator = configs["inference.json"], configs["train_generator.json"]
     loss = _name_of_part(generator, "train#loss_function")
-    names = ("modalities", "region_chain", "intensity_mode", "slice", "patch_size", "patch_spacing_mm")
+    names = ("modalities", "intensity_mode", "patch_size", "patch_spacing_mm", "image_background", "cut", "crop")
+    of_lesions = ("region_chain", "slice")
     return _template().render(
         name=metadata["name"],
         data_source=metadata["data_source"],
@@ -55,7 +59,11 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         generator_loss=loss,
         holds_averages=bool(ConfigParser(dict(generator)).get_parsed_content("generator_gaussian_rank")),
         optimizers=[_name_of_part(config, "optimizer") for config in (configs["train.json"], generator)],
-        **{name: inference[name] for name in names},
+        task=trained.task,
+        published=publications(trained.task.published),
+        split_by_image=trained.is_split_by_image,
+        of_pictures=metadata["data_type"] == PICTURES,
+        **{name: inference[name] for name in (*names, *of_lesions)},
     )
 
 
@@ -76,5 +84,6 @@ def _template() -> jinja2.Template:
         keep_trailing_newline=True,
         autoescape=False,  # Markdown, not HTML
     )
+    environment.filters["a"] = with_article
     environment.filters["figure"] = lambda value: "not defined" if value is None else f"{value:.3f}"
     return environment.get_template("model_card.md.j2")

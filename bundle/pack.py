@@ -16,12 +16,13 @@ from bundle.packed_configs import packed_configs
 from bundle.pins import ROOT
 from bundle.trained import Trained
 from scripts.provenance.record import FILE_NAME, read_provenance
+from scripts.provenance.task import GLIOMA, require_package_name
 from scripts.running.files import read_json, write_json, write_text
 from scripts.running.identity import code_identity, target_modules
 
 logger = logging.getLogger(__name__)
 
-NAME = "brats_mri_grade_classification"
+NAME = GLIOMA.package  # where a study has no words of its own
 TESTS = ROOT / "bundle" / "zoo_tests"
 SIMULATED_DATA = (
     "The weights were trained on simulated patients only, made by the phantom of this bundle (configs/phantom.yaml).\n"
@@ -35,23 +36,28 @@ def pack(
     url_base: str | None = None,
     allow_placeholder: bool = False,
     data_license: str | None = None,
+    name: str | None = None,
 ) -> Path:
     """Write the package, whole or not at all.
 
     Args:
         trained: weights to pack.
-        output_dir: folder that gets the package's folder `NAME`; an earlier package there is replaced.
+        output_dir: folder that gets the package's folder; an earlier package of that name there is replaced.
         url_base: address of the folder from which the weights will be had, for `large_files.yml`.
         allow_placeholder: write an address that cannot exist where `url_base` is None.
         data_license: text file with the terms of the data; needed unless the patients are simulated.
+        name: of the package; None takes that of the study's words, `task_package`.
 
     Returns:
         Root of the package.
 
     Raises:
         FileNotFoundError: if a part is missing.
-        ValueError: if the folder holds something else, or the address or the terms of the data are missing.
+        ValueError: if the folder holds something else, the name is none, or the address or the terms of the data are
+            missing.
     """
+    name = trained.task.package if name is None else name
+    require_package_name(name, "name")
     address = check_url_base(url_base, allow_placeholder)
     terms = _data_terms(trained.provenance, data_license)
     unknown = trained.provenance.get("leakage_not_excluded", ())
@@ -61,11 +67,11 @@ def pack(
             " Pack a setup without their images, or declare trained_on and train again",
             ", ".join(unknown),
         )
-    final = Path(output_dir) / NAME
+    final = Path(output_dir) / name
     refuse_foreign_folder(final)
-    partial = final.with_name(f".partial-{os.getpid()}-{NAME}")
+    partial = final.with_name(f".partial-{os.getpid()}-{name}")
     try:
-        _fill(partial, trained, terms)
+        _fill(partial, trained, terms, name)
         write_large_files(partial, address)
         _replace(partial, final)
     finally:
@@ -81,23 +87,30 @@ def refuse_foreign_folder(folder: Path) -> None:
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    metadata = folder / "configs" / "metadata.json"
-    if not metadata.is_file() or read_json(metadata).get("name") != NAME or (folder / ".git").exists():
-        raise ValueError(f"{folder} must be new or a package of {NAME}, got another folder; choose another --output")
+    metadata, name = folder / "configs" / "metadata.json", folder.name
+    if not metadata.is_file() or read_json(metadata).get("name") != name or (folder / ".git").exists():
+        raise ValueError(f"{folder} must be new or a package of {name}, got another folder; choose another --output")
 
 
-def _fill(root: Path, trained: Trained, terms: str) -> None:
+def _fill(root: Path, trained: Trained, terms: str, name: str) -> None:
     configs = packed_configs(trained)
-    metadata = packed_metadata(trained, configs)
-    for name, content in {**configs, "metadata.json": metadata}.items():
-        write_json(root / "configs" / name, content)
+    metadata = packed_metadata(trained, configs, name)
+    for file, content in {**configs, "metadata.json": metadata}.items():
+        write_json(root / "configs" / file, content)
     shutil.copy(ROOT / "configs" / "logging.conf", root / "configs" / "logging.conf")
     _copy_weights(trained, root / "models")
     _copy_rooms(configs, root / "scripts")
-    shutil.copytree(TESTS, root / "tests", ignore=shutil.ignore_patterns("__pycache__", "__init__.py"))
+    _write_tests(root / "tests", name)
     write_text(root / "docs" / "README.md", model_card(trained, configs, metadata))
     write_text(root / "docs" / "data_license.txt", terms)
     shutil.copy(ROOT / "LICENSE", root / "LICENSE")
+
+
+def _write_tests(folder: Path, name: str) -> None:
+    """Write the tests of a package under the names that the zoo looks for."""
+    for source, ending in (("test_workflows", ""), ("test_two_processes", "_dist")):
+        text = (TESTS / f"{source}.py").read_text(encoding="utf-8")
+        write_text(folder / f"test_{name}{ending}.py", text.replace(f'"{NAME}"', f'"{name}"'))
 
 
 def _copy_rooms(configs: Mapping[str, Mapping[str, Any]], scripts: Path) -> None:
@@ -139,7 +152,7 @@ def _data_terms(provenance: Mapping[str, Any], data_license: str | None) -> str:
 
 
 def _replace(partial: Path, final: Path) -> None:
-    old = final.with_name(f".partial-{os.getpid()}-old-{NAME}")
+    old = final.with_name(f".partial-{os.getpid()}-old-{final.name}")
     if final.exists():
         final.rename(old)
     partial.rename(final)

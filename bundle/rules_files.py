@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from bundle.large_files import MAX_BYTES, PLACEHOLDER, read_large_files
 from bundle.model_card import SECTIONS
-from bundle.pack import NAME
 from bundle.package import WORKFLOWS, Package
 from bundle.pins import ROOT
+from scripts.provenance.task import PACKAGE
 from scripts.running.files import sha256_file
 
 REQUIRED = (
@@ -26,8 +26,8 @@ REQUIRED = (
     "scripts/__init__.py",
     "docs/README.md",
     "docs/data_license.txt",
-    f"tests/test_{NAME}.py",
-    f"tests/test_{NAME}_dist.py",
+    "tests/test_NAME.py",
+    "tests/test_NAME_dist.py",
 )
 # A file or folder of some machine: below a top-level folder that is one's own, or on a drive.
 PERSONAL = re.compile(
@@ -46,16 +46,20 @@ STYLE = {
 
 def files(package: Package) -> Iterator[str]:
     """Every file that a bundle of the zoo has is there."""
-    for name in REQUIRED:
+    named = package.metadata["name"] if package.config_path("metadata.json").is_file() else package.root.name
+    for name in (name.replace("NAME", named) for name in REQUIRED):
         if not (package.root / name).is_file():
             yield f"{name} must be there, got no such file; pack again with `python -m bundle pack`"
 
 
 def folder_name(package: Package) -> Iterator[str]:
     """The folder has the name of the bundle, from which MONAI Label takes the kind of task."""
-    folder, name = package.root.resolve().name, package.metadata.get("name")
-    if folder != NAME or name != NAME:
-        yield f"folder and metadata must be named {NAME!r}, got {folder!r} and {name!r}; rename them"
+    folder, name = package.root.resolve().name, str(package.metadata.get("name"))
+    if folder != name or not PACKAGE.fullmatch(name):
+        yield (
+            f"folder and metadata must have one name of small letters, digits and _, got {folder!r} and {name!r};"
+            " rename them"
+        )
 
 
 def models_folder(package: Package) -> Iterator[str]:

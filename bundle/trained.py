@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,11 +11,15 @@ from typing import Any
 
 import yaml
 
+from bundle.pins import ROOT
 from scripts.provenance.record import read_provenance
 from scripts.provenance.study_files import StudyFiles
+from scripts.provenance.task import Task
+from scripts.running.configs import load_files, parser_of
 from scripts.running.files import read_json
 from scripts.running.setups import setup_of
 
+WORDS = re.compile(r"task(_\w+)?")  # keys of the words
 ALL_CLASSES = "all"  # folder of a generator that draws every class
 
 
@@ -104,6 +109,23 @@ class Trained:
     def metrics(self) -> Mapping[str, Any]:
         """Figures of the ensemble, as the evaluation wrote them."""
         return read_json(self.evaluation_dir / "metrics.json")
+
+    @cached_property
+    def task(self) -> Task:
+        """Words of the study: those of its report, which can be written anew, else those of the evaluation."""
+        report = self.study_dir / "report" / "config.yaml"
+        run = run_config(report.parent if report.is_file() else self.evaluation_dir)
+        written = load_files([str(ROOT / "configs" / "common.yaml")])
+        # Studies of before there were such words have those of the defaults.
+        words = {key: value for key, value in {**written, **run}.items() if WORDS.fullmatch(key)}
+        task: Task = parser_of(words).get_parsed_content("task")
+        return task
+
+    @property
+    def is_split_by_image(self) -> bool:
+        """Whether nobody recorded which images of the cohort are of one patient."""
+        folders = self._folders("splits", needed=False)
+        return any(read_json(folder / "splits.json").get("patients") == "unknown" for folder in folders)
 
     @property
     def num_members(self) -> int:

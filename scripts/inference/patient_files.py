@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from scripts.volumes.file_names import as_named, is_nifti, stem_of
+from scripts.volumes.file_names import as_named, is_nifti, is_picture, stem_of
 from scripts.volumes.headers import VolumeError, read_header
 from scripts.volumes.modality_names import parse_modality
 
@@ -87,14 +87,20 @@ def files_of(path: str, modalities: Sequence[str]) -> dict[str, str] | None:
 def patient_name(path: str, modalities: Sequence[str]) -> str:
     """Name of the patient that a path stands for: of a folder its own, of a file what is before the modality.
 
+    Of a picture it is the name without its ending, with `_` for what no name of a folder should hold.
+
     >>> patient_name("cases/P01_t1c.nii.gz", ["t1n", "t1c"]), patient_name("cases/P02", ["t1n", "t1c"])
     ('P01', 'P02')
+    >>> patient_name("new/Covid (1).png", ["grey"])
+    'Covid_1'
 
     Args:
-        path: as in `files_of`, or a 4D file.
+        path: as in `files_of`, or a 4D file, or a picture.
         modalities: the project's names.
     """
     named = as_named(path)
+    if is_picture(named):
+        return re.sub(r"[^\w.+-]+", "_", named.stem).strip("_") or "_"
     return (split_name(named.name, modalities)[0] if is_nifti(named) else named.name) or named.parent.name
 
 
