@@ -108,10 +108,11 @@ def report(name: str, images: np.ndarray) -> None:
     likeness = likenesses(images)
     crowd = crowd_of(likeness, torch.arange(len(images)))
     highest, share = of_different_patients(images, likeness, crowd, 300)
-    print(
-        f"{name}: {len(images)} patients, different ones at most {highest:.3f}, at a share of {share:.3f} of the"
-        f" distance to their crowd or more (one picture: {SAME_PICTURE}, {SHARE_OF_CROWD:.3f})"
-    )
+    print(f"{name}: {len(images)} patients, different ones at most {highest:.3f} (one picture: {SAME_PICTURE})")
+    if (in_crowd := int((crowd > 0).sum())) > 0:
+        print(
+            f"  in a crowd: {in_crowd}, nearest at a share of {share:.3f} of its distance (one: {SHARE_OF_CROWD:.3f})"
+        )
     step = max(1, len(images) // 40)
     for change, function in CHANGES.items():
         lowest, share = of_copies(images[::step], crowd[::step], function)

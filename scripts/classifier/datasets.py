@@ -43,7 +43,8 @@ class ClassifierData:
         synthetic_balance: let the smaller classes take more, up to class balance.
         synthetic_method: method that the sets must be of, such as "ddpm"; None where there must be none.
         train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
-        synthetic_labels: `own`, or `shuffled`: a check of the protocol, whose labels say nothing of the images.
+        synthetic_labels: `own`, or `shuffled`: a check of the protocol, whose labels say nothing of the images; without
+            real images those that select the epoch are shuffled, too.
         seed: of the shuffling.
 
     Raises:
@@ -89,6 +90,9 @@ class ClassifierData:
             self.synthetic = choose_synthetic(self.synthetic_sets, self.classes, limits)
         if synthetic_labels == "shuffled":
             self.synthetic = shuffle_labels(self.synthetic, seed)
+            if not train_on_real:
+                # Of epochs that know nothing, true labels would choose the one that is right by chance.
+                self.selection = shuffle_labels(self.selection, seed)
 
     @property
     def num_real(self) -> dict[str, int]:

@@ -32,10 +32,12 @@ KEPT_IMAGES = 32  # in memory, while pairs are compared in full
 SMALL_CELL = 6  # pixels; in a smaller cell of a thumbnail a shift shows, so that shifted images have thumbnails, too
 PAIRS_PER_IMAGE = 2  # compared in full, the most alike first
 ALIKE_BY_DESIGN = 8  # images, and more than half of a set: that many are not one person, but alike by design
-# Pictures of little detail, such as digits of 8 x 8 pixels, are alike without being one picture. A pair must stand out
-# from the crowd: its distance, 1 - correlation, must be a 16th of that to the thumbnail of the 8th nearest patient.
-# Measured by benchmarks/same_picture.py: of scikit-learn's digits the least such share is .074.
+# Pictures of little detail, such as digits of 8 x 8 pixels, are alike without being one picture. Where the thumbnail of
+# the 8th nearest patient correlates by .7, a pair must stand out: its distance, 1 - correlation, must be a 16th of that
+# to this patient. Measured by benchmarks/same_picture.py: simulated patients reach .62; of scikit-learn's digits, which
+# reach .95, the least such share is .074.
 CROWD = 8
+CROWDED = 0.7
 SHARE_OF_CROWD = 1 / 16
 
 Shifts = tuple[int, ...]
@@ -223,14 +225,14 @@ def least_correlation(crowd: Tensor) -> Tensor:
 
 
 def crowd_of(likeness: Tensor, owners: Tensor) -> Tensor:
-    """Say how alike each image is to the patient who is its `CROWD`-th most alike.
+    """Say how alike each image is to the patient who is its `CROWD`-th most alike, where that is much.
 
     Args:
         likeness: (N, N), symmetric, of the thumbnails of N images.
         owners: (N,), number of the patient of each, from 0.
 
     Returns:
-        (N,); -1 where there are fewer others.
+        (N,); -1 where there are fewer others, and where it is below `CROWDED`.
     """
     num_owners = int(owners.max()) + 1
     if num_owners <= CROWD:
@@ -238,7 +240,8 @@ def crowd_of(likeness: Tensor, owners: Tensor) -> Tensor:
     by_owner = likeness.new_full((len(likeness), num_owners), -1.0)
     by_owner.scatter_reduce_(1, owners.expand(len(likeness), -1), likeness, "amax")
     by_owner[torch.arange(len(likeness)), owners] = -1.0
-    return by_owner.topk(CROWD, dim=1).values[:, -1]
+    crowd = by_owner.topk(CROWD, dim=1).values[:, -1]
+    return torch.where(crowd < CROWDED, -1.0, crowd)
 
 
 def _numbered(names: Sequence[str]) -> Tensor:

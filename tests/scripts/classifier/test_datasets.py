@@ -256,6 +256,16 @@ def test_the_control_has_the_same_images_with_labels_of_others(paths: dict[str, 
     assert shuffled == synthetic_only(paths, tmp_path, synthetic_labels="shuffled", seed=1).training
 
 
+def test_true_labels_do_not_choose_the_epoch_of_a_control_that_knows_nothing(paths, tmp_path) -> None:
+    """Of epochs whose answers are random, they would choose those that are right by chance."""
+    own = synthetic_only(paths, tmp_path).selection
+    drawn = [synthetic_only(paths, tmp_path, synthetic_labels="shuffled", seed=seed).selection for seed in range(12)]
+    assert all([item["image"] for item in own] == [item["image"] for item in shuffled] for shuffled in drawn)
+    labels = [item["label"] for item in own]
+    assert any([item["label"] for item in shuffled] != labels for shuffled in drawn)
+    assert all(sorted(item["label"] for item in shuffled) == sorted(labels) for shuffled in drawn)
+
+
 @pytest.mark.parametrize("counts", [(10, 30), (7, 7), (5, 11, 20)])
 def test_images_of_every_class_get_equal_shares_of_the_shuffled_labels(counts: tuple[int, ...]) -> None:
     own = [label for label, count in enumerate(counts) for _ in range(count)]
