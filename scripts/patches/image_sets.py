@@ -11,7 +11,14 @@ import torch
 from torch import Tensor
 
 from scripts.patches.tensors import load_images
-from scripts.provenance.image_form import IMAGE_FACTS, ImageForm, image_facts, names_by_number, require_like_real
+from scripts.provenance.image_form import (
+    IMAGE_FACTS,
+    ImageForm,
+    has_background,
+    image_facts,
+    names_by_number,
+    require_like_real,
+)
 from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.splits.lists import image_path, read_list
 from scripts.splits.parts import default_held_out_part, load_part, load_splits
@@ -98,7 +105,7 @@ def read_set(path: str, form: ImageForm) -> ImageSet:
     Raises:
         FileNotFoundError: if there is no such file or folder.
         ValueError: if it holds no image, an image has another shape, channel order or range than it must have, or no
-            value is below 0, as of images in [0, 1].
+            value is below 0, as of images in [0, 1], unless the list says that they have no background.
     """
     if not path.endswith(".json"):
         rows = [{"image": str(Path(name).absolute())} for name in _images_in(path)]
@@ -106,7 +113,7 @@ def read_set(path: str, form: ImageForm) -> ImageSet:
     listing = read_list(path, "images")
     _refuse_other_channels(path, listing, form.modalities)
     images = read_rows(path, {"spatial_dims": form.spatial_dims, **listing}, listing["training"])
-    return _refuse_half_range(_not_empty(images))
+    return _refuse_half_range(_not_empty(images)) if has_background(listing) else _not_empty(images)
 
 
 def read_parts(path: str, splits_path: str, fold: int, parts: Sequence[str], form: ImageForm) -> ImageSet:

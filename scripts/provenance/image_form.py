@@ -207,6 +207,16 @@ def image_facts(header: Mapping[str, Any], where: str | Path) -> dict[str, Any]:
     return {key: named.get(key, header[key]) for key in IMAGE_FACTS}
 
 
+def has_background(header: Mapping[str, Any]) -> bool:
+    """Tell whether images have a background, of exactly -1; pictures that fill their frame have none.
+
+    Args:
+        header: content of `patches.json` or `synthetic.json`; one that does not say is of images with a background.
+    """
+    preprocessing: Mapping[str, Any] = header.get("preprocessing") or {}
+    return bool(preprocessing.get("MeasureIntensitiesd.background", True))
+
+
 def recorded_images(record: Mapping[str, Any], weights_path: str | Path) -> dict[str, Any]:
     """Return what the images behind weights were made of.
 

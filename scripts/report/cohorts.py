@@ -11,10 +11,9 @@ from scripts.evaluation.shortcuts import find_shortcuts, graded_rows, image_mark
 from scripts.evaluation.subgroups import RECORDED
 from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import draw_image, in_colors
-from scripts.provenance.image_form import names_by_number
+from scripts.provenance.image_form import has_background, names_by_number
 from scripts.provenance.study_files import StudyFiles
 
-BACKGROUND = "MeasureIntensitiesd.background"  # of the preprocessing: whether images have one
 # Part of the name of a scheduler's class -> what readers call it.
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}
 
@@ -54,10 +53,9 @@ def shortcuts_section(files: StudyFiles) -> list[dict[str, Any]]:
 
 def _markers(path: Path, content: Mapping[str, Any]) -> dict[str, dict[str, float | None]]:
     modalities = names_by_number(content["modality"])
-    has_background = content.get("preprocessing", {}).get(BACKGROUND, True)
     # One by one: volumes of a whole cohort need not fit into memory.
     images = ((row, read_rows(path, content, [row]).images[0].numpy()) for row in graded_rows(content))
-    return {row["subject_id"]: image_markers(image, modalities, has_background) for row, image in images}
+    return {row["subject_id"]: image_markers(image, modalities, has_background(content)) for row, image in images}
 
 
 def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:

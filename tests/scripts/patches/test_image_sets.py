@@ -113,3 +113,16 @@ def test_a_set_in_0_to_1_is_refused_where_minus_1_to_1_is_meant(tmp_path):
         nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / f"{index}.nii.gz")
     with pytest.raises(ValueError, match=r"must lie in \[-1, 1\] with background -1, got nothing below .* import them"):
         read_set(str(tmp_path), image_form(size=(8, 12)))
+
+
+def test_pictures_without_background_may_be_bright_throughout(tmp_path):
+    image = np.random.default_rng(0).random((8, 12, 1, 4)).astype(np.float32)
+    nib.save(nib.Nifti1Image(image, np.eye(4)), tmp_path / "bright.nii.gz")
+    form = image_form(size=(8, 12))
+    listing = {**form.names(), "spatial_dims": 2, "labels": {"0": "LGG"}, "training": [{"image": "bright.nii.gz"}]}
+    path = tmp_path / "images.json"
+    write_json(path, {**listing, "preprocessing": {"MeasureIntensitiesd.background": False}})
+    assert read_set(str(path), form).images.min() > 0
+    write_json(path, listing)
+    with pytest.raises(ValueError, match="nothing below"):
+        read_set(str(path), form)
