@@ -159,8 +159,9 @@ def _pictures_of(class_folder: Path, files: Sequence[Path], not_read: list[Path]
             source.add_problem(
                 "", f"{path} must be a picture ({kinds}), got another ending; convert it, or move it away"
             )
-    stems = {path.stem for path in pictures}
-    if masks := [path.name for path in pictures if BEHIND_PICTURE.sub("", path.stem) in stems - {path.stem}]:
+    beside = {path.with_suffix("") for path in pictures}
+    bases = [(path, path.with_name(BEHIND_PICTURE.sub("", path.stem) or path.stem)) for path in pictures]
+    if masks := [path.name for path, base in bases if base.name != path.stem and base in beside]:
         source.add_problem(
             "",
             f"{class_folder} must hold pictures alone, got {len(masks)} that are named as masks of others"

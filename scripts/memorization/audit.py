@@ -47,7 +47,7 @@ from scripts.memorization.usability import (
     same_images,
     share_above,
 )
-from scripts.memorization.verdict import Figures, Thresholds, copy_share, judge
+from scripts.memorization.verdict import SIMPLE, Figures, Thresholds, copy_share, judge
 from scripts.patches.image_sets import ImageSet
 from scripts.splits.patients import number_patients
 
@@ -184,7 +184,7 @@ class MemorizationAudit:
             num_copies=int(copies.is_copy.sum()),
             held_out_copies=int(copies.is_held_out_copy.sum()),
             held_out_whole=copies.num_held_out_whole,
-            are_simple=thresholds.copy_ratio < self.thresholds.copy_ratio,
+            are_simple=real.lowest_ratio < SIMPLE,
             duplicates=real.duplicates,
             shared_parts=shared,
             part_limits=limits,

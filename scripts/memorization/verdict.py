@@ -22,6 +22,8 @@ NO_SIGN = "no sign of memorization"
 VERDICTS = (KNOWS_HELD_OUT, MEMORIZES, UNUSABLE, COLLAPSED, TOO_FEW, NO_SIGN)  # the gravest first
 DATA_COPYING = -3.0  # C_T; three standard deviations (Meehan et al. 2020)
 MIN_REAL = 8  # real subjects, below which "farther than nearly every real image" says nothing
+SIMPLE = 0.65  # lowest ratio of a real image, below which images are as simple as digits; simulated patients reach it
+NEAR_BY_CHANCE = 0.05  # share of simple images; more that come near to held-out subjects are no chance
 BELOW_REAL = 0.75  # of the lowest ratio of a real image, below which no honest image is expected
 MIN_CLIQUE = 3  # images of one picture that are worth a sentence; two may be alike by chance
 HALF = 0.5  # of the images, from which a set is called what most of its images are
@@ -99,8 +101,8 @@ class Figures:
         num_copies: images that copy a training subject in any part.
         held_out_copies: images that copy a held-out subject in any part.
         held_out_whole: of them, those that copy it as a whole.
-        are_simple: whether different real subjects come as near to each other as copies do, as digits do, so that the
-            ratios of copies were lowered.
+        are_simple: whether different real subjects come nearly as near to each other as copies do, as digits do: the
+            lowest ratio of a real image is below `SIMPLE`.
         duplicates: real subjects under two names.
         shared_parts: real subjects who share a part of their images.
         part_limits: part -> ratio below which an image is a copy in it, lowered where real images come as near.
@@ -171,6 +173,7 @@ def judge(figures: Figures, thresholds: Thresholds) -> dict[str, Any]:
         *map(_about_duplicate, figures.duplicates),
         *known,
         _about_copies(figures, thresholds),
+        *_about_chance(figures, thresholds),
         *_about_shared_parts(figures),
         *_about_shares(figures, thresholds, copied),
         *_about_usability(figures, thresholds, unusable),
@@ -213,7 +216,7 @@ def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
     sentences = []
     # One small part of one image may be alike by chance; this verdict stops a study.
     is_told = figures.held_out_whole > 0 or figures.held_out_copies > 1
-    if is_told and (not figures.are_simple or _by_chance(figures) <= thresholds.p_value):
+    if is_told and not _may_be_chance(figures, thresholds):
         number = figures.held_out_copies
         sentences.append(
             f"{number} of {figures.num_synthetic} images {'is a copy' if number == 1 else 'are copies'} of held-out"
@@ -231,6 +234,12 @@ def _known_held_out(figures: Figures, thresholds: Thresholds) -> list[str]:
             " splits are wrong."
         )
     return sentences
+
+
+def _may_be_chance(figures: Figures, thresholds: Thresholds) -> bool:
+    """Whether simple images come near to held-out subjects no more often than to all, and few of them do."""
+    is_rare = figures.held_out_copies <= NEAR_BY_CHANCE * figures.num_synthetic
+    return figures.are_simple and is_rare and _by_chance(figures) > thresholds.p_value
 
 
 def _by_chance(figures: Figures) -> float:
@@ -312,6 +321,17 @@ def _lowered(figures: Figures, thresholds: Thresholds) -> str:
     """The limits of the parts in which real images come so near to one another that less counts as a copy."""
     lower = [f"{name} {limit:.2g}" for name, limit in figures.part_limits.items() if limit < thresholds.part_copy_ratio]
     return f" ({', '.join(lower)}, where real images come near, too)" if lower else ""
+
+
+def _about_chance(figures: Figures, thresholds: Thresholds) -> list[str]:
+    """The sentence on images near to held-out subjects that are taken for chance."""
+    if not figures.held_out_copies or not _may_be_chance(figures, thresholds):
+        return []
+    return [
+        f"{figures.held_out_copies} of {figures.num_synthetic} come as near to held-out subjects, as some of such"
+        f" simple images do by chance (p {_by_chance(figures):.2f}); a generator that saw both alike would not be told"
+        " by them."
+    ]
 
 
 def _about_shared_parts(figures: Figures) -> list[str]:

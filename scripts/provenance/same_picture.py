@@ -76,10 +76,10 @@ def same_pictures(pictures: Sequence[Picture]) -> list[SamePicture]:
 
     Thumbnails are compared at every flip, by matrix products; pairs that are alike are read again and compared in full.
     Images of one patient, such as neighboring slices, are not compared, nor are those of one named cohort. An image
-    that is blank, or constant inside the brain, is the picture of nobody. A pair that is not
-    far more alike than either is to `CROWD` other patients is none: such pictures hold too little to tell people by.
-    Where more than half of the images are one picture, and at least `ALIKE_BY_DESIGN`, they are alike by design: nobody
-    is returned, and the log says so.
+    that is blank, or constant inside the brain, is the picture of nobody. Where most images are nearly as alike to
+    `CROWD` other patients, they hold too little to tell people by: a pair must then be far more alike, and the log says
+    so. Where more than half of the images are one picture, and at least `ALIKE_BY_DESIGN`, they are alike by design:
+    nobody is returned, and the log says so.
 
     Args:
         pictures: image files as the patches stage writes them.
@@ -206,6 +206,14 @@ def _alike(keys: Sequence[Key]) -> list[tuple[int, int, float]]:
     is_asked = (owners[:, None] != owners) & ~((cohorts[:, None] == cohorts) & is_named)
     best = torch.maximum(best, best.T)
     crowd = crowd_of(best, owners)
+    if bool((crowd > 0).any()):
+        logger.warning(
+            "%d of %d images are alike to %d others and more, as pictures of little detail are: only copies that stand"
+            " out from these are told",
+            int((crowd > 0).sum()),
+            len(crowd),
+            CROWD,
+        )
     # Thumbnails of a copy may lie a little farther apart than the images: half the way to the crowd is near enough.
     is_alike = (best >= ALIKE_THUMBNAILS) & (1 - best <= (1 - torch.minimum(crowd[:, None], crowd)) / 2) & is_asked
     first, second = torch.nonzero(torch.triu(is_alike), as_tuple=True)
@@ -232,7 +240,8 @@ def crowd_of(likeness: Tensor, owners: Tensor) -> Tensor:
         owners: (N,), number of the patient of each, from 0.
 
     Returns:
-        (N,); -1 where there are fewer others, and where it is below `CROWDED`.
+        (N,); -1 where there are fewer others, where it is below `CROWDED`, and everywhere if most are: one picture
+        under many names is no crowd.
     """
     num_owners = int(owners.max()) + 1
     if num_owners <= CROWD:
@@ -241,7 +250,7 @@ def crowd_of(likeness: Tensor, owners: Tensor) -> Tensor:
     by_owner.scatter_reduce_(1, owners.expand(len(likeness), -1), likeness, "amax")
     by_owner[torch.arange(len(likeness)), owners] = -1.0
     crowd = by_owner.topk(CROWD, dim=1).values[:, -1]
-    return torch.where(crowd < CROWDED, -1.0, crowd)
+    return torch.where((crowd < CROWDED) | (crowd.median() < CROWDED), -1.0, crowd)
 
 
 def _numbered(names: Sequence[str]) -> Tensor:

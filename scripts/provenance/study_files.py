@@ -64,7 +64,7 @@ class StageRecord:
 
     @property
     def place(self) -> dict[str, Any]:
-        """Cohort, fold, setup, method and class_name, as the study names them; what the stage has not is left out."""
+        """Cohort, fold, setup, classifier, method and class_name, as the study names them, of those the stage has."""
         settings = {name: self.settings.get(key) for name, key in SETTINGS_OF_PLACE.items()}
         place = {**settings, **self.content.get("belongs_to", {})}
         return {name: value for name, value in place.items() if value is not None}

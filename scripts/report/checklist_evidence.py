@@ -261,7 +261,7 @@ def _uncertainty(run: RunEvidence) -> Evidence:
         return PART, f"{intervals} Tests of significance: the author."
     tests = " and ".join(dict.fromkeys(row["test"] for row in tested))
     references = " and ".join(dict.fromkeys(setup_of(row["reference"]) for row in tested))
-    holm = ", p corrected by Holm over the setups of a test" if any(row["p_holm"] is not None for row in tested) else ""
+    holm = ", p corrected by Holm over all tests of a role" if any(row["p_holm"] is not None for row in tested) else ""
     return RUN, f"{intervals} Tests of differences to {references}: {tests}{holm}."
 
 

@@ -18,9 +18,9 @@ ENTRY_POINTS = ("imports", "initialize", "run", "finalize")
 MISSING = "–"
 # Setting and the value of it under which others decide nothing.
 IDLE = {
-    ("cut", "whole"): ("region_chain", "min_et_ml", "slice", "min_tumor_voxels", "box_margin"),
+    ("cut", "whole"): ("region_chain", "min_et_ml", "slice", "min_tumor_voxels", "box_margin", "mask_codes"),
     ("intensity_mode", "fixed"): ("intensity_percentiles", "zscore_limit"),
-    ("max_brain_ml", None): ("max_brain_ml", "min_background", "mask_codes"),
+    ("max_brain_ml", None): ("max_brain_ml", "min_background"),
     ("patch_spacing_mm", None): (
         *("patch_spacing_mm", "bias_correction", "bias_shrink_factor", "registration", "registration_reference"),
     ),

@@ -134,7 +134,7 @@ def _tested_cell(
 ) -> dict[str, Any] | None:
     if row is None:
         return None
-    own = [one for one in compared if one["setup"] == row["setup"] and one["p"] is not None]
+    own = [one for one in compared if one["setup"] == row["setup"] and one["measure"] in ("accuracy", "auc")]
     return {
         "balanced_accuracy": row["balanced_accuracy"],
         "auc": row["auc"],

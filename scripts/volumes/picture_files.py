@@ -21,7 +21,7 @@ RGB = ("red", "green", "blue")  # modalities of a picture in colors, in the orde
 GREY_MODES = ("1", "L", "LA", "La")  # of Pillow
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I")  # 16 bits of grey; Pillow hands some of them on as 32
 DEEPEST = 65535
-PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # of TIFF; Pillow turns 8 bits of it round, and no others
+PHOTOMETRIC, WHITE_IS_ZERO = 262, 0  # of TIFF; Pillow turns up to 8 bits of it round, and no more
 COLOR_STEP = 16  # of 255 between the channels of a pixel, above which it has a color: JPEG moves a grey one by less
 MARKED, COLORED = 0.001, 0.02  # share of the pixels with a color, from which a picture has marks, or colors
 LUMINANCE = (19595, 38470, 7471)  # of red, green and blue, in 1/65536 (ITU-R BT.601), as Pillow rounds it
@@ -182,10 +182,19 @@ def upright(image: Any) -> Any:
         _require_opaque(image)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in DEEP_MODES:
-        if getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
-            raise ValueError("16 bits of grey of which 0 is white; save it with 0 as black")
+        refuse_negative(image)
         return image
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
+
+
+def refuse_negative(image: Any) -> None:
+    """Refuse 16 bits of grey of which 0 is white, which Pillow would hand on as a negative.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    if image.mode in DEEP_MODES and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        raise ValueError("16 bits of grey of which 0 is white; save it with 0 as black")
 
 
 def require_channels(channel_order: Sequence[str], where: str | os.PathLike[str]) -> None:

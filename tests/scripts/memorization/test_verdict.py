@@ -49,6 +49,11 @@ NEAR = {"c_t": -4.0, "auth_pct": 10.0, "held_out_auth_pct": 60.0}
         ({"held_out_copies": 3, "held_out_whole": 3, "are_simple": True}, KNOWS_HELD_OUT),  # .2 ** 3 = .008
         ({"held_out_copies": 2, "held_out_whole": 2, "are_simple": True}, NO_SIGN),
         ({"held_out_copies": 3, "copies": {"whole image": 3}, "num_copies": 3, "are_simple": True}, MEMORIZES),
+        # More than 5 of 100 are no chance, also if training subjects are copied as often.
+        (
+            {"held_out_copies": 6, "copies": {"whole image": 24}, "num_copies": 24, "are_simple": True},
+            KNOWS_HELD_OUT,
+        ),
         # One small part of one image may be alike by chance.
         ({"held_out_copies": 1}, NO_SIGN),
         ({"shares": {"whole image": share(0.0, 1.0, held_out_p_value=0.005)}}, KNOWS_HELD_OUT),

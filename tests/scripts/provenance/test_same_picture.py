@@ -167,6 +167,16 @@ def test_the_crowd_is_of_other_patients_and_does_not_hide_slices(patients, tmp_p
     assert pairs >= {(9 + n, 19 + n) for n in range(10)}
 
 
+def test_one_picture_under_many_names_is_no_crowd(patients, tmp_path):
+    images, _ = patients
+    shape = images[0].shape[1:]
+    others = [Picture(save(tmp_path, f"other{n}.nii.gz", patient(shape, 200 + n)), f"other{n}") for n in range(14)]
+    noise = np.random.default_rng(0).normal(0, 0.01, (10, *images[0].shape)) * (images[0] > -1).any(0)
+    names = [Picture(save(tmp_path, f"name{n}.nii.gz", images[0] + noise[n]), f"name{n}") for n in range(10)]
+    pairs = {(pair.first, pair.second) for pair in same_pictures([*others, *names])}
+    assert pairs == set(combinations(range(14, 24), 2))
+
+
 def test_images_of_other_shapes_are_not_compared(tmp_path):
     paths = [save(tmp_path, f"{size}.nii.gz", patient((size, 32), 0)) for size in (32, 33)]
     paths += [save(tmp_path, "channels.nii.gz", patient((32, 32), 0, num_channels=2))]

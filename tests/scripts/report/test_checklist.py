@@ -73,7 +73,7 @@ def test_tests_of_significance_are_named_where_there_are_any(study):
     comparisons, _ = compare_setups(group_answers(predictions), "real")
     row = checklist(folder, stages, comparisons)[0][29]
     assert row["status"] == RUN
-    assert row["evidence"].endswith("to real: exact McNemar and DeLong, p corrected by Holm over the setups of a test.")
+    assert row["evidence"].endswith("to real: exact McNemar and DeLong, p corrected by Holm over all tests of a role.")
     row = checklist(folder, stages)[0][29]
     assert row["status"] == PART
     assert row["evidence"].endswith("Tests of significance: the author.")
