@@ -23,12 +23,11 @@ from scripts.provenance.same_picture import (
     correlation,
     crowd_of,
     least_correlation,
+    likeness_of,
     thumbnails_of,
 )
 from scripts.splits.lists import image_path, read_list
 
-# Of (N, C, H, W); torch has no negative steps.
-FLIPS: list[tuple[int, ...]] = [(), (2,), (3,), (2, 3)]
 Change = Callable[[np.ndarray], np.ndarray]
 
 
@@ -67,11 +66,7 @@ CHANGES: dict[str, Change] = {
 
 def likenesses(images: np.ndarray) -> Tensor:
     """Compare the thumbnails of (N, C, H, W) images: (N, N), the highest correlation of a pair at a flip and shift."""
-    shifted = torch.from_numpy(np.stack([thumbnails_of(image) for image in images], axis=1))
-    lying = shifted[0].flatten(1)
-    flipped = [thumbnails.flip(axes) for thumbnails in shifted for axes in FLIPS]
-    best = torch.stack([lying @ one.flatten(1).T for one in flipped]).amax(0)
-    return torch.maximum(best, best.T)
+    return likeness_of(np.stack([thumbnails_of(image) for image in images], axis=1))
 
 
 def of_different_patients(

@@ -13,7 +13,7 @@ from bundle.large_files import MAX_BYTES, PLACEHOLDER, read_large_files
 from bundle.model_card import SECTIONS
 from bundle.package import WORKFLOWS, Package
 from bundle.pins import ROOT
-from scripts.provenance.task import PACKAGE
+from scripts.provenance.task import PACKAGE_NAME
 from scripts.running.files import sha256_file
 
 REQUIRED = (
@@ -55,7 +55,7 @@ def files(package: Package) -> Iterator[str]:
 def folder_name(package: Package) -> Iterator[str]:
     """The folder has the name of the bundle, from which MONAI Label takes the kind of task."""
     folder, name = package.root.resolve().name, str(package.metadata.get("name"))
-    if folder != name or not PACKAGE.fullmatch(name):
+    if folder != name or not PACKAGE_NAME.fullmatch(name):
         yield (
             f"folder and metadata must have one name of small letters, digits and _, got {folder!r} and {name!r};"
             " rename them"

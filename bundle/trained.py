@@ -18,6 +18,7 @@ from scripts.provenance.task import Task
 from scripts.running.configs import load_files, parser_of
 from scripts.running.files import read_json
 from scripts.running.setups import setup_of
+from scripts.splits.parts import is_split_by_image
 
 WORDS = re.compile(r"task(_\w+)?")  # keys of the words
 ALL_CLASSES = "all"  # folder of a generator that draws every class
@@ -125,7 +126,7 @@ class Trained:
     def is_split_by_image(self) -> bool:
         """Whether nobody recorded which images of the cohort are of one patient."""
         folders = self._folders("splits", needed=False)
-        return any(read_json(folder / "splits.json").get("patients") == "unknown" for folder in folders)
+        return any(is_split_by_image(read_json(folder / "splits.json")) for folder in folders)
 
     @property
     def num_members(self) -> int:

@@ -1,4 +1,4 @@
-"""What a classifier's settings can be, told before any work and without any file."""
+"""What a classifier's settings can be, told before any work; of files, the pretrained weights alone are read."""
 
 from __future__ import annotations
 

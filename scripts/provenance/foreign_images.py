@@ -17,7 +17,7 @@ from torch import Tensor
 from scripts.running.errors import root_cause, some_names
 from scripts.running.files import require_file
 from scripts.volumes.file_names import NIFTI_ENDINGS, PICTURE_ENDINGS, is_nifti, stem_of
-from scripts.volumes.picture_files import refuse_negative
+from scripts.volumes.picture_files import require_one_picture
 
 logger = logging.getLogger(__name__)
 
@@ -245,9 +245,7 @@ def _reader_of(path: str) -> ImageReader:
 
 def _plain(image: Any) -> Any:
     """Turn palettes and the like into grey or colors; refuse what holds several pictures, or a negative."""
-    if getattr(image, "n_frames", 1) > 1:
-        raise ValueError(f"a stack of {image.n_frames} pictures, of which one would be read; save each by itself")
-    refuse_negative(image)
+    require_one_picture(image)
     return image.convert(PLAIN_MODES.get(image.mode, image.mode))
 
 

@@ -196,15 +196,10 @@ def _alike(keys: Sequence[Key]) -> list[tuple[int, int, float]]:
     With each pair the correlation from which on it is one picture.
     """
     shifted = np.stack([_fingerprint(path, state).thumbnails for path, *_, state in keys], axis=1)
-    lying = _flat(shifted[0])
-    best = torch.full((len(keys), len(keys)), -1.0)
-    for flips in _flips(shifted.ndim - 3):
-        for thumbnails in shifted:
-            best = torch.maximum(best, lying @ _flat(thumbnails[(slice(None), slice(None), *flips)]).T)
+    best = likeness_of(shifted)
     owners = _numbered([patient for _, patient, *_ in keys])
     cohorts, is_named = _numbered([key[2] for key in keys]), torch.tensor([bool(key[2]) for key in keys])
     is_asked = (owners[:, None] != owners) & ~((cohorts[:, None] == cohorts) & is_named)
-    best = torch.maximum(best, best.T)
     crowd = crowd_of(best, owners)
     if bool((crowd > 0).any()):
         logger.warning(
@@ -221,6 +216,23 @@ def _alike(keys: Sequence[Key]) -> list[tuple[int, int, float]]:
     first, second = first[order], second[order]
     least = least_correlation(torch.maximum(crowd[first], crowd[second]))
     return list(zip(first.tolist(), second.tolist(), least.tolist(), strict=True))
+
+
+def likeness_of(shifted: np.ndarray) -> Tensor:
+    """Compare the thumbnails of all images, at the flip and the shift where they agree best.
+
+    Args:
+        shifted: (S, N, C, *cells), `thumbnails_of` N images, along the second axis.
+
+    Returns:
+        (N, N), symmetric: the correlation of each pair.
+    """
+    lying = _flat(shifted[0])
+    best = lying.new_full((len(lying), len(lying)), -1.0)
+    for flips in _flips(shifted.ndim - 3):
+        for thumbnails in shifted:
+            best = torch.maximum(best, lying @ _flat(thumbnails[(slice(None), slice(None), *flips)]).T)
+    return torch.maximum(best, best.T)
 
 
 def least_correlation(crowd: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
-PACKAGE = re.compile(r"[a-z][a-z0-9_]*")
+PACKAGE_NAME = re.compile(r"[a-z][a-z0-9_]*")
 MAY_BE_MISSING = ("target", "organ", "dicom_modality")
 
 
@@ -135,7 +135,7 @@ def require_package_name(name: str, key: str) -> None:
     Raises:
         ValueError: naming key and value.
     """
-    if not PACKAGE.fullmatch(name):
+    if not PACKAGE_NAME.fullmatch(name):
         raise ValueError(
             f"{key} must be small letters, digits and _, a letter first, got {name!r}; a folder and Python files get it"
         )

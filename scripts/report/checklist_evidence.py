@@ -16,6 +16,7 @@ from scripts.report.methods import methods_section
 from scripts.report.words import MEASURE_NAMES, name_test
 from scripts.running.files import read_json
 from scripts.running.setups import setup_of
+from scripts.splits.parts import is_split_by_image
 
 RUN, PART, AUTHOR = "from the run", "in part", "for the author"
 ENSEMBLE_NAMES = {
@@ -88,7 +89,7 @@ class RunEvidence:
     @property
     def is_split_by_image(self) -> bool:
         """Whether nobody recorded which images of a cohort are of one patient."""
-        return any(splits.get("patients") == "unknown" for splits in self.splits)
+        return any(map(is_split_by_image, self.splits))
 
     def settings(self, kind: str, *keys: str) -> dict[str, str]:
         """Pick settings of a kind of stage in words; those that it did not read are left out."""

@@ -13,6 +13,7 @@ from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import draw_image, in_colors
 from scripts.provenance.image_form import has_background, names_by_number
 from scripts.provenance.study_files import StudyFiles
+from scripts.splits.parts import is_split_by_image
 
 # Part of the name of a scheduler's class -> what readers call it.
 SAMPLER_NAMES = {"ddpm": "DDPM", "ddim": "DDIM", "dpmsolver": "DPM-Solver++", "unipc": "UniPC"}
@@ -122,7 +123,7 @@ def _describe_splits(title: str, splits: Mapping[str, Any]) -> dict[str, Any]:
         "num_test": len(splits["test"]),
         "folds": folds,
         "by_site": any(sites),
-        "by_image": splits.get("patients") == "unknown",
+        "by_image": is_split_by_image(splits),
     }
 
 

@@ -22,7 +22,11 @@ IDLE = {
     ("intensity_mode", "fixed"): ("intensity_percentiles", "zscore_limit"),
     ("max_brain_ml", None): ("max_brain_ml", "min_background"),
     ("patch_spacing_mm", None): (
-        *("patch_spacing_mm", "bias_correction", "bias_shrink_factor", "registration", "registration_reference"),
+        "patch_spacing_mm",
+        "bias_correction",
+        "bias_shrink_factor",
+        "registration",
+        "registration_reference",
     ),
 }
 

@@ -39,6 +39,15 @@ def load_splits(splits_path: str | Path) -> dict[str, Any]:
     return splits
 
 
+def is_split_by_image(splits: Mapping[str, Any]) -> bool:
+    """Tell whether nobody recorded which images of the cohort are of one patient, so that parts may share patients.
+
+    Args:
+        splits: content of `splits.json`.
+    """
+    return splits.get("patients") == "unknown"
+
+
 def check_parts(key: str, parts: Sequence[str] | None) -> None:
     """Refuse parts that no split has.
 

@@ -174,25 +174,28 @@ def upright(image: Any) -> Any:
         ValueError: if there are several pictures in it, pixels are transparent, hold real numbers, or 16 bits of which
             0 is white.
     """
-    if getattr(image, "n_frames", 1) > 1:
-        raise ValueError(f"a stack of {image.n_frames} pictures, of which one would be read; save each by itself")
+    require_one_picture(image)
     if image.mode == "F":
         raise ValueError("pixels of real numbers, whose range nobody knows; save 8 or 16 bits, or NIfTI")
     if "A" in image.mode.upper() and image.mode != "LAB" or "transparency" in image.info:
         _require_opaque(image)
     ImageOps.exif_transpose(image, in_place=True)
     if image.mode in DEEP_MODES:
-        refuse_negative(image)
         return image
     return image.convert("L" if image.mode in GREY_MODES else "RGB")
 
 
-def refuse_negative(image: Any) -> None:
-    """Refuse 16 bits of grey of which 0 is white, which Pillow would hand on as a negative.
+def require_one_picture(image: Any) -> None:
+    """Refuse a file of several pictures, and 16 bits of grey of which 0 is white, which Pillow hands on as a negative.
+
+    Args:
+        image: of Pillow, as it was opened.
 
     Raises:
         ValueError: with the way out.
     """
+    if getattr(image, "n_frames", 1) > 1:
+        raise ValueError(f"a stack of {image.n_frames} pictures, of which one would be read; save each by itself")
     if image.mode in DEEP_MODES and getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == WHITE_IS_ZERO:
         raise ValueError("16 bits of grey of which 0 is white; save it with 0 as black")
 
