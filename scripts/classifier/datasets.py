@@ -45,6 +45,7 @@ class ClassifierData:
         train_on_real: train on the real images, too; without them the epoch is still selected on real ones.
         synthetic_labels: `own`, or `shuffled`: a check of the protocol, whose labels say nothing of the images; without
             real images those that select the epoch are shuffled, too.
+        synthetic_permutation: number of the permutation of shuffled labels, from 0; see `shuffle_labels`.
         seed: of the shuffling.
 
     Raises:
@@ -67,6 +68,7 @@ class ClassifierData:
         synthetic_method: str | None = None,
         train_on_real: bool = True,
         synthetic_labels: str = "own",
+        synthetic_permutation: int = 0,
         seed: int = 0,
     ) -> None:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
@@ -89,10 +91,10 @@ class ClassifierData:
             limits = synthetic_limits(self.num_real, synthetic_ratio, synthetic_balance, train_on_real)
             self.synthetic = choose_synthetic(self.synthetic_sets, self.classes, limits)
         if synthetic_labels == "shuffled":
-            self.synthetic = shuffle_labels(self.synthetic, seed)
+            self.synthetic = shuffle_labels(self.synthetic, seed, synthetic_permutation)
             if not train_on_real:
                 # Of epochs that know nothing, true labels would choose the one that is right by chance.
-                self.selection = shuffle_labels(self.selection, seed)
+                self.selection = shuffle_labels(self.selection, seed, synthetic_permutation)
 
     @property
     def num_real(self) -> dict[str, int]:
@@ -263,27 +265,35 @@ def choose_synthetic(
     return entries
 
 
-def shuffle_labels(items: Items, seed: int) -> Items:
+def shuffle_labels(items: Items, seed: int, permutation: int = 0) -> Items:
     """Give the labels of images to other images, at random, so that images of every class get equal shares of each.
 
     A plain permutation leaves the classes with unequal shares by chance, and where they are easy to tell apart, a
-    network learns that difference: the AUC of one such permutation can lie far from .5.
+    network learns that difference: the AUC of one such permutation can lie far from .5. So can that of equal shares,
+    since a network that learned nothing still ranks the classes somehow. K permutations in a row are therefore one and
+    its K - 1 rotations, in which label l becomes (l + r) mod K. A network that knows its labels alone answers each
+    rotation with a rotation of its answers, and one-against-rest AUCs of one score, averaged over what the positive
+    class is, are .5 for classes of equal size, whatever the score (each pair of classes counts once in each order): in
+    the mean over the rotations chance cancels out, and what is left is what the protocol lets through.
 
     Args:
         items: `label` of each.
         seed: of the permutation.
+        permutation: number of the permutation, from 0.
 
     Returns:
-        The items in their order, as many of each label as before. How many images of a class get a label differs from
-        that label's share of the class by less than K - 1 for K labels: of two labels, by less than one image.
+        The items in their order. Of K labels, permutations 0, K, 2 K and so on have as many of each label as before,
+        and the number of images of a class that get a label differs from that label's share of the class by less than
+        K - 1: of two labels, by less than one image. The permutations between are their rotations.
     """
-    random = np.random.default_rng(seed)
     labels = np.array([item["label"] for item in items])
+    names, counts = np.unique(labels, return_counts=True)
+    drawn, rotation = divmod(permutation, len(names))
+    random = np.random.default_rng([seed, drawn] if drawn else seed)
     # Images class by class, in random order within; along them each label lies at equal distances.
     places = np.lexsort((random.random(len(items)), labels))
-    names, counts = np.unique(labels, return_counts=True)
     positions = np.concatenate([(np.arange(count) + random.random()) / count for count in counts])
-    spread = np.repeat(names, counts)[np.argsort(positions, kind="stable")]
+    spread = np.repeat(np.roll(names, -rotation), counts)[np.argsort(positions, kind="stable")]
     shuffled = np.empty_like(labels)
     shuffled[places] = spread
     return [{**item, "label": int(label)} for item, label in zip(items, shuffled, strict=True)]

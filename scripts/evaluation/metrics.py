@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers
+from scripts.evaluation.setups import is_protocol_check
 from scripts.provenance.image_form import names_by_label
 from scripts.running.errors import some_names
-from scripts.running.setups import classifier_of, setup_of
+from scripts.running.setups import classifier_of, permutation_of, setup_of, with_classifier
 from scripts.statistics.bootstrap import bootstrap, draw_weights
 from scripts.statistics.classification_measures import (
     ROUNDING,
@@ -32,6 +33,7 @@ from scripts.statistics.multiclass_area import auc, class_areas
 MEASURES = ("balanced_accuracy", "auc", "accuracy", "weighted_f1")  # the first two come first
 METRIC_COLUMNS = (*GROUP, "n", "measure", "value", "low", "high", "interval", "coverage", "reason")
 MACRO_F1 = "macro_f1"
+CHANCE_TOLERANCE = 0.1  # of the mean AUC of shuffled labels around .5
 # Why a measure has no value, or no limits.
 ALL_AGREE = "no interval: all draws of the bootstrap agree, as where every answer is right"
 IN_REPORT = "no interval here: the report has that of the bootstrap"
@@ -167,6 +169,34 @@ def swapped_labels(metrics: Iterable[Mapping[str, Any]], reference: str) -> list
     below = [row for row in metrics if row["measure"] == "auc" and row["high"] is not None and row["high"] < 0.5]
     tests = [_with_classifier_on_test(row) for row in below if setup_of(row["setup"]) == reference]
     return [row for row in below if _with_classifier_on_test(row) in tests]
+
+
+def label_permutations(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Average the AUC of a control of shuffled labels over its permutations (`shuffle_labels` says why).
+
+    Args:
+        metrics: what `compute_metrics` returns.
+
+    Returns:
+        One row per test and classifier with several permutations: the names of the test, `setup` without permutation,
+        `num_permutations`, `value`, `lowest` and `highest` AUC, and whether the mean `is_chance`: no further from .5
+        than `CHANCE_TOLERANCE`.
+    """
+    families: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
+    for row in metrics:
+        is_permuted = permutation_of(row["setup"]) is not None and is_protocol_check(row["setup"])
+        if row["measure"] == "auc" and is_permuted and row["value"] is not None:
+            families.setdefault(_with_classifier_on_test(row), []).append(row)
+    rows = []
+    for family in families.values():
+        areas = [row["value"] for row in family]
+        mean, first = float(np.mean(areas)), family[0]
+        setup = with_classifier(setup_of(first["setup"]), classifier_of(first["setup"]))
+        spread = {"value": mean, "lowest": min(areas), "highest": max(areas)}
+        is_chance = abs(mean - 0.5) <= CHANCE_TOLERANCE
+        test = {name: first[name] for name in TEST}
+        rows.append({**test, "setup": setup, "num_permutations": len(areas), **spread, "is_chance": is_chance})
+    return rows
 
 
 def _with_classifier_on_test(row: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -44,6 +44,7 @@ def findings(
     setups_of_unknown: Sequence[str] = (),
     swapped: Sequence[Row] = (),
     trivial: Collection[Figure] = (),
+    permutations: Sequence[Row] = (),
     task: Task = GLIOMA,
 ) -> list[str]:
     """Say what the study found about its main tests.
@@ -54,6 +55,7 @@ def findings(
         setups_of_unknown: setups that train on images of which nobody can tell what their generators saw.
         swapped: what `scripts.evaluation.metrics.swapped_labels` returns.
         trivial: what `scripts.evaluation.metrics.trivial_measures` returns.
+        permutations: what `scripts.evaluation.metrics.label_permutations` returns.
         task: what things are called.
 
     Returns:
@@ -73,6 +75,7 @@ def findings(
     suspicious = [*_one_answer(numbers["one_answer"], role, task), *_swapped(swapped, role, task)]
     last = [
         *suspicious,
+        *_protocol(permutations, role),
         *([unfinished] if unfinished else []),
         *([leakage_note(setups_of_unknown, task)] if setups_of_unknown else []),
     ]
@@ -319,6 +322,23 @@ def _swapped(rows: Sequence[Row], role: str, task: Task) -> list[str]:
     names = f"{'; '.join(words)}{_more(len(own) - MAX_NAMED)}"
     first = f"Check the {task.class_nouns} first."
     return [f"AUC below guessing, as where the labels of a cohort were swapped: {names}. {first}"]
+
+
+def _protocol(permutations: Sequence[Row], role: str) -> list[str]:
+    """Say whether classifiers of shuffled labels answer as by chance, in the mean over their permutations."""
+    own = [row for row in permutations if row["role"] == role]
+    if not own:
+        return []
+    words = [
+        f"“{name_setup(row['setup'])}”, {name_test(row)}, mean AUC {format_number(row['value'], 2)} of"
+        f" {row['num_permutations']} permutations ({format_number(row['lowest'], 2)} to"
+        f" {format_number(row['highest'], 2)})"
+        for row in sorted(own, key=lambda row: -abs(row["value"] - 0.5))[:MAX_NAMED]
+    ]
+    names = f"{'; '.join(words)}{_more(len(own) - MAX_NAMED)}"
+    if all(row["is_chance"] for row in own):
+        return [f"Shuffled labels are answered as by chance, as they must be: {names}."]
+    return [f"Shuffled labels are not answered as by chance, so the protocol lets true ones through: {names}."]
 
 
 def _over_controls(rows: Sequence[Row]) -> str:

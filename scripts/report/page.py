@@ -13,7 +13,13 @@ import jinja2
 from scripts.evaluation.answers import class_names, group_answers, merge_predictions
 from scripts.evaluation.clinical_use import OperatingRule
 from scripts.evaluation.figures import PANEL
-from scripts.evaluation.metrics import METRIC_COLUMNS, compute_metrics, swapped_labels, trivial_measures
+from scripts.evaluation.metrics import (
+    METRIC_COLUMNS,
+    compute_metrics,
+    label_permutations,
+    swapped_labels,
+    trivial_measures,
+)
 from scripts.evaluation.primary import PrimaryEndPoint
 from scripts.explanations.wrong_cases import WrongCases
 from scripts.patches.pictures import draw_strips, png_data_uri, save_sheet
@@ -104,9 +110,9 @@ def write_report(
     use = clinical_numbers(predictions, files, rule, setups)
     measures = measure_section(files)
     audit, swapped = audit_section(files), swapped_labels(metrics, reference)
-    trivial = trivial_measures(metrics, group_answers(predictions))
+    trivial, permutations = trivial_measures(metrics, group_answers(predictions)), label_permutations(metrics)
     said = [
-        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped, trivial, task),
+        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped, trivial, permutations, task),
         audit_sentence(audit["rows"]),
         next_step(numbers, audit["rows"], measures["unfinished"], swapped, trivial, task),
     ]

@@ -13,7 +13,7 @@ from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
 from scripts.provenance.task import GLIOMA, Task
 from scripts.report.findings import classifier_sentence
 from scripts.report.words import MEASURE_NAMES, ROLE_NAMES, name_reference, name_setup, name_test, ordered
-from scripts.running.setups import classifier_of, setup_of, with_classifier
+from scripts.running.setups import classifier_of, with_classifier, without_classifier
 from scripts.statistics.intervals import Estimate
 
 # In the words of a task.
@@ -113,7 +113,7 @@ def classifier_tables(
         by_setup = {row["setup"]: row for row in test["rows"]}
         compared = [row for row in comparisons if all(row[name] == test[name] for name in TEST)]
         names = [name for name in setups if name in by_setup]
-        columns = list(dict.fromkeys(map(setup_of, names)))
+        columns = list(dict.fromkeys(map(without_classifier, names)))
         lines = [
             {
                 "classifier": classifier,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from scripts.running.setups import classifier_of, setup_of
+from scripts.running.setups import classifier_of, permutation_of, setup_of
 
 SETUP_NAMES = {
     "real": "Real images only",
@@ -117,12 +117,13 @@ def format_interval(estimate: Mapping[str, Any] | None, decimals: int = 2) -> st
 def name_setup(setup: str) -> str:
     """Return the reader's name of a setup; one that has none keeps its own.
 
-    >>> name_setup("real"), name_setup("mine~vgg16")
-    ('Real images only', 'mine, vgg16')
+    >>> name_setup("real"), name_setup("mine~vgg16"), name_setup("control=2")
+    ('Real images only', 'mine, vgg16', 'control, permutation 2')
     """
-    classifier = classifier_of(setup)
+    classifier, number = classifier_of(setup), permutation_of(setup)
     name = SETUP_NAMES.get(setup_of(setup), setup_of(setup))
-    return name if classifier is None else f"{name}, {classifier}"
+    parts = [name, f"permutation {number}" if number is not None else None, classifier]
+    return ", ".join(part for part in parts if part is not None)
 
 
 def name_reference(reference: str) -> str:

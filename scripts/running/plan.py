@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running.errors import some_names
-from scripts.running.setups import NETWORK, Setup, classifier_of, read_classifiers, setup_of, with_classifier
+from scripts.running.setups import (
+    NETWORK,
+    Setup,
+    classifier_of,
+    permutation_of,
+    permutations_of,
+    read_classifiers,
+    setup_of,
+    with_classifier,
+)
 from scripts.running.stages import PLACE
 
 SOURCES = ("phantom", "cohort", "segment")  # configs that make a cohort.json
@@ -221,8 +230,9 @@ class Plan:
 
     @property
     def trained_setups(self) -> list[str]:
-        """Names of the setups; of several classifiers, of each setup with each of them, as `with_classifier` says."""
-        return [with_classifier(*pair) for pair in itertools.product(self.setups, self.classifiers or [None])]
+        """Names of what is trained and evaluated apart: every permutation of every setup, with every classifier."""
+        setups = [name for setup in self.setups.items() for name in permutations_of(*setup)]
+        return [with_classifier(*pair) for pair in itertools.product(setups, self.classifiers or [None])]
 
     def _require_images(self, name: str) -> None:
         for place in itertools.product(self.cohorts, map(str, range(self.num_folds)), self.classes):
@@ -384,6 +394,8 @@ class Plan:
         synthetic = self._synthetic_names(cohort, fold, training.method) if training.method else []
         inputs = {**self._fold_inputs(cohort, fold), "setup": trained, **training.overrides()}
         inputs["synthetic_paths"] = [self._path(name, "synthetic.json") for name in synthetic]
+        number = permutation_of(trained)
+        inputs |= {} if number is None else {"synthetic_permutation": number - 1}
         inputs |= self.classifiers.get(classifier_of(trained), {})
         name = f"{cohort}/fold{fold}/classifier_{trained}"
         needs = (f"{cohort}/patches", f"{cohort}/splits", *synthetic)

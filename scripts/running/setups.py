@@ -11,6 +11,7 @@ from scripts.running.errors import some_names
 
 LABELS = ("own", "shuffled")
 WITH = "~"  # between a setup and its classifier; no name of either may hold it
+PERMUTATION = "="  # between a setup and the number of its permutation of labels, from 1; no name may hold it, either
 # What every stage must know of the network of a classifier; its other settings are those of the training alone.
 NETWORK = ("classifier_backbone", "classifier_stem_stride")
 
@@ -24,6 +25,8 @@ class Setup:
         ratio: synthetic images of each class, relative to its real ones; None is the study's `synthetic_ratio`.
         train_on_real: False trains on synthetic images alone.
         labels: of the synthetic images, "own" or "shuffled".
+        permutations: classifiers that are trained with shuffled labels, each with labels of its own; as many as there
+            are classes, or a multiple, and chance cancels out in their mean (`shuffle_labels` says how).
         overlays: config files laid over `train_classifier`, without folder `configs` and ending.
     """
 
@@ -31,6 +34,7 @@ class Setup:
     ratio: float | None = None
     train_on_real: bool | None = None
     labels: str | None = None
+    permutations: int = 1
     overlays: Sequence[str] = ()
 
     @classmethod
@@ -60,6 +64,13 @@ class Setup:
             raise ValueError(f"{key}#train_on_real must be true or false, got {setup.train_on_real!r}")
         if setup.labels not in (None, *LABELS):
             raise ValueError(f"{key}#labels must be one of {', '.join(LABELS)}, got {setup.labels!r}")
+        if type(setup.permutations) is not int or setup.permutations < 1:
+            raise ValueError(f"{key}#permutations must be a whole number >= 1, got {setup.permutations!r}")
+        if setup.permutations > 1 and setup.labels != "shuffled":
+            raise ValueError(
+                f"{key}#permutations must be 1 where labels are not shuffled, got {setup.permutations}; write"
+                " labels: shuffled, or leave permutations out"
+            )
         return setup
 
     def overrides(self) -> dict[str, Any]:
@@ -123,11 +134,41 @@ def with_classifier(setup: str, classifier: str | None) -> str:
     return setup if classifier is None else f"{setup}{WITH}{classifier}"
 
 
-def setup_of(name: str) -> str:
-    """Return the setup in a name of `with_classifier`.
+def permutations_of(name: str, setup: Setup) -> list[str]:
+    """Name the permutations of a setup, by which its classifiers are trained and evaluated apart.
 
-    >>> setup_of("real~vgg16"), setup_of("real")
-    ('real', 'real')
+    >>> permutations_of("real", Setup()), permutations_of("control", Setup(labels="shuffled", permutations=2))
+    (['real'], ['control=1', 'control=2'])
+    """
+    if setup.permutations == 1:
+        return [name]
+    return [f"{name}{PERMUTATION}{number}" for number in range(1, setup.permutations + 1)]
+
+
+def setup_of(name: str) -> str:
+    """Return the setup in a name of `permutations_of` and `with_classifier`.
+
+    >>> setup_of("real~vgg16"), setup_of("control=2~vgg16"), setup_of("real")
+    ('real', 'control', 'real')
+    """
+    return without_classifier(name).partition(PERMUTATION)[0]
+
+
+def permutation_of(name: str) -> int | None:
+    """Return the number of the permutation in a name of `permutations_of`, from 1; None where there is only one.
+
+    >>> permutation_of("control=2~vgg16"), permutation_of("real")
+    (2, None)
+    """
+    number = without_classifier(name).partition(PERMUTATION)[2]
+    return int(number) if number else None
+
+
+def without_classifier(name: str) -> str:
+    """Return what stands before the classifier in a name of `with_classifier`.
+
+    >>> without_classifier("control=2~vgg16"), without_classifier("real")
+    ('control=2', 'real')
     """
     return name.partition(WITH)[0]
 

@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 
 from scripts.classifier.datasets import (
     ClassifierData,
@@ -276,6 +278,32 @@ def test_images_of_every_class_get_equal_shares_of_the_shuffled_labels(counts: t
             for label, count in enumerate(counts):
                 given = sum(new == label for old, new in zip(own, shuffled, strict=True) if old == name)
                 assert abs(given - size * count / len(own)) < len(counts) - 1
+
+
+@pytest.mark.parametrize("counts", [(10, 30), (7, 7), (5, 11, 20)])
+def test_permutations_in_a_row_are_rotations_of_one(counts: tuple[int, ...]) -> None:
+    own = [{"label": label} for label, count in enumerate(counts) for _ in range(count)]
+    drawn = [[item["label"] for item in shuffle_labels(own, 1, permutation)] for permutation in range(2 * len(counts))]
+    for number, labels in enumerate(drawn):
+        first, rotation = drawn[number - number % len(counts)], number % len(counts)
+        assert labels == [(label + rotation) % len(counts) for label in first]
+    assert drawn[0] != drawn[len(counts)]
+    assert drawn[0] == [item["label"] for item in shuffle_labels(own, 1)]
+
+
+@pytest.mark.parametrize("num_classes", [2, 3, 5])
+def test_the_mean_area_over_the_rotations_of_any_answers_is_one_half(num_classes: int) -> None:
+    """What `shuffle_labels` stands on, whatever a network took the classes for."""
+    random = np.random.default_rng(num_classes)
+    labels = np.repeat(np.arange(num_classes), 12)
+    answers = random.normal(size=(len(labels), num_classes)) + 3 * random.normal(size=(num_classes,) * 2)[labels]
+    areas = [
+        roc_auc_score(labels == name, np.roll(answers, rotation, 1)[:, name])
+        for rotation in range(num_classes)
+        for name in range(num_classes)
+    ]
+    assert np.mean(areas) == pytest.approx(0.5)
+    assert np.ptp([np.mean(areas[first : first + num_classes]) for first in range(0, len(areas), num_classes)]) > 0.05
 
 
 def test_a_training_on_nothing_is_refused(paths: dict[str, Any], tmp_path: Path) -> None:

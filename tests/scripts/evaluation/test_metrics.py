@@ -9,6 +9,7 @@ from scripts.evaluation.metrics import (
     MEASURES,
     METRIC_COLUMNS,
     compute_metrics,
+    label_permutations,
     summarize,
     swapped_labels,
     top_confusions,
@@ -121,6 +122,24 @@ def test_what_needs_no_classifier_is_trivial_and_so_is_every_figure_of_one_answe
     assert {(row["measure"], "ddpm") for row in metrics} <= trivial
     assert {(name, "ddpm_mi") for name in MEASURES} <= trivial
     assert ("brier", "ddpm_mi") not in trivial
+
+
+def test_the_area_of_shuffled_labels_is_averaged_over_their_permutations_on_each_test_and_classifier():
+    skills = {"real": 1.0, "synthetic_shuffled=1": 1.0, "synthetic_shuffled=2": -1.0, "synthetic_shuffled=1~vgg": 2.0}
+    metrics = compute_metrics(prediction_rows(skills), 100)
+    own, vgg = label_permutations(metrics)
+    areas = [row["value"] for row in metrics if row["measure"] == "auc"][1:3]
+    assert (own["setup"], own["num_permutations"], own["role"]) == ("synthetic_shuffled", 2, "external")
+    assert own["value"] == pytest.approx(np.mean(areas))
+    assert (own["lowest"], own["highest"]) == (min(areas), max(areas))
+    assert min(areas) < 0.4
+    assert max(areas) > 0.6
+    assert own["is_chance"]
+    assert (vgg["setup"], vgg["is_chance"]) == ("synthetic_shuffled~vgg", False)
+
+
+def test_one_permutation_alone_says_nothing_of_the_protocol():
+    assert label_permutations(compute_metrics(prediction_rows({"real": 1.0, "synthetic_shuffled": 0.0}), 100)) == []
 
 
 def test_labels_look_swapped_only_where_the_reference_is_below_guessing_too():

@@ -207,6 +207,24 @@ def test_an_area_below_guessing_is_named_as_swapped_labels():
     assert findings(numbers(prediction_rows()), swapped=[shuffled]) == findings(numbers(prediction_rows()))
 
 
+@pytest.mark.parametrize(
+    ("means", "said"),
+    [
+        ((0.52,), "Shuffled labels are answered as by chance, as they must be: “DDPM images only, labels shuffled"),
+        ((0.52, 0.71), "Shuffled labels are not answered as by chance, so the protocol lets true ones through: “DDPM"),
+    ],
+)
+def test_shuffled_labels_are_judged_by_the_mean_over_their_permutations(means, said):
+    test = {"direction": "a", "role": "external", "cohort": "b", "setup": "synthetic_shuffled", "num_permutations": 4}
+    spread = {"lowest": 0.3, "highest": 0.7}
+    rows = [{**test, **spread, "value": mean, "is_chance": mean < 0.6} for mean in means]
+    sentence = findings(numbers(prediction_rows()), permutations=rows)[-1]
+    assert sentence.startswith(said)
+    assert f"a → b, mean AUC {str(means[-1])[1:]} of 4 permutations (.30 to .70)" in sentence
+    others = [{**row, "role": "locked_test"} for row in rows]
+    assert findings(numbers(prediction_rows()), permutations=others) == findings(numbers(prediction_rows()))
+
+
 def end_point(is_declared_before, **changes):
     test = {"direction": "a", "role": "external", "cohort": "b", "setup": "ddpm", "reference": "real", "measure": "auc"}
     numbers = {"n": 40, "value": 0.1, "low": 0.01, "high": 0.19, "p": 0.03, "p_holm": 0.03, "num_tests": 1}

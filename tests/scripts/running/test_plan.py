@@ -257,6 +257,17 @@ def test_a_setup_reaches_its_classifiers_as_overrides(plan):
     assert planned.overrides["synthetic_labels"] == "shuffled"
 
 
+def test_permutations_of_labels_are_trained_and_evaluated_apart(plan):
+    control = {"method": "ddpm", "train_on_real": False, "labels": "shuffled", "permutations": 2}
+    stages = {planned.name: planned for planned in replace(plan, setups={"real": None, "control": control}).stages()}
+    for number in (1, 2):
+        planned = stages[f"b/fold2/classifier_control={number}"]
+        assert planned.overrides["synthetic_permutation"] == number - 1
+        assert planned.overrides["setup"] == f"control={number}"
+        assert f"b/evaluation_control={number}" in stages
+    assert "synthetic_permutation" not in stages["b/fold2/classifier_real"].overrides
+
+
 def test_a_study_of_one_cohort_has_a_plan_and_tests_on_no_other(plan):
     one = replace(plan, cohorts={"a": {"config": "phantom"}})
     one.check(CONFIGS)

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.running.setups import classifier_of, read_classifiers, setup_of, with_classifier
+from scripts.running.setups import (
+    Setup,
+    classifier_of,
+    permutation_of,
+    permutations_of,
+    read_classifiers,
+    setup_of,
+    with_classifier,
+    without_classifier,
+)
 
 
 def test_a_list_of_backbones_is_a_mapping_without_further_settings():
@@ -40,3 +49,24 @@ def test_what_are_no_classifiers_is_refused_with_the_way_out(classifiers, messag
 def test_a_setup_and_its_classifier_can_be_read_from_their_name(pair):
     name = with_classifier(*pair)
     assert (setup_of(name), classifier_of(name)) == pair
+
+
+@pytest.mark.parametrize("classifier", [None, "vgg.16+x"])
+def test_a_permutation_can_be_read_from_its_name(classifier):
+    control = Setup(labels="shuffled", permutations=11)
+    names = [with_classifier(name, classifier) for name in permutations_of("shuffled-2", control)]
+    assert [permutation_of(name) for name in names] == list(range(1, 12))
+    assert {setup_of(name) for name in names} == {"shuffled-2"}
+    assert {classifier_of(name) for name in names} == {classifier}
+    assert [without_classifier(name) for name in names] == permutations_of("shuffled-2", control)
+
+
+@pytest.mark.parametrize("number", [0, 1.5, True, "2"])
+def test_permutations_are_a_whole_number(number):
+    with pytest.raises(ValueError, match="setups.control#permutations must be a whole number >= 1, got"):
+        Setup.of("control", {"labels": "shuffled", "permutations": number})
+
+
+def test_own_labels_have_no_permutations():
+    with pytest.raises(ValueError, match="permutations must be 1 where labels are not shuffled, got 2; write"):
+        Setup.of("control", {"permutations": 2})
