@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from scripts.running.errors import some_names
 from scripts.running.files import write_json
+from scripts.splits.hints import draw_hinted
 from scripts.splits.lists import read_list
 from scripts.splits.patients import patient_of
 from scripts.splits.sites import (
@@ -27,7 +28,7 @@ from scripts.splits.sites import (
 
 SELECTIONS = ("inner", "validation")
 STRATA = ("grade", "site")
-HELD_OUT = ("patients", "sites")
+HELD_OUT = ("patients", "sites", "hint")
 
 Patient = dict[str, Any]  # {"patient_id", "grade", "site", "subject_ids"}
 
@@ -58,7 +59,9 @@ def make_splits(
         classes: the grades a classifier tells apart.
         stratify_by: `[grade, site]`, `[grade]` or `[]`; without `grade`, subjects without grade are drawn like others.
         selection: `inner`, or `validation` as in the paper: the inner part *is* the validation part.
-        hold_out: `patients`, or `sites`: the test and each validation part are of whole sites (`scripts.splits.sites`).
+        hold_out: `patients`; `sites`: the test and each validation part are of whole sites (`scripts.splits.sites`); or
+            `hint`: the test is what lies in a test folder of the data set (`scripts.splits.hints`), whatever
+            `test_fraction`.
         generator_fraction: part of the patients of each class that trains anything, written down; all others are the
             test, so `test_fraction` is what is left of 1. None where `test_fraction` was chosen by itself.
 
@@ -92,6 +95,11 @@ def make_splits(
         test, rest = draw_sites(patients, test_fraction, num_folds, names, random)
         parts = site_folds(rest, num_folds, random)
         refuse_missing_grades(parts, names, 2 if inner_share else 1)
+    elif hold_out == "hint":
+        test, rest = draw_hinted(patients, subjects, names)
+        test_fraction = round(len(test) / len(patients), 6)
+        _check_enough(rest, names, num_folds, 0, inner_share)
+        parts = _fold_parts(rest, num_folds, random)
     else:
         _check_enough(patients, names, num_folds, test_fraction, inner_share)
         test, rest = _draw(patients, test_fraction, random)
@@ -258,6 +266,11 @@ def check_splits(
     if selection == "validation" and num_folds == 1:
         raise ValueError("selection must be inner where num_folds is 1, got 'validation': one fold validates nothing")
     _check_held_out(hold_out, stratify_by, selection)
+    if hold_out == "hint" and generator_fraction is not None:
+        raise ValueError(
+            "generator_fraction must be null where splits_hold_out is hint, which says who is tested, got"
+            f" {generator_fraction!r}; set one of the two"
+        )
 
 
 def _check_held_out(hold_out: str, stratify_by: Sequence[str], selection: str) -> None:

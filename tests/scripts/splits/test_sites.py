@@ -122,7 +122,7 @@ def test_patients_held_out_name_no_sites():
         ),
         (SITES, {"selection": "validation"}, "a held-out site must not select the network it tests"),
         (SITES, {"stratify_by": ["grade"]}, r"splits_stratify_by \[grade, site\]"),
-        (SITES, {"hold_out": "scanners"}, "splits_hold_out must be one of patients, sites, got 'scanners'"),
+        (SITES, {"hold_out": "scanners"}, "splits_hold_out must be one of patients, sites, hint, got 'scanners'"),
         ({("LGG", "A"): 9, ("HGG", "B"): 9, ("HGG", "C"): 9}, {}, "test must hold every class .* of A, B, C"),
         (
             {("LGG", "A"): 9, ("HGG", "B"): 9, ("HGG", "C"): 9},
