@@ -17,9 +17,10 @@ from scripts.running.errors import some_names
 from scripts.running.files import file_state, sha256_file
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID_RULE, is_subject_id
+from scripts.volumes.analyze import is_pair
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits
 from scripts.volumes.checks import check_grid, check_image, check_picture, find_mask_codes
-from scripts.volumes.file_names import is_picture
+from scripts.volumes.file_names import is_picture, other_half
 from scripts.volumes.picture_files import picture_header
 
 
@@ -32,8 +33,9 @@ class Reading:
         mask_codes: codes in the mask; None without a mask, or where it could not be read.
         hashes: file or channel -> sha256 of its voxels.
         contents: `sha256` or `file_stamp` -> modality, `image` or `mask` -> what tells this file from a corrected one;
-            `picture` -> size, mode and content of a picture.
+            `picture` -> size, mode and content of a picture; `grid` -> size and spacing of volumes.
         is_picture: whether it is a picture and no volume.
+        grid: size and spacing of the first volume, see `scripts.volumes.checks.check_grid`.
         thumbnail: of a picture that is not small, see `scripts.volumes.picture_files.Picture.thumbnail`.
     """
 
@@ -42,6 +44,7 @@ class Reading:
     hashes: dict[str, str] = field(default_factory=dict)
     contents: dict[str, dict[str, Any]] = field(default_factory=dict)
     is_picture: bool = False
+    grid: dict[str, Any] | None = None
     thumbnail: np.ndarray | None = None
 
 
@@ -189,13 +192,15 @@ def _read_subject(subject: Subject, check_voxels: bool, require_one_grid: bool, 
     channels = subject.channel_order if subject.image else None
     paths = subject.paths()
     for group in [paths] if require_one_grid else [{kind: path} for kind, path in paths.items()]:
-        _try(reading, check_grid, group, len(channels) if channels else None)
+        grid = _try(reading, check_grid, group, len(channels) if channels else None, subject.orientation)
+        reading.grid = reading.grid or grid
     if subject.mask:
-        reading.mask_codes = _try(reading, find_mask_codes, subject.mask)
+        reading.mask_codes = _try(reading, find_mask_codes, subject.mask, subject.orientation)
+    checked = (channels, None if subject.brain_mask else limits, subject.orientation)
     for path in subject.image_paths().values() if check_voxels else ():
-        reading.hashes.update(_try(reading, check_image, path, channels, None if subject.brain_mask else limits) or {})
+        reading.hashes.update(_try(reading, check_image, path, *checked) or {})
     if not reading.problems:
-        reading.contents = _contents(paths, check_voxels)
+        reading.contents = {"grid": reading.grid or {}, **_contents(paths, check_voxels)}
     return reading
 
 
@@ -216,9 +221,11 @@ def _read_picture(subject: Subject, path: Path, check_voxels: bool) -> Reading:
 
 def _contents(paths: Mapping[str, Path], check_voxels: bool) -> dict[str, dict[str, str]]:
     """What changes with a file, its header included; without reading it, size and date must do."""
+    halves = dict(paths)
+    halves |= {f"{kind} header": other_half(path) for kind, path in paths.items() if is_pair(path)}
     if check_voxels:
-        return {"sha256": {kind: sha256_file(path) for kind, path in paths.items()}}
-    return {"file_stamp": {kind: " ".join(map(str, file_state(path))) for kind, path in paths.items()}}
+        return {"sha256": {kind: sha256_file(path) for kind, path in halves.items()}}
+    return {"file_stamp": {kind: " ".join(map(str, file_state(path))) for kind, path in halves.items()}}
 
 
 def _try(reading: Reading, check: Any, *arguments: Any) -> Any:

@@ -15,6 +15,7 @@ from scripts.cohorts.grades import GradeMap, check_grade_map
 from scripts.cohorts.layouts import check_layout, find_subjects, require_source, resolve_source
 from scripts.cohorts.mask_conventions import decide_conventions
 from scripts.cohorts.subjects import Source, Subject
+from scripts.cohorts.volume_folders import NO_RULE, NameRule
 from scripts.cohorts.words import name_of
 from scripts.running.errors import some_names
 from scripts.running.files import file_state, write_json, write_text
@@ -55,14 +56,15 @@ def scan_cohort(
     subtree: str | None = None,
     duplicates: str = "refuse",
     patient_pattern: str | None = None,
+    rule: NameRule = NO_RULE,
 ) -> Path:
     """Find the subjects of a cohort, check them, and write `cohort.json`.
 
     Nothing is repaired, and no subject is left out unless named in `leave_out`: all faults are listed at once.
 
     Args:
-        source_path: folder of BraTS 2018 to 2024, of the Medical Decathlon or of pictures in folders of their classes,
-            or a table (`docs/reference/data.md`).
+        source_path: folder of BraTS 2018 to 2024, of the Medical Decathlon, of BIDS, of pictures in folders of their
+            classes or of volumes without masks, or a table (`docs/reference/data.md`).
         output_dir: folder for `cohort.json`.
         name: of the cohort; by default that of the folder or table.
         layout: `auto`, or one of `scripts.cohorts.layouts.LAYOUTS`.
@@ -82,6 +84,7 @@ def scan_cohort(
         duplicates: what becomes of pictures that are there twice, see `scripts.cohorts.duplicates.WAYS`.
         patient_pattern: regular expression that finds the patient in a name, see
             `scripts.cohorts.subjects.Source.name_patients`.
+        rule: which files of a folder are read, what their names say, and how those lie that do not say it.
 
     Returns:
         Path of `cohort.json`.
@@ -102,7 +105,7 @@ def scan_cohort(
         check_voxels,
     )
     folder = resolve_source(source_path, subtree)
-    source, _ = find_subjects(folder, layout, modalities, classes, grade_map, class_column)
+    source, _ = find_subjects(folder, layout, modalities, classes, grade_map, class_column, rule)
     if patient_pattern:
         source.name_patients(patient_pattern, folder)
     left_out = _leave_out(source, leave_out)
@@ -118,7 +121,7 @@ def scan_cohort(
     copies, copies_left_out = settle_copies(readable, readings, duplicates)
     _raise_if_any(problems + copies, folder)
     source.subjects = readable
-    _say_what_is_not_known(source, folder)
+    _say_what_is_not_known(source, folder, bool(classes))
     codes, reason, own = decide_conventions(source, readings, mask_codes)
     path = Path(output_dir).resolve() / "cohort.json"
     cohort = {
@@ -181,6 +184,7 @@ def list_source(
     layout: str = "auto",
     modalities: Sequence[str] = MODALITIES,
     subtree: str | None = None,
+    rule: NameRule = NO_RULE,
 ) -> str:
     """Write the names, sizes and dates of all files of a source, so that a stage notices when one of them changes.
 
@@ -190,11 +194,12 @@ def list_source(
         layout: as in `scan_cohort`.
         modalities: as in `scan_cohort`.
         subtree: as in `scan_cohort`.
+        rule: likewise.
 
     Returns:
         Path of the listing.
     """
-    _, paths = find_subjects(resolve_source(source_path, subtree), layout, modalities, CLASSES)
+    _, paths = find_subjects(resolve_source(source_path, subtree), layout, modalities, CLASSES, rule=rule)
     listing = Path(output_dir) / LISTING
     text = "".join(f"{path}\t{_stamp(path)}\n" for path in paths)
     if not listing.is_file() or listing.read_text(encoding="utf-8") != text:  # a finished stage may be read-only
@@ -230,7 +235,7 @@ def _leave_out(source: Source, leave_out: LeftOut) -> list[dict[str, str]]:
     return [{"subject_id": subject_id, "reason": reason} for subject_id, reason in sorted(reasons.items())]
 
 
-def _say_what_is_not_known(source: Source, folder: Path) -> None:
+def _say_what_is_not_known(source: Source, folder: Path, asks_grades: bool) -> None:
     """Name aloud what the scan passes over: columns, cells, grades and sites not given, names that may be of one."""
     if ignored := source.notes.get("ignored_columns"):
         logger.warning("%s: columns that are not read: %s", folder, some_names(ignored))
@@ -238,7 +243,7 @@ def _say_what_is_not_known(source: Source, folder: Path) -> None:
         logger.warning("%s: cells that are not understood, and count as not stated: %s", folder, some_names(unread))
     if not_read := source.notes.get("not_read"):
         logger.warning("%s: files that are not read: %s", folder, some_names(not_read))
-    for what in ("grade", "site"):
+    for what in ("grade", "site") if asks_grades else ("site",):
         without = [subject.subject_id for subject in source.subjects if not getattr(subject, what)]
         if without and (what == "grade" or len(without) < len(source.subjects)):
             which = "no subject" if len(without) == len(source.subjects) else "not every subject"
@@ -274,6 +279,8 @@ def _entry(subject: Subject, mask_codes: MaskCodes | None, folder: Path) -> dict
     entry["mask_source"] = subject.mask_source
     if subject.brain_mask:
         entry["brain_mask"] = _name(subject.brain_mask, folder)
+    if subject.orientation:
+        entry["orientation"] = subject.orientation
     return entry | ({"mask_codes": mask_codes} if mask_codes else {})
 
 

@@ -30,6 +30,7 @@ class Subject:
         site: name, if it is known.
         facts: what else is recorded of the patient, by `scripts.cohorts.columns.FACTS`.
         patient_id: scans of one patient share it; by default derived from the name.
+        orientation: of files that do not say how they lie, see `scripts.volumes.analyze.check_orientation`.
     """
 
     subject_id: str
@@ -44,6 +45,7 @@ class Subject:
     grade: str | None = None
     site: str | None = None
     patient_id: str = ""
+    orientation: str | None = None
     facts: dict[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

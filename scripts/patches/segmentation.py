@@ -19,11 +19,10 @@ from scripts.patches.subject_volumes import read_modalities
 from scripts.running.files import sha256_file, write_json
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
-from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
+from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images, strip_skull
 from scripts.volumes.mask_marks import model_mark
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_volume
-from scripts.volumes.skull_stripping import strip_skull
 from scripts.volumes.volume import Volume, require_one_geometry
 
 NOTICE = "Masks with mask_source model are the output of a network: nobody has looked at them."

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 from monai.transforms import Transform
 
-from scripts.volumes.brain_images import BrainLimits, require_brain_images
+from scripts.volumes.brain_images import BrainLimits, require_brain_images, strip_skull
 from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
 from scripts.volumes.reading import read_channels, read_mask, read_volume
-from scripts.volumes.skull_stripping import strip_skull
 from scripts.volumes.volume import Volume, geometry_difference, require_one_geometry
 
 Subject = dict[Hashable, Any]
@@ -42,12 +41,12 @@ class ReadVolumesd(Transform):
             ValueError: if a modality is not there, or a file cannot be used.
         """
         volumes = read_modalities(data, self.modalities)
-        mask, brain_mask = data.get("mask"), data.get("brain_mask")
+        mask, brain_mask, orientation = (data.get(key) for key in ("mask", "brain_mask", "orientation"))
         return {
             **data,
             "volumes": volumes,
-            "mask_volume": read_mask(mask) if mask else None,
-            "brain_mask_volume": read_volume(brain_mask) if brain_mask else None,
+            "mask_volume": read_mask(mask, orientation) if mask else None,
+            "brain_mask_volume": read_volume(brain_mask, orientation) if brain_mask else None,
         }
 
     @staticmethod
@@ -163,7 +162,7 @@ def read_modalities(subject: Mapping[Any, Any], modalities: Sequence[str] | None
     """Read the images of a subject, each file once.
 
     Args:
-        subject: `images` (modality -> path), or `image` and `channel_order` of one 4D file.
+        subject: `images` (modality -> path), or `image` and `channel_order` of one 4D file; `orientation` of Analyze.
         modalities: those to read, in this order; None reads all.
 
     Raises:
@@ -179,7 +178,8 @@ def read_modalities(subject: Mapping[Any, Any], modalities: Sequence[str] | None
             " add the files, or set modalities to those you have"
         )
     sources = {modality: images[modality] for modality in wanted}
-    return {key: item if isinstance(item, Volume) else read_volume(item) for key, item in sources.items()}
+    lies = subject.get("orientation")
+    return {key: item if isinstance(item, Volume) else read_volume(item, lies) for key, item in sources.items()}
 
 
 def click_in_ras(reference: Volume, click: Sequence[float]) -> np.ndarray:

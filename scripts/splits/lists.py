@@ -65,6 +65,7 @@ SCAN = _object(
     image=TEXT_OR_NOTHING,
     mask=TEXT_OR_NOTHING,
     brain_mask=TEXT_OR_NOTHING,
+    orientation=TEXT_OR_NOTHING,
 )
 IMAGE = _object("an image", ["image"], image=FILE, label=LABEL, image_sha256=HASH)
 PATCH = _object(

@@ -1,4 +1,4 @@
-"""Are these images of a brain as the method needs them? What every door refuses: scan, masks, patches, inference."""
+"""Are these images of a brain as the method needs them? What every door refuses, and what a brain mask mends."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from scripts.volumes.volume import Volume
+from scripts.volumes.volume import Volume, require_one_geometry
 
 REACH_MM = 5.0  # of a click: a hole of zeros in the brain is smaller
 
@@ -61,6 +61,30 @@ def require_brain_images(
         _require_brain_at(volumes, click_ras)
     for volume in volumes.values():
         _require_skull_stripped(volume, limits.max_brain_ml, limits.min_background)
+
+
+def strip_skull(volumes: Mapping[str, Volume], brain_mask: Volume) -> dict[str, Volume]:
+    """Set what lies outside the brain to 0.
+
+    Args:
+        volumes: modality -> volume.
+        brain_mask: 0 outside the brain, on the RAS+ grid of the volumes.
+
+    Returns:
+        Modality -> new volume; the brain is unchanged.
+
+    Raises:
+        ValueError: if the mask is empty, or on another grid.
+    """
+    if not brain_mask.stored.any():
+        raise ValueError(f"brain_mask must hold a brain, got an empty mask {brain_mask.path}; correct it")
+    require_one_geometry({**volumes, "brain_mask": brain_mask})
+    outside = brain_mask.ras == 0
+    stripped = {}
+    for modality, volume in volumes.items():
+        stripped[modality] = Volume(volume.path, volume.data.copy(), volume.affine)
+        stripped[modality].ras[outside] = 0
+    return stripped
 
 
 def _require_different(volumes: Mapping[str, Volume]) -> None:

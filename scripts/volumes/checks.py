@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from scripts.volumes.analyze import is_pair, read_analyze_header
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images
 from scripts.volumes.file_names import is_picture
 from scripts.volumes.headers import VolumeError, read_header
@@ -17,18 +18,27 @@ from scripts.volumes.reading import mask_codes_in, read_channels, read_mask, rea
 from scripts.volumes.volume import Volume, geometry_difference
 
 
-def check_grid(paths: Mapping[str, Path], num_channels: int | None = None) -> None:
+def check_grid(
+    paths: Mapping[str, Path], num_channels: int | None = None, orientation: str | None = None
+) -> dict[str, Any]:
     """Check from the headers alone that the volumes of one subject lie on one grid.
 
     Args:
         paths: name of the volume (a modality, `image`, `mask`) -> file.
         num_channels: of the 4D file `image`, if there is one.
+        orientation: of Analyze pairs, see `scripts.volumes.analyze.check_orientation`.
+
+    Returns:
+        Of the first, `size`, voxels along the axes to the right, the front and up, and `spacing_mm`, their lengths.
 
     Raises:
         FileNotFoundError: if a file does not exist.
         ValueError: if one is no volume, has a fourth dimension that was not declared, or is on another grid.
     """
-    volumes = {name: _empty_volume(path, num_channels if name == "image" else None) for name, path in paths.items()}
+    volumes = {
+        name: _empty_volume(path, num_channels if name == "image" else None, orientation)
+        for name, path in paths.items()
+    }
     (first, reference), *others = volumes.items()
     for name, volume in others:
         if difference := geometry_difference(reference, volume):
@@ -36,10 +46,14 @@ def check_grid(paths: Mapping[str, Path], num_channels: int | None = None) -> No
                 f"{volume.path} ({name}) must lie on the voxel grid of {reference.path} ({first}), got {difference};"
                 " resample it, or set require_one_grid: false here and registration: true in configs/patches.yaml"
             )
+    return {"size": list(reference.ras.shape), "spacing_mm": reference.spacing_mm.tolist()}
 
 
 def check_image(
-    path: Path, channel_order: Sequence[str] | None = None, limits: BrainLimits | None = USUAL_LIMITS
+    path: Path,
+    channel_order: Sequence[str] | None = None,
+    limits: BrainLimits | None = USUAL_LIMITS,
+    orientation: str | None = None,
 ) -> dict[str, str]:
     """Read an image and check that every modality in it is finite, not constant, and of a brain.
 
@@ -47,6 +61,7 @@ def check_image(
         path: NIfTI file.
         channel_order: modality of each channel of a 4D file; None for a 3D file.
         limits: of what counts as skull-stripped; None for an image that a brain mask strips later.
+        orientation: of an Analyze pair, see `scripts.volumes.analyze.check_orientation`.
 
     Returns:
         Path, or path and modality -> sha256 of the voxels.
@@ -54,7 +69,9 @@ def check_image(
     Raises:
         ValueError: if the file is cut short or corrupt, or a modality is constant, not finite or not skull-stripped.
     """
-    volumes = [read_volume(path)] if channel_order is None else list(read_channels(path, channel_order).values())
+    volumes = (
+        [read_volume(path, orientation)] if channel_order is None else list(read_channels(path, channel_order).values())
+    )
     hashes = {volume.path: _hash_of_varied(volume) for volume in volumes}
     if limits is not None:
         require_brain_images({volume.path: volume for volume in volumes}, limits)
@@ -81,11 +98,12 @@ def check_picture(path: Path, channel_order: Sequence[str]) -> tuple[str, dict[s
     return picture.digest(channel_order), picture.facts(), picture.thumbnail()
 
 
-def find_mask_codes(path: Path) -> list[int]:
+def find_mask_codes(path: Path, orientation: str | None = None) -> list[int]:
     """Read a mask and list its codes.
 
     Args:
         path: NIfTI file of whole numbers, whatever their type.
+        orientation: of an Analyze pair, see `scripts.volumes.analyze.check_orientation`.
 
     Returns:
         Codes that occur, sorted, without the background (0).
@@ -93,7 +111,7 @@ def find_mask_codes(path: Path) -> list[int]:
     Raises:
         ValueError: if the file is cut short, holds fractions or negative numbers, or is empty.
     """
-    codes = mask_codes_in(read_mask(path))
+    codes = mask_codes_in(read_mask(path, orientation))
     if not codes:
         raise ValueError(
             f"{path} must hold a tumor, got an empty mask; correct it, or leave the subject out (leave_out)"
@@ -101,12 +119,12 @@ def find_mask_codes(path: Path) -> list[int]:
     return codes
 
 
-def _empty_volume(path: Path, num_channels: int | None) -> Volume:
+def _empty_volume(path: Path, num_channels: int | None, orientation: str | None = None) -> Volume:
     """A volume with the geometry of a file and no voxels in memory."""
     if is_picture(path):
         require_channels(RGB if num_channels == len(RGB) else ["grey"] * (num_channels or 1), path)
         return Volume(str(path), np.broadcast_to(np.uint8(0), (*picture_header(path)["size"], 1)), ROWS_RUN_DOWN)
-    header = read_header(path)
+    header = read_analyze_header(path, orientation) if is_pair(path) else read_header(path)
     channels = header.shape[3] if len(header.shape) == 4 else 1
     if num_channels is not None and channels != num_channels:
         raise VolumeError(

@@ -94,8 +94,7 @@ def parse_header(path: Path, raw: bytes) -> Header:
         raise VolumeError(f"{path} must be a NIfTI file (.nii or .nii.gz), got {_describe_content(raw)}")
     block = raw[: kind.template_dtype.itemsize]
     as_written: Any = kind(block, check=False)
-    if (code := int(as_written["datatype"])) not in nib.nifti1.data_type_codes.code:
-        raise VolumeError(f"{path} must hold numbers of a type of NIfTI, got data code {code}; copy or export it again")
+    require_supported(path, int(as_written["datatype"]), nib.nifti1.data_type_codes)
     fields: Any = kind(block)  # mended where nibabel can
     if as_written["magic"] == b"ni1":
         raise VolumeError(f"{path} must hold header and image in one file, got a .hdr of a pair; convert it to .nii.gz")
@@ -103,7 +102,7 @@ def parse_header(path: Path, raw: bytes) -> Header:
     _require_consistent(path, as_written, dtype)
     slope, intercept = fields.get_slope_inter()
     return Header(
-        shape=_shape_of(path, fields),
+        shape=spatial_shape(path, fields),
         dtype=dtype,
         offset=int(fields.get_data_offset()),
         slope=1.0 if slope is None else float(slope),
@@ -211,7 +210,27 @@ def _require_consistent(path: Path, fields: Any, dtype: np.dtype) -> None:
         raise VolumeError(f"{path} must be measured in mm (xyzt_units), got {unit}; write it in mm")
 
 
-def _shape_of(path: Path, fields: Any) -> tuple[int, ...]:
+def require_supported(path: Path, code: int, known: Any) -> None:
+    """Refuse a code of a data type that a format does not have.
+
+    Args:
+        path: for messages.
+        code: of the header.
+        known: nibabel's codes of the format.
+
+    Raises:
+        VolumeError: with the code.
+    """
+    if code not in known.code:
+        raise VolumeError(f"{path} must hold numbers of a type of NIfTI, got data code {code}; copy or export it again")
+
+
+def spatial_shape(path: Path, fields: Any) -> tuple[int, ...]:
+    """Return the shape that a header gives, (I, J, K) or (I, J, K, C), without dimensions of 1 behind the third.
+
+    Raises:
+        VolumeError: if there are fewer than three dimensions, or more than four.
+    """
     shape = tuple(int(size) for size in fields.get_data_shape())
     channels = tuple(size for size in shape[3:] if size != 1)
     if len(shape) < 3 or min(shape) < 1 or len(channels) > 1:

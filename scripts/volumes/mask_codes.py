@@ -29,6 +29,8 @@ CANDIDATES: dict[str, tuple[str, ...]] = {
     "decathlon": ("decathlon",),
     "table": ("brats_2017", "brats_2023", "decathlon"),
     "class_folders": (),
+    "flat": (),
+    "bids": (),
     "unknown": (),
 }
 PEDIATRIC = re.compile(r"BraTS-PEDs?-\d", re.IGNORECASE)  # task in a name, which says more than the layout

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.volumes.file_names import is_picture
+from scripts.volumes.analyze import is_pair, read_analyze_header
+from scripts.volumes.file_names import HEADER_ENDING, is_picture, other_half
 from scripts.volumes.headers import Header, VolumeError, naming, parse_header, require_length, unpack
 from scripts.volumes.picture_files import read_picture
 from scripts.volumes.volume import Volume
@@ -17,12 +18,13 @@ CODE_TOLERANCE = 1e-3  # codes stored with a scale factor come back as .9999999
 LARGEST_CODE = 65535
 
 
-def read_volume(path: str | os.PathLike[str]) -> Volume:
-    """Read a NIfTI-1 or NIfTI-2 file of one 3D image, decompressing it once, or a grey picture.
+def read_volume(path: str | os.PathLike[str], orientation: str | None = None) -> Volume:
+    """Read a NIfTI-1 or NIfTI-2 file of one 3D image, decompressing it once, an Analyze pair, or a grey picture.
 
     Args:
-        path: file, packed or not, whatever its name ends in, but for the endings of pictures; dimensions of 1 behind
-            the third are dropped.
+        path: file, packed or not, whatever its name ends in, but for the endings of pictures and of Analyze (either
+            half); dimensions of 1 behind the third are dropped.
+        orientation: of an Analyze pair, see `scripts.volumes.analyze.check_orientation`.
 
     Returns:
         The voxels with slope and intercept applied, in the file's order, and the affine.
@@ -36,7 +38,7 @@ def read_volume(path: str | os.PathLike[str]) -> Volume:
     if is_picture(path):
         return read_picture(path).volumes(["grey"])["grey"]
     with naming(path):
-        header, data = _read(path)
+        header, data = _read(path, orientation)
         if data.ndim != 3:
             raise VolumeError(f"{path} must hold one 3D image, got shape {data.shape}; give a 4D file as `image`")
         return _checked(Volume(str(path), data, header.affine))
@@ -75,11 +77,12 @@ def read_channels(path: str | os.PathLike[str], channel_order: Sequence[str] | N
         }
 
 
-def read_mask(path: str | os.PathLike[str]) -> Volume:
+def read_mask(path: str | os.PathLike[str], orientation: str | None = None) -> Volume:
     """Read a mask: whole codes of at least 0, 0 the background.
 
     Args:
         path: as in `read_volume`; codes within a thousandth of whole numbers are stored with a scale factor.
+        orientation: likewise.
 
     Returns:
         The codes as integers.
@@ -88,7 +91,7 @@ def read_mask(path: str | os.PathLike[str]) -> Volume:
         FileNotFoundError: if there is no such file.
         VolumeError: if it cannot be read, or holds fractions, negative numbers or numbers that are no codes.
     """
-    volume = read_volume(path)
+    volume = read_volume(path, orientation)
     stored = volume.stored
     values = np.unique(stored[stored != 0]).astype(np.float64)
     codes = np.rint(values)
@@ -109,9 +112,14 @@ def mask_codes_in(mask: Volume) -> list[int]:
     return [int(code) for code in np.unique(stored[stored != 0])]
 
 
-def _read(path: Path) -> tuple[Header, np.ndarray]:
-    raw = unpack(path, path.read_bytes())
-    header = parse_header(path, raw)
+def _read(path: Path, orientation: str | None = None) -> tuple[Header, np.ndarray]:
+    if is_pair(path):
+        header = read_analyze_header(path, orientation)
+        path = other_half(path) if path.suffix.lower() == HEADER_ENDING else path
+        raw = path.read_bytes()
+    else:
+        raw = unpack(path, path.read_bytes())
+        header = parse_header(path, raw)
     require_length(path, header, len(raw))
     data = np.ndarray(header.shape, header.dtype, buffer=raw, offset=header.offset, order="F")
     if header.slope == 1 and not header.intercept:

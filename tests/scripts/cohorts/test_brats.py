@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from scripts.cohorts.brats import find_brats, is_name_mapping, layouts_of, site_of
-from scripts.cohorts.folders import files_below
+from scripts.cohorts.layouts import files_below
 from tests.cohort_files import write_brats
 
 MODALITIES = ["t1n", "t1c", "t2w", "t2f"]

@@ -379,7 +379,7 @@ def test_a_folder_without_or_with_two_layouts_is_refused(brats_2018, tmp_path):
     with pytest.raises(FileNotFoundError, match="which does not exist"):
         scan(tmp_path / "nowhere", tmp_path)
     with pytest.raises(ValueError, match="cohort_layout must be auto or one of"):
-        scan(brats_2018, tmp_path, layout="bids")
+        scan(brats_2018, tmp_path, layout="nifti")
 
 
 def test_many_faults_are_counted_and_the_first_are_shown(tmp_path):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from scripts.cohorts.folders import files_below
+from scripts.cohorts.layouts import files_below
 
 
 def touch(*paths):
