@@ -24,6 +24,7 @@ STAGES = {
     "segment": ("segment",),
     "patches": ("patches",),
     "splits": ("splits",),
+    "train_autoencoder": ("train_autoencoder",),
     "train_generator": ("train_generator",),
     "train_generator+mutual_information": ("train_generator", "options/mutual_information"),
     "train_generator+mutual_information_bounded": (
@@ -49,6 +50,7 @@ STAGES = {
     "report": ("report",),
     "study": ("study",),
     "study+sweep_ratio": ("study", "options/sweep_ratio"),
+    "study+latent": ("study", "options/latent"),
     "study+compare_synthetic_only": ("study", "options/compare_synthetic_only"),
     "inference": ("patches", "inference"),
 }
@@ -94,7 +96,8 @@ def test_no_key_of_a_stage_is_dead(names):
     read = set(reachable(config, (*ENTRY_POINTS, *LOOKED_UP)))
     defined = set().union(*(own_keys(name) for name in names)) - own_keys("common")
     # What goes on from another stage takes of its keys what it needs.
-    unread = own_keys(names[0]) if names in (STAGES["inference"], STAGES["audit_folders"]) else set()
+    going_on = (STAGES["inference"], STAGES["audit_folders"], STAGES["study+latent"])
+    unread = own_keys(names[0]) if names in going_on else set()
     assert defined - read - LOOKED_UP - set(ENTRY_POINTS) - unread == set()
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Sequence
 from functools import cache
+from typing import Any
 
 import torch
 
+from scripts.generator.autoencoder import LatentAutoencoder, generated_shape
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.gaussian_prior import require_fade
 from scripts.training.sizes import sizes_only
@@ -91,6 +93,51 @@ def check_patch_size(patch_size: Sequence[int], spatial_dims: int) -> None:
         raise ValueError(
             f"patch_size must be {spatial_dims} numbers above 0 with spatial_dims {spatial_dims} (2 or 3),"
             f" got {list(patch_size)}"
+        )
+
+
+def check_space(
+    space: str,
+    patch_size: Sequence[int],
+    spatial_dims: int,
+    shape: Sequence[int],
+    num_levels: int,
+    unshuffle: int,
+) -> None:
+    """Refuse latents whose sides the generator's network cannot halve as often as it must.
+
+    Args:
+        space: `generator_space`.
+        patch_size: cells of each axis of the images.
+        spatial_dims: 2 or 3.
+        shape: (C, *spatial) of the latents, from `scripts.generator.autoencoder.generated_shape`.
+        num_levels: of `generator_channels`.
+        unshuffle: `generator_unshuffle`.
+
+    Raises:
+        ValueError: naming the config keys and the way out.
+    """
+    check_patch_size(patch_size, spatial_dims)
+    divisor = unshuffle * 2 ** (num_levels - 1)
+    if space == "latent" and any(size % divisor for size in shape[1:]):
+        raise ValueError(
+            f"latents must be divisible by {divisor}, got {list(shape[1:])} of patch_size {list(patch_size)}: that is"
+            f" generator_unshuffle {unshuffle} x 2^(levels - 1), for the {num_levels} levels of generator_channels;"
+            " set generator_unshuffle 1, or choose other patches or fewer levels"
+        )
+
+
+def check_pixel_space(space: str) -> None:
+    """Refuse mutual information of latents: its histograms have bins on [-1, 1], the range of images, and no latent's.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    if space != "pixel":
+        raise ValueError(
+            f"generator_space must be pixel with options/mutual_information, got {space!r}: its term is the mutual"
+            " information of intensities in [-1, 1], which latents are not; leave that method out of a study (methods:"
+            " {ddpm: []}), or train on pixels"
         )
 
 
@@ -220,3 +267,101 @@ def check_drawing(
             f"generated_ratio must be > 0, got {ratio!r}; it is synthetic_ratio where it is not set: pass"
             " --synthetic_ratio 1, or leave out the setups with synthetic images"
         )
+
+
+def check_autoencoder(
+    patch_size: Sequence[int],
+    spatial_dims: int,
+    in_channels: int,
+    latent_channels: int,
+    channels: Sequence[int],
+    num_res_blocks: int,
+    norm_num_groups: int,
+    attention: bool,
+    unshuffle: int,
+) -> None:
+    """Refuse an autoencoder that cannot be built, or that cannot take the patches.
+
+    Args:
+        patch_size: cells of each axis.
+        spatial_dims: 2 or 3.
+        in_channels: modalities.
+        latent_channels: `autoencoder_latent_channels`.
+        channels: `autoencoder_channels`.
+        num_res_blocks: `autoencoder_num_res_blocks`.
+        norm_num_groups: `autoencoder_norm_num_groups`.
+        attention: `autoencoder_attention`.
+        unshuffle: `autoencoder_unshuffle`.
+
+    Raises:
+        ValueError: naming the config keys and the way out.
+    """
+    check_patch_size(patch_size, spatial_dims)
+    for name, value in (("latent_channels", latent_channels), ("unshuffle", unshuffle), ("channels", len(channels))):
+        if value < 1:
+            raise ValueError(f"autoencoder_{name} must be at least 1, got {value!r}")
+    odd = [number for number in channels if number % norm_num_groups]
+    if odd:
+        raise ValueError(
+            f"autoencoder_channels must be multiples of autoencoder_norm_num_groups {norm_num_groups}, got {odd[0]};"
+            " change one of them"
+        )
+    generated_shape("latent", in_channels, patch_size, latent_channels, len(channels), unshuffle)
+    arguments: dict[str, Any] = {
+        "latent_channels": latent_channels,
+        "channels": list(channels),
+        "num_res_blocks": num_res_blocks,
+        "norm_num_groups": norm_num_groups,
+        "attention": attention,
+        "unshuffle": unshuffle,
+    }
+    with sizes_only():
+        try:
+            network = LatentAutoencoder(spatial_dims=spatial_dims, in_channels=in_channels, **arguments)
+        except (RuntimeError, TypeError, ValueError) as error:
+            keys = ", ".join(f"autoencoder_{name} {value}" for name, value in arguments.items())
+            raise ValueError(f"{keys} must make an autoencoder, got {error}") from error
+        network.eval()(torch.zeros(1, in_channels, *patch_size))
+
+
+def check_autoencoder_training(
+    max_epochs: int,
+    patience: int,
+    batch_size: int,
+    learning_rate: float,
+    ema_decay: float,
+    epoch_images: int | None,
+    checkpoint_interval: int,
+    selection: str,
+) -> None:
+    """Refuse numbers by which no autoencoder can train.
+
+    Args:
+        max_epochs: `autoencoder_max_epochs`.
+        patience: `autoencoder_patience`.
+        batch_size: `autoencoder_batch_size`.
+        learning_rate: `autoencoder_learning_rate`.
+        ema_decay: `autoencoder_ema_decay`.
+        epoch_images: `autoencoder_epoch_images`; None is as many as there are.
+        checkpoint_interval: `autoencoder_checkpoint_interval`.
+        selection: `autoencoder_selection`.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    at_least_one = {
+        "max_epochs": max_epochs,
+        "patience": patience,
+        "batch_size": batch_size,
+        "epoch_images": epoch_images,
+        "checkpoint_interval": checkpoint_interval,
+    }
+    for name, value in at_least_one.items():
+        if value is not None and value < 1:
+            raise ValueError(f"autoencoder_{name} must be >= 1, got {value!r}")
+    if not learning_rate > 0:
+        raise ValueError(f"autoencoder_learning_rate must be > 0, got {learning_rate!r}")
+    if not 0 < ema_decay < 1:
+        raise ValueError(f"autoencoder_ema_decay must be in (0, 1), got {ema_decay!r}; .999 remembers about 1000 steps")
+    if selection not in SELECTIONS:
+        raise ValueError(f"autoencoder_selection must be one of {', '.join(SELECTIONS)}, got {selection!r}")

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from einops import rearrange
 from monai.networks.nets import DiffusionModelUNet
-from torch import Tensor
+from torch import Tensor, nn
 
 from scripts.generator.gaussian_prior import GaussianPrior
 
@@ -32,7 +32,10 @@ class ClassConditionalUNet(DiffusionModelUNet):
         bf16: compute in bf16 under autocast, and return the type of the images. MONAI's trainer does so on a GPU only;
             a CPU with instructions for it is faster, too.
         prior: closed-form guess that the network's output is added to; None adds nothing.
-        kwargs: as for `DiffusionModelUNet`, of the images as they are.
+        autoencoder: `scripts.generator.autoencoder.LatentAutoencoder` in whose latents the network works; it is no part
+            of `forward` and is not trained here, but belongs to the weights, which draw nothing without it. None works
+            on pixels.
+        kwargs: as for `DiffusionModelUNet`, of the images as they are, or of the latents.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
         unshuffle: int = 1,
         bf16: bool = False,
         prior: GaussianPrior | None = None,
+        autoencoder: nn.Module | None = None,
         *,
         spatial_dims: int,
         in_channels: int,
@@ -65,6 +69,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
         self.unshuffle = unshuffle
         self.bf16 = bf16
         self.prior = prior
+        self.autoencoder = autoencoder if autoencoder is None else autoencoder.requires_grad_(False)
         self.num_levels = len(self.down_blocks)
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
@@ -90,8 +95,8 @@ class ClassConditionalUNet(DiffusionModelUNet):
         told = {} if self.num_classes is None else {"class_labels": labels}
         # Autocast that is not enabled would end one around this call.
         with torch.autocast(x.device.type, torch.bfloat16) if self.bf16 else nullcontext():
-            predicted = super().forward(self._fold(x), timesteps, **told, **kwargs)
-        predicted = self._unfold(predicted.to(x.dtype) if self.bf16 else predicted)
+            predicted = super().forward(fold_pixels(x, self.unshuffle), timesteps, **told, **kwargs)
+        predicted = unfold_pixels(predicted.to(x.dtype) if self.bf16 else predicted, self.unshuffle)
         return predicted if self.prior is None else self.prior(x, timesteps, labels) + predicted
 
     def _refuse_indivisible(self, spatial_shape: Sequence[int]) -> None:
@@ -102,21 +107,6 @@ class ClassConditionalUNet(DiffusionModelUNet):
                 f" {self.unshuffle} x 2^(levels - 1), for the {self.num_levels} levels of generator_channels; choose"
                 " other patches or fewer levels"
             )
-
-    def _fold(self, x: Tensor) -> Tensor:
-        image, folded, factors = self._patterns(x)
-        return x if self.unshuffle == 1 else rearrange(x, f"{image} -> {folded}", **factors)
-
-    def _unfold(self, x: Tensor) -> Tensor:
-        image, folded, factors = self._patterns(x)
-        return x if self.unshuffle == 1 else rearrange(x, f"{folded} -> {image}", **factors)
-
-    def _patterns(self, x: Tensor) -> tuple[str, str, dict[str, int]]:
-        """Return einops' patterns of an image and of its folded form, and the sizes of what is folded."""
-        axes, factors = ("xyz"[: x.ndim - 2], "abc"[: x.ndim - 2])
-        image = " ".join(f"({axis} {factor})" for axis, factor in zip(axes, factors, strict=True))
-        folded = f"batch (channel {' '.join(factors)}) {' '.join(axes)}"
-        return f"batch channel {image}", folded, dict.fromkeys(factors, self.unshuffle)
 
     def _labels(self, x: Tensor, context: Tensor | None) -> Tensor:
         no_class = int(self.num_classes or 0)
@@ -130,3 +120,29 @@ class ClassConditionalUNet(DiffusionModelUNet):
             dropped = torch.rand(labels.shape, device=labels.device) < self.dropout_prob
             labels = torch.where(dropped, no_class, labels)
         return labels
+
+
+def fold_pixels(images: Tensor, factor: int) -> Tensor:
+    """Fold blocks of pixels into channels, (B, C, *spatial) -> (B, C factor^d, *spatial / factor).
+
+    Source: Shi et al. 2016, eq. 4, the inverse; PyTorch's `pixel_unshuffle`, in 2D and 3D.
+
+    >>> fold_pixels(torch.zeros(1, 4, 6, 8, 10), 2).shape
+    torch.Size([1, 32, 3, 4, 5])
+    """
+    image, folded, factors = _patterns(images.ndim - 2, factor)
+    return images if factor == 1 else rearrange(images, f"{image} -> {folded}", **factors)
+
+
+def unfold_pixels(images: Tensor, factor: int) -> Tensor:
+    """Put channels back into blocks of pixels, the inverse of `fold_pixels`."""
+    image, folded, factors = _patterns(images.ndim - 2, factor)
+    return images if factor == 1 else rearrange(images, f"{folded} -> {image}", **factors)
+
+
+def _patterns(num_axes: int, factor: int) -> tuple[str, str, dict[str, int]]:
+    """Return einops' patterns of an image and of its folded form, and the sizes of what is folded."""
+    axes, factors = ("xyz"[:num_axes], "abc"[:num_axes])
+    image = " ".join(f"({axis} {name})" for axis, name in zip(axes, factors, strict=True))
+    folded = f"batch (channel {' '.join(factors)}) {' '.join(axes)}"
+    return f"batch channel {image}", folded, dict.fromkeys(factors, factor)

@@ -79,6 +79,7 @@ def noise_scheduler(
     beta_end: float = 0.02,
     flow_location: float = 0.0,
     flow_scale: float = 1.0,
+    clip_sample: bool = True,
 ) -> DDPMScheduler | FlowScheduler:
     """Make MONAI's noise scheduler of a parametrization.
 
@@ -90,6 +91,7 @@ def noise_scheduler(
         beta_end: last beta, likewise.
         flow_location: of `FlowScheduler`; used by `flow` alone.
         flow_scale: likewise.
+        clip_sample: whether samplers clip their estimates of x_0 to [-1, 1], the range of images, but not of latents.
 
     Raises:
         ValueError: if the parametrization is unknown, or there is no timestep.
@@ -101,9 +103,14 @@ def noise_scheduler(
     if num_train_timesteps < 1:
         raise ValueError(f"num_train_timesteps must be >= 1, got {num_train_timesteps!r}; the paper has 1000")
     if parametrization == "flow":
-        return FlowScheduler(num_train_timesteps, flow_location, flow_scale)
+        return FlowScheduler(num_train_timesteps, flow_location, flow_scale, clip_sample)
     return DDPMScheduler(
-        num_train_timesteps, schedule, prediction_type=parametrization, beta_start=beta_start, beta_end=beta_end
+        num_train_timesteps,
+        schedule,
+        clip_sample=clip_sample,
+        prediction_type=parametrization,
+        beta_start=beta_start,
+        beta_end=beta_end,
     )
 
 

@@ -10,6 +10,7 @@ from monai.networks.schedulers import Scheduler
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
+from scripts.generator.autoencoder import to_generated
 from scripts.generator.guidance import predict_noise
 from scripts.generator.noise import ImageNoise
 from scripts.generator.parametrization import training_target
@@ -110,6 +111,7 @@ class DenoisingLosses:
             label: their class; None where the generator is not told it.
         """
         device = next(self.network.parameters()).device
+        images = to_generated(self.network, images)
         shape = tuple(images.shape[1:])
         noises = ImageNoise(self.seed, list(range(self.num_draws * self.num_levels)), shape, device).draw()
         losses = torch.zeros(len(images), self.num_levels, dtype=torch.float64)

@@ -106,6 +106,7 @@ class PatchTensorDataset(LabeledImages):
         form: that the images must have: channels and dimensions.
         device: where the tensor lies.
         require_labels: refuse subjects without a grade, as a network conditioned on the class must.
+        transform: as for `LabeledImages`.
 
     Raises:
         ValueError: as `load_images` and `scripts.splits.parts.load_part`, or if `patches.json` does not say of what the
@@ -122,11 +123,12 @@ class PatchTensorDataset(LabeledImages):
         form: ImageForm,
         device: torch.device | str = "cpu",
         require_labels: bool = False,
+        transform: Compose | None = None,
     ) -> None:
         classes = None if class_name is None else [class_name]
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
         items = load_part(patches_path, splits_path, fold, part, classes, require_labels)
-        super().__init__(items, form, device)
+        super().__init__(items, form, device, transform)
 
 
 def load_images(items: Items, num_channels: int, spatial_dims: int = 2) -> Tensor:

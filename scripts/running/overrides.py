@@ -21,6 +21,7 @@ from scripts.running.files import file_state, require_utf8
 
 # Keys that take values of another kind than their default, too, as the comment beside them says.
 ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
+    "autoencoder_epoch_images": ("null",),
     "classifier_focal_alpha": ("list",),
     "classifiers": ("mapping",),
     "generator_class": ("null",),

@@ -121,3 +121,25 @@ class GeneratorCurves(EpochCurves):
         row["noise_levels"] = [] if noise_levels is None else noise_levels.take()
         row["val_noise_loss"], self._validation = self._validation, None
         return row
+
+
+class ReconstructionCurves(EpochCurves):
+    """Mean loss terms of an autoencoder, and the reconstruction loss of the validation, of each epoch.
+
+    Args:
+        path: JSON file; a list of {"epoch", "steps", "loss", "l1", "kl", "perceptual" and "adversarial" where the loss
+            has them, and each metric of the evaluator}.
+        loss_function: loss of the training; its `terms` are read.
+        evaluator: engine that validates once an epoch.
+    """
+
+    def __init__(self, path: str, loss_function: nn.Module, evaluator: Engine) -> None:
+        super().__init__(path)
+        self.loss_function = loss_function
+        self.evaluator = evaluator
+
+    def _terms(self, engine: Engine) -> dict[str, Tensor]:
+        return {**super()._terms(engine), **self.loss_function.terms}
+
+    def _row(self, means: dict[str, float]) -> dict[str, Any]:
+        return {**means, **{name: float(value) for name, value in self.evaluator.state.metrics.items()}}

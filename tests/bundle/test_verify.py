@@ -166,7 +166,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     ),
     "a drive in a docstring": (
         "personal_paths",
-        edit_text("scripts/generator/sampling_inferer.py", "Draw a batch.", "Draw a batch, as in C:/Users/jane."),
+        edit_text("scripts/generator/diffusion_set.py", "Draw a batch.", "Draw a batch, as in C:/Users/jane."),
     ),
     "a large document": ("sizes", large_document),
     "weights of another hash": (
@@ -181,7 +181,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "an import that is not used": (
         "code_style",
         edit_text(
-            "scripts/generator/sampling_inferer.py", "import torch\n", "import torch\nimport torch.nn.functional as F\n"
+            "scripts/generator/diffusion_set.py", "import torch\n", "import torch\nimport torch.nn.functional as F\n"
         ),
     ),
 }

@@ -8,7 +8,7 @@ from monai.inferers import DiffusionInferer
 from monai.networks.nets import DiffusionModelUNet
 from monai.networks.schedulers import DDIMScheduler
 
-from scripts.generator.conditional_unet import ClassConditionalUNet
+from scripts.generator.conditional_unet import ClassConditionalUNet, fold_pixels, unfold_pixels
 
 SIZE = {
     "spatial_dims": 2,
@@ -86,9 +86,9 @@ def test_a_label_that_is_no_class_is_refused(network, labels):
 def test_pixels_are_folded_into_channels_and_back_as_torch_does(spatial_shape):
     network = ClassConditionalUNet(unshuffle=2, **{**SIZE, "spatial_dims": len(spatial_shape)})
     images = torch.randn(2, 1, *spatial_shape)
-    folded = network._fold(images)
+    folded = fold_pixels(images, 2)
     assert folded.shape == (2, 2 ** len(spatial_shape), *(size // 2 for size in spatial_shape))
-    assert torch.equal(network._unfold(folded), images)
+    assert torch.equal(unfold_pixels(folded, 2), images)
     if len(spatial_shape) == 2:
         assert torch.equal(folded, torch.nn.functional.pixel_unshuffle(images, 2))
     assert network(images, torch.tensor([5, 6])).shape == images.shape
