@@ -137,6 +137,11 @@ def test_every_stage_passes_with_every_recipe(name, recipe):
         ("train_generator", {"num_train_timesteps": 0}, "num_train_timesteps must be >= 1, got 0"),
         ("train_classifier", {"synthetic_ratio": -1.0}, "synthetic_ratio must be >= 0, got -1.0"),
         ("train_classifier", {"train_on_real": False}, "train_on_real must be true where synthetic_method is null"),
+        (
+            "train_classifier",
+            {"synthetic_permutation": -1},
+            "synthetic_permutation must be a whole number >= 0, got -1",
+        ),
         ("train_classifier", {"synthetic_labels": "none"}, "synthetic_labels must be one of own, shuffled, got 'none'"),
         ("train_classifier", {"classifier_focal_gamma": -1.0}, "classifier_focal_gamma must be >= 0, got -1.0"),
         ("train_classifier", {"classifier_checkpoint_interval": 0}, "classifier_checkpoint_interval must be >= 1"),

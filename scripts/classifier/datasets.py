@@ -73,7 +73,7 @@ class ClassifierData:
     ) -> None:
         self.patches_path, self.fold, self.classes = patches_path, fold, dict(classes)
         self.train_on_real = train_on_real
-        check_synthesis(synthetic_method, train_on_real, synthetic_labels, synthetic_ratio)
+        check_synthesis(synthetic_method, train_on_real, synthetic_labels, synthetic_ratio, synthetic_permutation)
         _refuse_twice(synthetic_paths)
         refuse_two_names(patches_path, splits_path, fold)
         held_out, use = held_out_subjects(splits_path, fold), f"validation or test of fold {fold} in {splits_path}"
@@ -299,7 +299,9 @@ def shuffle_labels(items: Items, seed: int, permutation: int = 0) -> Items:
     return [{**item, "label": int(label)} for item, label in zip(items, shuffled, strict=True)]
 
 
-def check_synthesis(method: str | None, train_on_real: bool, labels: str, ratio: float = 1.0) -> None:
+def check_synthesis(
+    method: str | None, train_on_real: bool, labels: str, ratio: float = 1.0, permutation: int = 0
+) -> None:
     """Refuse a share of synthetic images by which nothing would train.
 
     Args:
@@ -307,12 +309,15 @@ def check_synthesis(method: str | None, train_on_real: bool, labels: str, ratio:
         train_on_real: whether real images train.
         labels: `synthetic_labels`.
         ratio: `synthetic_ratio`.
+        permutation: `synthetic_permutation`.
 
     Raises:
         ValueError: naming the config key.
     """
     if labels not in SYNTHETIC_LABELS:
         raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
+    if type(permutation) is not int or permutation < 0:
+        raise ValueError(f"synthetic_permutation must be a whole number >= 0, got {permutation!r}")
     if not train_on_real and method is None:
         raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
     if not ratio >= 0:

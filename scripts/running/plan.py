@@ -231,7 +231,7 @@ class Plan:
     @property
     def trained_setups(self) -> list[str]:
         """Names of what is trained and evaluated apart: every permutation of every setup, with every classifier."""
-        setups = [name for setup in self.setups.items() for name in permutations_of(*setup)]
+        setups = [name for setup in self.setups.items() for name in permutations_of(*setup, len(self.classes))]
         return [with_classifier(*pair) for pair in itertools.product(setups, self.classifiers or [None])]
 
     def _require_images(self, name: str) -> None:

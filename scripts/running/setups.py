@@ -25,8 +25,8 @@ class Setup:
         ratio: synthetic images of each class, relative to its real ones; None is the study's `synthetic_ratio`.
         train_on_real: False trains on synthetic images alone.
         labels: of the synthetic images, "own" or "shuffled".
-        permutations: classifiers that are trained with shuffled labels, each with labels of its own; as many as there
-            are classes, or a multiple, and chance cancels out in their mean (`shuffle_labels` says how).
+        permutations: classifiers that are trained with shuffled labels, each with labels of its own. None is one per
+            class, by which chance cancels out in their mean (`shuffle_labels` says how), as by any multiple.
         overlays: config files laid over `train_classifier`, without folder `configs` and ending.
     """
 
@@ -34,7 +34,7 @@ class Setup:
     ratio: float | None = None
     train_on_real: bool | None = None
     labels: str | None = None
-    permutations: int = 1
+    permutations: int | None = None
     overlays: Sequence[str] = ()
 
     @classmethod
@@ -64,12 +64,12 @@ class Setup:
             raise ValueError(f"{key}#train_on_real must be true or false, got {setup.train_on_real!r}")
         if setup.labels not in (None, *LABELS):
             raise ValueError(f"{key}#labels must be one of {', '.join(LABELS)}, got {setup.labels!r}")
-        if type(setup.permutations) is not int or setup.permutations < 1:
+        if setup.permutations is not None and (type(setup.permutations) is not int or setup.permutations < 1):
             raise ValueError(f"{key}#permutations must be a whole number >= 1, got {setup.permutations!r}")
-        if setup.permutations > 1 and setup.labels != "shuffled":
+        if setup.permutations is not None and setup.labels != "shuffled":
             raise ValueError(
-                f"{key}#permutations must be 1 where labels are not shuffled, got {setup.permutations}; write"
-                " labels: shuffled, or leave permutations out"
+                f"{key}#permutations must be left out where labels are not shuffled, got {setup.permutations}; write"
+                " labels: shuffled for a check of the protocol"
             )
         return setup
 
@@ -134,15 +134,14 @@ def with_classifier(setup: str, classifier: str | None) -> str:
     return setup if classifier is None else f"{setup}{WITH}{classifier}"
 
 
-def permutations_of(name: str, setup: Setup) -> list[str]:
+def permutations_of(name: str, setup: Setup, num_classes: int) -> list[str]:
     """Name the permutations of a setup, by which its classifiers are trained and evaluated apart.
 
-    >>> permutations_of("real", Setup()), permutations_of("control", Setup(labels="shuffled", permutations=2))
+    >>> permutations_of("real", Setup(), 2), permutations_of("control", Setup(labels="shuffled"), 2)
     (['real'], ['control=1', 'control=2'])
     """
-    if setup.permutations == 1:
-        return [name]
-    return [f"{name}{PERMUTATION}{number}" for number in range(1, setup.permutations + 1)]
+    count = (setup.permutations or num_classes) if setup.labels == "shuffled" else 1
+    return [name] if count == 1 else [f"{name}{PERMUTATION}{number}" for number in range(1, count + 1)]
 
 
 def setup_of(name: str) -> str:

@@ -247,6 +247,7 @@ def test_a_setup_reaches_its_classifiers_as_overrides(plan):
         "ratio": 0.5,
         "train_on_real": False,
         "labels": "shuffled",
+        "permutations": 1,
         "overlays": ["options/warmup"],
     }
     stages = {planned.name: planned for planned in replace(plan, setups={"only": only}).stages()}
@@ -257,8 +258,8 @@ def test_a_setup_reaches_its_classifiers_as_overrides(plan):
     assert planned.overrides["synthetic_labels"] == "shuffled"
 
 
-def test_permutations_of_labels_are_trained_and_evaluated_apart(plan):
-    control = {"method": "ddpm", "train_on_real": False, "labels": "shuffled", "permutations": 2}
+def test_permutations_of_labels_one_per_class_are_trained_and_evaluated_apart(plan):
+    control = {"method": "ddpm", "train_on_real": False, "labels": "shuffled"}
     stages = {planned.name: planned for planned in replace(plan, setups={"real": None, "control": control}).stages()}
     for number in (1, 2):
         planned = stages[f"b/fold2/classifier_control={number}"]

@@ -54,11 +54,11 @@ def test_a_setup_and_its_classifier_can_be_read_from_their_name(pair):
 @pytest.mark.parametrize("classifier", [None, "vgg.16+x"])
 def test_a_permutation_can_be_read_from_its_name(classifier):
     control = Setup(labels="shuffled", permutations=11)
-    names = [with_classifier(name, classifier) for name in permutations_of("shuffled-2", control)]
+    names = [with_classifier(name, classifier) for name in permutations_of("shuffled-2", control, 2)]
     assert [permutation_of(name) for name in names] == list(range(1, 12))
     assert {setup_of(name) for name in names} == {"shuffled-2"}
     assert {classifier_of(name) for name in names} == {classifier}
-    assert [without_classifier(name) for name in names] == permutations_of("shuffled-2", control)
+    assert [without_classifier(name) for name in names] == permutations_of("shuffled-2", control, 2)
 
 
 @pytest.mark.parametrize("number", [0, 1.5, True, "2"])
@@ -68,5 +68,5 @@ def test_permutations_are_a_whole_number(number):
 
 
 def test_own_labels_have_no_permutations():
-    with pytest.raises(ValueError, match="permutations must be 1 where labels are not shuffled, got 2; write"):
+    with pytest.raises(ValueError, match="permutations must be left out where labels are not shuffled, got 2; write"):
         Setup.of("control", {"permutations": 2})
