@@ -271,10 +271,11 @@ def shuffle_labels(items: Items, seed: int, permutation: int = 0) -> Items:
     A plain permutation leaves the classes with unequal shares by chance, and where they are easy to tell apart, a
     network learns that difference: the AUC of one such permutation can lie far from .5. So can that of equal shares,
     since a network that learned nothing still ranks the classes somehow. K permutations in a row are therefore one and
-    its K - 1 rotations, in which label l becomes (l + r) mod K. A network that knows its labels alone answers each
-    rotation with a rotation of its answers, and one-against-rest AUCs of one score, averaged over what the positive
-    class is, are .5 for classes of equal size, whatever the score (each pair of classes counts once in each order): in
-    the mean over the rotations chance cancels out, and what is left is what the protocol lets through.
+    its K - 1 rotations, in which label l becomes (l + r) mod K, trained from the same weights with rotated logits
+    (`FoldEnsemble`). A training that knows these labels alone gives the same network with rotated logits, but for
+    rounding, and one-against-rest AUCs of one score, averaged over what the positive class is, are .5 for classes of
+    equal size, whatever the score (each pair of classes counts once in each order): in the mean over the rotations
+    chance cancels out. True labels do not rotate, so what the protocol lets through of them is left.
 
     Args:
         items: `label` of each.

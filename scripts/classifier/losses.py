@@ -64,7 +64,8 @@ class ClassFocalLoss(FocalLoss):
         gamma: focusing exponent, >= 0; 0 is weighted cross-entropy.
         alpha: see `focal_alpha`.
         alpha_mode: see `focal_alpha`.
-        class_counts: see `focal_alpha`.
+        class_counts: see `focal_alpha`, of the labels as they are trained on.
+        label_rotation: r of labels that became (l + r) mod K, by which the factors of `class` and of a list go along.
     """
 
     alpha: Tensor
@@ -76,10 +77,14 @@ class ClassFocalLoss(FocalLoss):
         alpha: float | Sequence[float] = 0.25,
         alpha_mode: str = "class",
         class_counts: Sequence[int] | None = None,
+        label_rotation: int = 0,
     ) -> None:
         if not gamma >= 0:
             raise ValueError(f"classifier_focal_gamma must be >= 0, got {gamma!r}; 0 is cross-entropy")
         factors = focal_alpha(num_classes, alpha, alpha_mode, class_counts)
+        if alpha_mode != "inverse_frequency":
+            start = -label_rotation % num_classes
+            factors = factors[start:] + factors[:start]
         super().__init__(to_onehot_y=True, gamma=gamma, alpha=factors, reduction="none", use_softmax=True)
 
     def forward(self, input: Tensor, target: Tensor) -> Tensor:

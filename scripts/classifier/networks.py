@@ -14,7 +14,7 @@ from monai.networks import nets
 from torch import Tensor, nn
 
 from scripts.classifier.imagenet_networks import SOURCES, imagenet_network
-from scripts.classifier.pretrained import check_frozen, freeze_body, load_pretrained
+from scripts.classifier.pretrained import check_frozen, freeze_body, load_pretrained, rotate_logits
 from scripts.provenance.state_dicts import describe_faults, refuse_prefix, shape_of, state_faults
 
 
@@ -215,6 +215,8 @@ class FoldEnsemble(nn.Module):
         image_size: cells of each axis of the image; see `create_backbone`.
         frozen_body: train the last layer of each member alone; all others answer as in evaluation, with the means and
             variances of the file in BatchNorm and without dropout.
+        label_rotation: r of logits that start with the weights of label l at label (l + r) mod K, as the labels of
+            `scripts.classifier.datasets.shuffle_labels` are rotated.
 
     Raises:
         ValueError: if the backbone is unknown, `num_members` is not positive, the pretrained weights do not fit or a
@@ -232,6 +234,7 @@ class FoldEnsemble(nn.Module):
         pretrained_path: str | None = None,
         image_size: Sequence[int] | None = None,
         frozen_body: bool = False,
+        label_rotation: int = 0,
     ) -> None:
         super().__init__()
         check_frozen(frozen_body, pretrained_path)
@@ -251,8 +254,9 @@ class FoldEnsemble(nn.Module):
             for member in self.members:
                 load_pretrained(member, pretrained_path)
         self.frozen_body = frozen_body
-        if frozen_body:
-            for member in self.members:
+        for member in self.members:
+            rotate_logits(member, label_rotation)
+            if frozen_body:
                 freeze_body(member)
 
     def train(self, mode: bool = True) -> FoldEnsemble:

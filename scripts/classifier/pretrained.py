@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+import torch
 from monai.networks import nets
 from torch import Tensor, nn
 
@@ -95,6 +96,14 @@ def freeze_body(network: nn.Module) -> None:
     """Leave the last layer of a network alone to be trained."""
     network.requires_grad_(False)
     last_layer(network)[1].requires_grad_(True)
+
+
+@torch.no_grad()
+def rotate_logits(network: nn.Module, rotation: int) -> None:
+    """Give the weights behind each logit to the one `rotation` places on, the last ones to the first."""
+    if rotation:
+        for parameter in last_layer(network)[1].parameters():
+            parameter.copy_(parameter.roll(rotation, 0))
 
 
 def check_frozen(frozen_body: bool, pretrained_path: str | None) -> None:

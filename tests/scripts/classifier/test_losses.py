@@ -23,6 +23,13 @@ def test_alpha_of_three_classes(alpha: float | list[float], mode: str, expected:
     assert focal_alpha(3, alpha, mode) == expected
 
 
+def test_the_factors_of_classes_go_along_with_rotated_labels() -> None:
+    loss = ClassFocalLoss(3, alpha=[0.2, 0.3, 0.5], label_rotation=1)
+    assert loss.alpha.tolist() == pytest.approx([0.5, 0.2, 0.3])
+    own = ClassFocalLoss(3, alpha_mode="inverse_frequency", class_counts=[1, 2, 3], label_rotation=1)
+    assert own.alpha.tolist() == pytest.approx([2, 1, 2 / 3])
+
+
 @pytest.mark.parametrize(("alpha", "mode"), [(1.5, "class"), ([0.5, 0.5], "class"), (0.25, "both")])
 def test_a_wrong_alpha_is_refused(alpha: float | list[float], mode: str) -> None:
     with pytest.raises(ValueError, match=r"must be one"):

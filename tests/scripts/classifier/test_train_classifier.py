@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from benchmarks.recipes import SGD
+from scripts.classifier.networks import FoldEnsemble
 from scripts.provenance.record import hash_subject, read_provenance
 from scripts.running.files import read_json, sha256_text
 from tests.helpers import run_stage
@@ -144,12 +145,28 @@ def test_synthetic_images_alone_and_their_control_train(data: dict[str, Any], tm
     fold = read_json(data["splits_path"])["folds"][0]
     sets = [write_synthetic(tmp_path / str(label), label, fold["train"]) for label in (0, 1)]
     settings = {"synthetic_paths": sets, "synthetic_method": "ddpm", "train_on_real": False, "classifier_max_epochs": 1}
-    for labels in ("own", "shuffled"):
-        train(data, tmp_path / labels, synthetic_labels=labels, **settings)
-        record = read_provenance(tmp_path / labels / "model.pt")
+    weights = []
+    for labels, permutation in (("own", 0), ("shuffled", 0), ("shuffled", 1)):
+        folder = tmp_path / f"{labels}{permutation}"
+        own = {"synthetic_labels": labels, "synthetic_permutation": permutation}
+        weights.append(train(data, folder, **own, **settings))
+        record = read_provenance(folder / "model.pt")
         assert record["num_real_images"] == {"LGG": 0, "HGG": 0}
         assert record["num_synthetic_images"] == {"LGG": 3, "HGG": 3}
         assert len(record["subjects"]) == len(fold["train"])
+    own, shuffled, rotated = (logits_of(state) for state in weights)
+    torch.testing.assert_close(rotated, shuffled.roll(1, 1), atol=1e-3, rtol=0)
+    assert (rotated - shuffled).abs().mean() > 0.01
+    assert (rotated - own).abs().mean() > 0.01
+
+
+def logits_of(weights: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Answers of a network to images of noise."""
+    network = FoldEnsemble("resnet10_thin", in_channels=2)
+    network.load_state_dict(weights)
+    images = torch.rand(6, 2, 32, 32, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    with torch.no_grad():
+        return network.eval()(images)
 
 
 def test_a_ratio_of_a_sweep_takes_its_part_of_the_images(data: dict[str, Any], tmp_path: Path) -> None:
