@@ -83,7 +83,7 @@ def test_every_stage_passes_with_every_recipe(name, recipe):
         ),
         ("phantom", {"phantom_sites#B#sequences#t2f#nulls": "bone", "phantom_site": "B"}, "nulls must be one of"),
         ("cohort", {"source_path": None}, "source_path must be a folder or a table, got None; pass --source_path"),
-        ("cohort", {"cohort_layout": "bids"}, "cohort_layout must be auto or one of .* got 'bids'"),
+        ("cohort", {"cohort_layout": "dicomdir"}, "cohort_layout must be auto or one of .* got 'dicomdir'"),
         ("cohort", {"grade_map": {"astro II": "MGG"}}, "grade_map must give one of LGG, HGG or null, got 'MGG'"),
         ("cohort", {"mask_codes": "brats_1999"}, "mask_codes must be brats_2017 .* got 'brats_1999'"),
         ("cohort", {"mask_codes": {"necrotic": 0}}, "mask_codes must be integers of at least 1"),
