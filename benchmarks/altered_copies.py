@@ -46,10 +46,16 @@ def shifted(images: Tensor, generator: torch.Generator, pixels: int = 4) -> Tens
 
 
 def rotated(images: Tensor, generator: torch.Generator, degrees: float = 7.0) -> Tensor:
-    """Rotate each image (C, H, W) around its middle, to either side."""
+    """Rotate each image around its middle, to either side; of volumes each in a plane of two axes, drawn at random."""
+    dims = images.ndim - 2
     angles = math.radians(degrees) * (2.0 * torch.randint(2, (len(images),), generator=generator) - 1)
-    cos, sin = angles.cos(), angles.sin()
-    return warped(images, torch.stack([torch.stack([cos, -sin], 1), torch.stack([sin, cos], 1)], 1))
+    still = torch.randint(dims, (len(images),), generator=generator) if dims == 3 else [None] * len(images)
+    matrices = torch.eye(dims).repeat(len(images), 1, 1)
+    for matrix, angle, axis in zip(matrices, angles, still, strict=True):
+        first, second = [other for other in range(dims) if other != axis]
+        matrix[first, first] = matrix[second, second] = angle.cos()
+        matrix[first, second], matrix[second, first] = -angle.sin(), angle.sin()
+    return warped(images, matrices)
 
 
 def zoomed(images: Tensor, generator: torch.Generator, factor: float = 1.2) -> Tensor:

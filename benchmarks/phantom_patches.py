@@ -1,4 +1,4 @@
-"""Patches of simulated patients, made in memory by the code that makes those on disk."""
+"""Patches and volumes of simulated patients, made in memory by the code that makes those on disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch import Tensor
 
+from scripts.patches.intensities import BACKGROUND
 from scripts.patches.subject_volumes import ReadVolumesd
 from scripts.phantom.lesions import MASK_CODES
 from scripts.phantom.patients import default_settings, make_subject
@@ -56,3 +57,27 @@ def phantom_patches(
             data = transform(data)
         images.append(np.asarray(data["image"]))
     return torch.from_numpy(np.stack(images))
+
+
+def phantom_volumes(count: int, seed: int, size: int = 32, modalities: Sequence[str] = ("t1n",)) -> Tensor:
+    """Simulate patients and return their whole brains, which fill two thirds of each side and more.
+
+    Args:
+        count: number of patients.
+        seed: seed of the cohort; two seeds share no patient.
+        size: voxels of each side, at least 16.
+        modalities: channels, of those of the phantom.
+
+    Returns:
+        (count, C, size, size, size) float32 in [-1, 1], background -1.
+    """
+    volumes = torch.full((count, len(modalities), size, size, size), BACKGROUND)
+    for index in range(count):
+        images = make_subject("A", seed, index, (size,) * 3).images
+        for channel, name in enumerate(modalities):
+            image = torch.from_numpy(images[name].astype(np.float32))
+            inside = image > 0
+            low, high = image[inside].quantile(torch.tensor([0.005, 0.995]))
+            scaled = (2 * (image[inside] - low) / (high - low) - 1).clamp(BACKGROUND + 1e-3, 1)
+            volumes[index, channel][inside] = scaled
+    return volumes

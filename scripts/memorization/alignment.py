@@ -92,8 +92,14 @@ def read_at(images: Tensor, coordinates: Tensor) -> Tensor:
     return functional.grid_sample(images, coordinates, padding_mode="zeros", align_corners=False)
 
 
-def resized_coordinates(coordinates: Tensor, shape: Sequence[int]) -> Tensor:
-    """Give coordinates (B, *spatial, D) for images of another size; what is affine stays exactly affine."""
+def resized_coordinates(coordinates: Tensor, shape: Sequence[int], is_affine: bool = False) -> Tensor:
+    """Give coordinates (B, *spatial, D) for images of another size; what is affine stays exactly affine.
+
+    Args:
+        coordinates: of `Alignment`.
+        shape: sides of the images.
+        is_affine: whether they are not bent; what bends them is then not looked for, which takes longest.
+    """
     own = pixel_coordinates(coordinates.shape[1:-1]).to(coordinates)
     matrix = torch.cat([torch.ones_like(own[..., :1]), own], dim=-1).flatten(0, -2)
     flat = coordinates.flatten(1, -2)
@@ -102,10 +108,13 @@ def resized_coordinates(coordinates: Tensor, shape: Sequence[int]) -> Tensor:
     target = torch.cat([torch.ones_like(other[..., :1]), other], dim=-1) @ affine.view(
         len(flat), *[1] * (len(shape) - 1), *affine.shape[1:]
     )
+    target = target.view(len(flat), *shape, -1)
+    if is_affine:
+        return target
     bend = (flat - matrix @ affine).view(coordinates.shape).movedim(-1, 1)
     mode = "bilinear" if len(shape) == 2 else "trilinear"
     bend = functional.interpolate(bend, list(shape), mode=mode, align_corners=False)
-    return target.view(len(flat), *shape, -1) + bend.movedim(1, -1)
+    return target + bend.movedim(1, -1)
 
 
 def align(reference: Tensor, alignment: Alignment) -> Tensor:
@@ -136,15 +145,23 @@ def in_words(alignment: Alignment) -> str:
     matrix = affine[1:].T * sides[:, None] / sides
     shift = (-affine[0] * sides / 2).flip(0).round().int().tolist()
     scale = float(matrix.det().abs() ** (-1 / dims))
-    angle = math.degrees(math.atan2(float(matrix[1, 0] - matrix[0, 1]), float(matrix[0, 0] + matrix[1, 1])))
+    angle = _degrees(matrix)
     bend = float(((flat - points @ affine) * sides / 2).square().sum(1).mean().sqrt())
     axes = [axis for axis, flip in zip("xyz", alignment.turn.flips, strict=False) if flip]
     words = [
         "axes exchanged" if alignment.turn.axes != tuple(range(dims)) else "",
         f"flipped along {' and '.join(axes)}" if axes else "",
-        f"rotated by {angle:+.0f} degrees" if dims == 2 and abs(angle) >= 1 else "",
+        f"rotated by {angle:{'+' if dims == 2 else ''}.0f} degrees" if abs(angle) >= 1 else "",
         f"scaled by {scale:.2f}" if abs(scale - 1) >= 0.02 else "",
         f"moved by {', '.join(f'{step:+d}' for step in shift)} pixels" if any(shift) else "",
         f"bent by {bend:.1f} pixels" if bend >= 0.3 else "",
     ]
     return ", ".join(filter(None, words))
+
+
+def _degrees(matrix: Tensor) -> float:
+    """Angle of the rotation that is nearest to a matrix (D, D); of volumes around whatever axis, without a sign."""
+    if len(matrix) == 2:
+        return math.degrees(math.atan2(float(matrix[1, 0] - matrix[0, 1]), float(matrix[0, 0] + matrix[1, 1])))
+    left, _, right = torch.linalg.svd(matrix)
+    return math.degrees(math.acos(min(1.0, max(-1.0, (float((left @ right).trace()) - 1) / 2))))

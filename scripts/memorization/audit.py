@@ -30,7 +30,7 @@ from scripts.memorization.nearest_images import (
     negative_l2,
     pixels_of_shift,
 )
-from scripts.memorization.parts import LESION, Part, compare_parts, whole_image
+from scripts.memorization.parts import LESION, Part, compare_parts, other_parts, whole_image
 from scripts.memorization.search import CopySearch, Found, reduced
 from scripts.memorization.statistics import (
     authentic_share,
@@ -361,7 +361,7 @@ class RealImages:
     def parts(self) -> list[Part]:
         """How near each real image comes to the other subjects by each part of it but the whole image."""
         own = self.owners.tolist()
-        return compare_parts(self.search(self.images, own), self.images, self.images, own, own=own)[1:]
+        return other_parts(self.search.ways_of_parts(self.images, own), self.images, self.images, own, own=own)
 
     def limits_of_parts(
         self, names: Sequence[str], thresholds: Thresholds

@@ -31,9 +31,13 @@ class Lattice(NamedTuple):
     shifts: Tensor  # (S, D) in `Alignment.coordinates`
     matrices: Tensor  # (K, D, D) likewise
 
+    def matrix(self, numbers: Tensor) -> Tensor:
+        """Matrices (B, D, D) of numbers of alignments (B,)."""
+        return self.matrices[numbers % len(self.matrices)]
+
     def coordinates(self, numbers: Tensor, shape: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Decode numbers of alignments (B,): of each the number of its turn, and its coordinates (B, *shape, D)."""
-        matrix = self.matrices[numbers % len(self.matrices)]
+        matrix = self.matrix(numbers)
         place = torch.div(numbers, len(self.matrices), rounding_mode="floor")
         shift = self.shifts[place % len(self.shifts)]
         pixels = pixel_coordinates(shape).to(matrix)
@@ -85,6 +89,21 @@ def brain(images: Tensor) -> Tensor:
     """Mark what is no background, as (N, 1, *spatial) of 0 and 1: up to `SNAP` above -1, or 1 in an inverted image."""
     dark = (images <= BACKGROUND + SNAP).all(1, keepdim=True)
     return (~(dark | (images == -BACKGROUND).all(1, keepdim=True))).float()
+
+
+def brain_centers(images: Tensor) -> Tensor:
+    """Middles of the brain of images (N, C, *spatial), (N, D) in `Alignment.coordinates`; 0 where there is no brain."""
+    inside = brain(images).flatten(1)
+    return inside @ pixel_coordinates(images.shape[2:]).to(inside).flatten(0, -2) / inside.sum(1, True).clamp_min(1)
+
+
+def centered(images: Tensor) -> Tensor:
+    """Move images (N, C, *spatial) so that the middle of their brain is that of the image; background comes in."""
+    inside, dims = brain(images), images.ndim - 2
+    places = pixel_coordinates(images.shape[2:]).to(images) + brain_centers(images).view(-1, *[1] * dims, dims)
+    read = read_at(torch.cat([(images - BACKGROUND) * inside, inside], 1), places)
+    share = read[:, -1:]
+    return torch.where(share > 0.5, read[:, :-1] / share.clamp_min(0.5) + BACKGROUND, BACKGROUND)
 
 
 class CoarseSearch:

@@ -50,7 +50,7 @@ class CopyFilter:
 
     def _counted_once(self, training: ImageSet, owners: np.ndarray) -> ImageSet:
         """Give a patient under two names one, as the audit does: a copy would be as far from the one as the other."""
-        among = self.search(self.search.references, own=owners.tolist(), parts=False).similarities
+        among = self.search(training.images, own=owners.tolist(), parts=False).similarities
         pairs = find_duplicates(between_subjects(among, torch.as_tensor(owners)), self.copy_ratio)
         return count_once(training, training.take([]), pairs)[0] if pairs else training
 

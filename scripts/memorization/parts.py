@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,13 +11,14 @@ from torch import Tensor
 from scripts.memorization.alignment import turns
 from scripts.memorization.coarse_search import brain, standardized
 from scripts.memorization.nearest_images import best_of_subjects
-from scripts.memorization.search import SMALLEST, Found, reduced
+from scripts.memorization.search import Found, Match, is_tiny, reduced
 from scripts.memorization.statistics import Share, copy_ratios, nearest_share
 
 WHOLE = ("whole image", "bent")  # what the ratio of whole images is compared by: the smaller counts
 BLOCKS = {"quarters": 2, "blocks of 1/4 of the side": 4, "blocks of 1/8 of the side": 8}
 LESION = "lesion"  # around which patches are cut
 CENTER = "center"  # of images of which nothing says that a lesion lies there
+SMALLEST_BLOCK = 2  # pixels of a side: one pixel correlates with nothing
 OTHER_CHANNELS = "channels in another order"
 IMAGES_AT_ONCE = 64  # whose blocks are compared; bounds memory only
 MIN_NORM = 1e-2  # of a channel of a block, in standard deviations, below which it shows nothing
@@ -57,6 +58,30 @@ def compare_parts(
 
     Args:
         found: what the search found of `images` among `references`.
+        images: see `other_parts`, as all that follow.
+        references: likewise.
+        owners: likewise.
+        channel_names: likewise.
+        center_name: likewise.
+        own: likewise.
+    """
+    others = other_parts(found.ways, images, references, owners, channel_names, center_name, own)
+    return [whole_image(found), *others]
+
+
+def other_parts(
+    ways: Mapping[str, Match],
+    images: Tensor,
+    references: Tensor,
+    owners: Sequence[int],
+    channel_names: Sequence[str] | None = None,
+    center_name: str = LESION,
+    own: Sequence[int] | None = None,
+) -> list[Part]:
+    """List all parts but the whole image.
+
+    Args:
+        ways: of `Found`.
         images: (N, C, *spatial) in [-1, 1].
         references: (M, C, *spatial) real images.
         owners: number 0..G-1 of the subject of each reference.
@@ -65,17 +90,17 @@ def compare_parts(
         own: subject of each of `images`, with whom it was not compared; None if it was compared with all.
 
     Returns:
-        One part alone, the whole image, of images smaller than `SMALLEST`.
+        None of images smaller than `SMALLEST`.
     """
     names = channel_names or [f"channel {number}" for number in range(images.shape[1])]
-    parts = [whole_image(found)]
-    for way, match in found.ways.items():
+    parts = []
+    for way, match in ways.items():
         if way not in WHOLE:
             name = names[int(way.split()[1])] if way.startswith("channel ") else center_name
             subjects = match.subjects[:, 0]
             parts.append(Part(name, copy_ratios(match.similarities), subjects, subjects))
     small, real = reduced(images.float()), reduced(references.float())
-    return parts if min(small.shape[2:]) < SMALLEST else [*parts, *_blocks(small, real, owners, own)]
+    return parts if is_tiny(small) else [*parts, *_blocks(small, real, owners, own)]
 
 
 def block_correlations(images: Tensor, references: Tensor, per_side: int) -> Tensor:
@@ -136,6 +161,8 @@ def whole_image(found: Found) -> Part:
 def _blocks(images: Tensor, references: Tensor, owners: Sequence[int], own: Sequence[int] | None) -> Iterator[Part]:
     numbers = torch.as_tensor(list(owners), device=images.device)
     for name, per_side in BLOCKS.items():
+        if min(images.shape[2:]) < SMALLEST_BLOCK * per_side:
+            continue
         near = torch.cat(
             [
                 best_of_subjects(block_correlations(part, references, per_side), numbers).similarities.cpu()

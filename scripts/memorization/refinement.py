@@ -49,6 +49,14 @@ class Refined(NamedTuple):
         """Magnitude of the correlation, mean over channels, (B,); 0 where too little overlaps."""
         return self.correlations.abs().mean(1)
 
+    def or_better(self, other: Refined) -> Refined:
+        """Take the other where it correlates better."""
+        is_better = other.similarities > self.similarities
+        return Refined(
+            torch.where(is_better[:, None], other.correlations, self.correlations),
+            torch.where(is_better.view(-1, *[1] * (self.coordinates.ndim - 1)), other.coordinates, self.coordinates),
+        )
+
 
 def affine_basis(shape: Sequence[int], device: torch.device | str = "cpu") -> Basis:
     """Shifts, rotations, scales and shears."""

@@ -12,16 +12,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from scripts.memorization.alignment import Alignment, resized_coordinates
-from scripts.memorization.coarse_search import CoarseSearch, Lattice, Scores
+from scripts.memorization.coarse_search import CoarseSearch, Lattice, Scores, brain_centers, centered
 from scripts.memorization.nearest_images import best_of_subjects, pixels_of_shift
 from scripts.memorization.refinement import Refined, affine_basis, bending_basis, refine
 from scripts.patches.intensities import BACKGROUND, foreground
 
 LONGEST_SIDE = {2: 48, 3: 16}  # images are compared at no more pixels than this, by the number of dimensions
+FINE_SIDE = 32  # of volumes, whose nearest subjects are compared at more: a shift by half a pixel of 16 blurs them
 NUM_NEAREST = 6  # subjects of each image that are looked at closely
-NUM_BENT = 3  # of them, that are bent as well
+NUM_BENT = 3  # of them, that are bent as well, and of volumes compared at `FINE_SIDE`
 NUM_NEAREST_OF_PART = 4  # subjects looked at closely for one channel or the center alone
-SMALLEST = 16  # pixels of a side; smaller images are not refined at half their size first, not bent, and have no parts
+SMALLEST = {2: 16, 3: 12}  # of a side; smaller images are not refined at half their size, not bent, and have no parts
 CENTER_RADIUS = 1 / 6  # of the side: patches are centered on the lesion, and this is 16 of 96 mm
 CENTER_CELLS = 8  # of the middle half of the patch
 
@@ -42,7 +43,8 @@ class Found:
 
     Args:
         similarities: (N, G) of the whole image to each subject, in [0, 1]. Of the nearest `NUM_NEAREST` subjects it is
-            exact, and bent for `NUM_BENT`; of the others it is the first step's, but never above those.
+            exact, and bent for `NUM_BENT`, of volumes for the latter alone; of the others it is the first step's, but
+            never above those.
         images: (N, G) number of the subject's reference that is nearest.
         ways: similarities of the nearest subjects by name of what was compared: "whole image" without bending, "bent",
             "channel 0" and on, "center".
@@ -67,14 +69,10 @@ class Found:
     @staticmethod
     def join(pieces: Sequence[Found]) -> Found:
         """Put together what was found of several sets of images among the same references."""
-        ways = {
-            name: Match(*(torch.cat(fields) for fields in zip(*(piece.ways[name] for piece in pieces), strict=True)))
-            for name in pieces[0].ways
-        }
         return Found(
             torch.cat([piece.similarities for piece in pieces]),
             torch.cat([piece.images for piece in pieces]),
-            ways,
+            _joined([piece.ways for piece in pieces]),
             [alignment for piece in pieces for alignment in piece.alignments],
         )
 
@@ -98,12 +96,16 @@ class CopySearch:
         if not bool(foreground(references, channel_axis=1).flatten(1).any(1).all()):
             raise ValueError("references must show brain, got one that is background everywhere; run patches again")
         self.references = reduced(references.float())
-        self.inside = foreground(self.references, channel_axis=1)[:, None].float()
+        self.inside = _inside(self.references)
+        self.fine = finer(references.float())
         self.owners = torch.as_tensor(list(owners), device=references.device)
         self.factor = references.shape[-1] / self.references.shape[-1]
         self.max_shift = pixels_of_shift(max_shift, references.shape[2:])
         self.block_size = block_size
         self.whole = CoarseSearch(self.references, round(self.max_shift / self.factor))
+        # The cells of a volume are large, and half of one along each axis is a shift that nothing of it survives. Where
+        # all of a brain is to be seen, its middle tells the shift.
+        self.by_middle = None if self.fine is None else CoarseSearch(centered(self.fine), 0)
 
     @cached_property
     def centers(self) -> CoarseSearch:
@@ -125,29 +127,52 @@ class CopySearch:
         pieces = []
         for start in range(0, len(images), self.block_size):
             block = slice(start, start + self.block_size)
-            pieces.append(
-                self._search(reduced(images[block].float()), None if numbers is None else numbers[block], parts)
-            )
+            pieces.append(self._search(images[block].float(), None if numbers is None else numbers[block], parts))
         return Found.join(pieces)
 
     def _search(self, images: Tensor, own: Tensor | None, parts: bool) -> Found:
+        fine = finer(images)
+        images = reduced(images)
         scores = self.whole(images, by_channel=parts)
-        nearest, best_images = self._by_subject(scores.values[0], own)
-        whole, refined = self._whole(images, scores, nearest, best_images)
-        ways = dict(whole)
-        if parts and min(images.shape[2:]) >= SMALLEST:
-            count = min(NUM_NEAREST_OF_PART, nearest.shape[1])
-            for channel in range(images.shape[1]) if images.shape[1] > 1 else ():
-                of_channel, its_images = self._by_subject(scores.values[channel + 1], own)
-                ways[f"channel {channel}"] = self._channel(images, channel, scores, of_channel, its_images, count)
-            ways["center"] = self._center(images, own, count)
+        by_middle = None if fine is None or self.by_middle is None else self.by_middle(centered(fine), False)
+        values = scores.values[0] if by_middle is None else scores.values[0].maximum(by_middle.values[0])
+        nearest, best_images = self._by_subject(values, own)
+        pairs = _Pairs.nearest(nearest, best_images, NUM_NEAREST)
+        turn, start = self._starts(images, scores, by_middle, pairs)
+        whole, refined = self._whole(images, fine, pairs, turn, start)
+        ways = {**whole, **(self._parts(images, scores, own) if parts else {})}
         last = whole["bent"]
         similarities = nearest.minimum(last.similarities.amin(1, keepdim=True)).clamp_min(0)
         similarities = similarities.scatter(1, last.subjects, last.similarities)
         if own is not None:
             similarities[torch.arange(len(images)), own] = -torch.inf
-        on_cpu = {name: Match(match.similarities.cpu(), match.subjects.cpu()) for name, match in ways.items()}
-        return Found(similarities.double().cpu(), best_images.cpu(), on_cpu, refined)
+        return Found(similarities.double().cpu(), best_images.cpu(), _on_cpu(ways), refined)
+
+    def ways_of_parts(self, images: Tensor, own: Sequence[int]) -> dict[str, Match]:
+        """Search channels and center alone of (N, C, *spatial) in [-1, 1]: the `ways` of `Found` but the whole image.
+
+        Args:
+            images: on the device of the references.
+            own: subject of each image, with whom it is not compared.
+        """
+        numbers, pieces = torch.as_tensor(list(own), device=images.device), []
+        for block, of_block in zip(images.split(self.block_size), numbers.split(self.block_size), strict=True):
+            small = reduced(block.float())
+            scores = self.whole(small) if small.shape[1] > 1 else None
+            pieces.append(_on_cpu(self._parts(small, scores, of_block)))
+        return _joined(pieces)
+
+    def _parts(self, images: Tensor, scores: Scores | None, own: Tensor | None) -> dict[str, Match]:
+        """Search each of several channels by its scores, and the center."""
+        ways = dict[str, Match]()
+        if is_tiny(images):
+            return ways
+        count = min(NUM_NEAREST_OF_PART, int(self.owners.max()) + 1)
+        if scores is not None and images.shape[1] > 1:
+            for channel in range(images.shape[1]):
+                of_channel, its_images = self._by_subject(scores.values[channel + 1], own)
+                ways[f"channel {channel}"] = self._channel(images, channel, scores, of_channel, its_images, count)
+        return {**ways, "center": self._center(images, own, count)}
 
     def _by_subject(self, values: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
         """Highest value of each subject but the own, (N, G), and the number of the reference that has it."""
@@ -156,38 +181,71 @@ class CopySearch:
             best[torch.arange(len(values)), own] = -torch.inf
         return best, first
 
-    def _whole(
-        self, images: Tensor, scores: Scores, nearest: Tensor, best_images: Tensor
-    ) -> tuple[dict[str, Match], list[Alignment]]:
+    def _starts(self, images: Tensor, scores: Scores, by_middle: Scores | None, pairs: _Pairs) -> tuple[Tensor, Tensor]:
+        """Turn and coordinates of the pairs at which the first step found them to correlate best."""
         shape = images.shape[2:]
-        pairs = _Pairs.nearest(nearest, best_images, NUM_NEAREST)
-        lattice = self.whole.lattice
-        turn, start = lattice.coordinates(scores.alignments(pairs.rows, pairs.references), shape)
-        turned = _turned(images, lattice, turn, pairs.rows)
+        of_pair = (pairs.rows, pairs.references)
+        turn, start = self.whole.lattice.coordinates(scores.alignments(*of_pair), shape)
+        if by_middle is None or self.by_middle is None:
+            return turn, start
+        lattice, numbers = self.by_middle.lattice, by_middle.alignments(*of_pair)
+        other_turn, other = lattice.coordinates(numbers, shape)
+        # Of both the middle of the brain was the origin.
+        middle = brain_centers(_turned(images, lattice, other_turn, pairs.rows))
+        moved = (lattice.matrix(numbers) @ middle[..., None])[..., 0]
+        offset = brain_centers(self.references)[pairs.references] - moved
+        other = other + offset.view(-1, *[1] * len(shape), len(shape))
+        is_better = by_middle.values[0][of_pair] > scores.values[0][of_pair]
+        return torch.where(is_better, other_turn, turn), torch.where(_per_pair(is_better, start), other, start)
+
+    def _whole(
+        self, images: Tensor, fine: Tensor | None, pairs: _Pairs, turn: Tensor, start: Tensor
+    ) -> tuple[dict[str, Match], list[Alignment]]:
+        turned = _turned(images, self.whole.lattice, turn, pairs.rows)
         references, inside = self.references[pairs.references] - BACKGROUND, self.inside[pairs.references]
-        if min(shape) >= SMALLEST:
+        if not is_tiny(images):
             start = self._refine_at_half_size(turned, references, inside, start)
-        affine = refine(turned, references, inside, start, affine_basis(shape, images.device), 3)
+        affine = refine(turned, references, inside, start, affine_basis(images.shape[2:], images.device), 3)
+        order = pairs.order(affine.similarities)[:, :NUM_BENT]
+        chosen = order.flatten()
+        of_chosen = (turned[chosen], references[chosen], inside[chosen])
+        if fine is not None:
+            kept = pairs.take(chosen, order.shape[1])
+            return self._whole_of_volumes(fine, of_chosen, kept, turn[chosen], affine.coordinates[chosen])
         result = {"whole image": pairs.match(affine.similarities)}
-        if min(shape) < SMALLEST:
-            order = pairs.order(affine.similarities)
-            return {**result, "bent": result["whole image"]}, _alignments(lattice, turn, affine, order[:, 0])
-        chosen = pairs.order(affine.similarities)[:, :NUM_BENT].flatten()
-        bent = refine(
-            turned[chosen],
-            references[chosen],
-            inside[chosen],
-            affine.coordinates[chosen],
-            bending_basis(shape, images.device),
-            4,
-        )
+        if is_tiny(images):
+            return {**result, "bent": result["whole image"]}, self._alignments(turn, affine.coordinates, order[:, 0])
+        bent = _bend(*of_chosen, affine.coordinates[chosen])
         similarities = affine.similarities.scatter(0, chosen, bent.similarities)
         coordinates = affine.coordinates.clone()
         coordinates[chosen] = bent.coordinates
-        final = Refined(affine.correlations, coordinates)
-        return {**result, "bent": pairs.match(similarities)}, _alignments(
-            lattice, turn, final, pairs.order(similarities)[:, 0]
-        )
+        best = pairs.order(similarities)[:, 0]
+        return {**result, "bent": pairs.match(similarities)}, self._alignments(turn, coordinates, best)
+
+    def _whole_of_volumes(
+        self, fine: Tensor, rough: tuple[Tensor, Tensor, Tensor], pairs: _Pairs, turn: Tensor, start: Tensor
+    ) -> tuple[dict[str, Match], list[Alignment]]:
+        """Compare pairs at `FINE_SIDE`, unbent and bent; bends are found at the size of `rough`, what `_bend` takes."""
+        assert self.fine is not None
+        shape, size = fine.shape[2:], rough[0].shape[2:]
+        turned = _turned(fine, self.whole.lattice, turn, pairs.rows)
+        of_pairs = self.fine[pairs.references]
+        values, inside, basis = of_pairs - BACKGROUND, _inside(of_pairs), affine_basis(shape, fine.device)
+        best = refine(turned, values, inside, resized_coordinates(start, shape, is_affine=True), basis, 2)
+        result = {"whole image": pairs.match(best.similarities)}
+        if not is_tiny(rough[0]):
+            bent = _bend(*rough, resized_coordinates(best.coordinates, size, is_affine=True)).coordinates
+            best = best.or_better(refine(turned, values, inside, resized_coordinates(bent, shape), basis, 0))
+        nearest = pairs.order(best.similarities)[:, 0]
+        # Kept at the size of the others: what is affine stays exact, and bends are smooth.
+        coordinates = resized_coordinates(best.coordinates[nearest], size)
+        everyone = torch.arange(len(nearest), device=nearest.device)
+        result["bent"] = pairs.match(best.similarities)
+        return result, self._alignments(turn[nearest], coordinates, everyone)
+
+    def _alignments(self, turn: Tensor, coordinates: Tensor, chosen: Tensor) -> list[Alignment]:
+        turns = self.whole.lattice.turns
+        return [Alignment(turns[int(turn[index])], coordinates[index].cpu()) for index in chosen]
 
     def _refine_at_half_size(self, images: Tensor, references: Tensor, inside: Tensor, start: Tensor) -> Tensor:
         """Make a first step at half the size, where a wider valley leads to the best; keep the better of both."""
@@ -200,8 +258,7 @@ class CopySearch:
         moved = resized_coordinates(moved, images.shape[2:])
         basis = affine_basis(images.shape[2:], images.device)
         before, after = (refine(images, references, inside, where, basis, 0) for where in (start, moved))
-        better = (after.similarities > before.similarities).view(-1, *[1] * (start.ndim - 1))
-        return torch.where(better, moved, start)
+        return before.or_better(after).coordinates
 
     def _channel(
         self, images: Tensor, channel: int, scores: Scores, nearest: Tensor, best_images: Tensor, count: int
@@ -252,6 +309,12 @@ class _Pairs(NamedTuple):
         images = best_images.gather(1, subjects)
         return cls(rows.flatten(), subjects.flatten(), images.flatten(), values.isfinite().flatten(), count)
 
+    def take(self, chosen: Tensor, per_image: int) -> _Pairs:
+        """Return some of the pairs, as many of each image, image by image."""
+        fields = (self.rows, self.subjects, self.references, self.is_other)
+        rows, subjects, references, is_other = (field[chosen] for field in fields)
+        return _Pairs(rows, subjects, references, is_other, per_image)
+
     def order(self, similarities: Tensor) -> Tensor:
         """Numbers of the pairs of each image, (N, k), the nearest first."""
         known = torch.where(self.is_other, similarities, -torch.inf)
@@ -263,20 +326,36 @@ class _Pairs(NamedTuple):
         return Match(torch.where(self.is_other, similarities, -torch.inf)[order], self.subjects[order])
 
 
-def reduced(images: Tensor) -> Tensor:
-    """Average images over whole pixels until no side is longer than `LONGEST_SIDE`; background stays exactly -1.
+def is_tiny(images: Tensor) -> bool:
+    """Whether a side of images (N, C, *spatial) is below `SMALLEST`."""
+    return min(images.shape[2:]) < SMALLEST[images.ndim - 2]
+
+
+def reduced(images: Tensor, longest_side: int | None = None) -> Tensor:
+    """Average images over whole pixels until no side is longer; background stays exactly -1.
 
     A pixel is background where more than half of it is; else the mean over what is not.
+
+    Args:
+        images: (N, C, *spatial) in [-1, 1].
+        longest_side: pixels; None is `LONGEST_SIDE`.
     """
     dims = images.ndim - 2
-    factor = -(-max(images.shape[2:]) // LONGEST_SIDE[dims])
+    factor = -(-max(images.shape[2:]) // (longest_side or LONGEST_SIDE[dims]))
     if factor == 1:
         return images
-    inside = foreground(images, channel_axis=1)[:, None].float()
+    inside = _inside(images)
     grid = [max(1, size // factor) for size in images.shape[2:]]
     share = functional.interpolate(inside, grid, mode="area")
     mean = functional.interpolate(images * inside, grid, mode="area") / share.clamp_min(0.1)
     return torch.where(share > 0.5, mean, BACKGROUND)
+
+
+def finer(images: Tensor) -> Tensor | None:
+    """Volumes (N, C, *spatial) reduced to `FINE_SIDE`; None of pictures, and of volumes that are not reduced anyway."""
+    if images.ndim != 5 or max(images.shape[2:]) <= LONGEST_SIDE[3]:
+        return None
+    return reduced(images, FINE_SIDE)
 
 
 def disc(shape: Sequence[int], radius: float) -> Tensor:
@@ -290,10 +369,32 @@ def _middle(shape: Sequence[int]) -> list[slice]:
     return [slice((size - half) // 2, (size - half) // 2 + half) for size, half in zip(shape, halves, strict=True)]
 
 
+def _inside(images: Tensor) -> Tensor:
+    return foreground(images, channel_axis=1)[:, None].float()
+
+
 def _turned(images: Tensor, lattice: Lattice, turn: Tensor, rows: Tensor) -> Tensor:
-    every = torch.stack([one(images) for one in lattice.turns])
-    return every[turn, rows]
+    result = images.new_empty(len(rows), *images.shape[1:])
+    for number, one in enumerate(lattice.turns):
+        is_turned = turn == number
+        result[is_turned] = one(images[rows[is_turned]])
+    return result
 
 
-def _alignments(lattice: Lattice, turn: Tensor, refined: Refined, chosen: Tensor) -> list[Alignment]:
-    return [Alignment(lattice.turns[int(turn[index])], refined.coordinates[index].cpu()) for index in chosen]
+def _joined(ways: Sequence[Mapping[str, Match]]) -> dict[str, Match]:
+    return {
+        name: Match(*(torch.cat(fields) for fields in zip(*(piece[name] for piece in ways), strict=True)))
+        for name in ways[0]
+    }
+
+
+def _on_cpu(ways: Mapping[str, Match]) -> dict[str, Match]:
+    return {name: Match(match.similarities.cpu(), match.subjects.cpu()) for name, match in ways.items()}
+
+
+def _bend(images: Tensor, references: Tensor, inside: Tensor, start: Tensor) -> Refined:
+    return refine(images, references, inside, start, bending_basis(images.shape[2:], images.device), 4)
+
+
+def _per_pair(values: Tensor, like: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (like.ndim - 1))

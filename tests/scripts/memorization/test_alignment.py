@@ -76,3 +76,10 @@ def test_words_tell_angle_and_scale():
     matrix = torch.tensor([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / 1.2
     alignment = Alignment(Turn((1, 0), (False, False)), pixel_coordinates((16, 16)) @ matrix.T)
     assert in_words(alignment) == "axes exchanged, rotated by +10 degrees, scaled by 1.20"
+
+
+def test_words_tell_the_angle_of_a_volume_around_any_axis():
+    angle = math.radians(20)
+    turn = torch.tensor([[math.cos(angle), 0, -math.sin(angle)], [0, 1, 0], [math.sin(angle), 0, math.cos(angle)]])
+    alignment = Alignment(Turn((0, 1, 2), (False, True, False)), pixel_coordinates((8, 8, 8)) @ turn.T)
+    assert in_words(alignment) == "flipped along y, rotated by 20 degrees"

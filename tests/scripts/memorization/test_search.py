@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import altered_copies as copies
-from benchmarks.phantom_patches import phantom_patches
+from benchmarks.phantom_patches import phantom_patches, phantom_volumes
 from scripts.memorization.alignment import pixel_coordinates
 from scripts.memorization.nearest_images import brain_pearson
 from scripts.memorization.parts import block_correlations, compare_parts, permuted_correlations
@@ -138,6 +138,49 @@ def test_volumes_are_searched_by_the_same_code():
     found = CopySearch(volumes, range(6))(moved, parts=False)
     assert found.similarities.argmax(1).tolist() == [0, 1, 2]
     assert found.similarities.max(1).values.min() > 0.95
+
+
+@pytest.fixture(scope="module")
+def heads():
+    """Whole brains, which are compared at 12^3 first and at 24^3 last."""
+    volumes = phantom_volumes(16, seed=5, size=24)
+    return volumes, CopySearch(volumes[:12], range(12))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        copies.flipped,
+        lambda volumes, generator: copies.shifted(volumes, generator, 1),
+        lambda volumes, generator: copies.shifted(volumes, generator, 2),
+        lambda volumes, generator: copies.rotated(volumes, generator, 10.0),
+        lambda volumes, generator: copies.rotated(copies.shifted(volumes.flip(2), generator, 1), generator, 5.0),
+    ],
+    ids=["flipped", "shifted by 1", "shifted by 2", "rotated", "all"],
+)
+def test_copies_of_volumes_are_found_between_the_voxels_that_are_searched(heads, change):
+    volumes, search = heads
+    altered = change(volumes[:4], torch.Generator().manual_seed(0))
+    found = search(altered, parts=False)
+    assert found.similarities.argmax(1).tolist() == [0, 1, 2, 3]
+    assert compare_parts(found, altered, volumes[:12], range(12))[0].ratios.max() < 0.35
+    assert found.alignments[0].coordinates.shape == (12, 12, 12, 3)
+
+
+def test_other_volumes_are_no_copies(heads):
+    volumes, search = heads
+    parts = {part.name: part for part in compare_parts(search(volumes[12:]), volumes[12:], volumes[:12], range(12))}
+    assert parts["whole image"].ratios.min() > 0.6
+    assert {"lesion", "quarters"} < set(parts)
+    assert "blocks of 1/8 of the side" not in parts
+
+
+def test_parts_are_found_the_same_alone(patients, search):
+    own = list(range(8))
+    alone, whole = search.ways_of_parts(patients[:8], own), search(patients[:8], own).ways
+    assert set(alone) == set(whole) - {"whole image", "bent"}
+    for name, match in alone.items():
+        torch.testing.assert_close(match.similarities, whole[name].similarities)
 
 
 def test_large_images_are_averaged_and_their_background_stays():
