@@ -333,6 +333,7 @@ def check_autoencoder_training(
     epoch_images: int | None,
     checkpoint_interval: int,
     selection: str,
+    max_shift: int = 0,
 ) -> None:
     """Refuse numbers by which no autoencoder can train.
 
@@ -345,10 +346,13 @@ def check_autoencoder_training(
         epoch_images: `autoencoder_epoch_images`; None is as many as there are.
         checkpoint_interval: `autoencoder_checkpoint_interval`.
         selection: `autoencoder_selection`.
+        max_shift: `autoencoder_max_shift`, pixels.
 
     Raises:
         ValueError: naming the config key.
     """
+    if max_shift < 0:
+        raise ValueError(f"autoencoder_max_shift must be >= 0 pixels, got {max_shift!r}; 0 moves none")
     at_least_one = {
         "max_epochs": max_epochs,
         "patience": patience,

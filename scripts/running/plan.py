@@ -86,6 +86,7 @@ class Plan:
         audit_generators: whether the audit of a trained generator's images looks at its weights, too.
         classifiers: networks with each of which every setup is trained, see `read_classifiers`; with none each setup
             has one classifier, of `classifier_backbone`.
+        space: "latent" trains an autoencoder for each cohort and fold, in whose latents the generators work.
     """
 
     study_dir: str | Path
@@ -102,6 +103,7 @@ class Plan:
     imported: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     audit_generators: bool = True
     classifiers: Any = ()
+    space: str = "pixel"
 
     def __post_init__(self) -> None:
         self.classifiers = read_classifiers(self.classifiers)
@@ -201,10 +203,14 @@ class Plan:
             for name in self.trained_setups
             if {name, setup_of(name)} & set(self.explained_setups)
         ]
+        are_trained = self.space == "latent" and any(name in self.methods for name in methods)
+        places = itertools.product(self.cohorts, range(self.num_folds) if are_trained else ())
+        autoencoders = [self._autoencoder_stage(*place) for place in places]
         untrained = [planned for planned in synthesis if planned.config in ("generate_control", IMPORT)]
         trained = [planned for planned in synthesis if planned not in untrained]
         after = [*classifiers, *judgments, *evaluations, *explanations]
-        return [*data, *untrained, *trained, *after, self._report_stage([*data, *synthesis, *after])]
+        report = self._report_stage([*data, *autoencoders, *synthesis, *after])
+        return [*data, *untrained, *autoencoders, *trained, *after, report]
 
     def kinds(self) -> list[PlannedStage]:
         """List one stage of each kind: of the same config with the same overlays, and of each control or import."""
@@ -317,11 +323,20 @@ class Plan:
     def _generator_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
         name = f"{cohort}/fold{fold}/generator_{class_name or 'all'}_{method}"
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "method": method}
-        needs = (f"{cohort}/patches", f"{cohort}/splits")
+        needs: tuple[str, ...] = (f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
+        if self.space == "latent":
+            autoencoder = self._autoencoder_stage(cohort, fold).name
+            inputs["autoencoder_path"] = self._path(autoencoder, "model.pt")
+            needs = (*needs, autoencoder)
         return PlannedStage(
             name, "train_generator", tuple(self.methods[method]), self._to(name, inputs, **place), needs
         )
+
+    def _autoencoder_stage(self, cohort: str, fold: int) -> PlannedStage:
+        name, inputs = f"{cohort}/fold{fold}/autoencoder", self._fold_inputs(cohort, fold)
+        needs = (f"{cohort}/patches", f"{cohort}/splits")
+        return PlannedStage(name, "train_autoencoder", (), self._to(name, inputs, cohort=cohort, fold=fold), needs)
 
     def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}

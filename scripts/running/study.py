@@ -214,10 +214,11 @@ class Study:
         for method, overlays in self.plan.methods.items():
             for overlay in overlays:
                 keys = load_file(str(Path(self.config_dir) / f"{overlay}.yaml"))
-                if "generator_condition" in keys:
+                whole = [key for key in keys if re.match(r"generator_condition|generator_space|autoencoder_", key)]
+                if whole:
                     raise ValueError(
-                        f"{overlay}.yaml of methods.{method} must not set generator_condition, which says what"
-                        " generators the whole study trains; set it in a recipe or on the command line"
+                        f"{overlay}.yaml of methods.{method} must not set {whole[0]}, which says what generators the"
+                        " whole study trains; set it in a recipe or on the command line"
                     )
                 merged = [key for key in keys if key.startswith("+") and NETWORK_KEY.match(key[1:])]
                 merged = [key for key in merged if is_part(common, key[1:])]

@@ -249,6 +249,19 @@ def check_weights(kl_weight: float, perceptual_weight: float, adversarial_weight
             raise ValueError(f"autoencoder_{name}_weight must be >= 0, got {value!r}; 0 switches the term off")
 
 
+def check_adversary(learning_rate: float, first_epoch: int, channels: int, layers: int) -> None:
+    """Refuse numbers by which no adversary can learn.
+
+    Raises:
+        ValueError: naming the config key.
+    """
+    if not learning_rate > 0:
+        raise ValueError(f"autoencoder_adversarial_learning_rate must be > 0, got {learning_rate!r}")
+    for name, value in (("first_epoch", first_epoch), ("channels", channels), ("layers", layers)):
+        if value < 1:
+            raise ValueError(f"autoencoder_adversarial_{name} must be >= 1, got {value!r}")
+
+
 def _single_channels(images: Tensor) -> Tensor:
     """Make each channel an image of its own, (B * C, 1, *spatial), in [0, 1]."""
     return (images.flatten(0, 1).unsqueeze(1) + 1) / 2

@@ -23,6 +23,7 @@ from scripts.generator.checks import check_autoencoder, check_autoencoder_traini
 from scripts.provenance.leakage import LeakageError
 from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.running.files import read_json, write_json
+from scripts.training.reconstruction_loss import check_adversary
 from scripts.training.resume import Resumption
 from tests.helpers import run_stage
 from tests.patches import TINY_GENERATOR, write_tiny_patches
@@ -233,6 +234,9 @@ def test_an_autoencoder_that_saw_subjects_outside_the_training_part_is_refused(t
         (lambda: check_autoencoder_training(0, 1, 1, 0.1, 0.9, None, 1, "inner"), "autoencoder_max_epochs must be"),
         (lambda: check_autoencoder_training(1, 1, 1, 0.1, 1.0, None, 1, "inner"), "autoencoder_ema_decay must be"),
         (lambda: check_autoencoder_training(1, 1, 1, 0.1, 0.9, None, 1, "test"), "autoencoder_selection must be one"),
+        (lambda: check_autoencoder_training(1, 1, 1, 0.1, 0.9, None, 1, "inner", -1), "autoencoder_max_shift must be"),
+        (lambda: check_adversary(0.0, 1, 1, 1), "autoencoder_adversarial_learning_rate must be > 0, got 0"),
+        (lambda: check_adversary(0.1, 1, 1, 0), "autoencoder_adversarial_layers must be >= 1, got 0"),
     ],
 )
 def test_what_cannot_be_is_refused_by_its_key(call, message):

@@ -41,6 +41,28 @@ def test_one_conditional_generator_draws_the_sets_of_all_classes(plan):
         assert stages[f"a/fold1/synthetic_{name}_ddpm"].needs[0] == "a/fold1/generator_all_ddpm"
 
 
+def test_latent_generators_have_one_autoencoder_for_each_fold_which_is_trained_before_them(plan):
+    plan.space = "latent"
+    names = [planned.name for planned in plan.stages()]
+    stages = {planned.name: planned for planned in plan.stages()}
+    autoencoders = [name for name in names if name.endswith("/autoencoder")]
+    assert autoencoders == [f"{cohort}/fold{fold}/autoencoder" for cohort in "ab" for fold in range(3)]
+    for name, planned in stages.items():
+        if planned.config == "train_generator":
+            autoencoder = f"{'/'.join(name.split('/')[:2])}/autoencoder"
+            assert names.index(autoencoder) < names.index(name)
+            assert autoencoder in planned.needs
+            assert planned.overrides["autoencoder_path"].endswith(f"{autoencoder}/model.pt")
+        else:
+            assert "autoencoder_path" not in planned.overrides
+    assert set(autoencoders) <= set(stages["report"].needs)
+
+
+def test_without_trained_generators_no_autoencoder_is_trained(plan):
+    plan.space, plan.setups, plan.methods = "latent", {"real": plan.setups["real"]}, {}
+    assert not any(planned.config == "train_autoencoder" for planned in plan.stages())
+
+
 def test_the_data_of_all_cohorts_come_before_any_training(plan):
     names = [planned.name for planned in plan.stages()]
     first_training = min(index for index, name in enumerate(names) if "generator_" in name)

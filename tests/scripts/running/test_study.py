@@ -134,6 +134,7 @@ def test_what_no_generator_draws_with_is_refused_for_the_network_of_an_overlay(s
     ("text", "message"),
     [
         ("generator_condition: null\n", "mine.yaml of methods.ddpm must not set generator_condition, which says what"),
+        ("generator_space: latent\n", "mine.yaml of methods.ddpm must not set generator_space, which says what"),
         (
             "+generator_def: {num_res_blocks: 1}\n",
             r"mine.yaml of methods.ddpm must set .* got \+generator_def;",
