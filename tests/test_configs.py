@@ -56,7 +56,7 @@ STAGES = {
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RUNS = sorted((ROOT / "configs" / "runs").glob("*.yaml"))
-RECIPES = ("recipes/quick", "recipes/small", "recipes/paper", "recipes/pictures")
+RECIPES = ("recipes/quick", "recipes/small", "recipes/paper", "recipes/pictures", "recipes/volumes")
 # Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
     "_meta_",
@@ -166,6 +166,9 @@ def test_a_recipe_changes_numbers_and_names_only(recipe):
     known = {key: value for names in STAGES.values() for key, value in merged(names).items()}
     for key, value in changes.items():
         assert key in known, f"{key} of {path} is no key of any stage"
+        if isinstance(value, dict) and "_target_" not in {*value, *known[key]}:
+            assert "$" not in str(value), f"{key} must be a mapping of names"  # as classes, or setups
+            continue
         if isinstance(value, dict):
             assert "_target_" in value, f"{key} must name a part with its numbers, as that of the stage does"
             assert "_target_" in known[key], f"{key} must name a part with its numbers, as that of the stage does"

@@ -30,13 +30,18 @@ def check_network(
         backbone: `classifier_backbone`.
         spatial_dims: 2 or 3.
         in_channels: modalities.
-        num_classes: K.
+        num_classes: K, at least 2.
         stem_stride: `classifier_stem_stride`.
         image_size: `patch_size`.
 
     Raises:
         ValueError: naming the config keys.
     """
+    if num_classes < 2:
+        raise ValueError(
+            f"classes must be at least two where something is classified, got {num_classes}; name them, or set setups:"
+            " {} for a study of generators alone"
+        )
     if len(image_size) != spatial_dims:
         raise ValueError(
             f"patch_size must be {spatial_dims} numbers with spatial_dims {spatial_dims}, got {image_size!r}"

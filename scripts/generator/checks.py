@@ -179,6 +179,10 @@ def check_classes(classes: Collection[str], condition: str | None, class_name: s
         raise ValueError(
             f"generator_condition must be label or null, got {condition!r}; label tells one network which class to draw"
         )
+    if condition is not None and not classes:
+        raise ValueError(
+            f"generator_condition must be null where classes is {{}}, got {condition!r}: it cannot be told a class"
+        )
     if class_name is not None and class_name not in classes:
         raise ValueError(f"generator_class must be one of {', '.join(classes)}, or null for all, got {class_name!r}")
 

@@ -13,6 +13,7 @@ from scripts.volumes.regions import REGIONS, LabeledVoxels, choose_region, find_
 from scripts.volumes.volume import Volume
 
 SLICES = ("largest", "centroid", "all")
+FLAT = "leave it out (leave_out), or set spatial_dims: 2 and a patch_size of two numbers"
 # What only a lesion or a click can say of a patch; null where the image is whole.
 NOT_TOLD = ("region", "region_reason", "region_volume_ml", "lesion_volume_ml", "slice", "center_voxel", "center_mm")
 
@@ -175,7 +176,8 @@ class ChooseWholed(Transform):
         """Say where the image lies.
 
         Raises:
-            ValueError: if a volume has more than one slice and patches have none, or all of it is 0.
+            ValueError: if a volume has more than one slice and patches have none, if it has one and patches have more,
+                or all of it is 0.
         """
         volumes: Mapping[str, Volume] = data["volumes"]
         reference = next(iter(volumes.values()))
@@ -185,9 +187,19 @@ class ChooseWholed(Transform):
                 f"{reference.path} must have one slice where spatial_dims is 2 and cut is whole, got {size[2]}; set"
                 " spatial_dims: 3, or cut: lesion, which chooses a slice"
             )
+        if self.spatial_dims == 3 and min(size) == 1:
+            raise ValueError(f"{reference.path} must have depth where spatial_dims is 3, got {_sides(size)}; {FLAT}")
         box = _foreground_box(volumes) if self.crop_to_foreground else np.array([[0, 0, 0], size])
         place: Subject = {"center_ras": box.sum(axis=0) // 2, "box_mm": box * reference.spacing_mm}
         return {**data, **dict.fromkeys(NOT_TOLD), **place}
+
+    def problems(self, subject: Mapping[str, Any]) -> Iterator[str]:
+        """Say why a subject of `cohort.json` has no such patch, before any file is read."""
+        size = (subject.get("grid") or {}).get("size", ())
+        if self.spatial_dims == 3 and subject.get("picture"):
+            yield f"a picture has no depth; {FLAT}"
+        if self.spatial_dims == 3 and 1 in size:
+            yield f"a volume of {_sides(size)} has no depth; {FLAT}"
 
     def pixel_settings(self) -> dict[str, Any]:
         """Return what two sets of patches must share to be images of one kind."""
@@ -206,6 +218,10 @@ def _with_center(
         "slice": int(center_ras[2]),
         "box_mm": None if points is None else np.stack([points.min(0), points.max(0) + 1]) * reference.spacing_mm,
     }
+
+
+def _sides(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def _foreground_box(volumes: Mapping[str, Volume]) -> np.ndarray:

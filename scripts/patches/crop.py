@@ -33,7 +33,8 @@ DROPPED = (
     *("center_ras", "box_mm"),
 )
 
-CROPS = {"lesion": ("field_of_view", "lesion_box"), "whole": ("field_of_view", "fit", "pad", "stretch")}
+CROPS = {"lesion": ("field_of_view", "lesion_box"), "whole": ("field_of_view", "center", "fit", "pad", "stretch")}
+IN_MM = ("field_of_view", "center")  # crops whose cells have the length patch_spacing_mm
 WHOLE_BOX = ("fit", "pad", "stretch")  # crops that show the whole box, whatever its size
 DISTORTION = 0.01  # by which the sides of an image and of a patch may differ in proportion with `fit`
 
@@ -53,11 +54,11 @@ class CropPatchd(Transform):
     Args:
         patch_size: cells of each axis; its length is the number of dimensions, 2 or 3.
         patch_spacing_mm: length of a cell, mm; None for images without mm, such as pictures; counts for
-            "field_of_view" alone.
+            "field_of_view" and "center" alone.
         crop: "field_of_view" takes `patch_size` x `patch_spacing_mm` around the center; "lesion_box" the extent of the
-            region times `box_margin`, resized to `patch_size`. Of whole images, "fit" resizes those that have the
-            proportions of `patch_size` and refuses others, "pad" keeps proportions and fills up with background,
-            "stretch" does not keep them.
+            region times `box_margin`, resized to `patch_size`. Of whole images, "field_of_view" refuses those that
+            reach beyond it, "center" takes their middle, "fit" resizes those that have the proportions of `patch_size`
+            and refuses others, "pad" keeps proportions and fills up with background, "stretch" does not keep them.
         box_margin: factor >= 1.
     """
 
@@ -76,10 +77,10 @@ class CropPatchd(Transform):
             raise ValueError(
                 f"patch_spacing_mm must be > 0 and box_margin >= 1, got {patch_spacing_mm!r} and {box_margin!r}"
             )
-        if patch_spacing_mm is None and crop == "field_of_view":
+        if patch_spacing_mm is None and crop in IN_MM:
             raise ValueError(
-                "crop must be fit, pad or stretch (or lesion_box) where patch_spacing_mm is null, got 'field_of_view',"
-                " whose size is in mm"
+                f"crop must be fit, pad or stretch (or lesion_box) where patch_spacing_mm is null, got {crop!r}, whose"
+                " size is in mm"
             )
         self.patch_size = list(patch_size)
         self.patch_spacing_mm = None if patch_spacing_mm is None else float(patch_spacing_mm)
@@ -93,7 +94,7 @@ class CropPatchd(Transform):
             ValueError: if there is no brain in the patch.
         """
         reference = next(iter(data["volumes"].values()))
-        axes = self.axes(reference, data["center_ras"], data["box_mm"])
+        axes = self.axes(reference, data["center_ras"], data["box_mm"], data["region"] is None)
         place, darkest = int(data["center_ras"][2]), BACKGROUND if data["has_background"] else DARKEST
         channels = [
             _cut(volume, axes, place, data["intensity_ranges"][modality], darkest, self.crop in WHOLE_BOX)
@@ -128,8 +129,17 @@ class CropPatchd(Transform):
         """Return what two sets of patches must share to be images of one kind, beside size and spacing."""
         return {"crop": self.crop, **({"box_margin": self.box_margin} if self.crop == "lesion_box" else {})}
 
-    def axes(self, reference: Volume, center_ras: np.ndarray, box_mm: np.ndarray | None) -> list[Axis]:
-        """Return where the cells of each patch axis lie."""
+    def axes(
+        self, reference: Volume, center_ras: np.ndarray, box_mm: np.ndarray | None, is_whole: bool = False
+    ) -> list[Axis]:
+        """Return where the cells of each patch axis lie.
+
+        Args:
+            reference: volume that is cut.
+            center_ras: RAS+ indices of the voxel in the middle.
+            box_mm: extent of what is to be shown, (2, 3); None for a click.
+            is_whole: whether that is the whole image, none of which may be lost without a word.
+        """
         count = len(self.patch_size)
         if self.crop == "lesion_box":
             if box_mm is None:
@@ -140,11 +150,24 @@ class CropPatchd(Transform):
             return [Axis(float(start), spacing, size) for start, size in zip(starts, self.patch_size, strict=True)]
         if self.crop in WHOLE_BOX and box_mm is not None:
             return self._whole_axes(reference, box_mm[:, :count])
+        if is_whole and self.crop == "field_of_view" and box_mm is not None:
+            self._refuse_larger(reference, box_mm[1] - box_mm[0])
         assert self.patch_spacing_mm is not None  # a field of view is refused without it
         return [
             centered_axis(int(center), float(voxel_mm), self.patch_spacing_mm, size)
             for center, voxel_mm, size in zip(center_ras, reference.spacing_mm, self.patch_size, strict=False)
         ]
+
+    def _refuse_larger(self, reference: Volume, extent_mm: np.ndarray) -> None:
+        """Refuse an image that reaches more than a cell beyond the patch: fields of view are mixed, or it is small."""
+        assert self.patch_spacing_mm is not None
+        field = np.array(self.patch_size) * self.patch_spacing_mm
+        if (extent_mm[: len(field)] > field + self.patch_spacing_mm).any():
+            raise ValueError(
+                f"{reference.path} must lie within the field of view of {_by(field)} mm, got {_by(extent_mm)} mm; raise"
+                " patch_size or patch_spacing_mm, set crop_to_foreground: true where zeros surround what is shown, or"
+                " set crop: center, which cuts off what lies outside, or crop: pad, which shrinks each image to fit"
+            )
 
     def _whole_axes(self, reference: Volume, box_mm: np.ndarray) -> list[Axis]:
         extent, middle = box_mm[1] - box_mm[0], box_mm.mean(axis=0)
@@ -165,11 +188,14 @@ def _distortion(extent: np.ndarray, patch_size: Sequence[int]) -> float:
 
 
 def _does_not_fit(size: Sequence[float], patch_size: Sequence[int]) -> str:
-    sides = " x ".join(f"{side:g}" for side in size)
     return (
-        f"sides of {sides}, which have not the proportions of patch_size {list(patch_size)}; set crop: pad, which fills"
-        " up with background, or crop: stretch, which distorts"
+        f"sides of {_by(size)}, which have not the proportions of patch_size {list(patch_size)}; set crop: pad, which"
+        " fills up with background, or crop: stretch, which distorts"
     )
+
+
+def _by(sides: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{side:.5g}" for side in sides)
 
 
 def patch_affine(reference: Volume, axes: Sequence[Axis], slice_index: int) -> np.ndarray:

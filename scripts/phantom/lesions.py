@@ -65,6 +65,12 @@ class Lesion:
     texture: Field
 
 
+def no_lesion() -> Lesion:
+    """Return what grows in a healthy brain: nothing, on an empty box."""
+    nothing = np.zeros((0, 0, 0), np.float32)
+    return Lesion((slice(0, 0),) * 3, {}, nothing.astype(np.int16), nothing, nothing)
+
+
 def plan_lesion(
     rng: np.random.Generator, volume: Mapping[str, float], grade: Mapping[str, Any], quantiles: Mapping[str, float]
 ) -> LesionPlan:

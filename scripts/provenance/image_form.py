@@ -134,7 +134,7 @@ def describe_images(
 
     Args:
         form: of the images.
-        crop: "field_of_view", or another, whose patches have no common spacing: it is null in the description.
+        crop: "field_of_view" or "center", or another, whose patches have no common spacing: it is null then.
         intensity_mode: "percentile", "zscore" or "fixed".
         intensity_percentiles: percentiles that become -1 and 1; null in the description where the mode is another.
         zscore_limit: standard deviations that become -1 and 1; likewise.
@@ -145,7 +145,7 @@ def describe_images(
     """
     return {
         **form.facts(),
-        **({} if crop == "field_of_view" else {"spacing_mm": None}),
+        **({} if crop in ("field_of_view", "center") else {"spacing_mm": None}),
         "intensity_mode": intensity_mode,
         "intensity_percentiles": list(intensity_percentiles) if intensity_mode == "percentile" else None,
         "zscore_limit": zscore_limit if intensity_mode == "zscore" else None,

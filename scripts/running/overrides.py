@@ -33,6 +33,7 @@ ALSO_ALLOWED: dict[str, tuple[str, ...]] = {
     "num_inference_steps": ("null",),
     "num_threads": ("null",),
     "patch_spacing_mm": ("null",),
+    "phantom_site": ("list",),
     "segmentation_mask_codes": ("mapping",),
     "segmentation_spacing_mm": ("null",),
     "snap_tolerance": ("null",),

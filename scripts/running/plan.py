@@ -69,9 +69,11 @@ class Plan:
     Args:
         study_dir: folder of all outputs.
         cohorts: cohort name -> {"config": one of `SOURCES`, and overrides of that config}.
-        setups: setup name -> fields of `Setup`.
+        setups: setup name -> fields of `Setup`; none of a study of generators alone, in which every method, control and
+            import draws.
         methods: method name -> list of overlays of `train_generator` ([] for the plain diffusion model).
-        classes: names of the classes; a synthetic set is made for each.
+        classes: names of the classes; a synthetic set is made for each. Without classes one set is made of all images,
+            and nothing is classified.
         num_folds: folds of every cohort, >= 1; a single one holds out the locked test alone.
         condition: "label" trains one generator for all classes, told which to draw; None one for each class.
         explained_setups: setups of whose evaluations some cases are explained; of several classifiers with each, or
@@ -110,7 +112,8 @@ class Plan:
         self.imported = self.imported or {}
         setups = {name: Setup.of(name, setup) for name, setup in self.setups.items()}
         used = {setup.method for setup in setups.values()}
-        setups |= {name: Setup(method=name) for name in self.imported if name not in {*setups, *used}}
+        imported = self.imported if setups else ()
+        setups |= {name: Setup(method=name) for name in imported if name not in {*setups, *used}}
         # A control is for a generator to beat; and a single setup is compared with nothing.
         rivals = {*self.methods, *self.imported}
         has_rival = len(setups) > 1 and any(setup.method in rivals for setup in setups.values())
@@ -145,10 +148,11 @@ class Plan:
         for name, overlays in self.methods.items():
             _check_overlays(f"methods.{name}", overlays, config_dir)
         for name, settings in self.imported.items():
-            _check_imported(name, settings)
+            _check_imported(name, settings, bool(self.classes))
             self._check_places(name, settings)
             self._require_images(name)
-        unused = [name for name in self.imported if name not in {setup.method for setup in self.setups.values()}]
+        self._check_without_classes()
+        unused = [name for name in self.imported if name not in self.drawing_methods]
         if unused:
             raise ValueError(
                 f"imported must be the methods of setups, got {some_names(unused)}, whose setup takes the images of"
@@ -174,7 +178,7 @@ class Plan:
         that a fault in the last cohort or fold is found before hours of training.
         """
         data = [stage for cohort in self.cohorts for stage in self._data_stages(cohort)]
-        methods = list(dict.fromkeys(setup.method for setup in self.setups.values() if setup.method is not None))
+        methods = self.drawing_methods
         synthesis = [
             stage
             for cohort in self.cohorts
@@ -194,7 +198,7 @@ class Plan:
             for cohort in self.cohorts
             for fold in range(self.num_folds)
             for method in methods
-            for name in self.classes
+            for name in self.class_names
             for stage in self._judging_stages(cohort, fold, method, name)
         ]
         explanations = [
@@ -235,13 +239,40 @@ class Plan:
         return self._data_stages(cohort)[0]
 
     @property
+    def class_names(self) -> list[str | None]:
+        """Names of the classes of which sets are made; None alone for all images, where there are no classes."""
+        return [*self.classes] or [None]
+
+    @property
+    def drawing_methods(self) -> list[str]:
+        """Methods, controls and imports that the study has images of: those of its setups or, without any, all."""
+        if not self.setups:
+            return [*self.methods, *(self.controls or ()), *self.imported]
+        return list(dict.fromkeys(setup.method for setup in self.setups.values() if setup.method is not None))
+
+    @property
     def trained_setups(self) -> list[str]:
         """Names of what is trained and evaluated apart: every permutation of every setup, with every classifier."""
         setups = [name for setup in self.setups.items() for name in permutations_of(*setup, len(self.classes))]
         return [with_classifier(*pair) for pair in itertools.product(setups, self.classifiers or [None])]
 
+    def _check_without_classes(self) -> None:
+        if self.classes:
+            return
+        if self.setups or self.explained_setups:
+            raise ValueError(
+                f"setups and explained_setups must be {{}} and [] where classes is {{}}, got setups"
+                f" {some_names(self.setups) or 'none'}: there is nothing to classify; methods, controls and imported"
+                " say what draws images"
+            )
+        if self.condition is not None:
+            raise ValueError(
+                f"generator_condition must be null where classes is {{}}, got {self.condition!r}: a generator cannot be"
+                " told a class"
+            )
+
     def _require_images(self, name: str) -> None:
-        for place in itertools.product(self.cohorts, map(str, range(self.num_folds)), self.classes):
+        for place in itertools.product(self.cohorts, map(str, range(self.num_folds)), self.class_names):
             path = self._images_of(name, *place)
             if not Path(path).exists():
                 raise ValueError(
@@ -263,9 +294,9 @@ class Plan:
                 f" {path!r}; set trained_on to unknown if nobody knows whom it saw"
             )
 
-    def _images_of(self, name: str, cohort: str, fold: str, class_name: str) -> str:
+    def _images_of(self, name: str, cohort: str, fold: str, class_name: str | None) -> str:
         path: str = self.imported[name]["images_path"]
-        for place, value in zip(PLACES, (cohort, fold, class_name), strict=True):
+        for place, value in zip(PLACES, (cohort, fold, _word(class_name)), strict=True):
             path = path.replace(f"{{{place}}}", value)
         return path
 
@@ -309,19 +340,19 @@ class Plan:
 
     def _synthesis_stages(self, cohort: str, fold: int, method: str) -> list[PlannedStage]:
         if method in self.controls:
-            return [self._control_stage(cohort, fold, method, name) for name in self.classes]
+            return [self._control_stage(cohort, fold, method, name) for name in self.class_names]
         if method in self.imported:
-            return [self._import_stage(cohort, fold, method, name) for name in self.classes]
-        trained: list[str | None] = [None] if self.condition else [*self.classes]
+            return [self._import_stage(cohort, fold, method, name) for name in self.class_names]
+        trained: list[str | None] = [None] if self.condition else self.class_names
         generators = {name: self._generator_stage(cohort, fold, method, name) for name in trained}
         sets = [
             self._set_stage(cohort, fold, method, name, generators[None if self.condition else name])
-            for name in self.classes
+            for name in self.class_names
         ]
         return [*generators.values(), *sets]
 
     def _generator_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
-        name = f"{cohort}/fold{fold}/generator_{class_name or 'all'}_{method}"
+        name = f"{cohort}/fold{fold}/generator_{_word(class_name)}_{method}"
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "method": method}
         needs: tuple[str, ...] = (f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
@@ -338,46 +369,48 @@ class Plan:
         needs = (f"{cohort}/patches", f"{cohort}/splits")
         return PlannedStage(name, "train_autoencoder", (), self._to(name, inputs, cohort=cohort, fold=fold), needs)
 
-    def _set_stage(self, cohort: str, fold: int, method: str, class_name: str, generator: PlannedStage) -> PlannedStage:
+    def _set_stage(
+        self, cohort: str, fold: int, method: str, class_name: str | None, generator: PlannedStage
+    ) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name}
         inputs["generator_path"] = self._path(generator.name, "model.pt")
-        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
+        name = f"{cohort}/fold{fold}/synthetic_{_word(class_name)}_{method}"
         needs = (generator.name, f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
         return PlannedStage(name, "generate", (), self._to(name, inputs, **place), needs, generator.overlays)
 
-    def _control_stage(self, cohort: str, fold: int, control: str, class_name: str) -> PlannedStage:
+    def _control_stage(self, cohort: str, fold: int, control: str, class_name: str | None) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "control": control}
-        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{control}"
+        name = f"{cohort}/fold{fold}/synthetic_{_word(class_name)}_{control}"
         needs = (f"{cohort}/patches", f"{cohort}/splits")
         place = {"cohort": cohort, "fold": fold, "method": control, "class_name": class_name}
         return PlannedStage(name, "generate_control", (), self._to(name, inputs, **place), needs)
 
-    def _import_stage(self, cohort: str, fold: int, method: str, class_name: str) -> PlannedStage:
+    def _import_stage(self, cohort: str, fold: int, method: str, class_name: str | None) -> PlannedStage:
         inputs = {**self._fold_inputs(cohort, fold), "generator_class": class_name, "method": method}
         inputs |= {**self.imported[method], "images_path": self._images_of(method, cohort, str(fold), class_name)}
-        ratios = [setup.ratio for setup in self.setups.values() if setup.method == method]
+        ratios = [setup.ratio for setup in self.setups.values() if setup.method == method] or [None]
         inputs["import_ratio"] = max(self.synthetic_ratio if ratio is None else ratio for ratio in ratios)
-        name = f"{cohort}/fold{fold}/synthetic_{class_name}_{method}"
+        name = f"{cohort}/fold{fold}/synthetic_{_word(class_name)}_{method}"
         place = {"cohort": cohort, "fold": fold, "method": method, "class_name": class_name}
         return PlannedStage(
             name, IMPORT, (), self._to(name, inputs, **place), (f"{cohort}/patches", f"{cohort}/splits")
         )
 
-    def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str) -> list[PlannedStage]:
+    def _judging_stages(self, cohort: str, fold: int, method: str, class_name: str | None) -> list[PlannedStage]:
         """Audit a synthetic set, with the generator behind it, and measure it, also in the features of a classifier."""
         folder, paths = f"{cohort}/fold{fold}", self._fold_inputs(cohort, fold)
         # Of several classifiers the first: measures in the features of another one are not comparable with them.
         first = next(iter(self.classifiers), None)
         classifier = f"{folder}/classifier_{with_classifier('real', first)}"
-        synthetic = f"{folder}/synthetic_{class_name}_{method}"
+        synthetic = f"{folder}/synthetic_{_word(class_name)}_{method}"
         needs = (synthetic, f"{cohort}/patches", f"{cohort}/splits")
         others = [name for name in self._synthetic_names(cohort, fold, method) if name != synthetic]
         common = {"synthetic_path": self._path(synthetic, "synthetic.json"), "splits_path": paths["splits_path"]}
         audited = {**common, "patches_path": paths["patches_path"]}
         measured = {**common, "real_path": paths["patches_path"], "fold": fold}
         measured["label_paths"] = [self._path(name, "synthetic.json") for name in others]
-        audit, measures = (f"{folder}/{kind}_{class_name}_{method}" for kind in ("audit", "measures"))
+        audit, measures = (f"{folder}/{kind}_{_word(class_name)}_{method}" for kind in ("audit", "measures"))
         after_classifier = (classifier,) if "real" in self.setups else ()
         measured["classifier_path"] = self._path(classifier, "model.pt") if after_classifier else None
         measured |= self._network(first)
@@ -422,7 +455,7 @@ class Plan:
         return {key: value for key, value in self.classifiers.get(classifier, {}).items() if key in NETWORK}
 
     def _synthetic_names(self, cohort: str, fold: int, method: str) -> list[str]:
-        return [f"{cohort}/fold{fold}/synthetic_{name}_{method}" for name in self.classes]
+        return [f"{cohort}/fold{fold}/synthetic_{_word(name)}_{method}" for name in self.class_names]
 
     def _evaluation_stage(self, cohort: str, trained: str) -> PlannedStage:
         members = [f"{cohort}/fold{fold}/classifier_{trained}" for fold in range(self.num_folds)]
@@ -495,7 +528,11 @@ def _check_source(name: str, cohort: Any, config_dir: Path) -> None:
         raise ValueError(f"cohorts.{name} must have a config of {', '.join(SOURCES)}, got {config!r}{hint}")
 
 
-def _check_imported(name: str, settings: Any) -> None:
+def _word(class_name: str | None) -> str:
+    return class_name or "all"
+
+
+def _check_imported(name: str, settings: Any, has_classes: bool) -> None:
     example = "{images_path: 'gan/{cohort}/fold{fold}/{class}', trained_on: train, value_range: [0, 1]}"
     if not isinstance(settings, Mapping) or not isinstance(settings.get("images_path"), str):
         raise ValueError(f"imported.{name} must be a mapping with images_path, such as {example}, got {settings!r}")
@@ -507,7 +544,7 @@ def _check_imported(name: str, settings: Any) -> None:
         raise ValueError(
             f"imported.{name}#images_path must name places of {', '.join(PLACES)} in braces, got {unknown[0]!r}"
         )
-    if "{class}" not in settings["images_path"]:
+    if has_classes and "{class}" not in settings["images_path"]:
         raise ValueError(
             f"imported.{name}#images_path must hold {{class}}, a folder or file for each class, got"
             f" {settings['images_path']!r}; write it as {example}"

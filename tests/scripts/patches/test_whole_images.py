@@ -134,6 +134,45 @@ def test_volumes_in_mm_may_be_cut_whole_too(tmp_path):
         patch_of(subject, **{**options, "spatial_dims": 2, "patch_size": [8, 8]})
 
 
+def test_mixed_fields_of_view_are_named_and_may_be_cut_or_shrunk(tmp_path):
+    images = {name: np.full(size, 500, np.int16) for name, size in (("a", (10, 12, 8)), ("b", (10, 18, 8)))}
+    subjects = [
+        {"subject_id": name, "images": {"t1n": write_volume(tmp_path / f"{name}.nii.gz", array, np.eye(4))}}
+        for name, array in images.items()
+    ]
+    images["b"][:, 0] = images["b"][:, -5:] = 0
+    write_volume(tmp_path / "b.nii.gz", images["b"], np.eye(4))
+    options = {**VOLUME, "patch_spacing_mm": 1.0, "crop": "field_of_view", "patch_size": [12, 14, 8]}
+    padded = np.asarray(patch_of(subjects[0], **{**options, "image_background": True})["image"])[0]
+    assert (padded == -1).sum() == 12 * 14 * 8 - 10 * 12 * 8
+    with pytest.raises(
+        ValueError, match=r"b.nii.gz must lie within the field of view of 12 x 14 x 8 mm, got 10 x 18 x 8 mm; raise"
+    ):
+        patch_of(subjects[1], **options)
+    assert patch_of(subjects[1], **{**options, "crop": "center"})["spacing_mm"] == 1.0
+    assert patch_of(subjects[1], **{**options, "crop_to_foreground": True})["image"].shape == (1, 12, 14, 8)
+    assert np.asarray(patch_of(subjects[1], **{**options, "crop": "pad"})["image"]).shape == (1, 12, 14, 8)
+
+
+def test_what_has_no_depth_is_refused_by_a_3d_recipe_before_any_work(tmp_path):
+    picture_facts = {"picture": {"size": [24, 24], "mode": "L", "content": "grey"}}
+    path = str(save_picture(tmp_path / "a.png", pixels("a")))
+    slice_path = write_volume(tmp_path / "b.nii.gz", np.ones((8, 8, 1), np.int16), np.eye(4))
+    grid = {"size": [8, 8, 1], "spacing_mm": [1, 1, 1]}
+    subjects = [
+        {"subject_id": "a", "image": path, "channel_order": ["t1n"], **picture_facts},
+        {"subject_id": "b", "images": {"t1n": slice_path}, "grid": grid},
+    ]
+    write_json(tmp_path / "cohort.json", {"name": "x", "simulated": False, "subjects": subjects})
+    options = {**VOLUME, "cohort_path": str(tmp_path / "cohort.json"), "patch_size": [8, 8, 8]}
+    with pytest.raises(ValueError, match=r"(?s)- a: a picture has no depth; .*- b: a volume of 8 x 8 x 1 has no depth"):
+        run(output_dir=str(tmp_path / "out"), **options)
+    with pytest.raises(
+        ValueError, match="b.nii.gz must have depth where spatial_dims is 3, got 8 x 8 x 1; leave it out"
+    ):
+        patch_of(subjects[1], **{**options, "output_dir": None})
+
+
 def test_pictures_that_do_not_fit_are_told_together_before_any_work(tmp_path):
     sizes = {"a": (24, 24), "b": (24, 30), "c": (30, 24), "d": (48, 48)}
     subjects = []
@@ -158,7 +197,10 @@ def test_pictures_that_do_not_fit_are_told_together_before_any_work(tmp_path):
 
 BAD = {
     "mm": ({"patch_spacing_mm": None}, "crop must be fit, pad or stretch .* where patch_spacing_mm is null"),
-    "name": ({"crop": "squeeze"}, "crop must be one of lesion_box, field_of_view, fit, pad, stretch, got 'squeeze'"),
+    "name": (
+        {"crop": "squeeze"},
+        "crop must be one of lesion_box, field_of_view, center, fit, pad, stretch, got 'squeeze'",
+    ),
 }
 
 

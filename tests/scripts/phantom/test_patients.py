@@ -185,3 +185,28 @@ def test_stage_writes_what_the_function_writes(tmp_path):
     make_cohort(tmp_path / "function", "B", 2, size, seed=0)
     for name in ("cohort.json", "SIM-B-0001/SIM-B-0001-t1c.nii.gz"):
         assert (tmp_path / "stage" / name).read_bytes() == (tmp_path / "function" / name).read_bytes()
+
+
+def test_healthy_people_of_several_sites_have_the_anatomy_of_the_patients(tmp_path):
+    path = make_cohort(tmp_path, ["A", "B"], 3, SMALL, seed=0, modalities=["t1n"], is_healthy=True)
+    cohort = read_json(path)
+    told = [(s["subject_id"], s["site"], s["grade"], s["mask"]) for s in cohort["subjects"]]
+    assert told == [("SIM-A-0000", "A", None, None), ("SIM-B-0000", "B", None, None), ("SIM-A-0001", "A", None, None)]
+    assert (cohort["name"], cohort["modalities"], cohort["mask_codes"]) == ("phantom_A_B", ["t1n"], None)
+    assert sorted(file.name for file in tmp_path.rglob("*.nii.gz")) == [
+        "SIM-A-0000-t1n.nii.gz",
+        "SIM-A-0001-t1n.nii.gz",
+        "SIM-B-0000-t1n.nii.gz",
+    ]
+    healthy, ill = (make_subject("A", 0, 0, SMALL, is_healthy=is_healthy) for is_healthy in (True, False))
+    brain = [subject.images["t1n"] > 0 for subject in (healthy, ill)]
+    np.testing.assert_array_equal(*brain)
+    assert not healthy.mask.any()
+    assert healthy.grade is None
+
+
+def test_modalities_that_no_sequence_of_the_phantom_makes_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="modalities must be sequences of the phantom, t1n, t1c, t2w, t2f, got grey"):
+        make_cohort(tmp_path, "A", 1, SMALL, seed=0, modalities=["grey"])
+    with pytest.raises(ValueError, match="phantom_site must be a site, or a list of at least one"):
+        make_cohort(tmp_path, [], 1, SMALL, seed=0)

@@ -466,3 +466,55 @@ def test_the_network_of_a_study_is_what_common_says_of_it(plan):
 def test_a_classifier_that_is_not_run_cannot_be_explained(plan):
     with pytest.raises(ValueError, match="explained_setups must be of setups .*real~vgg.*, got real~resnet18"):
         replace(plan, classifiers=CLASSIFIERS, explained_setups=["real~resnet18"]).check(CONFIGS)
+
+
+def without_classes(plan, **changes):
+    changes = {"classes": [], "setups": {}, "explained_setups": [], "condition": None, **changes}
+    return replace(plan, **changes)
+
+
+def test_a_study_without_classes_draws_and_judges_and_classifies_nothing(plan):
+    own = without_classes(plan, cohorts={"a": plan.cohorts["a"]}, num_folds=1, controls=["pca_gaussian"])
+    own.check(CONFIGS)
+    names = [planned.name.removeprefix("a/").removeprefix("fold0/") for planned in own.stages()]
+    drawn = ["pca_gaussian", *own.methods]
+    assert sorted(names) == sorted(
+        [
+            *("cohort", "patches", "splits", "report"),
+            *(f"generator_all_{method}" for method in own.methods),
+            *(f"{kind}_all_{method}" for kind in ("synthetic", "audit", "measures") for method in drawn),
+        ]
+    )
+    measured = next(planned for planned in own.stages() if "measures" in planned.name)
+    assert measured.overrides["classifier_path"] is None
+    assert measured.overrides["label_paths"] == []
+
+
+def test_generators_of_classes_may_be_studied_without_any_classifier(plan):
+    own = replace(plan, setups={}, explained_setups=[], condition="label")
+    own.check(CONFIGS)
+    names = [planned.name for planned in own.stages()]
+    assert "a/fold0/synthetic_LGG_ddpm" in names
+    assert not any("classifier" in name or "evaluation" in name for name in names)
+
+
+def test_images_of_other_programs_need_no_class_where_there_is_none(plan, tmp_path):
+    own = without_classes(plan, imported={"gan": {"images_path": str(tmp_path), "trained_on": "unknown"}})
+    own.check(CONFIGS)
+    (stage, *_) = [planned for planned in own.stages() if planned.config == "import_synthetic"]
+    assert (stage.overrides["images_path"], stage.overrides["import_ratio"]) == (str(tmp_path), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"setups": {"real": {}}},
+            r"setups and explained_setups must be \{\} and \[\] where classes is \{\}, got setups real",
+        ),
+        ({"condition": "label"}, r"generator_condition must be null where classes is \{\}, got 'label'"),
+    ],
+)
+def test_what_needs_classes_is_refused_without_them(plan, changes, message):
+    with pytest.raises(ValueError, match=message):
+        without_classes(plan, **changes).check(CONFIGS)
