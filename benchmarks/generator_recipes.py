@@ -29,7 +29,9 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
+from benchmarks.autoencoder import make_autoencoder, train_autoencoder
 from benchmarks.phantom_patches import phantom_patches
+from scripts.generator.autoencoder import LatentAutoencoder, to_images
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.controls import CONTROLS
 from scripts.generator.gaussian_prior import GaussianPrior
@@ -87,6 +89,9 @@ class Recipe:
         affine: turn by up to 15 degrees, scale by up to 10 % and move by up to 5 % of a side at random in training.
         mi_weight: share w of the mutual information in the loss (1 - w) D + w I; 0 trains without it.
         mi_timestep_weighting: of `scripts.mutual_information.loss`.
+        autoencoder_share: share of the time in which an autoencoder is trained, in whose latents the generator works; 0
+            works on pixels.
+        latent_channels: of its latents, whose sides are a quarter of those of the images.
     """
 
     parametrization: str = "flow"
@@ -108,6 +113,13 @@ class Recipe:
     affine: bool = False
     mi_weight: float = 0.0
     mi_timestep_weighting: str = "uniform"
+    autoencoder_share: float = 0.0
+    latent_channels: int = 24
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """Noise scheduler; only estimates of images are clipped, those of latents are not."""
+        return noise_scheduler(self.parametrization, clip_sample=not self.autoencoder_share)
 
 
 SMOOTH = torch.nn.SmoothL1Loss()
@@ -141,6 +153,10 @@ RECIPES = {
     "network alone": dataclasses.replace(DEFAULT, gaussian_rank=0, guidance=1.0),
     "network alone, guidance 3": dataclasses.replace(DEFAULT, gaussian_rank=0),
     "network alone, noise": Recipe("epsilon"),
+    "latent": dataclasses.replace(DEFAULT, unshuffle=1, channels=(64, 128, 128), autoencoder_share=0.5),
+    "latent, x_0": dataclasses.replace(
+        DEFAULT, parametrization="sample", unshuffle=1, channels=(64, 128, 128), autoencoder_share=0.5
+    ),
 }
 
 
@@ -216,7 +232,7 @@ def train(
         network.prior.fit(images, labels if recipe.conditional else None)
     average = torch.optim.swa_utils.AveragedModel(network, multi_avg_fn=warm_average(recipe.ema))
     optimizer = torch.optim.AdamW(network.parameters(), lr=recipe.rate, fused=True)
-    prepare = ParametrizedPrepareBatch(noise_scheduler(recipe.parametrization), "label" if recipe.conditional else None)
+    prepare = ParametrizedPrepareBatch(recipe.scheduler, "label" if recipe.conditional else None)
     inferer, loss_function = inferer_and_loss(recipe, prepare.scheduler)
     start, steps, num_seen = time.process_time(), 0, 0
     while (share := (time.process_time() - start) / seconds) < 1:
@@ -277,14 +293,14 @@ def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:
     """MONAI's U-Net of a recipe for images of a shape."""
     num_classes, rank = 2 if recipe.conditional else None, recipe.gaussian_rank
     channels = recipe.channels or CHANNELS[shape[-1]]
-    scheduler = noise_scheduler(recipe.parametrization)
+    scheduler = recipe.scheduler
     return ClassConditionalUNet(
         num_classes=num_classes,
         unshuffle=recipe.unshuffle,
         prior=GaussianPrior(scheduler, rank, shape, num_classes, recipe.fade) if rank else None,
         spatial_dims=2,
-        in_channels=4,
-        out_channels=4,
+        in_channels=shape[0],
+        out_channels=shape[0],
         channels=channels,
         attention_levels=[False] * (len(channels) - 1) + [True],
         num_res_blocks=1,
@@ -304,16 +320,30 @@ def warm_average(decay: float) -> Callable[[list[Tensor], list[Tensor], Tensor],
     return update
 
 
-def draw(recipe: Recipe, network: torch.nn.Module, label: int, count: int, size: int, seed: int) -> Tensor:
-    """Draw images of a class, background snapped."""
-    scheduler = sampling_scheduler(noise_scheduler(recipe.parametrization), recipe.sampler, recipe.steps)
+def draw(
+    recipe: Recipe,
+    network: torch.nn.Module,
+    label: int,
+    count: int,
+    size: int,
+    seed: int,
+    shape: Sequence[int] | None = None,
+) -> Tensor:
+    """Draw images of a class, background snapped; `shape` is that of the latents of a latent generator."""
+    scheduler = sampling_scheduler(recipe.scheduler, recipe.sampler, recipe.steps)
     labels = torch.full((count,), label) if recipe.conditional else None
-    noise = ImageNoise(seed, range(label * count, (label + 1) * count), (4, size, size))
-    return snap_background(sample_images(network, scheduler, noise, labels, recipe.guidance))
+    noise = ImageNoise(seed, range(label * count, (label + 1) * count), shape or (4, size, size))
+    drawn = sample_images(network, scheduler, noise, labels, recipe.guidance)
+    return snap_background(to_images(network, drawn))
 
 
 def make_set(recipe: Recipe, training: Patients, size: int, seconds: float, seed: int, count: int) -> dict[str, Any]:
-    """Train within the time for all classes together and draw `count` images of each class."""
+    """Train within the time for all classes together, an autoencoder's included, and draw `count` images of each."""
+    autoencoder, shape = None, None
+    if recipe.autoencoder_share:
+        autoencoder, training = into_latents(recipe, training, seconds * recipe.autoencoder_share, seed)
+        seconds, recipe = seconds * (1 - recipe.autoencoder_share), dataclasses.replace(recipe, flip=False)
+        shape = training.images.shape[1:]
     if recipe.conditional:
         network, steps = train(recipe, training.images, training.labels, seconds, seed)
         networks, num_steps = [network] * 2, [steps]
@@ -321,9 +351,21 @@ def make_set(recipe: Recipe, training: Patients, size: int, seconds: float, seed
         trained = [train(recipe, training.of(label), training.labels, seconds / 2, seed) for label in (0, 1)]
         networks, num_steps = [network for network, _ in trained], [steps for _, steps in trained]
     start = time.process_time()
-    images = torch.cat([draw(recipe, networks[label], label, count, size, seed) for label in (0, 1)])
+    for network in networks:
+        network.autoencoder = autoencoder
+    images = torch.cat([draw(recipe, networks[label], label, count, size, seed, shape) for label in (0, 1)])
     labels = torch.arange(2).repeat_interleave(count)
     return {"images": images, "labels": labels, "steps": num_steps, "sampling": time.process_time() - start}
+
+
+def into_latents(recipe: Recipe, training: Patients, seconds: float, seed: int) -> tuple[LatentAutoencoder, Patients]:
+    """Train an autoencoder and return it with the latents of the images and of their mirror images."""
+    torch.manual_seed(seed)
+    network = make_autoencoder(training.images.shape[1], 2, (64,), 4, recipe.latent_channels)
+    autoencoder, _ = train_autoencoder(network, training.images, seconds, seed)
+    images = torch.cat([training.images, training.images.flip(2)]) if recipe.flip else training.images
+    labels = training.labels.repeat(len(images) // len(training.labels))
+    return autoencoder, Patients(autoencoder.to_latents(images), labels)
 
 
 # -- judging ----------------------------------------------------------------------------------------------------------

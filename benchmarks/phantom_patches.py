@@ -26,6 +26,7 @@ def phantom_patches(
     matrix_size: Sequence[int] = (80, 80, 16),
     site: str = "A",
     grade: str = "HGG",
+    spatial_dims: int = 2,
 ) -> Tensor:
     """Simulate patients and cut the patch of each, as `configs/phantom.yaml` and `configs/patches.yaml` do.
 
@@ -36,11 +37,16 @@ def phantom_patches(
         matrix_size: voxels of the volumes. Few slices make small volumes; the patch has the voxels of its own slice.
         site: one of the phantom's sites.
         grade: "LGG" or "HGG", of all patients.
+        spatial_dims: 2, or 3 for cubes, whose volumes need as many slices.
 
     Returns:
-        (count, 4, patch_size, patch_size) float32 in [-1, 1], background -1.
+        (count, 4, patch_size, patch_size), with a third side in 3D, float32 in [-1, 1], background -1.
     """
-    overrides = {"patch_size": [patch_size] * 2, "patch_spacing_mm": 96 / patch_size}
+    overrides = {
+        "spatial_dims": spatial_dims,
+        "patch_size": [patch_size] * spatial_dims,
+        "patch_spacing_mm": 96 / patch_size,
+    }
     parser = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / f"{n}.yaml") for n in ("common", "patches")]))
     parser.update(overrides)
     # Nothing is read: here the volumes are in memory already.

@@ -36,7 +36,7 @@ def test_the_average_forgets_its_start():
     assert float(average[0]) == pytest.approx(0.1 * 5 + 0.9 * 1)
 
 
-@pytest.mark.parametrize("name", ["before", "default", "default, not unshuffled", "default, float32"])
+@pytest.mark.parametrize("name", ["before", "default", "default, not unshuffled", "default, float32", "latent"])
 def test_a_recipe_trains_within_its_time_and_draws_both_classes(name):
     recipe = dataclasses.replace(RECIPES[name], channels=(8, 8), steps=2)
     images = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
