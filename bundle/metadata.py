@@ -7,6 +7,7 @@ from typing import Any
 
 from bundle.pins import ROOT, metadata_versions
 from bundle.trained import Trained
+from scripts.generator.autoencoder import generated_shape
 from scripts.patches.pictures import in_colors
 from scripts.provenance.image_form import names_by_label
 from scripts.provenance.task import GLIOMA, Task, with_article
@@ -66,22 +67,23 @@ def classifier_format(template: Mapping[str, Any], config: Mapping[str, Any]) ->
 
 
 def generator_format(template: Mapping[str, Any], config: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe the diffusion network's images, timesteps and, where it is told one, class.
+    """Describe the diffusion network's images, or their latents, timesteps and, where it is told one, class.
 
     Args:
         template: `generator_data_format` of the repository.
-        config: config of sampling with `patch_size`, `modalities`, `classes` and `num_train_timesteps`.
+        config: config of sampling with `patch_size`, `modalities`, `classes`, `num_train_timesteps` and, where
+            `generator_space` is latent, the `autoencoder_*` keys.
     """
     inputs = template["inputs"]
     described = {
-        "x": {**inputs["x"], **_image(config)},
+        "x": {**inputs["x"], **_generated(config)},
         "timesteps": {**inputs["timesteps"], "value_range": [0, config["num_train_timesteps"] - 1]},
     }
     if config.get("generator_condition"):
         names = names_by_label(config["classes"])
         label = {"type": "label", "format": "classes", "value_range": [0, len(names) - 1]}
         described["context"] = {**inputs["timesteps"], **label, "channel_def": {"0": "label"}}
-    return {"inputs": described, "outputs": {"pred": {**template["outputs"]["pred"], **_image(config)}}}
+    return {"inputs": described, "outputs": {"pred": {**template["outputs"]["pred"], **_generated(config)}}}
 
 
 def evaluation_figures(metrics: Mapping[str, Any], simulated: bool) -> dict[str, Any]:
@@ -151,6 +153,20 @@ def _figures(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def _image(config: Mapping[str, Any]) -> dict[str, Any]:
     return {**_channels(config["modalities"]), "spatial_shape": list(config["patch_size"])}
+
+
+def _generated(config: Mapping[str, Any]) -> dict[str, Any]:
+    if config.get("generator_space", "pixel") == "pixel":
+        return _image(config)
+    num_channels, *sides = generated_shape(
+        "latent",
+        len(config["modalities"]),
+        config["patch_size"],
+        config["autoencoder_latent_channels"],
+        len(config["autoencoder_channels"]),
+        config["autoencoder_unshuffle"],
+    )
+    return {**_channels([f"latent {index}" for index in range(num_channels)]), "spatial_shape": sides}
 
 
 def _channels(names: Sequence[str]) -> dict[str, Any]:

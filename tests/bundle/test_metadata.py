@@ -8,6 +8,7 @@ import pytest
 import torch
 from monai.bundle import BundleWorkflow, ConfigParser
 
+from bundle.metadata import generator_format
 from tests.helpers import ROOT, config_files
 
 METADATA = json.loads((ROOT / "configs" / "metadata.json").read_text(encoding="utf-8"))
@@ -30,6 +31,15 @@ def test_every_tensor_is_described(network):
     for direction in ("inputs", "outputs"):
         for tensor in METADATA[network][direction].values():
             assert set(tensor) >= TENSOR
+
+
+def test_a_latent_generator_is_described_by_its_latents():
+    config = ConfigParser.load_config_files(config_files("generate", "options/latent"))
+    config |= {"patch_size": [48, 64], "autoencoder_unshuffle": 2, "autoencoder_channels": [8, 8]}
+    described = generator_format(METADATA["generator_data_format"], {**config, "autoencoder_latent_channels": 3})
+    for tensor in (described["inputs"]["x"], described["outputs"]["pred"]):
+        assert tensor["spatial_shape"] == [12, 16]
+        assert list(tensor["channel_def"].values()) == ["latent 0", "latent 1", "latent 2"]
 
 
 def test_image_goes_in_and_pred_comes_out_in_the_shape_described():
