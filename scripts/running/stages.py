@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import logging
 import re
@@ -72,7 +73,11 @@ _invocation: ContextVar[Invocation | None] = ContextVar("invocation", default=No
 
 
 class AlreadyFinished(SystemExit):
-    """The stage was finished before with these settings: nothing is left to do, and the exit status is 0."""
+    """The stage was finished before with these settings: nothing is left to do, and the exit status is 0.
+
+    Raised where the command line, or `invoked`, runs the stage; `monai.bundle.run_workflow` of a program that uses this
+    as a library returns instead.
+    """
 
     def __init__(self, output_dir: Path) -> None:
         super().__init__(0)
@@ -242,6 +247,7 @@ class Stage:
         self.belongs_to = dict(belongs_to or {})
         self.facts = facts
         self._started = time.monotonic()
+        self._has_begun = False
 
     def identity(self) -> dict[str, Any]:
         """Return what the outputs depend on: settings, input hashes, threads, kind of device and the code reached.
@@ -293,15 +299,26 @@ class Stage:
     def begin(self) -> None:
         """Lock the folder, record the settings and seed everything.
 
-        A finished stage is only read, so that it may lie on a read-only disk.
+        A finished stage is only read, so that it may lie on a read-only disk. In a workflow that another program runs
+        as a library, nothing follows then: `run` and `finalize` of that workflow do nothing and return.
 
         Raises:
-            AlreadyFinished: if there is nothing left to do.
+            AlreadyFinished: if there is nothing left to do and no such workflow calls.
             ValueError: if the folder holds a run of other settings or code, or changed outputs, and neither `overwrite`
                 nor `keep_old_code` says what to do; or if it holds foreign files.
             RuntimeError: if another process works in this folder.
         """
-        invocation = current_invocation()
+        try:
+            self._begin()
+        except AlreadyFinished:
+            workflow = calling_workflow() if current_invocation() is None else None
+            if workflow is None:
+                raise
+            workflow.run = workflow.finalize = list  # type: ignore[method-assign, assignment]
+        else:
+            self._has_begun = True
+
+    def _begin(self) -> None:
         make_folder(self.output_dir)
         identity = self.identity()
         self._stop_if_finished(self.compare(identity))
@@ -314,8 +331,8 @@ class Stage:
         begin_journal(self.output_dir, comparison.record.get("outputs", {}))
         # A run that is continued keeps the code it was begun with on record.
         self._write_record(comparison.record["identity"] if comparison.is_same else identity, finished=False)
-        if invocation is not None:
-            write_text(self.output_dir / "config.yaml", yaml.dump(invocation.merged(), Dumper=DUMPER, sort_keys=False))
+        if self._merged:
+            write_text(self.output_dir / "config.yaml", yaml.dump(self._merged, Dumper=DUMPER, sort_keys=False))
         keep_freed_memory()
         flush_subnormals()
         self.set_threads_and_seeds()
@@ -328,7 +345,12 @@ class Stage:
         seed_everything(self.seed, self.num_threads)
 
     def end(self) -> None:
-        """Mark the stage finished and drop its checkpoints."""
+        """Mark the stage finished and drop its checkpoints; nothing, where the stage was not begun.
+
+        A client of a federation trains without a folder of its own, and ends all the same.
+        """
+        if not self._has_begun:
+            return
         self._write_record(read_record(self.output_dir)["identity"], finished=True)
         end_journal(self.output_dir)
         # Only now: a kill before this line must still find the checkpoints.
@@ -337,8 +359,17 @@ class Stage:
 
     @cached_property
     def _config(self) -> dict[str, Any]:
+        return reachable(self._merged, ENTRY_POINTS) if self._merged else {}
+
+    @cached_property
+    def _merged(self) -> Mapping[str, Any]:
+        """Files and overrides of the run as one mapping; empty where nothing is known of them."""
         invocation = current_invocation()
-        return reachable(invocation.merged(), ENTRY_POINTS) if invocation else {}
+        if invocation is not None:
+            return invocation.merged()
+        workflow = calling_workflow()
+        # A program may hand over objects, which no file of settings can hold.
+        return {} if workflow is None else json.loads(_as_text(workflow.parser.get()))
 
     def _identity(self, input_hashes: Sequence[str | None]) -> dict[str, Any]:
         return {**self.choices(), "inputs": list(input_hashes), "code": code_identity(target_modules(self._config))}
@@ -450,6 +481,21 @@ def _refusal(comparison: Comparison) -> str:
 def current_invocation() -> Invocation | None:
     """Return what this run is made of: from `invoked`, else from the command line, else None (called as a library)."""
     return _invocation.get() or Invocation.from_command_line()
+
+
+def calling_workflow() -> ConfigWorkflow | None:
+    """Return the workflow one of whose items is being evaluated, or None.
+
+    Of a run that another program started by `monai.bundle.run_workflow` it alone knows files and overrides: MONAI hands
+    no item the workflow that it belongs to.
+    """
+    frame = inspect.currentframe()
+    while frame is not None:
+        owner = frame.f_locals.get("self")
+        if isinstance(owner, ConfigWorkflow):
+            return owner
+        frame = frame.f_back
+    return None
 
 
 def key_of(identity: Mapping[str, Any]) -> str:

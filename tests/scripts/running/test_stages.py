@@ -6,9 +6,11 @@ import os
 
 import pytest
 import torch
+from monai.bundle import run_workflow
 
 from scripts.running import stages
 from scripts.running.configs import Invocation
+from scripts.running.errors import root_cause
 from scripts.running.files import read_json, sha256_file, write_json, write_text
 from scripts.running.stages import AlreadyFinished, Stage, input_hash, invoked
 from tests.helpers import is_locked
@@ -45,6 +47,43 @@ def test_a_finished_stage_is_not_run_again_and_says_so(config, caplog):
         make(config)
     assert stop.value.code == 0
     assert "nothing to do" in caplog.text
+
+
+LIBRARY = """
+output_dir: null
+case: null
+imports: [$from pathlib import Path]
+stage: {_target_: scripts.running.stages.Stage, output_dir: '@output_dir'}
+work: '$Path(@output_dir, @case).touch'
+initialize: [$@stage.begin()]
+run: [$@work()]
+finalize: [$@stage.end()]
+"""
+
+
+def test_a_loop_over_patients_in_python_goes_on_behind_a_finished_one(tmp_path, caplog):
+    """What `run_workflow` of another program must do: return, and tell runs of other settings apart."""
+    config = tmp_path / "stage.yaml"
+    config.write_text(LIBRARY)
+
+    def grade(case, folder):
+        run_workflow(config_file=str(config), logging_file=False, output_dir=str(tmp_path / folder), case=case)
+        return sorted(path.name for path in (tmp_path / folder).iterdir() if not path.name.startswith("."))
+
+    assert grade("a", "a") == ["a", "config.yaml", "stage.json"]
+    (tmp_path / "a" / "stage.json").chmod(0o400)
+    before = (tmp_path / "a" / "stage.json").stat()
+    assert [grade(case, case) for case in ("a", "b")] == [[case, "config.yaml", "stage.json"] for case in ("a", "b")]
+    assert (tmp_path / "a" / "stage.json").stat() == before
+    assert "a is finished with these settings, nothing to do" in caplog.text
+    with pytest.raises(RuntimeError) as other:
+        grade("c", "a")
+    assert "got one that differs in case; choose another output_dir" in str(root_cause(other.value))
+
+
+def test_the_end_of_what_never_began_is_nothing(tmp_path):
+    Stage(str(tmp_path / "out")).end()
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_end_drops_checkpoints_and_an_unfinished_stage_keeps_them(config):
