@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import logging
-import os
 import re
 import shutil
 import time
@@ -14,29 +13,23 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from scripts.running.errors import some_names
 from scripts.running.files import JOURNAL, RECORD, file_state, read_json, sha256_file
-
-try:
-    import fcntl
-except ImportError as error:
-    raise ImportError(
-        "the operating system must be Linux or macOS, whose locks keep two runs out of one folder, got one without"
-        " fcntl; on Windows, run everything inside WSL (https://learn.microsoft.com/windows/wsl/install)"
-    ) from error
 
 logger = logging.getLogger(__name__)
 
 LOCK = ".lock"
 # What a run leaves beside its outputs.
 NOT_OUTPUT = re.compile(r"^(\.|checkpoints/|events/|(stage\.json|config\.yaml|log\.txt)$)|/\.")
-LOCKED_BY_OTHER = (errno.EWOULDBLOCK, errno.EAGAIN)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of a file system
 POLL_SECONDS = 1.0
 REMINDER_SECONDS = 60.0
 
-# A descriptor, or None where the file system has no locks.
-_locks_of_process: dict[Path, int | None] = {}
-_locks: ContextVar[dict[Path, int | None]] = ContextVar("locks", default=_locks_of_process)
+# None where the file system has no locks.
+_locks_of_process: dict[Path, FileLock | None] = {}
+_locks: ContextVar[dict[Path, FileLock | None]] = ContextVar("locks", default=_locks_of_process)
 _is_patient: ContextVar[bool] = ContextVar("is_patient", default=False)
 
 
@@ -245,44 +238,39 @@ def lock(folder: Path) -> None:
     folder, locks = folder.resolve(), _locks.get()
     if folder in locks:
         return
-    try:
-        # Neither blocks on a pipe of that name nor changes a file.
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
-    except OSError as error:
-        raise ValueError(
-            f"output_dir must be a folder that can be written to, got {str(folder)!r} ({error.strerror});"
-            " choose another"
-        ) from error
-    try:
-        locks[folder] = descriptor if _flock(descriptor, folder) else None
-    finally:
-        if locks.get(folder) is None:
-            os.close(descriptor)
+    # One thread may begin a stage and another one end it. A lock that is a mere file would outlive a killed run.
+    file_lock = FileLock(folder / LOCK, thread_local=False, fallback_to_soft=False)
+    locks[folder] = file_lock if _acquire(file_lock, folder) else None
 
 
 def release_lock(folder: Path) -> None:
     """Let other processes in again."""
-    descriptor = _locks.get().pop(folder.resolve(), None)
-    if descriptor is not None:
-        os.close(descriptor)
+    file_lock = _locks.get().pop(folder.resolve(), None)
+    if file_lock is not None:
+        file_lock.release()
 
 
-def _flock(descriptor: int, folder: Path) -> bool:
+def _acquire(file_lock: FileLock, folder: Path) -> bool:
     reminder = time.monotonic()
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in LOCKED_BY_OTHER:
-                logger.warning(
-                    "%s is used without a lock: %s has none (%s); start no second run in this folder",
-                    *(folder, file_system_of(folder), error.strerror),
-                )
-                return False
+            file_lock.acquire(timeout=0)
+        except Timeout as error:
             if not _is_patient.get():
                 raise RuntimeError(
                     f"{folder} is in use by another process; wait for it or choose another output_dir"
                 ) from error
+        except OSError as error:
+            if error.errno not in WITHOUT_LOCKS:
+                raise ValueError(
+                    f"output_dir must be a folder that can be written to, got {str(folder)!r} ({error.strerror});"
+                    " choose another"
+                ) from error
+            logger.warning(
+                "%s is used without a lock: %s has none (%s); start no second run in this folder",
+                *(folder, file_system_of(folder), error.strerror),
+            )
+            return False
         else:
             return True
         if time.monotonic() >= reminder:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import importlib
 import logging
 import os
 import subprocess
@@ -90,7 +89,7 @@ def test_a_pipe_in_the_place_of_the_lock_does_not_wait_for_ever(folder):
 
 
 def test_a_folder_that_may_not_be_written_to_is_refused_with_the_way_out(folder, monkeypatch):
-    def refuse(path, *_):
+    def refuse(path, *_, **__):
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(os, "open", refuse)
@@ -109,12 +108,18 @@ def test_the_file_system_of_a_folder_is_found_by_its_mount():
     assert file_system_of(folders.Path("/proc/self")) == "proc at /proc"
 
 
-def test_without_the_locks_of_unix_the_supported_systems_are_named():
-    program = "import sys; sys.modules['fcntl'] = None; import scripts.running.folders"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert run.stderr.strip().splitlines()[-1].startswith("ImportError: the operating system must be Linux or macOS")
-    assert "WSL" in run.stderr
-    assert importlib.util.find_spec("fcntl")
+def test_a_system_without_the_locks_of_unix_has_others(tmp_path):
+    program = """
+import sys, pathlib
+sys.modules["fcntl"] = None
+from scripts.running.folders import lock, locks_of_block
+lock(pathlib.Path(sys.argv[1]))
+with locks_of_block():
+    lock(pathlib.Path(sys.argv[1]))
+"""
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "is in use by another process" in run.stderr.strip().splitlines()[-1]
 
 
 def test_what_is_written_during_a_run_is_its_own_and_nothing_else(tmp_path):
