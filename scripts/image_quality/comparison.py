@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +14,7 @@ from scripts.image_quality.distances import (
     discrepancy_interval,
     discrepancy_p_value,
     frechet_distance,
+    linear_kernel,
     polynomial_kernel,
     rbf_kernel,
     squared_discrepancy,
@@ -21,6 +22,7 @@ from scripts.image_quality.distances import (
 from scripts.image_quality.diversity import choose_scales, inception_score, mean_pair_similarity
 from scripts.image_quality.feature_networks import FeatureNetwork, Features
 from scripts.image_quality.manifold import NEAREST, manifold_measures, pairwise
+from scripts.image_quality.spectrum import Spectra, mean_by_patient, spectral_distance
 from scripts.splits.patients import number_patients
 
 LOWER, HIGHER, NEAR = "lower is better", "higher is better", "nearest to the floor is best"
@@ -207,12 +209,17 @@ def feature_measures(
 
 
 def pixel_measures(
-    images: Tensor, num_pairs: int = 100, seed: int = 0, patients: Sequence[Hashable] | None = None
+    images: Tensor,
+    spectra: Spectra,
+    num_pairs: int = 100,
+    seed: int = 0,
+    patients: Sequence[Hashable] | None = None,
 ) -> list[Measure]:
-    """List the measures that need no network: MS-SSIM of pairs, and MMD between pixels.
+    """List the measures that need no network: MS-SSIM of pairs, MMD between pixels, distance of spectra.
 
     Args:
         images: all images (N, C, *spatial) in [-1, 1], the synthetic ones first.
+        spectra: of these images.
         num_pairs: pairs of images of a set, at most.
         seed: of the pairs.
         patients: whose each image is; None is a patient for each image.
@@ -220,6 +227,8 @@ def pixel_measures(
     return [
         _pair_similarity(images, num_pairs, seed, patients),
         _gaussian_discrepancy(PIXELS, [images.flatten(1)], patients),
+        _discrepancy("MMD, linear kernel", PIXELS, [linear_kernel(images.flatten(1))], "linear, x.y/D", patients),
+        _spectral_distance(spectra, patients),
     ]
 
 
@@ -233,6 +242,17 @@ def _pair_similarity(images: Tensor, num_pairs: int, seed: int, patients: Sequen
         return Measure("MS-SSIM of pairs", PIXELS, statistic, NEAR, "[0, 1]", refusal=str(error))
     details = {"scales": scales.num_scales, "window_pixels": scales.window, "window_sigma_pixels": scales.sigma}
     return Measure("MS-SSIM of pairs", PIXELS, statistic, NEAR, "[0, 1]", details=details)
+
+
+def _spectral_distance(spectra: Spectra, patients: Sequence[Hashable] | None) -> Measure:
+    values, details = spectra.values, {"unit": "dB"}
+    if values is None or spectra.reason is not None:
+        return Measure("spectrum", PIXELS, _undefined, LOWER, ">= 0 dB", details=details, refusal=spectra.reason)
+
+    def statistic(synthetic: np.ndarray, real: np.ndarray) -> float:
+        return spectral_distance(*(mean_by_patient(values[part], _of(patients, part)) for part in (synthetic, real)))
+
+    return Measure("spectrum", PIXELS, statistic, LOWER, ">= 0 dB", with_ratio=True, details=details)
 
 
 def _discrepancy(
@@ -260,8 +280,9 @@ def _gaussian_discrepancy(network: str, features: Sequence[Tensor], patients: Se
     except ValueError as error:
         return Measure("MMD", network, _undefined, LOWER, EQUAL, refusal=str(error))
     widths_named = ", ".join(f"{width:.4g}" for width in widths)
-    kernel_name = f"Gaussian, width the median distance ({widths_named}), squared MMD"
-    return _discrepancy("MMD", network, kernels, kernel_name, patients)
+    kernel_name = f"Gaussian, exp(-d^2 / (2 s^2)), s the median distance ({widths_named})"
+    measure = _discrepancy("MMD", network, kernels, kernel_name, patients)
+    return replace(measure, details={**measure.details, "bandwidth": list(widths)})
 
 
 def _undefined(synthetic: np.ndarray, real: np.ndarray) -> float:

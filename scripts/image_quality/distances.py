@@ -76,6 +76,21 @@ def polynomial_kernel(features: Tensor) -> Tensor:
     return (rows @ rows.T / rows.shape[1] + 1) ** 3
 
 
+def linear_kernel(features: Tensor) -> Tensor:
+    """Linear kernel between all pairs of rows, x . y / D: its discrepancy is that of the means, a feature.
+
+    Source: Gretton et al. 2012, "A kernel two-sample test", section 2.
+
+    Args:
+        features: (N, D).
+
+    Returns:
+        (N, N) float64.
+    """
+    rows = features.double()
+    return rows @ rows.T / rows.shape[1]
+
+
 def rbf_kernel(features: Tensor) -> tuple[Tensor, float]:
     """Gaussian kernel between all pairs of rows, exp(-d^2 / (2 s^2)), its width s the median distance of the rows.
 

@@ -13,6 +13,7 @@ import torch
 from scripts.image_quality.comparison import Measure, feature_measures, measure_sets, pixel_measures, random_splits
 from scripts.image_quality.feature_networks import FeatureNetwork, NetworkChoice
 from scripts.image_quality.gate import Gate, label_area
+from scripts.image_quality.spectrum import Spectra, compare_spectra
 from scripts.patches.image_sets import (
     ALL,
     ImageSet,
@@ -157,7 +158,7 @@ class ImageMeasurement:
         """Compute all measures of the images of one class.
 
         Returns:
-            Numbers of images there are, and `measures`, rows of `measure_sets`.
+            Numbers of images there are, `measures`, rows of `measure_sets`, and `spectrum`, see `compare_spectra`.
         """
         chosen_synthetic, chosen_real = (self._at_most(item) for item in (synthetic, real))
         images = torch.cat([chosen_synthetic.images, chosen_real.images])
@@ -169,7 +170,8 @@ class ImageMeasurement:
             views = network.extract(images, self.networks.batch_size, self.networks.device)
             measures += feature_measures(network, views, patients)
         pixels = images.to(self.networks.device)
-        measures += pixel_measures(pixels, self.effort.num_pairs, self.effort.seed, patients)
+        spectra = Spectra.of(pixels)
+        measures += pixel_measures(pixels, spectra, self.effort.num_pairs, self.effort.seed, patients)
         rows = [
             measure_sets(
                 measure,
@@ -181,7 +183,14 @@ class ImageMeasurement:
             )
             for measure in progress(measures, description="floors and tests")
         ]
-        return {"num_synthetic": len(synthetic), "num_real": len(real), "measures": rows}
+        return {
+            "num_synthetic": len(synthetic),
+            "num_real": len(real),
+            "measures": rows,
+            "spectrum": compare_spectra(
+                spectra, len(chosen_synthetic), patients, self.form.spacing_mm, seed=self.effort.seed
+            ),
+        }
 
     def _read_real(self) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
         """Real images to compare with, those to fit an encoder to, and where they are from."""

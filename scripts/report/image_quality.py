@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import cycle
 from typing import Any
 
 import numpy as np
+from matplotlib.figure import FigureBase
 
 from scripts.image_quality.gate import UNFINISHED, VERDICTS
+from scripts.patches.pictures import COLORS, draw_svg
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import format_number, format_p, name_method
 from scripts.running.files import read_json
 from scripts.statistics.intervals import mean_of_known
 
 KEY = ("cohort", "network", "measure", "class", "method")
+SPECTRUM_SIZE = (5.0, 2.8)  # inches
 OF_FOLD = ("FD", "KD")  # in the features of a fold's own network: figures of two folds share no scale
 
 
@@ -25,6 +30,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         feature network, reasons why intervals are missing, and methods of which nothing says how their images were
         made; `measures_left_out`: networks that were not used, with the reason; `gates`: what `gate_rows` returns;
         `unfinished`: what `unfinished_images` returns of the methods that train; a control generator never finishes;
+        `spectra` and `spectrum_figures`: see `spectrum_rows` and `spectrum_figures`;
         `readers`: contents of `reader_results.json`, where people were asked.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
@@ -48,6 +54,8 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
             _describe_cohort(cohort, [row for row in rows if row["cohort"] == cohort], contents)
             for cohort in dict.fromkeys(content["cohort"] for content in contents)
         ],
+        "spectra": spectrum_rows(contents),
+        "spectrum_figures": spectrum_figures(contents),
         "readers": [read_json(path) for path in files.named("reader_results.json")],
         "measures_left_out": [{"network": network, "reason": reason} for network, reason in sorted(left_out)],
     }
@@ -105,6 +113,65 @@ def unfinished_images(gates: Sequence[Mapping[str, Any]]) -> str:
     )
 
 
+def spectrum_rows(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List what the power spectra of the sets show, folds of one sentence together.
+
+    Args:
+        contents: of `measures.json` files; those of before there were spectra are left out.
+
+    Returns:
+        Rows with `cohort`, `class`, `method`, `folds` and `sentence`.
+    """
+    folds: dict[tuple[str, str, str, str], list[int]] = {}
+    for content, name, spectrum in _spectra(contents):
+        sentence = spectrum["sentence"] or f"Not measured: {spectrum['reason']}."
+        folds.setdefault((content["cohort"], name, content["method"], sentence), []).append(content["fold"])
+    keys = ("cohort", "class", "method", "sentence")
+    return [{**dict(zip(keys, key, strict=True)), "folds": sorted(of)} for key, of in sorted(folds.items())]
+
+
+def spectrum_figures(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Draw, of each cohort and class, how the spectra of the methods differ from that of real images.
+
+    Returns:
+        `name` and `svg` of each: differences in decibels, means over folds, over the frequencies; shaded is what real
+        images differ by among each other.
+    """
+    groups: dict[tuple[str, str], dict[str, list[Mapping[str, Any]]]] = {}
+    for content, name, spectrum in _spectra(contents):
+        if spectrum["sentence"]:
+            of_method = groups.setdefault((content["cohort"], name), {})
+            of_method.setdefault(content["method"], []).append(spectrum)
+    return [
+        {"name": ", ".join(key), "svg": draw_svg(partial(_draw_spectra, methods=methods), SPECTRUM_SIZE)}
+        for key, methods in sorted(groups.items())
+    ]
+
+
+def _spectra(contents: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Mapping[str, Any], str, Mapping[str, Any]]]:
+    for content in contents:
+        for name, result in content["classes"].items():
+            if "spectrum" in result:
+                yield content, name, result["spectrum"]
+
+
+def _draw_spectra(figure: FigureBase, methods: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    axes = figure.subplots()
+    first = next(iter(methods.values()))[0]
+    edges = np.array(first["edges"])
+    middles = (edges[:-1] + edges[1:]) / 2
+    band = np.mean([item["band_db"] for folds in methods.values() for item in folds], axis=0)
+    axes.fill_between(middles, -band, band, color="0.5", alpha=0.25, linewidth=0, label="real among each other")
+    for color, (method, folds) in zip(cycle(COLORS), methods.items(), strict=False):
+        difference = np.mean([item["difference_db"] for item in folds], axis=0)
+        axes.plot(middles, difference, color=color, label=name_method(method), linewidth=1.3, marker=".")
+    axes.axhline(0, color="0.5", linewidth=0.8)
+    axes.set_xlabel(f"frequency, {first['unit']}")
+    axes.set_ylabel("synthetic less real, dB")
+    axes.grid(alpha=0.25)
+    figure.legend(fontsize=7, loc="outside lower center", ncols=3)
+
+
 def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Average the rows of one measure, class and method over the folds.
 
@@ -114,8 +181,9 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     Returns:
         Texts for the table: `value` (of `OF_FOLD` that of each fold, else the mean, of two folds with both, of more
         with the standard deviation), `interval` of a single fold, `at_floor_n`, `floor` with its spread over halves,
-        `ratio`, whose scale all folds share, `p_value`, `num_synthetic`, `num_real`, `direction`, `reason` (of a fold
-        without a value), `interval_reason` (of a single fold without an interval) and `num_folds`, those with a value.
+        `ratio`, whose scale all folds share, `p_value`, `num_synthetic`, `num_real`, `direction`, `kernel`, `reason`
+        (of a fold without a value), `interval_reason` (of a single fold without an interval) and `num_folds`, those
+        with a value.
     """
     measured = [row for row in rows if row["value"] is not None]
     reasons = [row["reason"] for row in rows if row["value"] is None]
@@ -136,6 +204,7 @@ def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "num_synthetic": _range(str(n) for n in sorted(row["num_synthetic"] for row in rows)),
         "num_real": _range(str(n) for n in sorted(row["num_real"] for row in rows)),
         "direction": rows[0]["direction"],
+        "kernel": "; ".join(dict.fromkeys(row["kernel"] for row in measured if row.get("kernel"))),
         "reason": reasons[0] if reasons else None,
         "interval_reason": single.get("interval_reason") if low is None else None,
         "num_folds": len(measured),

@@ -15,6 +15,7 @@ from scripts.image_quality.comparison import (
 from scripts.image_quality.distances import frechet_distance, polynomial_kernel, squared_discrepancy
 from scripts.image_quality.diversity import inception_score
 from scripts.image_quality.feature_networks import FeatureNetwork, Features
+from scripts.image_quality.spectrum import Spectra
 
 NETWORK = FeatureNetwork("a network", lambda images: (images, images), [], "0" * 64)
 
@@ -143,14 +144,17 @@ def test_pixels_give_similarity_and_discrepancy():
     images = torch.rand(30, 2, 20, 24, generator=torch.Generator().manual_seed(6)) * 2 - 1
     images[:10] = images[0]  # a generator of one image
     splits, _ = random_splits(10, [str(index) for index in range(30)], 4)
-    similarity, discrepancy = (measure_sets(m, 10, 20, splits, 99) for m in pixel_measures(images))
+    similarity, discrepancy, *_ = (
+        measure_sets(m, 10, 20, splits, 99) for m in pixel_measures(images, Spectra.of(images))
+    )
     assert similarity["value"] == pytest.approx(1, abs=1e-5)
     assert similarity["floor"]["high"] < 0.3
     assert similarity["direction"] == "nearest to the floor is best"
     assert (similarity["scales"], similarity["window_pixels"]) == (3, 5)
     assert discrepancy["p_value"] == 0.01
     assert "median distance" in discrepancy["kernel"]
-    similarity, _ = (measure_sets(m, 10, 20, splits, 9) for m in pixel_measures(images[..., :8]))
+    small = images[..., :8]
+    similarity, *_ = (measure_sets(m, 10, 20, splits, 9) for m in pixel_measures(small, Spectra.of(small)))
     assert "at least 10 pixels along each side" in similarity["reason"]
 
 
@@ -165,3 +169,31 @@ def test_a_measure_is_given_disjoint_indices_of_the_right_sets():
     assert all(one <= real and other <= real for one, other in pairs[:2])
     assert all(one <= synthetic and other <= real for one, other in pairs[2:])
     assert (row["value"], row["floor"]["sd"]) == (1, 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 12, 10), (1, 8, 9, 10)], ids=["2d", "3d"])
+def test_the_discrepancies_of_pixels_are_those_of_their_named_kernels_in_plain_numpy(shape):
+    images = torch.rand(13, *shape, generator=torch.Generator().manual_seed(0)) - 0.5
+    images[:5] += 0.2
+    splits, _ = random_splits(5, range(13), 2)
+    rows = {
+        row["measure"]: row
+        for row in (measure_sets(m, 5, 8, splits, 9) for m in pixel_measures(images, Spectra.of(images), num_pairs=1))
+    }
+    pixels = images.flatten(1).double().numpy()
+    first, second = pixels[:5], pixels[5:]
+    distances = [np.linalg.norm(a - b) for number, a in enumerate(pixels) for b in pixels[number + 1 :]]
+    width = np.sort(distances)[(len(distances) - 1) // 2]
+    kernels = {
+        "MMD": lambda a, b: np.exp(-np.sum((a - b) ** 2) / (2 * width**2)),
+        "MMD, linear kernel": lambda a, b: np.mean(a * b),
+    }
+    for name, kernel in kernels.items():
+        within = [
+            np.mean([kernel(a, b) for i, a in enumerate(part) for j, b in enumerate(part) if i != j])
+            for part in (first, second)
+        ]
+        across = np.mean([kernel(a, b) for a in first for b in second])
+        assert rows[name]["value"] == pytest.approx(sum(within) - 2 * across, rel=1e-6)
+    assert rows["MMD"]["bandwidth"] == [pytest.approx(width)]
+    assert f"{width:.4g}" in rows["MMD"]["kernel"]

@@ -114,7 +114,8 @@ def test_any_two_folders_are_compared_without_provenance(made, settings, tmp_pat
     result = measure(**{**settings, **paths})
     assert (result["cohort"], result["fold"], result["simulated"]) == (None, None, None)
     assert list(result["classes"]) == ["all"]
-    assert {row["measure"] for row in result["classes"]["all"]["measures"]} == {"MS-SSIM of pairs", "MMD"}
+    measured = {row["measure"] for row in result["classes"]["all"]["measures"]}
+    assert measured == {"MS-SSIM of pairs", "MMD", "MMD, linear kernel", "spectrum"}
     identity = read_json(f"{settings['output_dir']}/stage.json")["identity"]
     assert len(identity["inputs"]) == 9 + 9 + 3
 

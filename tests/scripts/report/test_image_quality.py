@@ -6,7 +6,7 @@ from scripts.image_quality.reader_results import reader_results
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.image_quality import average_rows, gate_rows, measure_section, unfinished_images
 from scripts.report.page import render_part
-from scripts.running.files import write_json
+from scripts.running.files import read_json, write_json
 from tests.fake_study import write_empty_set
 
 
@@ -173,3 +173,34 @@ def test_what_readers_could_tell_stands_beside_the_measures(tmp_path):
     assert "Ada can tell pictures of ddpm from real ones: AUC 1.00" in html
     assert html.count("<tr><th>Bob</th><td>DDPM</td>") == 1
     assert "kappa of Ada, Bob (real or synthetic): 1.00" in html
+
+
+SPECTRUM = {"unit": "cycles per mm", "edges": [0, 0.25, 0.5], "difference_db": [0.1, -6.0], "band_db": [1.0, 1.0]}
+WEAK = "Unlike real images are among each other: weak from 0.25 to 0.5 cycles per mm, by up to 6 dB."
+
+
+def test_spectra_are_drawn_and_said_in_a_sentence_with_their_folds(tmp_path):
+    stages = [write(tmp_path, fold, [row(0.1)]) for fold in range(3)]
+    spectra = [{**SPECTRUM, "sentence": WEAK, "reason": None}] * 2
+    spectra.append({**dict.fromkeys(SPECTRUM), "sentence": None, "reason": "3 of 40 images have a constant channel"})
+    for stage, spectrum in zip(stages, spectra, strict=True):
+        path = tmp_path / stage / "measures.json"
+        content = read_json(path)
+        content["classes"]["LGG"]["spectrum"] = spectrum
+        write_json(path, content)
+    result = section(tmp_path, stages)
+    common = {"cohort": "site_a", "class": "LGG", "method": "ddpm"}
+    unmeasured = "Not measured: 3 of 40 images have a constant channel."
+    assert result["spectra"] == [
+        {**common, "sentence": unmeasured, "folds": [2]},
+        {**common, "sentence": WEAK, "folds": [0, 1]},
+    ]
+    html = render_part("image_quality.html.j2", result)
+    for words in (WEAK, unmeasured, "site_a, LGG: synthetic less real images", "<svg"):
+        assert words in html
+
+
+def test_the_kernel_of_a_discrepancy_stands_beside_its_name(tmp_path):
+    stages = [write(tmp_path, 0, [row(0.1, measure="MMD", kernel="linear, x.y/D")])]
+    html = render_part("image_quality.html.j2", section(tmp_path, stages))
+    assert 'MMD<span class="ci">kernel linear, x.y/D</span>' in html
