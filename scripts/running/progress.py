@@ -22,6 +22,7 @@ USUAL_SECONDS = {
     "segment": 60.0,
     "patches": 2.0,
     "splits": 0.2,
+    "train_autoencoder": 300.0,
     "train_generator": 640.0,
     "generate": 6.4,
     "import_synthetic": 4.0,

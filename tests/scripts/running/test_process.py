@@ -67,7 +67,18 @@ def test_a_number_of_threads_that_would_end_the_process_is_refused(number):
 
 # They serve, print, draw or read; what they return does not change a number.
 WITHOUT_NUMBERS = {
-    *("dask", "distributed", "dask-jobqueue", "fire", "filelock", "isal", "jinja2", "jsonschema", "matplotlib", "pyyaml"),
+    *(
+        "dask",
+        "distributed",
+        "dask-jobqueue",
+        "fire",
+        "filelock",
+        "isal",
+        "jinja2",
+        "jsonschema",
+        "matplotlib",
+        "pyyaml",
+    ),
     *("tensorboard", "tqdm", "mkdocs-material", "monai-generative", "onnx", "onnxscript"),
 }
 
