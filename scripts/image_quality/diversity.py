@@ -9,11 +9,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 
 # Wang et al. 2003, the weights of the finest scales first.
 SCALE_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 MAX_SCALES = 3
+STABILIZERS = (0.01**2, 0.03**2)  # of luminance and contrast, for intensities in [0, 1]
 
 
 class Scales(NamedTuple):
@@ -62,11 +64,13 @@ def choose_scales(spatial_shape: Sequence[int]) -> Scales:
 
 
 def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
-    """Multi-scale structural similarity of pairs of images, by torchmetrics; 1 for equal images.
+    """Multi-scale structural similarity of pairs of images; 1 for equal images.
 
     Source: Wang, Simoncelli, Bovik 2003, "Multiscale structural similarity for image quality assessment"; here three
     scales at most, with the weights of the finest ones. The term of luminance is made for intensities >= 0, so images
-    are brought to [0, 1] first: on [-1, 1] it would depend on where grey 0 lies.
+    are brought to [0, 1] first: on [-1, 1] it would depend on where grey 0 lies. Of pictures it is computed by
+    torchmetrics; of volumes by the window along one axis after the other, ten times as fast, and where the window lies
+    inside the volume alone: torchmetrics counts what it pads volumes with.
 
     Args:
         first: (N, C, *spatial) in [-1, 1].
@@ -76,6 +80,8 @@ def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
         (N,) in [0, 1], mean over channels.
     """
     scales = choose_scales(first.shape[2:])
+    if first.ndim == 5:
+        return _ms_ssim_of_volumes((first + 1) / 2, (second + 1) / 2, scales)
     values: Tensor = multiscale_structural_similarity_index_measure(
         (first + 1) / 2,
         (second + 1) / 2,
@@ -86,6 +92,36 @@ def ms_ssim(first: Tensor, second: Tensor) -> Tensor:
         betas=scales.weights,
     )
     return values
+
+
+def _ms_ssim_of_volumes(first: Tensor, second: Tensor, scales: Scales) -> Tensor:
+    result = torch.ones(len(first), device=first.device)
+    for number, weight in enumerate(scales.weights):
+        if number:
+            first, second = (functional.avg_pool3d(volumes, 2) for volumes in (first, second))
+        similarity, contrast = _ssim_and_contrast(first, second, scales)
+        result = result * (contrast if number < scales.num_scales - 1 else similarity).relu() ** weight
+    return result
+
+
+def _ssim_and_contrast(first: Tensor, second: Tensor, scales: Scales) -> tuple[Tensor, Tensor]:
+    """SSIM and its term of contrast of volumes in [0, 1], (N,) each; Wang et al. 2004, equations 12 and 13."""
+    products = torch.stack([first, second, first * first, second * second, first * second])
+    offsets = torch.arange(scales.window, device=first.device) - (scales.window - 1) / 2
+    window = torch.exp(-((offsets / scales.sigma) ** 2) / 2)
+    window = (window / window.sum()).tolist()
+    for axis in range(3, products.ndim):
+        size = products.shape[axis] - scales.window + 1
+        total = products.narrow(axis, 0, size) * window[0]
+        for start, value in enumerate(window[1:], 1):
+            total.add_(products.narrow(axis, start, size), alpha=value)
+        products = total
+    mean, other_mean, square, other_square, product = products
+    variances = (square - mean.square()).clamp_min(0) + (other_square - other_mean.square()).clamp_min(0)
+    contrast = (2 * (product - mean * other_mean) + STABILIZERS[1]) / (variances + STABILIZERS[1])
+    means = mean.square() + other_mean.square()
+    similarity = contrast * (2 * mean * other_mean + STABILIZERS[0]) / (means + STABILIZERS[0])
+    return similarity.flatten(1).mean(1), contrast.flatten(1).mean(1)
 
 
 def mean_pair_similarity(

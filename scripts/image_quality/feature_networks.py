@@ -13,6 +13,13 @@ from torch import Tensor, nn
 from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality.channel_encoder import NUM_COLORS, ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
+from scripts.image_quality.volume_networks import (
+    PLANES,
+    MiddleSlice,
+    StandardizedChannel,
+    check_depth,
+    load_volume_network,
+)
 from scripts.provenance.image_form import ImageForm
 from scripts.provenance.leakage import known_subjects
 from scripts.provenance.record import read_provenance
@@ -179,6 +186,38 @@ def classifier_network(
     )
 
 
+def slice_networks(networks: Sequence[FeatureNetwork]) -> Iterator[FeatureNetwork]:
+    """Let networks that see pictures see the middle slices of volumes, in each of three planes by itself."""
+    for network in networks:
+        for axis, plane in enumerate(PLANES):
+            views = [MiddleSlice(axis, view) for view in network.views]
+            yield replace(network, name=f"{network.name}, middle {plane} slices", views=views)
+
+
+def volume_network(
+    path: str | Path, depth: int, num_channels: int, device: torch.device | str = "cpu"
+) -> FeatureNetwork:
+    """Take a 3D ResNet from a local file, which sees one modality at a time.
+
+    Distances in its features are no FID, and can be compared with those of the same file alone.
+
+    Args:
+        path: see `load_volume_network`, which raises errors, as `depth`.
+        depth: likewise.
+        num_channels: of the images.
+        device: where the network runs.
+    """
+    network = load_volume_network(path, depth).to(device)
+    digest = sha256_file(path)
+
+    def forward(images: Tensor) -> tuple[Tensor, Tensor]:
+        features = network(images)
+        return features, features
+
+    views = [StandardizedChannel(channel) for channel in range(num_channels)]
+    return FeatureNetwork(f"3D ResNet{depth} with weights {digest[:8]}", forward, views, digest)
+
+
 class ClassifierFeatures:
     """A classifier of real images as a function to features.
 
@@ -224,6 +263,8 @@ class NetworkChoice:
         backbone: of the classifier.
         stem_stride: of its first convolution.
         form: of the images.
+        volume_network_path: weights of a 3D ResNet, see `volume_network`; None leaves it out.
+        volume_network_depth: its number of layers.
         with_encoder: look at images through an encoder of the modalities to three colors, too.
         batch_size: images at once.
         device: where the networks run.
@@ -235,12 +276,20 @@ class NetworkChoice:
     stem_stride: int
     form: ImageForm
     with_encoder: bool = True
+    volume_network_path: str | None = None
+    volume_network_depth: int = 10
     batch_size: int = 32
     device: torch.device | str = "cpu"
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise ValueError(f"measure_batch_size must be at least 1, got {self.batch_size!r}")
+        check_depth(self.volume_network_depth)
+        if self.volume_network_path is not None and self.form.spatial_dims != 3:
+            raise ValueError(
+                f"measure_volume_network_path must be null for images of {self.form.spatial_dims} axes, got"
+                f" {self.volume_network_path}; set spatial_dims: 3, or leave it null"
+            )
 
     @property
     def weights_path(self) -> str | None:
@@ -250,7 +299,8 @@ class NetworkChoice:
 
     def inputs(self) -> list[str | None]:
         """List the files that `load` reads."""
-        return [self.weights_path, self.classifier_path]
+        volumes = [] if self.volume_network_path is None else [self.volume_network_path]
+        return [self.weights_path, *volumes, self.classifier_path]
 
     def load(self, training_images: Tensor) -> tuple[list[FeatureNetwork], list[dict[str, str]]]:
         """Load the networks.
@@ -263,6 +313,9 @@ class NetworkChoice:
         """
         networks: list[FeatureNetwork] = []
         left_out = [*self._inception(training_images, networks)]
+        networks += self._volume_network()
+        if self.form.spatial_dims == 3 and self.volume_network_path is None:
+            left_out.append({"network": "a 3D network", "reason": "no measure_volume_network_path was given"})
         if self.classifier_path is None:
             left_out.append({"network": "a classifier of this cohort", "reason": "no classifier_path was given"})
         else:
@@ -271,9 +324,7 @@ class NetworkChoice:
         return networks, left_out
 
     def _inception(self, training_images: Tensor, networks: list[FeatureNetwork]) -> Iterator[dict[str, str]]:
-        if self.form.spatial_dims != 2:
-            yield {"network": INCEPTION, "reason": "it takes 2D images, these are volumes"}
-        elif self.weights_path is None:
+        if self.weights_path is None:
             yield {"network": INCEPTION, "reason": f"no weights; {how_to_get_weights()}"}
         else:
             encoder = None
@@ -282,7 +333,14 @@ class NetworkChoice:
                 yield {"network": f"{INCEPTION} behind an encoder", "reason": reason}
             elif self.with_encoder and not self.form.is_rgb:
                 encoder = ChannelEncoder(training_images)
-            networks += inception_networks(self.weights_path, self.form.modalities, encoder, self.device)
+            of_pictures = inception_networks(self.weights_path, self.form.modalities, encoder, self.device)
+            networks += of_pictures if self.form.spatial_dims == 2 else slice_networks(of_pictures)
+
+    def _volume_network(self) -> Iterator[FeatureNetwork]:
+        if self.volume_network_path is not None:
+            yield volume_network(
+                self.volume_network_path, self.volume_network_depth, self.form.num_channels, self.device
+            )
 
 
 class _Grey:

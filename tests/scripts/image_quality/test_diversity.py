@@ -5,6 +5,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 import torch
+from monai.metrics import MultiScaleSSIMMetric
 from torchmetrics.functional.image import multiscale_structural_similarity_index_measure
 from torchmetrics.image.inception import InceptionScore
 
@@ -34,6 +35,19 @@ def test_ms_ssim_equals_that_of_torchmetrics_with_the_same_scales():
         reduction="none",
     )
     torch.testing.assert_close(ms_ssim(first, mixed), expected)
+
+
+@pytest.mark.parametrize("shape", [(2, 20, 24, 22), (1, 45, 44, 46)])
+def test_ms_ssim_of_volumes_equals_that_of_monai(shape):
+    first, second = draw(2, shape, 0), draw(2, shape, 1)
+    mixed = (0.7 * first + 0.3 * second).clone()
+    mixed[:, :, :6] = first[:, :, :6] = -1
+    scales = choose_scales(shape[1:])
+    metric = MultiScaleSSIMMetric(
+        3, kernel_size=scales.window, kernel_sigma=scales.sigma, weights=scales.weights, data_range=1.0
+    )
+    expected = metric((first + 1) / 2, (mixed + 1) / 2)[:, 0]
+    torch.testing.assert_close(ms_ssim(first, mixed), expected, atol=1e-4, rtol=0)
 
 
 def test_ms_ssim_does_not_depend_on_where_grey_zero_lies():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from monai.networks.nets.resnet import resnet10
 from PIL import Image
 from scipy.linalg import sqrtm
 
@@ -170,7 +171,8 @@ def test_without_weights_the_networks_are_left_out_with_the_way_to_get_them(tmp_
     assert "put pt_inception-2015-12-05-6726825d.pth" in left_out[0]["reason"]
     assert left_out[1]["reason"] == "no classifier_path was given"
     assert choice().inputs() == [None, None]
-    assert "volumes" in choice(form=image_form(4, (8, 8, 8))).load(draw())[1][0]["reason"]
+    volumes = choice(form=image_form(4, (8, 8, 8))).load(draw())[1]
+    assert "measure_volume_network_path" in volumes[1]["reason"]
 
 
 def test_a_missing_file_that_was_asked_for_is_refused(tmp_path):
@@ -190,3 +192,57 @@ def test_weights_in_the_cache_of_torch_are_used(weights_path, tmp_path, monkeypa
         "4 to 3 encoder",
     ]
     assert choice().inputs() == [str(cached), None]
+
+
+def test_volumes_are_seen_in_the_middle_slices_of_three_planes(weights_path):
+    volumes = draw(2, 1, (8, 9, 10))
+    networks, left_out = choice(
+        form=image_form(1, (8, 9, 10)), inception_path=str(weights_path), with_encoder=False
+    ).load(volumes)
+    assert [network.name.split(", ")[-1] for network in networks] == [
+        "middle sagittal slices",
+        "middle coronal slices",
+        "middle axial slices",
+    ]
+    (pictures,) = inception_networks(weights_path, ["t1n"])
+    (of_slices,), (expected,) = networks[1].extract(volumes), pictures.extract(volumes[:, :, :, 4])
+    torch.testing.assert_close(of_slices.features, expected.features)
+
+
+@pytest.fixture
+def medicalnet(tmp_path):
+    """A file of MedicalNet's layout, with random weights."""
+    torch.manual_seed(0)
+    network = resnet10(spatial_dims=3, n_input_channels=1, feed_forward=False, bias_downsample=False)
+    state = {f"module.{name}": value for name, value in network.state_dict().items()}
+    path = tmp_path / "resnet_10.pth"
+    torch.save({"state_dict": {**state, "module.conv_seg.0.weight": torch.ones(1)}}, path)
+    return str(path), network.eval()
+
+
+def test_a_3d_network_from_a_file_sees_one_channel_at_a_time_under_its_name(medicalnet):
+    path, reference = medicalnet
+    volumes = draw(3, 2, (16, 18, 20))
+    volumes[:, :, :4] = -1
+    networks, _ = choice(form=image_form(2, (16, 18, 20)), volume_network_path=path).load(volumes)
+    network = networks[-1]
+    assert network.name.startswith("3D ResNet10 with weights ")
+    assert not network.published
+    views = network.extract(volumes, batch_size=2)
+    brain = volumes[:, 1, 4:].flatten(1)
+    standardized = torch.zeros(3, 1, 16, 18, 20)
+    scaled = (brain - brain.mean(1, keepdim=True)) / brain.std(1, correction=0, keepdim=True)
+    standardized[:, 0, 4:] = scaled.view(3, 12, 18, 20)
+    with torch.no_grad():
+        torch.testing.assert_close(views[1].features.float(), reference(standardized), rtol=1e-3, atol=1e-4)
+
+
+def test_3d_weights_of_another_network_and_of_pictures_are_refused(medicalnet):
+    path, _ = medicalnet
+    volumes = image_form(1, (8, 8, 8))
+    with pytest.raises(ValueError, match="must hold weights of a 3D ResNet18 with one channel, got"):
+        choice(form=volumes, volume_network_path=path, volume_network_depth=18).load(draw(1, 1, (8, 8, 8)))
+    with pytest.raises(ValueError, match="must be null for images of 2 axes"):
+        choice(volume_network_path=path)
+    with pytest.raises(ValueError, match="must be one of 10, 18, 34"):
+        choice(form=volumes, volume_network_depth=11)
