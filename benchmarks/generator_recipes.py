@@ -144,6 +144,9 @@ RECIPES = {
     "quick": dataclasses.replace(DEFAULT, parametrization="sample"),  # of configs/recipes/quick.yaml
     "default, velocity": dataclasses.replace(DEFAULT, parametrization="v_prediction"),
     "default, no guidance": dataclasses.replace(DEFAULT, guidance=1.0),
+    "default, guidance 4": dataclasses.replace(DEFAULT, guidance=4.0),
+    "default, affine": dataclasses.replace(DEFAULT, affine=True),
+    "default, affine, guidance 4": dataclasses.replace(DEFAULT, affine=True, guidance=4.0),
     "default, not unshuffled": dataclasses.replace(DEFAULT, channels=None, unshuffle=1),
     "default, batches of 8": dataclasses.replace(DEFAULT, batch=8, rate=0.002),
     "default, float32": dataclasses.replace(DEFAULT, amp=False),
