@@ -9,7 +9,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # MONAI warns that configs are code; these are the repository's own.
 export PYTHONWARNINGS := ignore:parsing config_file:UserWarning
 
-.PHONY: help demo demo-images study test test-fast test-label label-env lint types flatten docs clean
+.PHONY: help demo demo-images demo-volumes study test test-fast test-label label-env lint types flatten docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -36,6 +36,9 @@ demo-images: $(VENV)/.installed  ## real pictures (digits, stained tissue): trai
 	@$(VENV)/bin/python -m bundle example histology runs/pictures/histology
 	@$(RUN) configs/runs/study_digits.yaml --overwrite True
 	@$(RUN) configs/runs/study_histology.yaml --overwrite True
+
+demo-volumes: $(VENV)/.installed  ## whole heads in 3D: generators without classes, measured and audited, in minutes on a CPU
+	@$(RUN) configs/runs/study_volumes.yaml --overwrite True
 
 test: $(VENV)/.installed-dev lint types  ## lint, types and all tests
 	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder

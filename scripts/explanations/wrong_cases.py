@@ -216,7 +216,7 @@ def draw_outlined(image: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     """Draw the modalities of a patch in one row, with the outline of a region on each.
 
     Args:
-        image: (C, *spatial), [-1, 1]; of a volume the middle slice along the last axis is shown.
+        image: (C, *spatial), [-1, 1]; of a volume three planes through the middle are shown.
         mask: booleans, (*spatial); None draws no outline.
 
     Returns:

@@ -125,25 +125,26 @@ def png_bytes(image: np.ndarray) -> bytes:
 
 
 def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2, num_columns: int | None = None) -> np.ndarray:
-    """Lay the channels of a patch side by side.
+    """Lay the channels of a patch side by side; of a volume, each channel in three planes through its middle.
 
     Args:
-        patch: (C, *spatial), intensities in [-1, 1]; of a 3D patch the middle slice along the last axis is shown.
+        patch: (C, *spatial), intensities in [-1, 1]; the planes of a 3D patch are axial, coronal and sagittal.
         enlarge_to: pixels that a channel is wide at least; small patches grow by a whole factor, so pixels stay square.
         gap: white pixels between channels.
-        num_columns: channels in a row; None is the square root of their number.
+        num_columns: channels in a row; None is the square root of their number, and one of volumes.
 
     Returns:
         (height, width) uint8; -1 is black, 1 is white, values outside are shown as the nearest of them.
     """
     if patch.ndim not in (3, 4):
         raise ValueError(f"patch must have shape (C, H, W) or (C, H, W, D), got {patch.shape}")
-    planes = patch if patch.ndim == 3 else patch[..., patch.shape[-1] // 2]
+    is_volume = patch.ndim == 4
+    planes = _middle_planes(patch) if is_volume else patch
     # NIfTI counts its first axis from left to right: transposed and flipped, the picture stands upright.
     planes = np.flip(np.swapaxes(planes, 1, 2), axis=1)
     factor = max(1, enlarge_to // planes.shape[2])
     planes = planes.repeat(factor, axis=1).repeat(factor, axis=2)
-    columns = num_columns or math.ceil(math.sqrt(len(planes)))
+    columns = (num_columns or 1) * 3 if is_volume else num_columns or math.ceil(math.sqrt(len(planes)))
     rows = math.ceil(len(planes) / columns)
     height, width = planes.shape[1:]
     canvas = np.full((rows * (height + gap) - gap, columns * (width + gap) - gap), 1.0, dtype=np.float32)
@@ -153,6 +154,19 @@ def mosaic(patch: np.ndarray, enlarge_to: int = 96, gap: int = 2, num_columns: i
         )
         canvas[row : row + height, column : column + width] = plane
     return np.rint((np.clip(canvas, -1.0, 1.0) + 1.0) * 127.5).astype(np.uint8)
+
+
+def _middle_planes(volume: np.ndarray) -> np.ndarray:
+    """Axial, coronal and sagittal plane of each channel, (C * 3, W, H), with black around the smaller ones."""
+    middles = [side // 2 for side in volume.shape[1:]]
+    planes = [volume[..., middles[2]], volume[:, :, middles[1]], volume[:, middles[0]]]
+    sides = np.max([plane.shape[1:] for plane in planes], axis=0)
+    padded = []
+    for plane in planes:
+        missing = sides - plane.shape[1:]
+        around = [(0, 0), *((gap // 2, gap - gap // 2) for gap in missing)]
+        padded.append(np.pad(plane, around, constant_values=-1.0))
+    return np.stack(padded, axis=1).reshape(-1, *sides)
 
 
 def draw_image(image: np.ndarray, modalities: Sequence[str], enlarge_to: int = 96) -> np.ndarray:

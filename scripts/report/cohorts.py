@@ -9,7 +9,7 @@ from typing import Any
 
 from scripts.evaluation.shortcuts import find_shortcuts, graded_rows, image_markers
 from scripts.evaluation.subgroups import RECORDED
-from scripts.patches.image_sets import read_rows
+from scripts.patches.image_sets import ALL, read_rows
 from scripts.patches.pictures import draw_image, in_colors
 from scripts.provenance.image_form import has_background, names_by_number
 from scripts.provenance.study_files import StudyFiles
@@ -63,8 +63,9 @@ def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     """Show samples beside real images.
 
     Returns:
-        Items of the template: `modalities`, `colors` (whether they are red, green and blue), `samples` (one per cohort
-        and class; `pictures` of its strips are uint8).
+        Items of the template: `modalities`, `colors` (whether they are red, green and blue), `volumes` (whether images
+        have depth), `samples` (one per cohort and class, "all" where there are none; `pictures` of its strips are
+        uint8).
     """
     patches = {content["name"]: (path, content) for path, content in files.lists("patches")}
     first = [content for _, content in patches.values()]
@@ -72,6 +73,7 @@ def image_sections(files: StudyFiles, num_samples: int) -> dict[str, Any]:
     return {
         "modalities": modalities,
         "colors": in_colors(modalities),
+        "volumes": any(content["spatial_dims"] == 3 for content in first),
         "samples": list(_samples(files, patches, num_samples)),
     }
 
@@ -131,25 +133,31 @@ def _samples(files: StudyFiles, patches: Mapping[str, tuple[Path, Any]], num_sam
     sets = files.lists("synthetic")
     for cohort, (patches_path, content) in patches.items():
         own = [(path, s) for path, s in sets if s["provenance"]["cohort"] == cohort]
-        for index, name in sorted(content["labels"].items(), key=lambda item: int(item[0])):
-            strips = [_strip("real", patches_path, content, int(index), num_samples)]
+        names: dict[int | None, str] = {int(index): name for index, name in sorted_labels(content["labels"])}
+        for label, name in (names or {None: ALL}).items():
+            strips = [_strip("real", patches_path, content, label, num_samples)]
             methods = list(dict.fromkeys(s["provenance"]["method"] for _, s in own))
             for method in methods:
-                path_and_set = _first_with(own, method, int(index))
+                path_and_set = _first_with(own, method, label)
                 if path_and_set:
-                    strips.append(_strip(method, *path_and_set, int(index), num_samples))
+                    strips.append(_strip(method, *path_and_set, label, num_samples))
             if len(strips) > 1:
                 yield {"cohort": cohort, "class": name, "simulated": content["simulated"], "strips": strips}
 
 
-def _first_with(sets: Sequence[tuple[Path, Any]], method: str, label: int) -> tuple[Path, Any] | None:
+def sorted_labels(labels: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Return numbers and names of classes in the order of the numbers, by which a decathlon list gives them."""
+    return sorted(labels.items(), key=lambda item: int(item[0]))
+
+
+def _first_with(sets: Sequence[tuple[Path, Any]], method: str, label: int | None) -> tuple[Path, Any] | None:
     for path, content in sets:
         if content["provenance"]["method"] == method and any(e["label"] == label for e in content["training"]):
             return path, content
     return None
 
 
-def _strip(method: str, path: Path, content: Mapping[str, Any], label: int, count: int) -> dict[str, Any]:
+def _strip(method: str, path: Path, content: Mapping[str, Any], label: int | None, count: int) -> dict[str, Any]:
     # The first of the list, never a choice: a picked sample shows the person who picked.
     entries = [entry for entry in content["training"] if entry["label"] == label][:count]
     images = read_rows(path, content, entries).images.numpy()

@@ -31,6 +31,7 @@ TESTED_ON = {
     "out_of_fold": ("out of fold", "cohorts"),
     "validation_selected_on": ("on the {cases} that chose the epochs", "cohorts"),
 }
+LOWER_IS_BETTER = "lower is better"
 MAX_NAMED = 4  # differences written out; more would be a table
 NEEDS_NO_IMAGES = "no better than an answer without images"
 
@@ -149,6 +150,33 @@ def audit_sentence(rows: Sequence[Row]) -> str:
         f"By the audit of copies, {len(grave)} of {groups} must not be used as they are ({_verdicts(grave)}), of"
         f" {', '.join(methods)}.{others}"
     )
+
+
+def generator_findings(figures: Sequence[Row], audit: Sequence[Row], task: Task = GLIOMA) -> list[str]:
+    """Say what a study without classifiers found: how near each generator comes to real images, and what copies.
+
+    Args:
+        figures: of `scripts.report.image_quality.image_figures`.
+        audit: of `scripts.report.audit.audit_section`.
+        task: what things are called.
+    """
+    if not audit and not figures:
+        return ["No synthetic images were made."]
+    sentences = []
+    for network, measure in dict.fromkeys((row["network"], row["measure"]) for row in figures):
+        own = [row for row in figures if (row["network"], row["measure"]) == (network, measure)]
+        if own[0]["direction"] == LOWER_IS_BETTER:
+            best, *others = sorted(own, key=lambda row: row["value"])
+            words = (
+                f"By {measure} ({network}) images of {name_method(best['method'])} come nearest to real {task.cases}:"
+            )
+            named = [f"{format_number(row['value'], significant=2)} of {name_method(row['method'])}" for row in others]
+            figure, floor = (format_number(best[key], significant=2) for key in ("value", "floor"))
+            after = f", after it {', '.join(named[:MAX_NAMED])}" if named else ""
+            sentences.append(f"{words} {figure}{after}; two halves of the real ones {floor}.")
+    grave = [row for row in audit if row["is_grave"]]
+    last = "Next: look at the most suspicious pairs, and do not share these sets before that." if grave else ""
+    return [sentence for sentence in (*sentences[:MAX_NAMED], audit_sentence(audit), last) if sentence]
 
 
 def _verdicts(rows: Sequence[Row]) -> str:

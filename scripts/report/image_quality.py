@@ -172,6 +172,63 @@ def _draw_spectra(figure: FigureBase, methods: Mapping[str, Sequence[Mapping[str
     figure.legend(fontsize=7, loc="outside lower center", ncols=3)
 
 
+def image_figures(files: StudyFiles) -> list[dict[str, Any]]:
+    """List the measures of every set as numbers, means over folds.
+
+    Returns:
+        Rows with `cohort`, `class`, `method`, `network`, `measure`, `direction`, `value`, `low` and `high` (of a single
+        fold), `floor` (of two halves of the real images) and `n`, synthetic images; those without a value are left out.
+    """
+    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    for content in map(read_json, files.named("measures.json")):
+        for name, result in content["classes"].items() if content["cohort"] is not None else ():
+            for row in result["measures"]:
+                key = (content["cohort"], row["network"], row["measure"], name, content["method"])
+                groups.setdefault(key, []).extend([row] if row["value"] is not None else [])
+    return [
+        {
+            **dict(zip(KEY, key, strict=True)),
+            "direction": rows[0]["direction"],
+            "value": mean_of_known(row["value"] for row in rows),
+            "low": rows[0].get("low") if len(rows) == 1 else None,
+            "high": rows[0].get("high") if len(rows) == 1 else None,
+            "floor": mean_of_known(row["floor"]["mean"] for row in rows),
+            "n": rows[0]["num_synthetic"],
+        }
+        for key, rows in groups.items()
+        if rows
+    ]
+
+
+def generator_table(figures: Sequence[Mapping[str, Any]], audited: Sequence[Mapping[str, Any]]) -> str:
+    """Lay out generators as text, for the end of a run: the audit's verdict, copies, and each measure with its floor.
+
+    Args:
+        figures: what `image_figures` returns.
+        audited: rows of `scripts.report.audit.audit_section`.
+
+    Returns:
+        A line for each cohort, class and method; a last line with the floors, two halves of the real images.
+    """
+    measures = list(dict.fromkeys((row["network"], row["measure"]) for row in figures))
+    values = {(row["network"], row["measure"], row["cohort"], row["class"], row["method"]): row for row in figures}
+    several = len({(row["cohort"], row["class"]) for row in audited}) > 1
+    lines = [["generator", "audit", "copies", *(name for _, name in measures)]]
+    for row in audited:
+        own = (row["cohort"], row["class"], row["method"])
+        name = f"{row['method']} ({row['cohort']}, {row['class']})" if several else row["method"]
+        cells = [values.get((*measure, *own)) for measure in measures]
+        lines.append([name, row["verdict"], f"{row['copies']} of {row['num_synthetic']}", *map(_cell, cells)])
+    floors = [mean_of_known(row["floor"] for row in figures if (row["network"], row["measure"]) == m) for m in measures]
+    lines.append(["real, half against half", "", "", *map(_short, floors)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    return _short(row["value"] if row else None)
+
+
 def average_rows(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Average the rows of one measure, class and method over the folds.
 

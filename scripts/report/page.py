@@ -31,8 +31,8 @@ from scripts.report.clinical_use import clinical_numbers, clinical_sections
 from scripts.report.cohorts import cohort_sections, image_sections, shortcuts_section
 from scripts.report.comparison import comparison_numbers, comparison_sections, says_groups, write_comparisons
 from scripts.report.explanations import explanation_sections, wrong_section
-from scripts.report.findings import audit_sentence, findings, leakage_note, next_step
-from scripts.report.image_quality import measure_section
+from scripts.report.findings import audit_sentence, findings, generator_findings, leakage_note, next_step
+from scripts.report.image_quality import generator_table, image_figures, measure_section
 from scripts.report.methods import methods_section, timeline_section
 from scripts.report.published import MOSHE, publications, published_section
 from scripts.report.results import result_sections, summary_table
@@ -54,6 +54,8 @@ from scripts.statistics.bootstrap import MIN_DRAWS
 
 NO_OTHER_SEEDS = SeedStudies()
 DEFAULT_RULE = OperatingRule()
+# What a section says where it stands alone: of a study with classifiers.
+ALONE = {"task": GLIOMA, "has_answers": True, "has_classes": True, "volumes": False}
 EVALUATION = "evaluation_"  # of the folder of an evaluation, before the name of its setup
 
 
@@ -76,6 +78,8 @@ def write_report(
     task: Task = GLIOMA,
 ) -> Path:
     """Write `report.html`, `summary.txt`, and the numbers: `predictions`, `metrics`, `comparisons`, `clinical_use`.
+
+    Of a study without classifiers the page is about its generators alone, and none of these numbers is written.
 
     Args:
         files: what the stages left.
@@ -103,27 +107,68 @@ def write_report(
             that the splits hold out.
     """
     folder = Path(output_dir)
+    content = {
+        "task": task,
+        "title": title,
+        "question": question,
+        "has_answers": bool(files.named("predictions.csv")),
+        "has_classes": any(content["labels"] for _, content in files.lists("patches")),
+        "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
+        **cohort_sections(files),
+        **image_sections(files, num_samples),
+        **measure_section(files),
+        "audit": audit_section(files),
+        "curves": curve_figure(files, num_curves),
+        "lengths": training_lengths(files),
+        "regularizer": regularizer_section(files),
+        "methods": methods_section(files),
+        "timeline": timeline_section(files),
+    }
+    if content["has_answers"]:
+        table = _add_answers(
+            content, files, folder, setups, reference, seeds, num_bootstrap_draws, seed, primary_endpoint, rule,
+            wrong_cases, task,
+        )  # fmt: skip
+    else:
+        table = _add_generators(content, files, task)
+    if pictures:
+        write_pictures(content, folder / "pictures")
+    write_text(folder / "report.html", render(content))
+    words = textwrap.fill(" ".join(content["findings"]), 110)
+    write_text(folder / "summary.txt", f"{words}\n\n{table}\n\nReport: {folder / 'report.html'}\n")
+    return folder / "report.html"
+
+
+def _add_answers(
+    content: dict[str, Any],
+    files: StudyFiles,
+    folder: Path,
+    setups: Sequence[str],
+    reference: str,
+    seeds: SeedStudies,
+    num_bootstrap_draws: int,
+    seed: int,
+    primary_endpoint: Mapping[str, str] | None,
+    rule: OperatingRule,
+    wrong_cases: WrongCases | None,
+    task: Task,
+) -> str:
+    """Add what classifiers answered to the content of the page, write its numbers, and return the table in text."""
     predictions = merge_predictions(files.named("predictions.csv"))
     primary = PrimaryEndPoint.of(primary_endpoint)
     numbers = comparison_numbers(predictions, files, seeds, setups, reference, num_bootstrap_draws, seed, primary)
     metrics = compute_metrics(predictions, num_bootstrap_draws, seed)
     use = clinical_numbers(predictions, files, rule, setups)
-    measures = measure_section(files)
-    audit, swapped = audit_section(files), swapped_labels(metrics, reference)
+    unfinished, audited, swapped = content["unfinished"], content["audit"]["rows"], swapped_labels(metrics, reference)
     trivial, permutations = trivial_measures(metrics, group_answers(predictions)), label_permutations(metrics)
     said = [
-        *findings(numbers, measures["unfinished"], files.setups_of_unknown, swapped, trivial, permutations, task),
-        audit_sentence(audit["rows"]),
-        next_step(numbers, audit["rows"], measures["unfinished"], swapped, trivial, task),
+        *findings(numbers, unfinished, files.setups_of_unknown, swapped, trivial, permutations, task),
+        audit_sentence(audited),
+        next_step(numbers, audited, unfinished, swapped, trivial, task),
     ]
-    sentences = [sentence for sentence in said if sentence]
-    content = {
-        "task": task,
-        "title": title,
-        "question": question,
-        "findings": sentences,
+    content |= {
+        "findings": [sentence for sentence in said if sentence],
         "leakage_note": leakage_note(files.setups_of_unknown, task) if files.setups_of_unknown else "",
-        "declared": {name: DECLARED_NAMES.get(word, word) for name, word in files.declared_methods.items()},
         **result_sections(
             metrics, class_names(predictions), predictions, setups, numbers["comparisons"], trivial, task
         ),
@@ -131,33 +176,31 @@ def write_report(
         "by_group": task.target is not None or says_groups(numbers),
         "has_paper_gain": MOSHE in task.published,
         "use": clinical_sections(use, predictions, rule),
-        **cohort_sections(files),
         "shortcuts": shortcuts_section(files),
-        **image_sections(files, num_samples),
-        **measures,
         **wrong_section(wrong_cases or WrongCases(files, reference=reference, primary_endpoint=primary_endpoint)),
         **explanation_sections(files),
-        **checklist_sections(files, predictions, metrics, question, numbers, use, task),
-        "audit": audit,
-        "curves": curve_figure(files, num_curves),
-        "lengths": training_lengths(files),
-        "regularizer": regularizer_section(files),
+        **checklist_sections(files, predictions, metrics, content["question"], numbers, use, task),
         "published": published_section(task.published, metrics),
-        "methods": methods_section(files),
-        "timeline": timeline_section(files),
     }
     write_csv(folder / "predictions.csv", predictions, list(predictions[0]))
     write_csv(folder / "metrics.csv", metrics, METRIC_COLUMNS)
     write_json(folder / "metrics.json", metrics)
     write_comparisons(numbers, folder)
     write_json(folder / "clinical_use.json", use)
-    if pictures:
-        write_pictures(content, folder / "pictures")
-    write_text(folder / "report.html", render(content))
-    words = textwrap.fill(" ".join(sentences), 110)
-    summary = f"{words}\n\n{summary_table(metrics, setups)}\n\nReport: {folder / 'report.html'}\n"
-    write_text(folder / "summary.txt", summary)
-    return folder / "report.html"
+    return summary_table(metrics, setups)
+
+
+def _add_generators(content: dict[str, Any], files: StudyFiles, task: Task) -> str:
+    """Add what a study without classifiers says of its generators, and return its table in text."""
+    audited, figures = content["audit"]["rows"], image_figures(files)
+    content |= {
+        "findings": generator_findings(figures, audited, task),
+        "leakage_note": "",
+        "shortcuts": [],
+        "measures_left_out": [item for item in content["measures_left_out"] if "classifier" not in item["network"]],
+        "published": published_section(task.published, figures),
+    }
+    return generator_table(figures, audited)
 
 
 def write_pictures(content: Mapping[str, Any], folder: Path) -> None:
@@ -167,21 +210,22 @@ def write_pictures(content: Mapping[str, Any], folder: Path) -> None:
         content: what `render` takes.
         folder: to write to; what the study has not is not written.
     """
-    classes = len(content["classes"])
+    classes = len(content.get("classes", ()))
     samples = [
         partial(
             draw_strips,
-            title=f"{group['cohort']}, {group['class']}",
+            title=f"{group['cohort']}, {group['class']}" if content["has_classes"] else group["cohort"],
             strips={name_method(strip["method"]): strip["pictures"] for strip in group["strips"]},
         )
         for group in content["samples"]
     ]
-    pairs = [figure["panels"] for figure in content["use"]["figures"]]
+    pairs = [figure["panels"] for figure in content.get("use", {"figures": ()})["figures"]]
+    wide = 14.0 if content["volumes"] else 6.0  # three planes of each
     most = max((len(group["strips"]) for group in content["samples"]), default=1)
     sheets = {
-        "contact_sheet": (samples, (6.0, 1.4 * most + 0.3), 2),
+        "contact_sheet": (samples, (wide, 1.4 * most + 0.3), 1 if content["volumes"] else 2),
         "roc": (
-            [figure["roc_panel"] for figure in content["comparison"]["curves"]],
+            [figure["roc_panel"] for figure in content.get("comparison", {"curves": ()})["curves"]],
             (PANEL[0] * (1 if classes == 2 else classes), PANEL[1]),
             3 if classes == 2 else 1,
         ),
@@ -287,4 +331,4 @@ def render_part(name: str, content: Mapping[str, Any]) -> str:
     environment.filters.update(
         png=png_data_uri, setup=name_setup, method=name_method, test_name=name_test, kind=name_kind
     )
-    return environment.get_template(name).render({"task": GLIOMA, **content})
+    return environment.get_template(name).render({**ALONE, **content})

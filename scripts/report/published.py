@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from scripts.running.setups import classifier_of, setup_of
 
+IMAGES = "images"
+
 
 class PublishedFigure(NamedTuple):
     """One figure of a paper.
@@ -18,7 +20,8 @@ class PublishedFigure(NamedTuple):
         value: as printed.
         spread: standard deviation as printed, or None.
         decimals: as printed.
-        role: of the tests of ours that it is laid beside, see `scripts.evaluation.answers.ROLES`; None for none.
+        role: of the tests of ours that it is laid beside, see `scripts.evaluation.answers.ROLES`; `IMAGES` lays it
+            beside the measures of synthetic images whose names begin with `measure`; None for none.
     """
 
     setup: str
@@ -79,6 +82,7 @@ NAFI_FIGURES = (
         "synthetic_only", "leukemia, 80 % of the smears", "accuracy", 0.9138, decimals=4, role="locked_test"
     ),
 )
+BASILE_FIGURES = (PublishedFigure("ddpm", "synthetic volumes", "MMD", 0.036, decimals=3, role=IMAGES),)
 MOSHE = "moshe_2025_glioma"  # whose gain in accuracy a study is asked whether it could have found
 PUBLICATIONS = {
     MOSHE: Publication(
@@ -107,6 +111,17 @@ PUBLICATIONS = {
         ),
         figures=NAFI_FIGURES,
     ),
+    "basile_2024_heads": Publication(
+        reference="Basile et al. 2024: unconditional 3D diffusion of healthy T1-weighted volumes of several centers",
+        cite="Basile, Calefato, Lanubile, Logroscino, Mallardi, Tafuri, CEUR-WS Vol-3880, paper 24, for the task",
+        read="abstract",
+        data="Healthy people of several centers; which sets, sizes and preprocessing is in no text that we have",
+        remark=(
+            "The kernel of the paper's MMD is unknown, and its FID and MS-SSIM are called suboptimal without a figure"
+            " that we could read: ours are printed with the kernel of each, and no two of them share a scale."
+        ),
+        figures=BASILE_FIGURES,
+    ),
 }
 
 
@@ -127,7 +142,8 @@ def published_section(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]
 
     Args:
         names: of publications.
-        metrics: what `scripts.evaluation.metrics.compute_metrics` returns of the study.
+        metrics: what `scripts.evaluation.metrics.compute_metrics` returns of the study; of one without classifiers,
+            what `scripts.report.image_quality.image_figures` returns.
 
     Returns:
         Of each publication `paper`, `has_ours` (whether a figure of the study is laid beside one) and `rows`: `figure`
@@ -144,6 +160,10 @@ def published_section(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]
 
 
 def _ours(figure: PublishedFigure, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    if figure.role == IMAGES:
+        images = [row for row in metrics if row["measure"].startswith(figure.measure) and "method" in row]
+        return [{**row, "classifier": f"{row['measure']}, {row['network']}, {row['method']}"} for row in images]
+    metrics = [row for row in metrics if "setup" in row]
     wanted = (figure.setup, figure.measure, figure.role)
     own = [row for row in metrics if (setup_of(row["setup"]), row["measure"], row["role"]) == wanted]
     return [{**row, "classifier": classifier_of(row["setup"])} for row in own]

@@ -20,7 +20,7 @@ from scripts.patches.pictures import (
 
 
 @pytest.mark.parametrize(
-    ("shape", "expected"), [((4, 5, 3), (6, 10)), ((1, 5, 3), (3, 5)), ((3, 4, 6, 5), (12, 8))], ids=str
+    ("shape", "expected"), [((4, 5, 3), (6, 10)), ((1, 5, 3), (3, 5)), ((3, 4, 6, 5), (18, 18))], ids=str
 )
 def test_a_mosaic_holds_every_channel_upright(shape, expected):
     assert mosaic(np.zeros(shape), enlarge_to=1, gap=0).shape == expected
@@ -32,6 +32,16 @@ def test_the_far_left_corner_of_a_patch_is_at_the_bottom_left_of_the_mosaic():
     picture = mosaic(patch, enlarge_to=1)
     assert picture[-1, 0] == 255
     assert picture.sum() == 255
+
+
+def test_a_volume_is_shown_in_three_planes_upright():
+    volume = np.full((1, 3, 5, 7), -1.0)
+    volume[0, 1, 2, 6] = 1.0  # the top of the middle
+    axial, coronal, sagittal = np.split(mosaic(volume, enlarge_to=1, gap=0), 3, axis=1)
+    assert axial.shape == coronal.shape == sagittal.shape == (7, 5)
+    assert axial.sum() == 0
+    assert coronal[0, 2] == sagittal[0, 2] == 255
+    assert coronal.sum() == sagittal.sum() == 255
 
 
 def test_red_green_and_blue_are_shown_as_colors_and_other_channels_side_by_side():
