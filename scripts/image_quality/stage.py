@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from scripts.image_quality.comparison import Measure, feature_measures, measure_sets, pixel_measures, random_splits
 from scripts.image_quality.feature_networks import FeatureNetwork, NetworkChoice
 from scripts.image_quality.gate import Gate, label_area
 from scripts.image_quality.spectrum import Spectra, compare_spectra
+from scripts.image_quality.tissue_volumes import compare_tissue_volumes
 from scripts.patches.image_sets import (
     ALL,
     ImageSet,
@@ -158,7 +160,8 @@ class ImageMeasurement:
         """Compute all measures of the images of one class.
 
         Returns:
-            Numbers of images there are, `measures`, rows of `measure_sets`, and `spectrum`, see `compare_spectra`.
+            Numbers of images there are, `measures`, rows of `measure_sets`, `spectrum`, see `compare_spectra`, and
+            `tissue_volumes`, see `compare_tissue_volumes`.
         """
         chosen_synthetic, chosen_real = (self._at_most(item) for item in (synthetic, real))
         images = torch.cat([chosen_synthetic.images, chosen_real.images])
@@ -190,7 +193,14 @@ class ImageMeasurement:
             "spectrum": compare_spectra(
                 spectra, len(chosen_synthetic), patients, self.form.spacing_mm, seed=self.effort.seed
             ),
+            "tissue_volumes": self._tissue_volumes(images, len(chosen_synthetic), patients),
         }
+
+    def _tissue_volumes(self, images: Tensor, num_synthetic: int, patients: Sequence[str]) -> dict[str, Any] | None:
+        """Compare the tissue of volumes; None of slices, which show a part of it."""
+        if self.form.spatial_dims != 3:
+            return None
+        return compare_tissue_volumes(images, num_synthetic, list(self.form.modalities), patients, self.form.spacing_mm)
 
     def _read_real(self) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
         """Real images to compare with, those to fit an encoder to, and where they are from."""

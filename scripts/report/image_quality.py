@@ -30,7 +30,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         feature network, reasons why intervals are missing, and methods of which nothing says how their images were
         made; `measures_left_out`: networks that were not used, with the reason; `gates`: what `gate_rows` returns;
         `unfinished`: what `unfinished_images` returns of the methods that train; a control generator never finishes;
-        `spectra` and `spectrum_figures`: see `spectrum_rows` and `spectrum_figures`;
+        `spectra`, `spectrum_figures` and `tissue_volumes`: see `spectrum_rows`, `spectrum_figures` and `tissue_rows`;
         `readers`: contents of `reader_results.json`, where people were asked.
     """
     contents = [content for content in map(read_json, files.named("measures.json")) if content["cohort"] is not None]
@@ -56,6 +56,7 @@ def measure_section(files: StudyFiles) -> dict[str, Any]:
         ],
         "spectra": spectrum_rows(contents),
         "spectrum_figures": spectrum_figures(contents),
+        "tissue_volumes": tissue_rows(contents),
         "readers": [read_json(path) for path in files.named("reader_results.json")],
         "measures_left_out": [{"network": network, "reason": reason} for network, reason in sorted(left_out)],
     }
@@ -145,6 +146,20 @@ def spectrum_figures(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, st
     return [
         {"name": ", ".join(key), "svg": draw_svg(partial(_draw_spectra, methods=methods), SPECTRUM_SIZE)}
         for key, methods in sorted(groups.items())
+    ]
+
+
+def tissue_rows(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """List the tissue volumes of the sets of volumes, fold by fold.
+
+    Returns:
+        What `compare_tissue_volumes` returned of each set, with its `cohort`, `class`, `method` and `fold`.
+    """
+    return [
+        {**{key: content[key] for key in ("cohort", "method", "fold")}, "class": name, **result["tissue_volumes"]}
+        for content in contents
+        for name, result in content["classes"].items()
+        if result.get("tissue_volumes")
     ]
 
 

@@ -315,3 +315,26 @@ def test_a_set_that_is_given_twice_is_refused(made, settings, tmp_path, own):
 
 def test_a_gate_out_of_range_is_refused(settings):
     assert "gate_coverage must be in [0, 1], got 2" in refusal(**settings, gate_coverage=2.0)
+
+
+def test_volumes_without_classes_have_spectrum_and_tissue_volumes_and_small_ones_say_what_they_lack(settings, tmp_path):
+    size, options = (
+        (9, 10, 12),
+        {"modalities": ("t1n",), "classes": ("LGG",), "graded": False, "subjects_per_class": 14},
+    )
+    real, drawn = (
+        write_tiny_patches(tmp_path / name, size, seed=seed, **options)["patches_path"]
+        for seed, name in enumerate(["real", "drawn"])
+    )
+    for path in (real, drawn):
+        write_json(Path(path), {**read_json(path), "labels": {}})
+    form = {"modalities": ["t1n"], "classes": {}, "spatial_dims": 3, "patch_size": list(size)}
+    result = measure(**{**settings, **form, "synthetic_path": drawn, "real_path": real})
+    assert list(result["classes"]) == ["all"]
+    of_all = result["classes"]["all"]
+    rows = {row["measure"]: row for row in of_all["measures"]}
+    assert rows["MMD"]["value"] is not None
+    assert "at least 10 pixels along each side" in rows["MS-SSIM of pairs"]["reason"]
+    assert (of_all["spectrum"]["unit"], of_all["spectrum"]["num_real"]) == ("cycles per mm", 14)
+    assert [row["tissue"] for row in of_all["tissue_volumes"]["tissues"]] == ["all", "dark", "middle", "bright"]
+    assert "a 3D network" in {item["network"] for item in result["left_out"]}

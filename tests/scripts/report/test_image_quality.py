@@ -204,3 +204,23 @@ def test_the_kernel_of_a_discrepancy_stands_beside_its_name(tmp_path):
     stages = [write(tmp_path, 0, [row(0.1, measure="MMD", kernel="linear, x.y/D")])]
     html = render_part("image_quality.html.j2", section(tmp_path, stages))
     assert 'MMD<span class="ci">kernel linear, x.y/D</span>' in html
+
+
+def test_tissue_volumes_are_shown_with_their_sentence_or_the_reason(tmp_path):
+    tissue = {"tissue": "dark", "mean_synthetic": 310.2, "sd_synthetic": 12.0, "mean_real": 250.4, "sd_real": 20.0}
+    tissue |= {"difference": 1.25, "low": 0.5, "high": 2.0, "ks": 0.8, "ks_p_value": 0.0001, "differs": True}
+    counts = {"channel": "t1n", "unit": "ml", "num_synthetic": 30, "num_real": 20}
+    measured = {**counts, "tissues": [tissue], "sentence": "Synthetic volumes differ.", "reason": None}
+    sets = [measured, {**counts, "tissues": [], "sentence": None, "reason": "no three intensities"}, None]
+    stages = [write(tmp_path, fold, [row(0.1)]) for fold in range(3)]
+    for stage, volumes in zip(stages, sets, strict=True):
+        path = tmp_path / stage / "measures.json"
+        content = read_json(path)
+        content["classes"]["LGG"]["tissue_volumes"] = volumes
+        write_json(path, content)
+    result = section(tmp_path, stages)
+    assert [(volumes["class"], volumes["fold"]) for volumes in result["tissue_volumes"]] == [("LGG", 0), ("LGG", 1)]
+    html = render_part("image_quality.html.j2", result)
+    words = ("LGG, DDPM, fold 0:</b> Synthetic volumes differ.", "Not measured: no three intensities.", "310 ± 12")
+    for text in (*words, "1.25", "Real, ml (20)", "&lt; .001"):
+        assert text in html
