@@ -135,7 +135,7 @@ def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
         "patients", nargs="+", help="folder of a patient's files, one of them, a 4D file or a picture; of each"
     )
     grade.add_argument("--out", required=True, help="folder for the answers, one folder per patient, and answers.csv")
-    grade.add_argument("--bundle", help="root of the package (default: dist/brats_mri_grade_classification)")
+    grade.add_argument("--bundle", help="root of the package (default: the only one in dist)")
     grade.add_argument("--click", help="voxel inside the lesion, as 120,100,70, counted from 0; of a single patient")
     grade.add_argument("--mask", help="tumor mask, likewise (default: PATIENT_seg or PATIENT_mask beside the files)")
     grade.add_argument("--mask_codes", help="convention of the masks, such as brats_2023, where two can be meant")
@@ -209,12 +209,12 @@ def _audit(options: argparse.Namespace) -> int:
 
 
 def _grade(options: argparse.Namespace) -> int:
-    from bundle.grading import PACKAGE, describe, grade
+    from bundle.grading import describe, grade
 
     names = ("mask", "mask_codes", "channel_order", "explanation", "device", "overwrite")
     click = None if options.click is None else _voxel(options.click)
     others = {name: getattr(options, name) for name in names}
-    rows = grade(options.patients, options.out, options.bundle or PACKAGE, click, **others)
+    rows = grade(options.patients, options.out, options.bundle, click, **others)
     print(describe(rows))
     return FAILED if any("error" in row for row in rows) else 0
 

@@ -17,7 +17,7 @@ from scripts.running.files import read_json, sha256_file, sha256_text, write_csv
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID
 
-PACKAGE = "dist/brats_mri_grade_classification"
+PACKAGES = "dist"  # where `python -m bundle pack` puts them
 TABLE = "answers.csv"
 
 
@@ -32,7 +32,7 @@ class Patient:
 def grade(
     patients: str | Sequence[str],
     output_dir: str,
-    bundle_dir: str = PACKAGE,
+    bundle_dir: str | None = None,
     click: Sequence[int] | None = None,
     mask: str | None = None,
     mask_codes: str | None = None,
@@ -47,7 +47,8 @@ def grade(
         patients: of each a folder with the files of its modalities, one of these files, or a 4D file; or pictures.
         output_dir: gets `NAME/answer.json`, `NAME/explanation.png` and `NAME/patch.nii.gz` of each, and `answers.csv`.
             What is there already of the same files and weights is not done again; the table is of this call alone.
-        bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`.
+        bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`; None takes the only one in
+            `dist`.
         click: voxel [i, j, k] inside the lesion, counted from 0; of a single patient only.
         mask: tumor mask, likewise; without it and a click, `PATIENT_seg` or `PATIENT_mask` beside the files is taken.
         mask_codes: convention of the masks, where their codes can be read in two ways.
@@ -72,11 +73,7 @@ def grade(
             f"click and mask must be of one patient, got {len(paths)} patients; grade them one by one, or put each mask"
             " beside the files as PATIENT_seg.nii.gz"
         )
-    if not (Path(bundle_dir) / "configs" / "inference.json").is_file():
-        raise FileNotFoundError(
-            f"{bundle_dir} must be a package with configs/inference.json, got none; `python -m bundle pack` makes one"
-        )
-    grader = Grader(Path(bundle_dir), device)
+    grader = Grader(_package(bundle_dir), device)
     options = {"click": click, "mask": mask, "mask_codes": mask_codes, "channel_order": channel_order}
     asked = _patients(paths, options, grader)
     grader.load()
@@ -88,6 +85,22 @@ def grade(
         if rows:
             _write_table(Path(output_dir) / TABLE, rows, list(grader.classes))
     return rows
+
+
+def _package(bundle_dir: str | None) -> Path:
+    """Return the root of the package that is meant."""
+    packages = sorted(path.parents[1] for path in Path(PACKAGES).glob("*/configs/inference.json"))
+    if bundle_dir is None and len(packages) > 1:
+        raise ValueError(
+            f"bundle must be one of the packages in {PACKAGES}, got none for {some_names(packages)}; pass --bundle"
+            f" {packages[0]}"
+        )
+    package = Path(bundle_dir) if bundle_dir else packages[0] if packages else Path(PACKAGES)
+    if not (package / "configs" / "inference.json").is_file():
+        raise FileNotFoundError(
+            f"{package} must be a package with configs/inference.json, got none; `python -m bundle pack` makes one"
+        )
+    return package
 
 
 def _patients(paths: Sequence[str], options: Mapping[str, Any], grader: Grader) -> list[Patient]:

@@ -112,3 +112,19 @@ def test_what_cannot_be_is_said_before_the_network_is_loaded(
 def test_a_click_that_is_no_voxel_is_refused(cases, tmp_path, capsys):
     assert command.main(["grade", str(cases / "P01"), "--out", str(tmp_path), "--click", "here"]) == 2
     assert "--click must be three whole numbers" in capsys.readouterr().err
+
+
+def test_the_only_package_there_is_needs_no_name(cases, packed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = {"click": CLICK, "explanation": "none"}
+    with pytest.raises(FileNotFoundError, match="dist must be a package with configs/inference.json, got none; `pyth"):
+        grade(str(cases / "P01"), "out", **options)
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "dist" / "own").symlink_to(packed)
+    (row,) = grade(str(cases / "P01"), "out", **options)
+    assert "error" not in row
+    (tmp_path / "dist" / "other").symlink_to(packed)
+    with pytest.raises(
+        ValueError, match="bundle must be one of the packages in dist, got none for dist/other, dist/ow"
+    ):
+        grade(str(cases / "P01"), "out", **options)
