@@ -33,6 +33,7 @@ STAGES = {
         "options/mutual_information_bounded",
     ),
     "train_generator+stop_memorization": ("train_generator", "options/stop_memorization"),
+    "train_generator+multi_gpu": ("train_generator", "options/multi_gpu"),
     "generate": ("generate",),
     "generate_control": ("generate_control",),
     "import_synthetic": ("import_synthetic",),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Sequence
 from functools import cache
 from typing import Any
@@ -12,8 +13,11 @@ import torch
 from scripts.generator.autoencoder import LatentAutoencoder, generated_shape
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.gaussian_prior import require_fade
+from scripts.training.memory import TrainingMemory, available_memory, refuse_too_large, training_memory
 from scripts.training.sizes import sizes_only
 
+# Bytes for each cell and channel of the widest level, below which a training fits without a closer look.
+SURELY_LESS = 2**12
 SELECTIONS = ("inner", "validation", "train")  # parts of a fold that validate a generator
 
 
@@ -164,6 +168,68 @@ def _check_levels(
         )
 
 
+def check_memory(
+    shape: Sequence[int],
+    channels: Sequence[int],
+    attention_levels: Sequence[bool],
+    num_res_blocks: int,
+    num_head_channels: int,
+    norm_num_groups: int,
+    unshuffle: int,
+    flash_attention: bool,
+    batch_size: int,
+    checkpointing: bool,
+    bf16: bool,
+    device: torch.device | str,
+    available: int | None = None,
+) -> None:
+    """Refuse a training that would not fit into memory, by the sizes of its tensors; see `scripts.training.memory`.
+
+    Args:
+        shape: (C, *spatial) of what the network learns.
+        channels: `generator_channels`.
+        attention_levels: `generator_attention_levels`.
+        num_res_blocks: `generator_num_res_blocks`.
+        num_head_channels: `generator_num_head_channels`.
+        norm_num_groups: `generator_norm_num_groups`.
+        unshuffle: `generator_unshuffle`.
+        flash_attention: `generator_flash_attention`, by which no matrix of attention is kept.
+        batch_size: images at once.
+        checkpointing: `generator_checkpointing`.
+        bf16: `generator_amp`.
+        device: where it trains.
+        available: bytes that may be filled; None asks the device.
+
+    Raises:
+        ValueError: with what would fit.
+    """
+    limit = available_memory(device) if available is None else available
+    if math.prod(shape[1:]) * batch_size * max(channels) * SURELY_LESS < limit:
+        return
+    network_def: dict[str, Any] = {
+        "spatial_dims": len(shape) - 1,
+        "in_channels": shape[0],
+        "out_channels": shape[0],
+        "channels": channels,
+        "attention_levels": attention_levels,
+        "num_res_blocks": num_res_blocks,
+        "num_head_channels": num_head_channels,
+        "norm_num_groups": norm_num_groups,
+        "use_flash_attention": flash_attention,
+    }
+    with sizes_only():
+        network = ClassConditionalUNet(None, 0.0, unshuffle, **network_def)
+
+        def memory_of(sides: Sequence[int], batch: int) -> TrainingMemory:
+            return training_memory(network, network.blocks, [batch, shape[0], *sides], checkpointing, bf16)
+
+        ways = "generator_space latent"
+        if not checkpointing:
+            ways = f"generator_checkpointing true, or {ways}"
+        divisor = unshuffle * 2 ** (len(channels) - 1)
+        refuse_too_large(memory_of, list(shape[1:]), batch_size, divisor, limit, ways)
+
+
 def check_classes(classes: Collection[str], condition: str | None, class_name: str | None) -> None:
     """Refuse a class that there is not, and a condition that no network takes.
 
@@ -197,6 +263,7 @@ def check_training(
     epoch_images: int | None = None,
     checkpoint_interval: int = 1,
     selection: str = "inner",
+    accumulation: int = 1,
 ) -> None:
     """Refuse a training that could not end with weights.
 
@@ -210,6 +277,7 @@ def check_training(
         epoch_images: `generator_epoch_images`; None is as many as there are.
         checkpoint_interval: `generator_checkpoint_interval`.
         selection: `generator_selection`.
+        accumulation: `generator_accumulation`.
 
     Raises:
         ValueError: naming the config key and the way out.
@@ -221,10 +289,16 @@ def check_training(
         "generator_num_validation_draws": num_draws,
         "generator_epoch_images": epoch_images,
         "generator_checkpoint_interval": checkpoint_interval,
+        "generator_accumulation": accumulation,
     }
     for name, value in at_least_one.items():
         if value is not None and value < 1:
             raise ValueError(f"{name} must be >= 1, got {value!r}")
+    if batch_size % accumulation:
+        raise ValueError(
+            f"generator_batch_size must be divisible by generator_accumulation {accumulation}, got {batch_size!r};"
+            " change one of them"
+        )
     if val_interval > max_epochs:
         raise ValueError(
             f"generator_val_interval must be at most generator_max_epochs {max_epochs}, got {val_interval}: without a"

@@ -12,6 +12,7 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 
 from scripts.generator.gaussian_prior import GaussianPrior
+from scripts.training.memory import checkpoint_blocks
 
 
 class ClassConditionalUNet(DiffusionModelUNet):
@@ -35,6 +36,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
         autoencoder: `scripts.generator.autoencoder.LatentAutoencoder` in whose latents the network works; it is no part
             of `forward` and is not trained here, but belongs to the weights, which draw nothing without it. None works
             on pixels.
+        checkpointing: as in `scripts.training.memory.checkpoint_blocks`.
         kwargs: as for `DiffusionModelUNet`, of the images as they are, or of the latents.
     """
 
@@ -46,6 +48,7 @@ class ClassConditionalUNet(DiffusionModelUNet):
         bf16: bool = False,
         prior: GaussianPrior | None = None,
         autoencoder: nn.Module | None = None,
+        checkpointing: bool = False,
         *,
         spatial_dims: int,
         in_channels: int,
@@ -71,6 +74,13 @@ class ClassConditionalUNet(DiffusionModelUNet):
         self.prior = prior
         self.autoencoder = autoencoder if autoencoder is None else autoencoder.requires_grad_(False)
         self.num_levels = len(self.down_blocks)
+        if checkpointing:
+            checkpoint_blocks(self.blocks)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks between the first and the last layer, in the order in which they are called."""
+        return [*self.down_blocks, self.middle_block, *self.up_blocks]
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Predict what the noise scheduler's parametrization wants.

@@ -206,7 +206,7 @@ def _loader() -> LoadImage:
     return LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)
 
 
-def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None) -> DataLoader:
+def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None, num_parts: int = 1) -> DataLoader:
     """Iterate over shuffled full batches.
 
     An epoch is rounded up to whole batches, and starts over in a new order where the images do not fill it: eight
@@ -216,13 +216,15 @@ def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None) 
         dataset: takes a list of indices.
         batch_size: images per batch.
         epoch_images: images per epoch, as for a class of few images; None is the number of images there are.
+        num_parts: equal parts in which a batch is handed out one after the other, to a trainer that adds up their
+            gradients.
 
     Returns:
         Loader of dictionaries of batched tensors, shuffled by torch's global random state.
     """
     wanted = len(dataset) if epoch_images is None else epoch_images  # type: ignore[arg-type]
     sampler = RandomSampler(dataset, num_samples=full_batches(wanted, batch_size))  # type: ignore[arg-type]
-    return in_batches(dataset, sampler, batch_size)
+    return in_batches(dataset, sampler, batch_size // num_parts)
 
 
 def full_batches(num_images: int, batch_size: int) -> int:

@@ -26,10 +26,12 @@ class WarmEMA:
     Args:
         ema: the average, which is not attached to a trainer itself; its `momentum` is 1 - decay. Buffers of floats are
             averaged where it says `handle_buffers="update"`; all others are copied.
+        num_parts: iterations of the trainer that make one step, where it adds up gradients.
     """
 
-    def __init__(self, ema: EMAHandler) -> None:
+    def __init__(self, ema: EMAHandler, num_parts: int = 1) -> None:
         self.ema = ema
+        self.num_parts = num_parts
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer."""
@@ -37,7 +39,7 @@ class WarmEMA:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
 
     def _say_if_longer_than_training(self, engine: Engine) -> None:
-        num_steps = engine.state.max_epochs * engine.state.epoch_length
+        num_steps = engine.state.max_epochs * engine.state.epoch_length // self.num_parts
         if num_steps * self.ema.momentum < 1:
             logger.warning(
                 "the moving average of the weights takes the last tenth of the %d steps of this training: a decay of"
@@ -49,7 +51,10 @@ class WarmEMA:
 
     @torch.no_grad()
     def _update(self, engine: Engine) -> None:
-        average = get_ema_multi_avg_fn(1 - max(self.ema.momentum, 9 / (10 + engine.state.iteration)))
+        step, rest = divmod(engine.state.iteration, self.num_parts)
+        if rest:
+            return
+        average = get_ema_multi_avg_fn(1 - max(self.ema.momentum, 9 / (10 + step)))
         pairs = list(zip(self.ema.ema_model.buffers(), self.ema.model.buffers(), strict=True))
         averaged = [pair for pair in pairs if self.ema.handle_buffers == "update" and pair[0].is_floating_point()]
         averaged += zip(self.ema.ema_model.parameters(), self.ema.model.parameters(), strict=True)

@@ -11,6 +11,7 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.provenance.state_dicts import save_tensors
+from scripts.training.processes import is_main_process
 
 
 class BestModel:
@@ -48,7 +49,8 @@ class BestModel:
         """Write the weights if the metric improved; the first finite one always counts."""
         metric = float(engine.state.metrics[self.metric_name])
         if math.isfinite(metric) and (metric - self.best_metric) * (1 if self.larger_is_better else -1) > 0:
-            save_tensors(self.path, {name: value.cpu() for name, value in self.network.state_dict().items()})
+            if is_main_process():
+                save_tensors(self.path, {name: value.cpu() for name, value in self.network.state_dict().items()})
             self.best_metric = metric
             self.best_epoch = (self.trainer or engine).state.epoch
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scripts.running.files import write_json
+from scripts.training.processes import is_main_process
 
 
 class EpochCurves(ABC):
@@ -55,7 +56,8 @@ class EpochCurves(ABC):
     def _write(self, engine: Engine) -> None:
         means = {name: float(total) / self._count for name, total in self._sums.items()}
         self.rows.append({"epoch": engine.state.epoch, "steps": engine.state.iteration, **self._row(means)})
-        write_json(self.path, self.rows)
+        if is_main_process():
+            write_json(self.path, self.rows)
 
     def _terms(self, engine: Engine) -> dict[str, Tensor]:
         return {"loss": engine.state.output["loss"].detach()}

@@ -14,6 +14,7 @@ from ignite.handlers import EarlyStopping
 from scripts.provenance.state_dicts import save_tensors
 from scripts.running.files import sha256_text
 from scripts.running.process import seed_random_states
+from scripts.training.processes import is_main_process
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,9 @@ class Resumption:
         engine.add_event_handler(Events.TERMINATE, self.save)
 
     def save(self, engine: Engine) -> None:
-        """Write `epoch_N.pt` and drop all but the last two."""
+        """Write `epoch_N.pt` and drop all but the last two; of several processes, one does."""
+        if not is_main_process():
+            return
         state = {name: item.state_dict() for name, item in self.objects.items()}
         path = self.save_dir / f"epoch_{engine.state.epoch}.pt"
         save_tensors(path, {"epoch": engine.state.epoch, "objects": state})

@@ -1,0 +1,147 @@
+"""One training in several processes, one per GPU, as `torchrun` starts them: each takes its part of every batch.
+
+All processes draw the noise of the whole batch from the same random numbers and take their own rows of it, and the mean
+of their gradients is that of the batch. So the weights are those of one process, but for rounding. Only labels that are
+dropped in training (`generator_label_dropout`) are drawn for a process's own rows, by all alike.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from monai.engines import PrepareBatch
+from monai.handlers import TensorBoardHandler
+from torch import Tensor
+
+from scripts.running.process import flush_subnormals
+from scripts.running.progress import TrainingProgress
+from scripts.running.stages import AlreadyFinished, Stage
+
+OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+GOES_ON, IS_FINISHED, FAILED = range(3)
+
+
+def is_main_process() -> bool:
+    """Say whether this process is the one that writes; alone it is."""
+    return not dist.is_initialized() or dist.get_rank() == 0
+
+
+@dataclass(frozen=True)
+class Processes:
+    """The processes of a training.
+
+    Args:
+        rank: number of this one, from 0.
+        count: how many there are.
+        device: of this one.
+    """
+
+    rank: int
+    count: int
+    device: torch.device
+
+    def begin(self, stage: Stage) -> None:
+        """Let process 0 begin a stage, whose folder it locks, and the others wait and seed themselves alike.
+
+        Raises:
+            AlreadyFinished: in every process, if there is nothing left to do.
+            RuntimeError: in the others, if process 0 refuses.
+        """
+        outcome: int = GOES_ON
+        error: BaseException | None = None
+        if self.rank == 0:
+            try:
+                stage.begin()
+            except AlreadyFinished as finished:
+                outcome, error = IS_FINISHED, finished
+            except Exception as refusal:
+                outcome, error = FAILED, refusal
+        told = torch.tensor(outcome, device=self.device)
+        dist.broadcast(told, 0)
+        if error is not None:
+            raise error
+        if int(told) == IS_FINISHED:
+            raise SystemExit(0)
+        if int(told) == FAILED:
+            raise RuntimeError("process 0 has refused the stage; its message says why")
+        if self.rank > 0:
+            flush_subnormals()
+            stage.set_threads_and_seeds()
+
+    def end(self, record: Any, stage: Stage) -> None:
+        """Let process 0 write the record and mark the stage as finished, and take leave of the others."""
+        if self.rank == 0:
+            record.write()
+            stage.end()
+        dist.destroy_process_group()
+
+
+def start_processes() -> Processes:
+    """Meet the other processes of `torchrun`: by NCCL on GPUs, one each, by Gloo without any.
+
+    Raises:
+        ValueError: if torchrun has not started this process, or there are fewer GPUs than processes on this machine.
+    """
+    missing = [name for name in OF_TORCHRUN if name not in os.environ]
+    if missing:
+        raise ValueError(
+            f"options/multi_gpu must be started by torchrun, got no {', '.join(missing)} in the environment; run"
+            " torchrun --nproc_per_node GPUS -m monai.bundle run ..., or leave that overlay out"
+        )
+    place, device = int(os.environ["LOCAL_RANK"]), torch.device("cpu")
+    if torch.cuda.is_available():
+        if place >= torch.cuda.device_count():
+            raise ValueError(
+                f"nproc_per_node must be at most the {torch.cuda.device_count()} GPUs of this machine, got a process"
+                f" {place + 1}"
+            )
+        device = torch.device("cuda", place)
+        torch.cuda.set_device(device)
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Processes(dist.get_rank(), dist.get_world_size(), device)
+
+
+class PartOfBatch(PrepareBatch):
+    """Prepare a whole batch, and hand on the rows of this process.
+
+    Args:
+        prepare_batch: of the training in one process; it draws what is random of the whole batch.
+        processes: of which this is one.
+    """
+
+    def __init__(self, prepare_batch: PrepareBatch, processes: Processes) -> None:
+        self.prepare_batch = prepare_batch
+        self.processes = processes
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what `prepare_batch` returns, each tensor cut along its first dimension.
+
+        Raises:
+            ValueError: if a batch cannot be shared out equally.
+        """
+        return self._part(self.prepare_batch(*args, **kwargs))
+
+    def _part(self, value: Any) -> Any:
+        if isinstance(value, Tensor):
+            rows, rest = divmod(len(value), self.processes.count)
+            if rest:
+                raise ValueError(
+                    f"generator_batch_size must be divisible by the {self.processes.count} processes of torchrun (and"
+                    f" generator_accumulation), got {len(value)} images at once"
+                )
+            return value[self.processes.rank * rows : (self.processes.rank + 1) * rows]
+        if isinstance(value, dict):
+            return {key: self._part(item) for key, item in value.items()}
+        return tuple(self._part(item) for item in value) if isinstance(value, tuple) else value
+
+
+def handlers_here(handlers: Sequence[Any]) -> list[Any]:
+    """Leave out, of all processes but one, what only shows the training to people."""
+    shows = (TensorBoardHandler, TrainingProgress)
+    return [handler for handler in handlers if is_main_process() or not isinstance(handler, shows)]

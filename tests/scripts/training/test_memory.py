@@ -1,0 +1,123 @@
+"""Memory of a training: what autograd keeps, told beforehand, and kept less of."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from scripts.generator.checks import check_memory
+from scripts.generator.conditional_unet import ClassConditionalUNet
+from scripts.training.memory import TrainingMemory, checkpoint_blocks, refuse_too_large, training_memory
+from scripts.training.sizes import sizes_only
+
+SIZES: dict[str, Any] = {
+    "channels": [8, 16],
+    "attention_levels": [False, True],
+    "num_res_blocks": 1,
+    "num_head_channels": 8,
+    "norm_num_groups": 4,
+}
+
+
+def network(checkpointing: bool = False, spatial_dims: int = 3) -> ClassConditionalUNet:
+    torch.manual_seed(0)
+    shape = {"spatial_dims": spatial_dims, "in_channels": 1, "out_channels": 1}
+    made = ClassConditionalUNet(2, 0.0, checkpointing=checkpointing, **shape, **SIZES)
+    for parameter in made.parameters():
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.05)
+    return made.train()
+
+
+@pytest.mark.parametrize("shape", [(8, 12), (4, 8, 4)], ids=["2d", "3d"])
+def test_checkpointed_blocks_have_the_same_gradients_and_names(shape):
+    images, timesteps, labels = torch.randn(2, 1, *shape), torch.tensor([3, 5]), torch.tensor([0, 1])
+    plain, checkpointed = (network(checkpointing, len(shape)) for checkpointing in (False, True))
+    checkpointed.load_state_dict(plain.state_dict())
+    for one in (plain, checkpointed):
+        one(images, timesteps, labels).square().mean().backward()
+    for expected, parameter in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad, rtol=0, atol=0)
+    copied = copy.deepcopy(checkpointed)
+    assert copied.middle_block.forward.__self__ is copied.middle_block
+
+
+def kept_bytes(one: nn.Module, *inputs: torch.Tensor) -> int:
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        base = tensor if tensor._base is None else tensor._base
+        if not isinstance(base, nn.Parameter):
+            kept[base.data_ptr()] = base.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        one(*inputs)
+    return sum(kept.values())
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 16, 24), (1, 1, 8, 16, 8)], ids=["2d", "3d"])
+def test_the_estimate_is_what_autograd_keeps(shape):
+    spatial_dims = len(shape) - 2
+    real = kept_bytes(network(spatial_dims=spatial_dims), torch.randn(shape), torch.tensor([3] * shape[0]))
+    with sizes_only():
+        meta = ClassConditionalUNet(2, 0.0, spatial_dims=spatial_dims, in_channels=1, out_channels=1, **SIZES)
+        plain, checkpointed, halved = (
+            training_memory(meta, meta.blocks, shape, *switches)
+            for switches in ((False, False), (True, False), (False, True))
+        )
+    assert plain.activations == pytest.approx(real, rel=0.1)
+    assert checkpointed.activations < 0.9 * plain.activations
+    assert halved.activations == plain.activations // 2
+    assert plain.weights == 20 * sum(parameter.numel() for parameter in meta.parameters())
+
+
+def test_a_block_in_eval_mode_is_computed_once():
+    class Counted(nn.Linear):
+        calls = 0
+
+        def forward(self, input):
+            Counted.calls += 1
+            return super().forward(input)
+
+    block = Counted(2, 2)
+    checkpoint_blocks([block])
+    inputs = torch.randn(3, 2)
+    block.eval()(inputs).sum().backward()
+    assert Counted.calls == 1
+    block.train()(inputs).sum().backward()
+    assert Counted.calls == 3
+
+
+def of_cells(sides, batch):
+    return TrainingMemory(100, batch * sides[0] * sides[1])
+
+
+@pytest.mark.parametrize(
+    ("sides", "batch", "available", "way_out"),
+    [
+        ([16, 24], 8, 1300, "batches of 3, or less"),
+        ([16, 24], 1, 300, r"patches of \[8, 16\], or less"),
+        ([16, 24], 1, 101, "what would fit: less"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_would(sides, batch, available, way_out):
+    assert refuse_too_large(of_cells, sides, batch, 8, 10**6, "less").peak == 100 + batch * 384
+    with pytest.raises(ValueError, match=f"a training must fit into .* got about .* for batches of .*{way_out}"):
+        refuse_too_large(of_cells, sides, batch, 8, available, "less")
+
+
+def test_a_volume_of_real_size_is_told_before_any_work():
+    settings = {**SIZES, "channels": [32, 64, 64], "attention_levels": [False] * 3, "norm_num_groups": 8}
+    volume = {"shape": [1, 160, 192, 160], "unshuffle": 1, "flash_attention": True, "bf16": False, "device": "cpu"}
+    at_once = {**settings, **volume, "batch_size": 1}
+    check_memory(**at_once, checkpointing=False, available=80 * 2**30)
+    with pytest.raises(
+        ValueError, match=r"patches of \[\d+, \d+, \d+\], or generator_checkpointing true, or generator_"
+    ):
+        check_memory(**at_once, checkpointing=False, available=16 * 2**30)
+    check_memory(**at_once, checkpointing=True, available=24 * 2**30)
