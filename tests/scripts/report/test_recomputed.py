@@ -1,4 +1,4 @@
-"""Every number of a study's tables, computed anew from its predictions with scikit-learn and plain numpy."""
+"""Every number of a study's tables, computed anew from its predictions with scikit-learn, statsmodels and numpy."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from itertools import product
 
 import numpy as np
 import pytest
-from scipy.optimize import minimize
-from scipy.stats import binomtest, norm
+from scipy.stats import norm
 from sklearn import metrics as sk
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
 
 from scripts.running.files import read_csv, read_json
 
@@ -39,9 +43,7 @@ def numbers(row, names=("value", "low", "high")):
 
 
 def wilson(right, total):
-    share = right / total
-    center, spread = share + Z**2 / (2 * total), Z * np.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2))
-    return [share, *((center + side * spread) / (1 + Z**2 / total) for side in (-1, 1))]
+    return [right / total, *proportion_confint(right, total, method="wilson")]
 
 
 def square_and_add(estimates):
@@ -193,7 +195,7 @@ def test_differences_with_limits_and_p(groups, report):
             p = 2 * norm.sf(abs(expected[0]) / np.sqrt(sum(variances) - 2 * both))
         elif row["measure"] == "accuracy":
             expected = newcombe(own, other)
-            p = binomtest(counts[0], sum(counts)).pvalue if sum(counts) else 1.0
+            p = mcnemar([[0, counts[0]], [counts[1], 0]], exact=True).pvalue if sum(counts) else 1.0
         else:
             expected = square_and_add([newcombe(own[truth == label], other[truth == label]) for label in (False, True)])
             p = None
@@ -204,12 +206,10 @@ def test_differences_with_limits_and_p(groups, report):
 def test_p_is_corrected_over_all_tests_of_a_role(report):
     rows = [row for row in read_csv(report / "comparisons.csv") if row["p"]]
     for role in {row["role"] for row in rows}:
-        family = sorted((row for row in rows if row["role"] == role), key=lambda row: float(row["p"]))
-        highest = 0.0
-        for rank, row in enumerate(family):
-            highest = max(highest, min(1.0, float(row["p"]) * (len(family) - rank)))
-            assert float(row["p_holm"]) == pytest.approx(highest)
-            assert int(row["num_tests"]) == len(family)
+        family = [row for row in rows if row["role"] == role]
+        corrected = multipletests([float(row["p"]) for row in family], method="holm")[1]
+        assert [float(row["p_holm"]) for row in family] == pytest.approx(corrected)
+        assert {int(row["num_tests"]) for row in family} == {len(family)}
 
 
 @pytest.fixture(scope="module")
@@ -254,16 +254,11 @@ def test_thresholds_are_those_of_the_inner_parts_and_land_where_they_land(groups
 def test_intercept_and_slope_are_the_most_likely_ones(groups, use):
     for row in use["logistic_calibration"]:
         truth, scores, _, _ = groups[tuple(row[name] for name in GROUP)]
-        logits = np.log(scores / (1 - scores))
-
-        def surprise(beta, slope=None, logits=logits, truth=truth):
-            line = beta[0] + (beta[1] if slope is None else slope) * logits
-            return np.sum(np.logaddexp(0, np.where(truth, -line, line)))
-
-        shift = minimize(surprise, [0.0], args=(1.0,), tol=1e-12).x[0]
+        logits, ones = np.log(scores / (1 - scores)), np.ones(len(truth))
+        (shift,) = GLM(truth.astype(float), ones, family=Binomial(), offset=logits).fit().params
         assert row["intercept"]["value"] == pytest.approx(shift, abs=1e-4)
         if row["slope"]["value"] is not None:
-            slope = minimize(surprise, [0.0, 1.0], tol=1e-12).x[1]
+            _, slope = GLM(truth.astype(float), np.column_stack([ones, logits]), family=Binomial()).fit().params
             assert row["slope"]["value"] == pytest.approx(slope, abs=1e-3 * max(1, slope))
 
 
