@@ -6,6 +6,7 @@ that copies nobody, a mix that copies two at a time, deformed and noisy copies.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -79,14 +80,15 @@ def noisy(images: Tensor, std: float = 0.1) -> Draw:
 def deformed(images: Tensor) -> Draw:
     """Turn, scale, mirror and bend training images, by MONAI's elastic transform: copies, seen by the audit or not.
 
-    Up to 15 degrees, 10 %, 4 pixels of displacement at a spacing of a quarter of the image.
+    Up to 15 degrees, of volumes around each axis, 10 %, and 4 pixels of displacement at a spacing of a quarter of the
+    image; of volumes up to 1/24 of the smallest side (root mean square along an axis), smooth over 1/8 of it.
 
     Args and returns as for `pca_gaussian`.
     """
     dims = images.ndim - 2
     options = {
         "prob": 1.0,
-        "rotate_range": 0.26,
+        "rotate_range": [0.26] * (1 if dims == 2 else 3),
         "scale_range": [0.1] * dims,
         "padding_mode": "border",
     }
@@ -94,7 +96,9 @@ def deformed(images: Tensor) -> Draw:
     if dims == 2:
         elastic = Rand2DElastic(spacing=max(images.shape[-1] // 4, 2), magnitude_range=(0.5, 2), **options)
     else:
-        elastic = Rand3DElastic(sigma_range=(4, 6), magnitude_range=(20, 60), **options)
+        side = min(images.shape[2:])
+        magnitude = side / 24 / smoothed_deviation(side / 8)
+        elastic = Rand3DElastic(sigma_range=(side / 8, side / 8), magnitude_range=(magnitude / 4, magnitude), **options)
 
     def draw(count: int, generator: torch.Generator) -> Tensor:
         elastic.set_random_state(seed=int(torch.randint(2**31, (1,), generator=generator)))  # type: ignore[attr-defined]
@@ -104,6 +108,14 @@ def deformed(images: Tensor) -> Draw:
         return torch.stack([convert_to_tensor(image, track_meta=False) for image in bent]).clamp(-1, 1)
 
     return draw
+
+
+def smoothed_deviation(sigma: float) -> float:
+    """Standard deviation of noise from [-1, 1], as of MONAI's elastic transform, smoothed by a 3D Gaussian of `sigma`.
+
+    The squares of the Gaussian's values sum to 1 / (8 pi^(3/2) sigma^3) for a sigma of a voxel and more.
+    """
+    return (3 * 8 * math.pi**1.5 * max(sigma, 1.0) ** 3) ** -0.5
 
 
 CONTROLS: dict[str, Callable[[Tensor], Draw]] = {

@@ -81,6 +81,22 @@ def test_a_set_is_drawn_from_the_training_patches_of_its_class_and_says_so(tmp_p
 
 
 @pytest.mark.parametrize("control", CONTROLS)
+def test_a_set_of_volumes_without_classes_is_drawn_as_one(tmp_path, control):
+    size = (10, 8, 9)
+    paths = write_tiny_patches(tmp_path / "patches", size, ("t1n",), ("LGG",), subjects_per_class=12, graded=False)
+    listing = read_json(paths["patches_path"])
+    write_json(Path(paths["patches_path"]), {**listing, "labels": {}})
+    form = {"modalities": ["t1n"], "classes": {}, "spatial_dims": 3, "patch_size": list(size)}
+    folder = draw(tmp_path, "set", paths, control, **form, generator_class=None, num_images=3)
+    rows = read_list(folder / "synthetic.json", "synthetic")["training"]
+    assert [row["label"] for row in rows] == [None] * 3
+    drawn = load_images([{**row, "image": str(folder / row["image"])} for row in rows], 1, 3)
+    assert drawn.shape == (3, 1, *size)
+    assert (drawn == -1).any()
+    assert (drawn > -0.5).any()
+
+
+@pytest.mark.parametrize("control", CONTROLS)
 def test_no_held_out_patch_reaches_a_control(tmp_path, patches, control):
     whole = files_of(draw(tmp_path, "whole", patches, control))
     folder, kept = Path(patches["patches_path"]).parent, {row["image"] for row in training_of(patches)}

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from monai.networks.layers import GaussianFilter
 
-from scripts.generator.controls import CONTROLS, check_control, mixed, noisy, pca_gaussian
+from scripts.generator.controls import CONTROLS, check_control, mixed, noisy, pca_gaussian, smoothed_deviation
 
 
 def images(count=6, spatial_shape=(12, 16)):
@@ -50,6 +51,24 @@ def test_noise_is_of_the_stated_size_and_spares_the_background():
     drawn = noisy(training, std=0.05)(200, torch.Generator().manual_seed(0))
     assert (drawn[..., :2] == -1).all()
     assert float((drawn - training)[..., 2:].std()) == pytest.approx(0.05, abs=0.002)
+
+
+def test_a_volume_is_bent_by_up_to_a_24th_of_its_side_whatever_its_size():
+    for side in (16, 32):
+        noise = torch.rand(3, 64, 64, 64, generator=torch.Generator().manual_seed(side)) * 2 - 1
+        smooth = GaussianFilter(3, side / 8, truncated=3.0)(noise[None])[..., 16:48, 16:48, 16:48]
+        assert float(smooth.std()) == pytest.approx(smoothed_deviation(side / 8), rel=0.15)
+
+
+def test_volumes_are_turned_around_every_axis():
+    grid = torch.meshgrid(*[torch.linspace(-1, 1, 24)] * 3, indexing="ij")
+    volume = torch.stack([axis * 0.6 for axis in grid])[None]
+    drawn = CONTROLS["deformed"](volume)(8, torch.Generator().manual_seed(0))
+    middle = drawn[..., 6:18, 6:18, 6:18]
+    for channel in range(3):
+        for axis in {0, 1, 2} - {channel}:
+            slopes = middle[:, channel].diff(dim=axis + 1).flatten(1).mean(1)
+            assert slopes.abs().max() > 0.1 * 1.2 / 23
 
 
 @pytest.mark.parametrize("name", ["pca_gaussian", "mixed"])
