@@ -14,6 +14,7 @@ from torch import Tensor
 from scripts.splits.patients import number_patients
 
 CONFIDENCE = 0.95
+MAX_VALUES = 2**27  # of features that are held as float64 at once: 1 GB
 MAX_MEDIAN_IMAGES = 2000  # of the median heuristic, of which four million distances say enough
 
 
@@ -87,8 +88,7 @@ def linear_kernel(features: Tensor) -> Tensor:
     Returns:
         (N, N) float64.
     """
-    rows = features.double()
-    return rows @ rows.T / rows.shape[1]
+    return _products(features) / features.shape[1]
 
 
 def rbf_kernel(features: Tensor) -> tuple[Tensor, float]:
@@ -105,15 +105,30 @@ def rbf_kernel(features: Tensor) -> tuple[Tensor, float]:
     Raises:
         ValueError: if all rows are equal.
     """
-    rows = features.double()
-    sample = rows[torch.linspace(0, len(rows) - 1, min(len(rows), MAX_MEDIAN_IMAGES), device=rows.device).long()]
-    width = float(torch.pdist(sample).median())
+    chosen = torch.linspace(0, len(features) - 1, min(len(features), MAX_MEDIAN_IMAGES), device=features.device).long()
+    if features.numel() > MAX_VALUES:
+        products = _products(features)
+        squared = (products.diagonal()[:, None] + products.diagonal() - 2 * products).clamp_min(0)
+        first, second = torch.triu_indices(len(chosen), len(chosen), 1, device=features.device)
+        width = float(squared[chosen[first], chosen[second]].sqrt().median())
+    else:
+        rows = features.double()
+        squared = torch.cdist(rows, rows).square()
+        width = float(torch.pdist(rows[chosen]).median())
     if width == 0:
         raise ValueError(
             "features must differ between images, got a median distance of 0; look at the images, or the weights"
         )
-    squared = torch.cdist(rows, rows).square()
     return torch.exp(-squared / (2 * width**2)), width
+
+
+def _products(features: Tensor) -> Tensor:
+    """Scalar products of all pairs of rows (N, N), float64, of so many features at once that they fit into memory."""
+    size = max(1, MAX_VALUES // max(1, len(features)))
+    return sum(
+        (part.double() @ part.double().T for part in features.split(size, dim=1)),
+        start=features.new_zeros((), dtype=torch.float64),
+    )
 
 
 def squared_discrepancy(kernel: Tensor, num_first: int, patients: Sequence[Hashable] | None = None) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -53,6 +54,7 @@ from scripts.splits.patients import number_patients
 
 JUDGED = "aligned"  # the similarity by which copies, shares, C_T, AuthPct and likeness are judged
 DISTANCES = ("l2", "features")  # similarities that are negative distances
+LARGEST_SIDE = 96  # of volumes; larger ones are averaged over whole voxels first
 NUM_PREPARED = 4  # sets of real images that are kept compared
 
 
@@ -127,8 +129,24 @@ class MemorizationAudit:
             )
         pixels_of_shift(self.max_shift, synthetic.shape[2:])
         synthetic = convert_to_tensor(synthetic, track_meta=False)  # not every operation takes MONAI's MetaTensor
+        if synthetic.ndim == 5 and max(synthetic.shape[2:]) > LARGEST_SIDE and self.features is None:
+            return self._of_large_volumes(synthetic, training, held_out, channel_names)
         real = self.prepare(training, held_out)
         return self.judge(synthetic, real, real.search(synthetic), channel_names)
+
+    def _of_large_volumes(
+        self, synthetic: Tensor, training: ImageSet, held_out: ImageSet, channel_names: Sequence[str] | None
+    ) -> dict[str, Any]:
+        """Compare volumes reduced to `LARGEST_SIDE`: the search sees less, and several copies of all would not fit."""
+        small = reduced(synthetic, LARGEST_SIDE)
+        smaller = copy.copy(self)
+        if self.max_shift is not None:
+            smaller.max_shift = round(self.max_shift * small.shape[-1] / synthetic.shape[-1])
+        training, held_out = (
+            replace(part, images=reduced(convert_to_tensor(part.images, track_meta=False), LARGEST_SIDE))
+            for part in (training, held_out)
+        )
+        return smaller(small, training, held_out, channel_names)
 
     def prepare(self, training: ImageSet, held_out: ImageSet) -> RealImages:
         """Compare the real images with one another, once for all synthetic sets that are audited against them.
@@ -477,13 +495,13 @@ def _first_images(images: ImageSet) -> list[int]:
 def _rows(comparisons: Mapping[str, Comparison], copies: _Copies, real: RealImages) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     count = len(real.training)
-    for number, (ratio, copy) in enumerate(zip(copies.ratios.tolist(), copies.is_copy.tolist(), strict=True)):
+    for number, (ratio, is_copy) in enumerate(zip(copies.ratios.tolist(), copies.is_copy.tolist(), strict=True)):
         part, subject = copies.part_and_subject(number)
         # Of a subject with several images the one that is nearest as a whole.
         first = None if subject is None else int(comparisons[JUDGED].synthetic.images[number, subject])
         is_held_out = first is not None and first >= count
         index = None if first is None else real.kept[first - count] if is_held_out else first
-        rows.append({"ratio": round(ratio, 6), "copy": copy, "part": part, "of": index, "is_held_out": is_held_out})
+        rows.append({"ratio": round(ratio, 6), "copy": is_copy, "part": part, "of": index, "is_held_out": is_held_out})
     for name, comparison in comparisons.items():
         nearness = comparison.synthetic
         parts = {"training": slice(None, comparison.num_training), "held_out": slice(comparison.num_training, None)}

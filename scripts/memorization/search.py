@@ -19,6 +19,7 @@ from scripts.patches.intensities import BACKGROUND, foreground
 
 LONGEST_SIDE = {2: 48, 3: 16}  # images are compared at no more pixels than this, by the number of dimensions
 FINE_SIDE = 32  # of volumes, whose nearest subjects are compared at more: a shift by half a pixel of 16 blurs them
+REDUCED_AT_ONCE = 16  # images; bounds memory only
 NUM_NEAREST = 6  # subjects of each image that are looked at closely
 NUM_BENT = 3  # of them, that are bent as well, and of volumes compared at `FINE_SIDE`
 NUM_NEAREST_OF_PART = 4  # subjects looked at closely for one channel or the center alone
@@ -342,8 +343,14 @@ def reduced(images: Tensor, longest_side: int | None = None) -> Tensor:
     """
     dims = images.ndim - 2
     factor = -(-max(images.shape[2:]) // (longest_side or LONGEST_SIDE[dims]))
-    if factor == 1:
+    if factor == 1 or not len(images):
         return images
+    # A few at once: of large volumes the copies that this takes would not fit into memory.
+    return torch.cat([_averaged(block, factor) for block in images.split(REDUCED_AT_ONCE)])
+
+
+def _averaged(images: Tensor, factor: int) -> Tensor:
+    images = images.float()
     inside = _inside(images)
     grid = [max(1, size // factor) for size in images.shape[2:]]
     share = functional.interpolate(inside, grid, mode="area")

@@ -14,6 +14,7 @@ from scripts.image_quality.distances import (
     discrepancy_interval,
     discrepancy_p_value,
     frechet_distance,
+    linear_kernel,
     polynomial_kernel,
     rbf_kernel,
     squared_discrepancy,
@@ -294,3 +295,13 @@ def test_features_that_are_no_numbers_give_no_small_p():
     kernel[2, 3] = kernel[3, 2] = torch.nan
     with pytest.raises(ValueError, match="kernel must be finite, got NaN or infinity"):
         discrepancy_p_value(kernel, 4)
+
+
+def test_features_that_do_not_fit_into_memory_at_once_give_the_same_kernels(monkeypatch):
+    features = torch.randn(7, 50, generator=torch.Generator().manual_seed(3))
+    expected = rbf_kernel(features), linear_kernel(features)
+    monkeypatch.setattr("scripts.image_quality.distances.MAX_VALUES", 7 * 12)
+    kernel, width = rbf_kernel(features)
+    torch.testing.assert_close(kernel, expected[0][0])
+    assert width == pytest.approx(expected[0][1])
+    torch.testing.assert_close(linear_kernel(features), expected[1])

@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from benchmarks.altered_copies import ALTERATIONS
-from benchmarks.phantom_patches import phantom_patches
+from benchmarks.altered_copies import ALTERATIONS, shifted
+from benchmarks.phantom_patches import phantom_patches, phantom_volumes
 from benchmarks.planted_copies import NUM_COPIES, count_named, plant, real_images, untrained_noise
 from scripts.generator.controls import CONTROLS
 from scripts.memorization.audit import MemorizationAudit
@@ -214,3 +214,31 @@ def test_the_gaussian_of_the_training_patients_copies_none_of_them(patients, aud
     result = audit(drawn)
     assert result["copies"]["number"] == 0
     assert result["verdict"] == NO_SIGN
+
+
+@pytest.fixture(scope="module")
+def volumes():
+    return phantom_volumes(18, seed=6, size=24).split([7, 6, 5])
+
+
+def test_copies_of_volumes_are_named_and_no_others(volumes):
+    training, held_out, fresh = volumes
+    copied = shifted(training.flip(3), torch.Generator().manual_seed(0), 2)
+    result = AUDIT(torch.cat([copied, fresh]), real_images(training, "t"), real_images(held_out, "h"))
+    assert [row["copy"] for row in result["images"]] == [True] * 7 + [False] * 5
+    assert result["verdict"] == MEMORIZES
+
+
+def test_large_volumes_are_averaged_first_with_their_shift(volumes, monkeypatch):
+    monkeypatch.setattr("scripts.memorization.audit.LARGEST_SIDE", 24)
+    small = [part[:4] for part in volumes]
+    large = [part.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4) for part in small]
+    audits = [MemorizationAudit(max_shift=shift, num_permutations=9) for shift in (3, 6)]
+    expected, result = (
+        audit(images[2], real_images(images[0], "t"), real_images(images[1], "h"))["measures"]
+        for audit, images in zip(audits, (small, large), strict=True)
+    )
+    for name in ("l2", "aligned"):
+        values = [measures[name]["synthetic_to_training"]["values"] for measures in (result, expected)]
+        assert values[0] == pytest.approx(values[1], rel=1e-4)
+    assert audits[1].max_shift == 6

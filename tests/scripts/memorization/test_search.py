@@ -167,6 +167,11 @@ def test_copies_of_volumes_are_found_between_the_voxels_that_are_searched(heads,
     assert found.alignments[0].coordinates.shape == (12, 12, 12, 3)
 
 
+def test_blank_volumes_resemble_nobody(heads):
+    found = heads[1](torch.full((2, 1, 24, 24, 24), -1.0), parts=False)
+    assert (found.similarities == 0).all()
+
+
 def test_other_volumes_are_no_copies(heads):
     volumes, search = heads
     parts = {part.name: part for part in compare_parts(search(volumes[12:]), volumes[12:], volumes[:12], range(12))}
