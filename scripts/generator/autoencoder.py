@@ -19,6 +19,7 @@ from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.provenance.state_dicts import load_state, refuse_other_state, save_tensors
 from scripts.running.files import write_json
 from scripts.splits.parts import default_held_out_part, held_out_subjects, load_part, load_splits, part_subjects
+from scripts.training.memory import checkpoint_blocks
 from scripts.training.reconstruction_loss import Reconstruction
 from scripts.training.reconstruction_measures import reconstruction_report
 
@@ -45,6 +46,7 @@ class LatentAutoencoder(AutoencoderKL):
         attention: self-attention at the lowest level.
         unshuffle: pixels of each axis folded into channels before the first layer, as in
             `scripts.generator.conditional_unet.ClassConditionalUNet`; each doubling saves a level.
+        checkpointing: as in `scripts.training.memory.checkpoint_blocks`.
         kwargs: as for `AutoencoderKL`.
     """
 
@@ -59,6 +61,7 @@ class LatentAutoencoder(AutoencoderKL):
         norm_num_groups: int = 8,
         attention: bool = False,
         unshuffle: int = 1,
+        checkpointing: bool = False,
         **kwargs: Any,
     ) -> None:
         folded = in_channels * unshuffle**spatial_dims
@@ -77,6 +80,13 @@ class LatentAutoencoder(AutoencoderKL):
         )
         self.unshuffle = unshuffle
         self.register_buffer("scale_factor", torch.zeros(()))
+        if checkpointing:
+            checkpoint_blocks(self.blocks)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        """The blocks of encoder and decoder, in the order in which they are called."""
+        return [*self.encoder.blocks, *self.decoder.blocks]  # type: ignore[misc]
 
     def forward(self, images: Tensor) -> Reconstruction:  # type: ignore[override]
         """Encode and decode: in training a latent drawn around the mean, else the mean itself.

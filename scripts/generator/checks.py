@@ -402,6 +402,54 @@ def check_autoencoder(
         network.eval()(torch.zeros(1, in_channels, *patch_size))
 
 
+def check_autoencoder_memory(
+    patch_size: Sequence[int],
+    in_channels: int,
+    latent_channels: int,
+    channels: Sequence[int],
+    num_res_blocks: int,
+    norm_num_groups: int,
+    attention: bool,
+    unshuffle: int,
+    batch_size: int,
+    checkpointing: bool,
+    device: torch.device | str,
+    available: int | None = None,
+) -> None:
+    """Refuse the training of an autoencoder that would not fit into memory, as `check_memory` one of a generator.
+
+    Args, beyond those of `check_autoencoder`:
+        batch_size: `autoencoder_batch_size`.
+        checkpointing: `autoencoder_checkpointing`.
+        device: where it trains.
+        available: bytes that may be filled; None asks the device.
+
+    Raises:
+        ValueError: with what would fit.
+    """
+    limit = available_memory(device) if available is None else available
+    if math.prod(patch_size) * batch_size * max(channels) * SURELY_LESS < limit:
+        return
+    with sizes_only():
+        network = LatentAutoencoder(
+            spatial_dims=len(patch_size),
+            in_channels=in_channels,
+            latent_channels=latent_channels,
+            channels=channels,
+            num_res_blocks=num_res_blocks,
+            norm_num_groups=norm_num_groups,
+            attention=attention,
+            unshuffle=unshuffle,
+        )
+
+        def memory_of(sides: Sequence[int], batch: int) -> TrainingMemory:
+            shape = [batch, in_channels, *sides]
+            return training_memory(network, network.blocks, shape, checkpointing, False, with_timesteps=False)
+
+        ways = "autoencoder_unshuffle 2 or 4" if checkpointing else "autoencoder_checkpointing true"
+        refuse_too_large(memory_of, patch_size, batch_size, unshuffle * 2 ** (len(channels) - 1), limit, ways)
+
+
 def check_autoencoder_training(
     max_epochs: int,
     patience: int,

@@ -21,6 +21,8 @@ from scripts.splits.lists import read_list
 from scripts.splits.parts import load_part
 
 Items = Sequence[Mapping[str, Any]]
+# Of an intensity in [-1, 1] stored as a 16-bit integer: half a step is 1.5e-5, and -1, 0 and 1 are exact.
+STEPS = 32767
 
 
 class LabeledImages(Dataset):
@@ -35,6 +37,8 @@ class LabeledImages(Dataset):
         form: that the images must have: channels and dimensions.
         device: where the tensors lie.
         transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
+        as_integers: keep the images as 16-bit integers, in half of the memory, rounded to 1.5e-5; they are handed out
+            as float32.
 
     Raises:
         ValueError: as `load_images`.
@@ -46,19 +50,29 @@ class LabeledImages(Dataset):
         form: ImageForm,
         device: torch.device | str = "cpu",
         transform: Compose | None = None,
+        as_integers: bool = False,
     ) -> None:
         self.items = list(items)
-        self.images = load_images(self.items, form.num_channels, form.spatial_dims).to(device)
+        self._stored = load_images(self.items, form.num_channels, form.spatial_dims, as_integers).to(device)
         labels = [item["label"] for item in self.items]
         self.labels = None if None in labels else torch.tensor(labels, dtype=torch.long, device=device)
         self.transform = transform
 
+    @property
+    def images(self) -> Tensor:
+        """All images, (N, C, *spatial), float32; those kept as integers are turned into floats each time."""
+        return _as_floats(self._stored)
+
+    @images.setter
+    def images(self, images: Tensor) -> None:
+        self._stored = images
+
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self._stored)
 
     def __getitem__(self, index: int | Sequence[int]) -> dict[str, Tensor]:
-        place = index if isinstance(index, int) else _indices(index, self.images.device)
-        images = self.images[place]
+        place = index if isinstance(index, int) else _indices(index, self._stored.device)
+        images = _as_floats(self._stored[place])
         if self.transform is not None and self.transform.transforms:
             one = isinstance(index, int)
             images = self._transformed(images) if one else torch.stack([self._transformed(image) for image in images])
@@ -107,6 +121,7 @@ class PatchTensorDataset(LabeledImages):
         device: where the tensor lies.
         require_labels: refuse subjects without a grade, as a network conditioned on the class must.
         transform: as for `LabeledImages`.
+        as_integers: likewise.
 
     Raises:
         ValueError: as `load_images` and `scripts.splits.parts.load_part`, or if `patches.json` does not say of what the
@@ -124,23 +139,25 @@ class PatchTensorDataset(LabeledImages):
         device: torch.device | str = "cpu",
         require_labels: bool = False,
         transform: Compose | None = None,
+        as_integers: bool = False,
     ) -> None:
         classes = None if class_name is None else [class_name]
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
         items = load_part(patches_path, splits_path, fold, part, classes, require_labels)
-        super().__init__(items, form, device, transform)
+        super().__init__(items, form, device, transform, as_integers)
 
 
-def load_images(items: Items, num_channels: int, spatial_dims: int = 2) -> Tensor:
+def load_images(items: Items, num_channels: int, spatial_dims: int = 2, as_integers: bool = False) -> Tensor:
     """Read the images of a list, all of one shape.
 
     Args:
         items: `image` (path) of each and, where the list records it, `image_sha256`, the hash of the file.
         num_channels: channels that the images must have.
         spatial_dims: 2 or 3.
+        as_integers: each of them as int16, times `STEPS` and rounded, as soon as it is read.
 
     Returns:
-        (N, C, *spatial) float32 in [-1, 1]; (0,) without items.
+        (N, C, *spatial) float32 in [-1, 1], or int16; (0,) without items.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -155,7 +172,7 @@ def load_images(items: Items, num_channels: int, spatial_dims: int = 2) -> Tenso
                 f"{item['image']} must have the shape of {items[0]['image']} {tuple(images[0].shape)}, got"
                 f" {tuple(image.shape)}; make all images of a set, real and synthetic, with one patch_size"
             )
-        images.append(image)
+        images.append((image * STEPS).round().to(torch.int16) if as_integers else image)
     return torch.stack(images) if images else torch.empty(0)
 
 
@@ -249,6 +266,10 @@ def _refuse_other_file(item: Mapping[str, Any]) -> None:
             f"{item['image']} must be the file that its list records (image_sha256 {recorded[:12]}...), got another;"
             " run the stage that made the list again, or take image_sha256 out of its row if the change is meant"
         )
+
+
+def _as_floats(images: Tensor) -> Tensor:
+    return images.float() / STEPS if images.dtype == torch.int16 else images
 
 
 def _indices(numbers: Sequence[int], device: torch.device) -> Tensor:

@@ -60,7 +60,12 @@ class TrainingMemory:
 
 
 def training_memory(
-    network: nn.Module, blocks: Sequence[nn.Module], shape: Sequence[int], checkpointing: bool, bf16: bool
+    network: nn.Module,
+    blocks: Sequence[nn.Module],
+    shape: Sequence[int],
+    checkpointing: bool,
+    bf16: bool,
+    with_timesteps: bool = True,
 ) -> TrainingMemory:
     """Work out the memory of a training from the sizes of its tensors, without computing any.
 
@@ -69,17 +74,19 @@ def training_memory(
     is computed again while all others wait.
 
     Args:
-        network: on the meta device, called with images and timesteps.
+        network: on the meta device.
         blocks: those that `checkpoint_blocks` would treat, of this network, untreated.
         shape: (B, C, *spatial) of a batch of one process.
         checkpointing: whether they are treated.
         bf16: whether activations are bfloat16; autograd keeps them in half of the bytes then, and normalizations, which
             stay float32, in more: the half is an estimate.
+        with_timesteps: whether it is called with images and timesteps, or with images alone.
     """
     kept = _KeptTensors(blocks)
     with kept, torch.enable_grad(), _FusedAttention():
         network.train()
-        network(torch.zeros(*shape, device="meta"), torch.zeros(shape[0], dtype=torch.long, device="meta"))
+        timesteps = [torch.zeros(shape[0], dtype=torch.long, device="meta")] if with_timesteps else []
+        network(torch.zeros(*shape, device="meta"), *timesteps)
     inside = [kept.bytes_of(index) for index in range(len(blocks))]
     outside = kept.bytes_of(None)
     activations = outside + (kept.inputs + max(inside, default=0) if checkpointing else sum(inside))

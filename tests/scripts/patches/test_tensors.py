@@ -68,6 +68,17 @@ def test_random_transforms_change_copies_and_follow_their_seed(patches):
     assert torch.equal(before, dataset.images)
 
 
+def test_images_kept_as_integers_are_handed_out_as_floats_within_half_a_step(patches):
+    settings = {**patches, "fold": 0, "part": "train", "class_name": None, "form": image_form()}
+    exact, rounded = (PatchTensorDataset(**settings, as_integers=kept) for kept in (False, True))
+    assert rounded._stored.nbytes * 2 == exact.images.nbytes
+    batch = rounded[[2, 0]]["image"]
+    assert batch.dtype == torch.float32
+    torch.testing.assert_close(batch, exact[[2, 0]]["image"], rtol=0, atol=1.6e-5)
+    torch.testing.assert_close(rounded.images, exact.images, rtol=0, atol=1.6e-5)
+    assert torch.equal(rounded.images == -1, exact.images == -1)
+
+
 def test_the_dataset_holds_one_class_of_one_part(patches):
     dataset = PatchTensorDataset(**patches, fold=0, part="train", class_name="HGG", form=image_form())
     assert len(dataset) == len(dataset.subject_ids)

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-from scripts.generator.checks import check_memory
+from scripts.generator.autoencoder import LatentAutoencoder
+from scripts.generator.checks import check_autoencoder_memory, check_memory
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.training.memory import TrainingMemory, checkpoint_blocks, refuse_too_large, training_memory
 from scripts.training.sizes import sizes_only
@@ -121,3 +122,21 @@ def test_a_volume_of_real_size_is_told_before_any_work():
     ):
         check_memory(**at_once, checkpointing=False, available=16 * 2**30)
     check_memory(**at_once, checkpointing=True, available=24 * 2**30)
+
+
+def test_an_autoencoder_of_volumes_is_told_too_and_needs_less_with_checkpointed_blocks():
+    settings = {"in_channels": 1, "latent_channels": 4, "num_res_blocks": 1, "norm_num_groups": 8, "attention": False}
+    volume = {"patch_size": [64, 80, 64], "channels": [32, 64], "unshuffle": 1, "batch_size": 1, "device": "cpu"}
+    check_autoencoder_memory(**settings, **volume, checkpointing=False, available=2 * 2**30)
+    with pytest.raises(ValueError, match=r"patches of \[\d+, \d+, \d+\], or autoencoder_checkpointing true"):
+        check_autoencoder_memory(**settings, **volume, checkpointing=False, available=3 * 2**28)
+    check_autoencoder_memory(**settings, **volume, checkpointing=True, available=3 * 2**28)
+    sizes = {"spatial_dims": 2, "channels": [8, 8], **settings}
+    torch.manual_seed(0)
+    plain, checkpointed = (LatentAutoencoder(**sizes, checkpointing=switch).train() for switch in (False, True))
+    checkpointed.load_state_dict(plain.state_dict())
+    for network in (plain, checkpointed):
+        torch.manual_seed(1)  # of the latents that are drawn
+        network(torch.ones(2, 1, 8, 12)).images.square().mean().backward()
+    for expected, parameter in zip(plain.parameters(), checkpointed.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, expected.grad, rtol=0, atol=0)
