@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from scipy.stats import norm, t
 from torch import Tensor
 
 from scripts.splits.patients import number_patients
@@ -17,8 +16,9 @@ from scripts.splits.patients import number_patients
 NYQUIST = 0.5  # cycles per pixel
 MAX_BANDS = 16
 SMALLEST_SIDE = 8  # pixels, of which four bands are told apart
-MIN_PATIENTS = 10  # in the real set: the halves of fewer say too little of what is usual
+MIN_PATIENTS = 10  # in the real set: fewer say too little of what is usual
 CONFIDENCE = 0.95
+MIN_SPREAD = 1e-9  # dB, of equal images
 MIN_POWER = 1e-12  # of a channel, intensities in [-1, 1], below which it is constant but for rounding
 WEAK, STRONG = "weak", "strong"
 
@@ -128,23 +128,26 @@ def compare_spectra(
     num_synthetic: int,
     patients: Sequence[Hashable],
     spacing_mm: float | None = None,
-    num_halves: int = 1000,
+    num_draws: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Say in which bands a synthetic set differs from real images by more than real images from each other.
 
-    The real patients are halved at random, many times. The largest difference of two halves in any band, in standard
-    errors, stays below a limit in 95 % of the halves; a synthetic set is outside in a band where its difference is
-    beyond as many standard errors, for its own number of images. The limit is carried over from normal to t quantiles,
-    as few real patients say little of how much patients vary.
+    Real patients are drawn with replacement, many times, and compared with all real patients: the largest difference in
+    any band, in the standard errors that the drawn ones have, stays below a limit in 95 % of the draws. A synthetic set
+    is outside in a band where its difference is beyond as many standard errors, for its own number of images. That each
+    draw has its own errors is what widens the band where few real patients say little of how much patients vary.
+
+    Source: Efron, Tibshirani 1993, "An introduction to the bootstrap", section 12.5, the bootstrap-t interval; here of
+    all bands at once.
 
     Args:
         spectra: of all images, the synthetic ones first.
         num_synthetic: synthetic images.
         patients: whose each image is; spectra of one patient are averaged.
         spacing_mm: length of a pixel, for frequencies in cycles per mm; None where it is unknown.
-        num_halves: halvings of the real patients.
-        seed: of the halvings.
+        num_draws: draws of real patients.
+        seed: of the draws.
 
     Returns:
         `edges` in `unit`; `synthetic_db`, `real_db` and `difference_db` of each band, `band_db`, up to which real sets
@@ -165,8 +168,8 @@ def compare_spectra(
     sets = (spectra.values[:num_synthetic], spectra.values[num_synthetic:])
     ours, theirs = (mean_by_patient(values, part).cpu().numpy() for values, part in zip(sets, names, strict=True))
     difference = ours.mean(0) - theirs.mean(0)
-    spread = np.maximum(theirs.std(0, ddof=1), 1e-9)
-    limit = _limit(theirs, spread, num_halves, seed)
+    spread = np.maximum(theirs.std(0, ddof=1), MIN_SPREAD)
+    limit = _limit(theirs, num_draws, seed)
     band = limit * spread * math.sqrt(1 / len(ours) + 1 / len(theirs))
     result |= {"edges": scaled.round(6).tolist(), "outside": _ranges(difference, band, scaled)}
     columns = {"synthetic_db": ours.mean(0), "real_db": theirs.mean(0), "difference_db": difference, "band_db": band}
@@ -186,18 +189,16 @@ def _bands(shape: Sequence[int], edges: Tensor) -> Tensor:
     return torch.where((bands < 0) | (bands >= len(edges) - 1), len(edges) - 1, bands)
 
 
-def _limit(real: np.ndarray, spread: np.ndarray, num_halves: int, seed: int) -> float:
-    """Standard errors that the largest difference of two halves of real patients stays below in 95 % of halves."""
+def _limit(real: np.ndarray, num_draws: int, seed: int) -> float:
+    """Standard errors that the largest difference of drawn real patients from all stays below in 95 % of draws."""
     random = np.random.default_rng(seed)
-    count, first = len(real), len(real) // 2
-    error = spread * math.sqrt(1 / first + 1 / (count - first))
+    count, mean = len(real), real.mean(0)
     largest = []
-    for _ in range(num_halves):
-        order = random.permutation(count)
-        gap = real[order[:first]].mean(0) - real[order[first:]].mean(0)
-        largest.append(np.abs(gap / error).max())
-    probability = norm.sf(np.quantile(largest, CONFIDENCE))
-    return float(t.isf(probability, count - 1))
+    for _ in range(num_draws):
+        drawn = real[random.integers(count, size=count)]
+        error = np.maximum(drawn.std(0, ddof=1), MIN_SPREAD) / math.sqrt(count)
+        largest.append(np.abs((drawn.mean(0) - mean) / error).max())
+    return float(np.quantile(largest, CONFIDENCE))
 
 
 def _ranges(difference: np.ndarray, band: np.ndarray, edges: np.ndarray) -> list[dict[str, Any]]:
@@ -217,9 +218,9 @@ def _ranges(difference: np.ndarray, band: np.ndarray, edges: np.ndarray) -> list
 
 def _in_words(outside: Sequence[dict[str, Any]], unit: str) -> str:
     if not outside:
-        return "In all bands of frequencies as real images are among each other."
+        return "No band of frequencies differs by more than real images do among each other."
     named = [
         f"{item['direction']} from {item['low']:.2g} to {item['high']:.2g} {unit}, by up to {item['largest_db']:.2g} dB"
         for item in outside
     ]
-    return f"Unlike real images are among each other: {'; '.join(named)}."
+    return f"More than real images differ among each other, synthetic ones are {', and '.join(named)}."

@@ -150,7 +150,7 @@ def _compare(name: str, synthetic: np.ndarray, real: np.ndarray) -> dict[str, An
 
 def _in_words(rows: Sequence[dict[str, Any]]) -> str:
     named = [
-        f"{row['tissue']} tissue {'less' if row['difference'] < 0 else 'more'} by {abs(row['difference']):.1f} standard"
+        f"{'less' if row['difference'] < 0 else 'more'} {_noun(row['tissue'])} by {abs(row['difference']):.1f} standard"
         f" deviations (KS {row['ks']:.2f})"
         for row in rows
         if row["differs"]
@@ -158,3 +158,7 @@ def _in_words(rows: Sequence[dict[str, Any]]) -> str:
     if not named:
         return "Synthetic and real volumes were not told apart by how much tissue they have."
     return f"Synthetic volumes differ from real ones: {', '.join(named)}."
+
+
+def _noun(tissue: str) -> str:
+    return "tissue in all" if tissue == ALL_TISSUE else f"{tissue} tissue"

@@ -128,7 +128,8 @@ def spectrum_rows(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
         sentence = spectrum["sentence"] or f"Not measured: {spectrum['reason']}."
         folds.setdefault((content["cohort"], name, content["method"], sentence), []).append(content["fold"])
     keys = ("cohort", "class", "method", "sentence")
-    return [{**dict(zip(keys, key, strict=True)), "folds": sorted(of)} for key, of in sorted(folds.items())]
+    rows = [{**dict(zip(keys, key, strict=True)), "folds": sorted(of)} for key, of in folds.items()]
+    return sorted(rows, key=lambda row: (*[row[key] for key in keys[:3]], row["folds"]))
 
 
 def spectrum_figures(contents: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:

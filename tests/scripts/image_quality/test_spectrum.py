@@ -83,15 +83,15 @@ def test_a_set_with_noise_is_strong_at_high_frequencies(shape):
     assert compare(noisy, draw(20, shape, 2))["outside"][-1]["direction"] == "strong"
 
 
-def test_two_real_halves_stay_in_the_band_as_often_as_it_says():
+@pytest.mark.parametrize(("num_real", "highest"), [(10, 0.06), (30, 0.09)])
+def test_two_real_halves_stay_in_the_band_as_often_as_it_says(num_real, highest):
     # Spectra whose bands vary together and alone, as those of patients do.
-    random = np.random.default_rng(0)
-    outside = 0
-    for seed in range(200):
-        spectra = random.normal(size=(60, 1)) + random.normal(size=(60, 12))
-        drawn = Spectra(torch.from_numpy(spectra), np.linspace(0, 0.5, 13), None)
-        outside += bool(compare_spectra(drawn, 30, range(60), num_halves=200, seed=seed)["outside"])
-    assert 0.01 <= outside / 200 <= 0.1
+    random, edges, outside = np.random.default_rng(0), np.linspace(0, 0.5, 13), 0
+    for seed in range(150):
+        spectra = random.normal(size=(2 * num_real, 1)) + random.normal(size=(2 * num_real, 12))
+        drawn = Spectra(torch.from_numpy(spectra), edges, None)
+        outside += bool(compare_spectra(drawn, num_real, range(2 * num_real), num_draws=200, seed=seed)["outside"])
+    assert outside / 150 <= highest
 
 
 def test_the_images_of_one_patient_count_once():

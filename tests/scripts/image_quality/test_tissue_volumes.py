@@ -51,7 +51,7 @@ def test_larger_ventricles_are_named_and_equal_sets_are_not():
     assert rows["dark"]["differs"]
     assert rows["dark"]["low"] > 0
     assert rows["dark"]["ks"] > 0.9
-    assert "dark tissue more by" in larger["sentence"]
+    assert "more dark tissue by" in larger["sentence"]
     assert not rows["bright"]["differs"]
     equal = compare(heads(20, 3)[0], real)
     assert not any(row["differs"] for row in equal["tissues"])

@@ -176,7 +176,7 @@ def test_what_readers_could_tell_stands_beside_the_measures(tmp_path):
 
 
 SPECTRUM = {"unit": "cycles per mm", "edges": [0, 0.25, 0.5], "difference_db": [0.1, -6.0], "band_db": [1.0, 1.0]}
-WEAK = "Unlike real images are among each other: weak from 0.25 to 0.5 cycles per mm, by up to 6 dB."
+WEAK = "More than real images differ among each other, synthetic ones are weak from 0.25 to 0.5 cycles per mm."
 
 
 def test_spectra_are_drawn_and_said_in_a_sentence_with_their_folds(tmp_path):
@@ -192,8 +192,8 @@ def test_spectra_are_drawn_and_said_in_a_sentence_with_their_folds(tmp_path):
     common = {"cohort": "site_a", "class": "LGG", "method": "ddpm"}
     unmeasured = "Not measured: 3 of 40 images have a constant channel."
     assert result["spectra"] == [
-        {**common, "sentence": unmeasured, "folds": [2]},
         {**common, "sentence": WEAK, "folds": [0, 1]},
+        {**common, "sentence": unmeasured, "folds": [2]},
     ]
     html = render_part("image_quality.html.j2", result)
     for words in (WEAK, unmeasured, "site_a, LGG: synthetic less real images", "<svg"):
