@@ -1,7 +1,7 @@
 """How well an autoencoder gives simulated patches back after a process time of one thread.
 
     python -m benchmarks.autoencoder --size 48 --seconds 300
-    python -m benchmarks.autoencoder --dims 3 --size 32 --seconds 300 --unshuffle 2 --latent_channels 12
+    python -m benchmarks.autoencoder --dims 3 --size 32 --num_channels 1 --batch 4 --seconds 300
 
 Trained on 48 patients of site A as `configs/train_autoencoder.yaml` trains, judged on 64 others.
 """
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--dims", type=int, default=2, choices=(2, 3))
     parser.add_argument("--size", type=int, default=48, help="pixels of a side")
     parser.add_argument("--seconds", type=float, default=300.0, help="process time of the training")
+    parser.add_argument("--num_channels", type=int, default=4, help="modalities, the first of t1n, t1c, t2w, t2f")
     parser.add_argument("--channels", type=int, nargs="+", default=[64])
     parser.add_argument("--unshuffle", type=int, default=4)
     parser.add_argument("--latent_channels", type=int, default=24)
@@ -138,15 +139,23 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     flush_subnormals()  # as every stage does
-    parts = {part: patients(part, arguments.size, arguments.dims) for part in PARTS}
+    parts = {part: patients(part, arguments.size, arguments.dims)[:, : arguments.num_channels] for part in PARTS}
     torch.manual_seed(0)
     network = make_autoencoder(
-        4, arguments.dims, tuple(arguments.channels), arguments.unshuffle, arguments.latent_channels
+        arguments.num_channels,
+        arguments.dims,
+        tuple(arguments.channels),
+        arguments.unshuffle,
+        arguments.latent_channels,
     )
 
     def look(average: LatentAutoencoder, seconds: float, steps: int) -> None:
         report = reconstruction_report(average, parts)
-        print(f"{seconds:4.0f} s, {steps} steps: SSIM", {part: round(row["ssim"], 3) for part, row in report.items()})
+        print(
+            f"{seconds:4.0f} s, {steps} steps: SSIM",
+            {part: round(row["ssim"], 3) for part, row in report.items()},
+            flush=True,
+        )
 
     network, steps = train_autoencoder(
         network, parts["train"], arguments.seconds, rate=arguments.rate, batch=arguments.batch, look=look

@@ -9,10 +9,17 @@ from typing import Any
 import torch
 from einops import rearrange
 from monai.networks.nets import DiffusionModelUNet
+from monai.networks.nets.diffusion_model_unet import (
+    DiffusionUnetDownsample,
+    DiffusionUNetResnetBlock,
+    WrappedUpsample,
+)
 from torch import Tensor, nn
 
 from scripts.generator.gaussian_prior import GaussianPrior
 from scripts.training.memory import checkpoint_blocks
+
+BLOCKS = (DiffusionUNetResnetBlock, DiffusionUnetDownsample, WrappedUpsample)
 
 
 class ClassConditionalUNet(DiffusionModelUNet):
@@ -79,8 +86,10 @@ class ClassConditionalUNet(DiffusionModelUNet):
 
     @property
     def blocks(self) -> list[nn.Module]:
-        """The blocks between the first and the last layer, in the order in which they are called."""
-        return [*self.down_blocks, self.middle_block, *self.up_blocks]
+        """The residual blocks, and what halves and doubles the sides between them."""
+        return [
+            block for level in (*self.down_blocks, self.middle_block, *self.up_blocks) for block in _outermost(level)
+        ]
 
     def forward(self, x: Tensor, timesteps: Tensor, context: Tensor | None = None, **kwargs: Any) -> Tensor:
         """Predict what the noise scheduler's parametrization wants.
@@ -156,3 +165,10 @@ def _patterns(num_axes: int, factor: int) -> tuple[str, str, dict[str, int]]:
     image = " ".join(f"({axis} {name})" for axis, name in zip(axes, factors, strict=True))
     folded = f"batch (channel {' '.join(factors)}) {' '.join(axes)}"
     return f"batch channel {image}", folded, dict.fromkeys(factors, factor)
+
+
+def _outermost(module: nn.Module) -> list[nn.Module]:
+    """Parts of a level that are one of `BLOCKS` and in no other of them."""
+    if isinstance(module, BLOCKS):
+        return [module]
+    return [block for child in module.children() for block in _outermost(child)]

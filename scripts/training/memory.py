@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -159,9 +160,7 @@ def available_memory(device: torch.device | str) -> int:
     """Return the bytes that a training may fill: of the GPU, or of the memory of the machine."""
     if torch.device(device).type == "cuda" and torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(device).total_memory * FREE_SHARE)
-    with open("/proc/meminfo", encoding="ascii") as stream:
-        total = next(int(line.split()[1]) * 1024 for line in stream if line.startswith("MemTotal"))
-    return int(total * FREE_SHARE)
+    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * FREE_SHARE)
 
 
 def refuse_too_large(
