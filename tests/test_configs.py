@@ -57,7 +57,14 @@ STAGES = {
 }
 CONFIGS = sorted((ROOT / "configs").rglob("*.yaml"))
 RUNS = sorted((ROOT / "configs" / "runs").glob("*.yaml"))
-RECIPES = ("recipes/quick", "recipes/small", "recipes/paper", "recipes/pictures", "recipes/volumes")
+RECIPES = (
+    "recipes/quick",
+    "recipes/small",
+    "recipes/paper",
+    "recipes/pictures",
+    "recipes/volumes",
+    "recipes/volumes_lesion",
+)
 # Looked up by name by other tools (MONAI Label, the model zoo, federated learning) and by users.
 LOOKED_UP = {
     "_meta_",

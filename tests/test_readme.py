@@ -73,7 +73,9 @@ def with_files_of_the_reader(word: str, folder: Path) -> str:
 
 def test_every_page_tells_the_reader_to_write_the_same_files():
     names = [name for name, _ in TOLD]
-    assert sorted(names) == ["brain_tumors.yaml", "covid.yaml", "leukemia.yaml", "my_study.yaml"]
+    assert sorted(names) == [
+        *("brain_tumors.yaml", "centers.yaml", "covid.yaml", "ixi.yaml", "leukemia.yaml", "my_study.yaml", "oasis.yaml")
+    ]
     assert "# my_study.yaml" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 

@@ -15,7 +15,6 @@ from scripts.running.stages import run_invocation
 from tests.helpers import ROOT, TINY, config_files
 from tests.volume_folders import write_bids, write_ixi, write_oasis
 
-VOLUMES = str(ROOT / "configs" / "recipes" / "volumes.yaml")
 SMALL = {"patch_size": [8, 8, 8], "patch_spacing_mm": 2.5, "num_folds": 1, "max_brain_ml": None, "device": "cpu"}
 SOURCES: dict[str, tuple[Any, dict[str, Any]]] = {
     "ixi": (write_ixi, {"name_pattern": r"IXI(?P<patient>\d+)-(?P<site>[A-Za-z]+)-"}),
@@ -32,8 +31,8 @@ SOURCES: dict[str, tuple[Any, dict[str, Any]]] = {
 OF_OTHERS = re.compile(r"(?i:glioma|tumor|lesion|classifier|\bgrades?\b|ensemble)|\bNone\b")
 
 
-def run(*names: str, **overrides: Any) -> None:
-    files = (*config_files(*names), TINY, VOLUMES)
+def run(*names: str, recipe: str = "volumes", **overrides: Any) -> None:
+    files = (*config_files(*names), TINY, str(ROOT / "configs/recipes" / f"{recipe}.yaml"))
     known = Invocation(files, {}).merged()
     settings = {**SMALL, **overrides}
     run_invocation(Invocation(files, {key: value for key, value in settings.items() if key in known}))
@@ -92,3 +91,17 @@ def test_the_report_is_of_generators_alone(study):
     assert all(re.search(rf"(?m)^{method} +\w", summary) for method in ("ddpm", "pca_gaussian"))
     assert (study / "report/pictures/contact_sheet.png").is_file()
     assert not (study / "report/metrics.json").exists()
+
+
+def test_lesions_in_3d_train_a_generator_and_a_classifier(tmp_path):
+    of_patients = {"recipe": "volumes_lesion", "max_brain_ml": 2200.0, "patch_spacing_mm": 12.0, "num_folds": 2}
+    cohort = {"cohort_path": str(tmp_path / "cohort/cohort.json"), **of_patients}
+    run("phantom", output_dir=str(tmp_path / "cohort"), **of_patients)
+    run("patches", output_dir=str(tmp_path / "patches"), **cohort)
+    run("splits", output_dir=str(tmp_path / "splits"), **cohort)
+    training = {**lists(tmp_path), **of_patients, "fold": 0, "generator_condition": "label", "generator_max_epochs": 1}
+    run("train_generator", output_dir=str(tmp_path / "generator"), **training)
+    training |= {"classifier_max_epochs": 1, "classifier_backbone": "resnet10_thin"}
+    run("train_classifier", output_dir=str(tmp_path / "classifier"), **training)
+    facts = read_json(tmp_path / "classifier/provenance.json")["images"]
+    assert (facts["patch_size"], facts["labels"]) == ([8, 8, 8], ["LGG", "HGG"])
