@@ -86,6 +86,7 @@ def test_the_report_is_of_generators_alone(study):
     assert [shown[max(0, match.start() - 60) : match.end() + 30] for match in OF_OTHERS.finditer(shown)] == []
     assert "in three planes through the middle" in shown
     assert ".036" in shown
+    assert "MMD, linear kernel, pixels, no network" in shown
     summary = (study / "report/summary.txt").read_text(encoding="utf-8")
     assert re.search(r"(?m)^generator +audit +copies .*MMD", summary)
     assert all(re.search(rf"(?m)^{method} +\w", summary) for method in ("ddpm", "pca_gaussian"))

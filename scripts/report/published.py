@@ -21,7 +21,7 @@ class PublishedFigure(NamedTuple):
         spread: standard deviation as printed, or None.
         decimals: as printed.
         role: of the tests of ours that it is laid beside, see `scripts.evaluation.answers.ROLES`; `IMAGES` lays it
-            beside the measures of synthetic images whose names begin with `measure`; None for none.
+            beside the measures of images of the method `setup` whose names begin with `measure`; None for none.
     """
 
     setup: str
@@ -161,8 +161,12 @@ def published_section(names: Sequence[str], metrics: Sequence[Mapping[str, Any]]
 
 def _ours(figure: PublishedFigure, metrics: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     if figure.role == IMAGES:
-        images = [row for row in metrics if row["measure"].startswith(figure.measure) and "method" in row]
-        return [{**row, "classifier": f"{row['measure']}, {row['network']}, {row['method']}"} for row in images]
+        images = [row for row in metrics if row.get("method") == figure.setup]
+        return [
+            {**row, "classifier": f"{row['measure']}, {row['network']}"}
+            for row in images
+            if row["measure"].startswith(figure.measure)
+        ]
     metrics = [row for row in metrics if "setup" in row]
     wanted = (figure.setup, figure.measure, figure.role)
     own = [row for row in metrics if (setup_of(row["setup"]), row["measure"], row["role"]) == wanted]
