@@ -108,10 +108,15 @@ class CopySearch:
         # all of a brain is to be seen, its middle tells the shift.
         self.by_middle = None if self.fine is None else CoarseSearch(centered(self.fine), 0)
 
+    @property
+    def detailed(self) -> Tensor:
+        """References of which the middle is compared: of volumes those of `FINE_SIDE`, where it has enough voxels."""
+        return self.references if self.fine is None else self.fine
+
     @cached_property
     def centers(self) -> CoarseSearch:
         """The lattice of the middle of the images, of which a disc counts: where patches show the lesion."""
-        references = self.references[(..., *_middle(self.references.shape[2:]))]
+        references = self.detailed[(..., *_middle(self.detailed.shape[2:]))]
         sides = references.shape[2:]
         region = disc(sides, 2 * CENTER_RADIUS).to(references)
         return CoarseSearch(references, max(1, min(sides) // CENTER_CELLS), region, CENTER_CELLS)
@@ -141,7 +146,7 @@ class CopySearch:
         pairs = _Pairs.nearest(nearest, best_images, NUM_NEAREST)
         turn, start = self._starts(images, scores, by_middle, pairs)
         whole, refined = self._whole(images, fine, pairs, turn, start)
-        ways = {**whole, **(self._parts(images, scores, own) if parts else {})}
+        ways = {**whole, **(self._parts(images, fine, scores, own) if parts else {})}
         last = whole["bent"]
         similarities = nearest.minimum(last.similarities.amin(1, keepdim=True)).clamp_min(0)
         similarities = similarities.scatter(1, last.subjects, last.similarities)
@@ -160,10 +165,12 @@ class CopySearch:
         for block, of_block in zip(images.split(self.block_size), numbers.split(self.block_size), strict=True):
             small = reduced(block.float())
             scores = self.whole(small) if small.shape[1] > 1 else None
-            pieces.append(_on_cpu(self._parts(small, scores, of_block)))
+            pieces.append(_on_cpu(self._parts(small, finer(block.float()), scores, of_block)))
         return _joined(pieces)
 
-    def _parts(self, images: Tensor, scores: Scores | None, own: Tensor | None) -> dict[str, Match]:
+    def _parts(
+        self, images: Tensor, fine: Tensor | None, scores: Scores | None, own: Tensor | None
+    ) -> dict[str, Match]:
         """Search each of several channels by its scores, and the center."""
         ways = dict[str, Match]()
         if is_tiny(images):
@@ -173,7 +180,7 @@ class CopySearch:
             for channel in range(images.shape[1]):
                 of_channel, its_images = self._by_subject(scores.values[channel + 1], own)
                 ways[f"channel {channel}"] = self._channel(images, channel, scores, of_channel, its_images, count)
-        return {**ways, "center": self._center(images, own, count)}
+        return {**ways, "center": self._center(images if fine is None else fine, own, count)}
 
     def _by_subject(self, values: Tensor, own: Tensor | None) -> tuple[Tensor, Tensor]:
         """Highest value of each subject but the own, (N, G), and the number of the reference that has it."""
@@ -277,14 +284,14 @@ class CopySearch:
 
     def _center(self, images: Tensor, own: Tensor | None, count: int) -> Match:
         middle = _middle(images.shape[2:])
-        images, references = images[(..., *middle)], self.references[(..., *middle)]
+        images, references = images[(..., *middle)], self.detailed[(..., *middle)]
         shape, lattice = images.shape[2:], self.centers.lattice
         region = disc(shape, 2 * CENTER_RADIUS).to(images)
         scores = self.centers(images, by_channel=False)
         pairs = _Pairs.nearest(*self._by_subject(scores.values[0], own), count)
         turn, start = lattice.coordinates(scores.alignments(pairs.rows, pairs.references), shape)
         turned = _turned(images, lattice, turn, pairs.rows)
-        inside = self.inside[(..., *middle)][pairs.references] * region
+        inside = _inside(self.detailed)[(..., *middle)][pairs.references] * region
         basis = affine_basis(shape, images.device)
         refined = refine(turned, references[pairs.references] - BACKGROUND, inside, start, basis, 3)
         return pairs.match(refined.similarities)
