@@ -154,6 +154,11 @@ def test_every_stage_passes_with_every_recipe(name, recipe):
             {"synthetic_permutation": -1},
             "synthetic_permutation must be a whole number >= 0, got -1",
         ),
+        (
+            "train_classifier",
+            {"synthetic_permutation": 1},
+            "synthetic_permutation must be 0 but for synthetic_labels sh",
+        ),
         ("train_classifier", {"synthetic_labels": "none"}, "synthetic_labels must be one of own, shuffled, got 'none'"),
         ("train_classifier", {"classifier_focal_gamma": -1.0}, "classifier_focal_gamma must be >= 0, got -1.0"),
         ("train_classifier", {"classifier_checkpoint_interval": 0}, "classifier_checkpoint_interval must be >= 1"),

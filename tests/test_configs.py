@@ -71,6 +71,7 @@ LOOKED_UP = {
     "bundle_root",
     "dataset_dir",
     "output_dir",
+    *("tracking_uri", "experiment_name", "save_execute_config"),  # by --tracking
     "network_def",
     "preprocessing",
     "postprocessing",

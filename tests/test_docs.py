@@ -144,7 +144,17 @@ CODE = [
     if path.suffix in {".py", ".yaml", ".j2"}
 ]
 # Of `monai.bundle`, of SLURM, and the word that stands for any key.
-FLAGS_OF_OTHERS = {"args_file", "config_file", "name", "bundle_dir", "gres", "KEY", "nproc_per_node"}
+FLAGS_OF_OTHERS = {
+    "logdir",
+    "tracking",
+    "args_file",
+    "config_file",
+    "name",
+    "bundle_dir",
+    "gres",
+    "KEY",
+    "nproc_per_node",
+}
 WORDS_OF_OTHERS = {"eval_kwargs", "train_kwargs"}  # arguments of MONAI's client of federated learning
 
 

@@ -319,6 +319,11 @@ def check_synthesis(
         raise ValueError(f"synthetic_labels must be one of {', '.join(SYNTHETIC_LABELS)}, got {labels!r}")
     if type(permutation) is not int or permutation < 0:
         raise ValueError(f"synthetic_permutation must be a whole number >= 0, got {permutation!r}")
+    if permutation and (labels != "shuffled" or train_on_real):
+        raise ValueError(
+            f"synthetic_permutation must be 0 but for synthetic_labels shuffled with train_on_real false, got"
+            f" {permutation}: true labels do not rotate"
+        )
     if not train_on_real and method is None:
         raise ValueError("train_on_real must be true where synthetic_method is null, got False: nothing would train")
     if not ratio >= 0:

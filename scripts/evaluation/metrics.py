@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.answers import GROUP, TEST, Answers, group_answers
-from scripts.evaluation.setups import is_protocol_check
 from scripts.provenance.image_form import names_by_label
 from scripts.running.errors import some_names
 from scripts.running.setups import classifier_of, permutation_of, setup_of, with_classifier
@@ -184,9 +183,8 @@ def label_permutations(metrics: Iterable[Mapping[str, Any]]) -> list[dict[str, A
     """
     families: dict[tuple[Any, ...], list[Mapping[str, Any]]] = {}
     for row in metrics:
-        is_permuted = permutation_of(row["setup"]) is not None and is_protocol_check(row["setup"])
-        if row["measure"] == "auc" and is_permuted and row["value"] is not None:
-            families.setdefault(_with_classifier_on_test(row), []).append(row)
+        if row["measure"] == "auc" and permutation_of(row["setup"]) is not None and row["value"] is not None:
+            families.setdefault((setup_of(row["setup"]), *_with_classifier_on_test(row)), []).append(row)
     rows = []
     for family in families.values():
         areas = [row["value"] for row in family]

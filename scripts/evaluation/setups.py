@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from scripts.evaluation.answers import TEST, Answers, aligned
-from scripts.running.setups import classifier_of, setup_of, with_classifier
+from scripts.running.setups import classifier_of, permutation_of, setup_of, with_classifier
 from scripts.statistics.interval_coverage import coverage_beside
 from scripts.statistics.intervals import Estimate
 from scripts.statistics.multiclass_area import auc, mean_area_difference
@@ -73,8 +73,8 @@ def compare_setups(
 
 
 def is_protocol_check(setup: str) -> bool:
-    """Tell whether a setup, with whatever classifier, is one of `PROTOCOL_CHECKS`."""
-    return setup_of(setup) in PROTOCOL_CHECKS
+    """Tell whether a setup, with whatever classifier, is one of `PROTOCOL_CHECKS` or a permutation of labels."""
+    return setup_of(setup) in PROTOCOL_CHECKS or permutation_of(setup) is not None
 
 
 def differs(comparison: Mapping[str, Any]) -> bool:

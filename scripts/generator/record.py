@@ -128,7 +128,7 @@ class GeneratorRecord:
         Raises:
             FileNotFoundError: if no validation has written weights.
         """
-        _require_validated(self.weights_path, "generator")
+        _require_validated(self.weights_path, "generator_val_interval must be at most generator_max_epochs")
         header = patches_header(self.patches_path)
         behind = {} if self.autoencoder_path is None else read_provenance(self.autoencoder_path)
         selection = hash_subjects(self.selection.subject_ids)
@@ -183,7 +183,7 @@ class AutoencoderRecord:
         Raises:
             FileNotFoundError: if no validation has written weights.
         """
-        _require_validated(self.weights_path, "autoencoder")
+        _require_validated(self.weights_path, "run its training, which validates every epoch")
         header = patches_header(self.patches_path)
         return write_provenance(
             self.weights_path,
@@ -197,9 +197,6 @@ class AutoencoderRecord:
         )
 
 
-def _require_validated(weights_path: Path, kind: str) -> None:
+def _require_validated(weights_path: Path, way_out: str) -> None:
     if not weights_path.is_file():
-        raise FileNotFoundError(
-            f"{weights_path} does not exist because no validation ran; {kind}_val_interval must be at most"
-            f" {kind}_max_epochs"
-        )
+        raise FileNotFoundError(f"{weights_path} does not exist because no validation ran; {way_out}")

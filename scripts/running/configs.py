@@ -30,6 +30,8 @@ RUN_ARGUMENTS = {
     "workflow_type",
     "properties_path",
 }
+TRAINER_HANDLERS = "train#handlers"  # where MONAI adds those of `--tracking`
+LOSS_OF_BATCH = {"_target_": "scripts.training.curves.loss_of", "_mode_": "callable"}
 REFERENCE = re.compile(r"[@%](\w+)")
 
 
@@ -83,6 +85,21 @@ class Invocation:
         files = "[" + ",".join(f"'{path}'" for path in self.config_files) + "]"
         flags = [f"--{key} {shlex.quote(_as_argument(value))}" for key, value in self.overrides.items()]
         return " ".join([f'python -m monai.bundle run --config_file "{files}"', *flags])
+
+
+def fit_tracking(parser: ConfigParser) -> None:
+    """Let the handlers that MONAI's `--tracking mlflow` adds to a trainer read the loss of a batch as it is.
+
+    Their default takes the first image of a decollated batch, of which it gives a number, and of a whole batch a tuple,
+    which MLflow refuses. These trainers leave batches whole, which is faster.
+
+    Args:
+        parser: of the run, before its items are built.
+    """
+    handlers = parser.get(TRAINER_HANDLERS)
+    for number, handler in enumerate(handlers if isinstance(handlers, list) else []):
+        if isinstance(handler, dict) and handler.get("_target_") == "MLFlowHandler":
+            parser[f"{TRAINER_HANDLERS}#{number}"] = {**handler, "output_transform": LOSS_OF_BATCH}
 
 
 def load_files(paths: str | Sequence[str]) -> dict[str, Any]:

@@ -25,8 +25,9 @@ class Setup:
         ratio: synthetic images of each class, relative to its real ones; None is the study's `synthetic_ratio`.
         train_on_real: False trains on synthetic images alone.
         labels: of the synthetic images, "own" or "shuffled".
-        permutations: classifiers that are trained with shuffled labels, each with labels of its own. None is one per
-            class, by which chance cancels out in their mean (`shuffle_labels` says how), as by any multiple.
+        permutations: classifiers that are trained on shuffled labels alone, each with labels of its own. None is one
+            per class, by which chance cancels out in their mean (`shuffle_labels` says how), as by any multiple.
+            Beside real images, whose labels are true, there is one.
         overlays: config files laid over `train_classifier`, without folder `configs` and ending.
     """
 
@@ -36,6 +37,11 @@ class Setup:
     labels: str | None = None
     permutations: int | None = None
     overlays: Sequence[str] = ()
+
+    @property
+    def is_shuffled_alone(self) -> bool:
+        """Whether shuffled labels are all that its classifiers know."""
+        return self.labels == "shuffled" and self.train_on_real is False
 
     @classmethod
     def of(cls, name: str, settings: Setup | Mapping[str, Any] | None) -> Setup:
@@ -66,10 +72,10 @@ class Setup:
             raise ValueError(f"{key}#labels must be one of {', '.join(LABELS)}, got {setup.labels!r}")
         if setup.permutations is not None and (type(setup.permutations) is not int or setup.permutations < 1):
             raise ValueError(f"{key}#permutations must be a whole number >= 1, got {setup.permutations!r}")
-        if setup.permutations is not None and setup.labels != "shuffled":
+        if setup.permutations is not None and not setup.is_shuffled_alone:
             raise ValueError(
-                f"{key}#permutations must be left out where labels are not shuffled, got {setup.permutations}; write"
-                " labels: shuffled for a check of the protocol"
+                f"{key}#permutations must be left out but for shuffled labels without real images, got"
+                f" {setup.permutations}; write labels: shuffled and train_on_real: false for a check of the protocol"
             )
         return setup
 
@@ -137,10 +143,12 @@ def with_classifier(setup: str, classifier: str | None) -> str:
 def permutations_of(name: str, setup: Setup, num_classes: int) -> list[str]:
     """Name the permutations of a setup, by which its classifiers are trained and evaluated apart.
 
-    >>> permutations_of("real", Setup(), 2), permutations_of("control", Setup(labels="shuffled"), 2)
-    (['real'], ['control=1', 'control=2'])
+    >>> permutations_of("real", Setup(), 2)
+    ['real']
+    >>> permutations_of("control", Setup(labels="shuffled", train_on_real=False), 2)
+    ['control=1', 'control=2']
     """
-    count = (setup.permutations or num_classes) if setup.labels == "shuffled" else 1
+    count = (setup.permutations or num_classes) if setup.is_shuffled_alone else 1
     return [name] if count == 1 else [f"{name}{PERMUTATION}{number}" for number in range(1, count + 1)]
 
 

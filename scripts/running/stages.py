@@ -18,8 +18,9 @@ from typing import Any
 
 import yaml
 from monai.bundle import ConfigWorkflow
+from monai.bundle.utils import ID_SEP_KEY
 
-from scripts.running.configs import Invocation, components, reachable
+from scripts.running.configs import Invocation, components, fit_tracking, reachable
 from scripts.running.errors import explain_errors, some_names
 from scripts.running.files import (
     RECORD,
@@ -108,6 +109,9 @@ def check_command_line(of_study: bool = False) -> None:
         ValueError: naming the key, what it must be, and the way out.
     """
     explain_errors()
+    workflow = calling_workflow()
+    if workflow is not None:
+        fit_tracking(workflow.parser)
     invocation = current_invocation()
     if invocation is not None:
         check_overrides(invocation, known_keys(config_folder(invocation)) if of_study else ())
@@ -300,7 +304,7 @@ class Stage:
         """Lock the folder, record the settings and seed everything.
 
         A finished stage is only read, so that it may lie on a read-only disk. In a workflow that another program runs
-        as a library, nothing follows then: `run` and `finalize` of that workflow do nothing and return.
+        as a library, nothing follows then: `run`, `finalize` and the rest of `initialize` do nothing and return.
 
         Raises:
             AlreadyFinished: if there is nothing left to do and no such workflow calls.
@@ -314,7 +318,7 @@ class Stage:
             workflow = calling_workflow() if current_invocation() is None else None
             if workflow is None:
                 raise
-            workflow.run = workflow.finalize = list  # type: ignore[method-assign, assignment]
+            _end_here(workflow)
         else:
             self._has_begun = True
 
@@ -496,6 +500,13 @@ def calling_workflow() -> ConfigWorkflow | None:
             return owner
         frame = frame.f_back
     return None
+
+
+def _end_here(workflow: ConfigWorkflow) -> None:
+    """Let nothing follow in a workflow: what has been resolved is not evaluated again, and there is nothing to run."""
+    for number in range(len(workflow.parser[workflow.init_id])):
+        workflow.parser.ref_resolver.resolved_content[f"{workflow.init_id}{ID_SEP_KEY}{number}"] = None
+    workflow.run = workflow.finalize = list  # type: ignore[method-assign, assignment]
 
 
 def key_of(identity: Mapping[str, Any]) -> str:

@@ -15,6 +15,11 @@ from scripts.running.files import write_json
 from scripts.training.processes import is_main_process
 
 
+def loss_of(output: Mapping[str, Any]) -> float:
+    """Return the loss in a trainer's output of a whole batch."""
+    return float(output["loss"])
+
+
 class EpochCurves(ABC):
     """Trainer handler: what `_row` makes of the mean loss terms of each epoch, as a JSON list.
 

@@ -53,7 +53,7 @@ def test_a_setup_and_its_classifier_can_be_read_from_their_name(pair):
 
 @pytest.mark.parametrize("classifier", [None, "vgg.16+x"])
 def test_a_permutation_can_be_read_from_its_name(classifier):
-    control = Setup(labels="shuffled", permutations=11)
+    control = Setup(labels="shuffled", train_on_real=False, permutations=11)
     names = [with_classifier(name, classifier) for name in permutations_of("shuffled-2", control, 2)]
     assert [permutation_of(name) for name in names] == list(range(1, 12))
     assert {setup_of(name) for name in names} == {"shuffled-2"}
@@ -67,6 +67,8 @@ def test_permutations_are_a_whole_number(number):
         Setup.of("control", {"labels": "shuffled", "permutations": number})
 
 
-def test_own_labels_have_no_permutations():
-    with pytest.raises(ValueError, match="permutations must be left out where labels are not shuffled, got 2; write"):
-        Setup.of("control", {"permutations": 2})
+def test_labels_beside_true_ones_have_no_permutations():
+    beside = {"method": "ddpm", "labels": "shuffled"}
+    assert permutations_of("beside", Setup.of("beside", beside), 3) == ["beside"]
+    with pytest.raises(ValueError, match="permutations must be left out but for shuffled labels without real images"):
+        Setup.of("beside", {**beside, "permutations": 2})

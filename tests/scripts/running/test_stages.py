@@ -55,7 +55,8 @@ case: null
 imports: [$from pathlib import Path]
 stage: {_target_: scripts.running.stages.Stage, output_dir: '@output_dir'}
 work: '$Path(@output_dir, @case).touch'
-initialize: [$@stage.begin()]
+prepare: '$Path(@output_dir, "prepared").mkdir'
+initialize: [$@stage.begin(), $@prepare()]
 run: [$@work()]
 finalize: [$@stage.end()]
 """
@@ -70,10 +71,11 @@ def test_a_loop_over_patients_in_python_goes_on_behind_a_finished_one(tmp_path):
         run_workflow(config_file=str(config), logging_file=False, output_dir=str(tmp_path / folder), case=case)
         return sorted(path.name for path in (tmp_path / folder).iterdir() if not path.name.startswith("."))
 
-    assert grade("a", "a") == ["a", "config.yaml", "stage.json"]
+    left = ["config.yaml", "prepared", "stage.json"]  # a second mkdir would fail
+    assert grade("a", "a") == ["a", *left]
     (tmp_path / "a" / "stage.json").chmod(0o400)
     before = (tmp_path / "a" / "stage.json").stat()
-    assert [grade(case, case) for case in ("a", "b")] == [[case, "config.yaml", "stage.json"] for case in ("a", "b")]
+    assert [grade(case, case) for case in ("a", "b")] == [[case, *left] for case in ("a", "b")]
     assert (tmp_path / "a" / "stage.json").stat() == before
     with pytest.raises(RuntimeError) as other:
         grade("c", "a")
