@@ -17,11 +17,19 @@ from scripts.cohorts.words import composed, name_of, plain
 from scripts.running.errors import some_names
 from scripts.splits.patients import patient_by_name
 from scripts.volumes.analyze import check_orientation
-from scripts.volumes.file_names import VOXELS_ENDING, is_analyze, is_nifti, is_picture, other_half, stem_of
-from scripts.volumes.modality_names import parse_modality
+from scripts.volumes.file_names import (
+    HEADER_ENDING,
+    VOXELS_ENDING,
+    is_analyze,
+    is_nifti,
+    is_picture,
+    other_half,
+    stem_of,
+)
+from scripts.volumes.modality_names import mask_words, other_modalities, parse_modality
 
-GROUPS = ("patient", "site", "session", "modality", "class")  # that the name of a file may tell
-READ_BY = {"pattern": ("flat",), "files": ("flat", "bids"), "orientation": ("flat", "bids", "table")}
+GROUPS = ("patient", "site", "modality", "class")  # that the name of a file may tell
+READ_BY = {"pattern": ("flat",), "files": ("flat", "bids"), "orientation": ("flat", "table")}
 KEYS = {"pattern": "name_pattern", "files": "source_files", "orientation": "orientation"}
 EXAMPLE = r"IXI(?P<patient>\d+)-(?P<site>[A-Za-z]+)-"
 PARTICIPANTS = "participants.tsv"
@@ -113,8 +121,8 @@ def find_flat(
         rule: which files, and what their names say.
 
     Returns:
-        Subjects and problems: a name without a match, a picture, half of an Analyze pair. `notes` lists what was not
-        read.
+        Subjects and problems: a name without a match, or one of a mask or of another modality, names that are alike
+        where no pattern tells whose they are, a picture, half of an Analyze pair. `notes` lists what was not read.
     """
     source = Source("flat")
     if len(modalities) > 1 and "modality" not in rule.compiled.groupindex:
@@ -125,6 +133,7 @@ def find_flat(
         )
     volumes, not_read = _volumes(folder, files, rule, source)
     scans: dict[str, Subject] = {}
+    odd: dict[str, list[str]] = defaultdict(list)
     for path in volumes:
         name = composed(path.relative_to(folder).with_name(stem_of(path)).as_posix())
         match = rule.compiled.search(name)
@@ -140,14 +149,19 @@ def find_flat(
         if modality is None or modality not in modalities:
             not_read.append(path)
             continue
+        untold = _untold(name, match)
+        if words := mask_words(untold) or ([] if "modality" in told else other_modalities(untold, modality)):
+            odd[words[0]].append(name)
+            continue
         subject_id = _without(name, match, "modality")
         subject = scans.setdefault(subject_id, Subject(subject_id, str(path), site=told.get("site")))
         if told.get("patient"):
             subject.patient_id = told["patient"]
         _add_image(subject, modality, path, source)
         _add_class(subject, told.get("class"), classes, class_map, source)
+    _refuse_other_images(odd, folder, modalities, source)
     source.subjects = _in_order(scans.values(), modalities)
-    _shorten_names(source.subjects, bool(rule.pattern))
+    _shorten_names(source.subjects, folder, rule, source)
     source.notes["not_read"] = sorted(str(path.relative_to(folder)) for path in not_read)
     return source
 
@@ -188,7 +202,7 @@ def find_bids(
             continue
         groups["_".join(filter(None, (match["sub"], match["ses"])))].append((kind, path))
     for subject_id, images in sorted(groups.items()):
-        patient = patient_by_name(f"{subject_id}_")
+        patient = subject_id.split("_")[0]
         row = participants.get(plain(patient.removeprefix("sub-")), {})
         subject = Subject(
             subject_id, str(images[0][1].parent), patient_id=patient, site=name_of(row.get("site")) or None
@@ -206,11 +220,19 @@ def find_bids(
 def _volumes(folder: Path, files: Sequence[Path], rule: NameRule, source: Source) -> tuple[list[Path], list[Path]]:
     """Volumes that are read, of an Analyze pair the voxels; and files that are not."""
     chosen, not_read = rule.choose(folder, files)
-    every = {path.with_name(path.name.lower()) for path in files}
+    every = set(map(_lower, files))
     pictures = [path for path in chosen if is_picture(path)]
     volumes = []
+    halves = set(map(_lower, chosen))
+    headers = [path for path in chosen if is_analyze(path) and path.suffix.lower() == HEADER_ENDING]
+    if headers := [path for path in headers if _lower(other_half(path)) in every - halves]:
+        source.add_problem(
+            "",
+            f"source_files must choose the .img of Analyze pairs, got {rule.files!r} with {len(headers)} .hdr alone"
+            f" ({some_names((path.name for path in headers), limit=3)}); end it in .img",
+        )
     for path in chosen:
-        if is_analyze(path) and other_half(path).with_name(other_half(path).name.lower()) not in every:
+        if is_analyze(path) and _lower(other_half(path)) not in every:
             source.add_problem(
                 "",
                 f"{path} must lie beside its other half, {other_half(path).name}, got none: an Analyze image is a pair"
@@ -230,6 +252,11 @@ def _volumes(folder: Path, files: Sequence[Path], rule: NameRule, source: Source
     return volumes, not_read
 
 
+def _lower(path: Path) -> Path:
+    """A path with its last name in small letters, as halves of a pair may differ in that."""
+    return path.with_name(path.name.lower())
+
+
 def _matches(path: Path, pattern: str) -> bool:
     """Tell whether a relative path is one of a glob, in which ** stands for any folders, or none."""
     parts = [
@@ -247,14 +274,46 @@ def _without(name: str, match: re.Match[str] | None, group: str) -> str:
     return name[:start].rstrip("_-.") + name[end:]
 
 
-def _shorten_names(subjects: Sequence[Subject], names_patients: bool) -> None:
-    """Call subjects by the names of their files where no two are alike, else by their paths."""
-    short = [plain(safe_id(Path(subject.subject_id).name)) for subject in subjects]
-    are_alike = len(set(short)) < len(short)
+def _untold(name: str, match: re.Match[str] | None) -> str:
+    """A name without what the groups of a pattern matched: a class or a patient may be called PD."""
+    spans = [match.span(group) for group in match.re.groupindex if match[group] is not None] if match else []
+    for start, end in spans:
+        name = name[:start] + " " * (end - start) + name[end:]
+    return name
+
+
+def _refuse_other_images(
+    odd: Mapping[str, Sequence[str]], folder: Path, modalities: Sequence[str], source: Source
+) -> None:
+    for word, names in odd.items():
+        source.add_problem(
+            "",
+            f"{folder} must hold volumes of {', '.join(modalities)} alone, got {len(names)} with {word} in the name"
+            f" ({some_names(names, limit=3)}); leave them out with source_files, or let name_pattern tell what they are"
+            " by a group named modality",
+        )
+
+
+def _shorten_names(subjects: Sequence[Subject], folder: Path, rule: NameRule, source: Source) -> None:
+    """Call subjects by the names of their files where no two are alike, else by their paths.
+
+    Without a pattern files of one name are a problem: visits of one person would pass for several people.
+    """
+    by_name: dict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        by_name[plain(safe_id(Path(subject.subject_id).name))].append(subject.subject_id)
+    alike = [paths for paths in by_name.values() if len(paths) > 1]
+    if alike and not rule.pattern:
+        source.add_problem(
+            "",
+            f"{folder} must not hold files of one name without a name_pattern that tells whose they are, got"
+            f" {some_names(alike[0], limit=3)}; set name_pattern with a group named patient, such as"
+            r" (?P<patient>[^/]+)/ for folders of patients",
+        )
     for subject in subjects:
         path = Path(subject.subject_id)
-        subject.subject_id = "_".join(map(safe_id, path.parts)) if are_alike else safe_id(path.name)
-        if not names_patients:
+        subject.subject_id = "_".join(map(safe_id, path.parts)) if alike else safe_id(path.name)
+        if not rule.pattern:
             subject.patient_id = patient_by_name(subject.subject_id)
 
 

@@ -1,4 +1,4 @@
-"""What people call the four modalities; understood here, when data come in, and nowhere else."""
+"""What people call modalities, other images and masks; understood here, when data come in, and nowhere else."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ ALIASES = {
     "t2w": ("t2w", "t2"),
     "t2f": ("t2f", "flair", "t2flair", "t2wflair", "fla"),
 }
-
-
+OTHER_IMAGES = ("pd", "pdw", "mra", "dti", "dwi", "adc", "swi", "asl", "bold")  # of an examination of the brain
+MASKS = ("mask", "masks", "brainmask", "seg", "aseg", "fseg", "segmentation", "label", "labels", "labelmap", "roi")
 SEPARATORS = re.compile(r"[\s\u2010-\u2015_.,:/()\[\]-]")  # \u2010 to \u2015 are hyphens and dashes
 
 
@@ -34,6 +34,40 @@ def parse_modality(name: str, modalities: Sequence[str]) -> str | None:
     own = {_plain(modality): modality for modality in modalities}
     known = {alias: modality for modality, aliases in ALIASES.items() for alias in aliases}
     return own.get(word) or known.get(word)
+
+
+def other_modalities(path: str, modality: str) -> list[str]:
+    """List the words of a path that stand for another modality or kind of image than one, in their order.
+
+    Neighboring words of a name count as one where they are a modality together.
+
+    >>> other_modalities("IXI002-Guys-0828-PD", "t1n"), other_modalities("P1_T2_FLAIR", "t2f")
+    (['PD'], [])
+
+    Args:
+        path: of an image, without its ending.
+        modality: the one that the image is taken for.
+    """
+    wanted = parse_modality(modality, ()) or _plain(modality)
+    others = []
+    for words in map(_words, path.split("/")):
+        while words:
+            lengths = (length for length in (3, 2, 1) if parse_modality("_".join(words[:length]), ()))
+            length = next(lengths, 1)
+            word = "_".join(words[:length])
+            kind = parse_modality(word, ()) or (word.lower() if word.lower() in OTHER_IMAGES else wanted)
+            others += [word] if kind != wanted else []
+            words = words[length:]
+    return others
+
+
+def mask_words(path: str) -> list[str]:
+    """List the words of a path that say that it is no image but a mask.
+
+    >>> mask_words("disc1/P1_t88_masked_gfc"), mask_words("P1_brain_mask")
+    ([], ['mask'])
+    """
+    return [word for word in _words(path) if word.lower() in MASKS]
 
 
 def describe_aliases(modalities: Sequence[str]) -> str:
@@ -70,3 +104,7 @@ def require_numbered(path: str | Path, key: str, names: object) -> None:
 
 def _plain(name: str) -> str:
     return SEPARATORS.sub("", unicodedata.normalize("NFKC", name)).lower()
+
+
+def _words(name: str) -> list[str]:
+    return [word for word in re.split(r"[^\w+]|_", name) if word]
