@@ -33,11 +33,11 @@ def write_ixi(folder: Path, count: int = 6) -> Path:
 
 
 def write_pair(path: Path, voxels: np.ndarray, spacing_mm: tuple[float, ...] = SPACING_MM) -> Path:
-    """Write an Analyze pair, `path` its voxels, with a fourth dimension of 1 as OASIS-1 has it."""
+    """Write an Analyze pair, `path` its voxels; 3D ones with a fourth dimension of 1 as OASIS-1 has it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     header = nib.AnalyzeHeader()
     header.set_data_dtype(voxels.dtype)
-    header.set_data_shape((*voxels.shape, 1))
+    header.set_data_shape((*voxels.shape, 1)[:4])
     header.set_zooms((*spacing_mm, 1.0))
     path.with_suffix(".hdr").write_bytes(header.binaryblock)
     path.write_bytes(voxels.tobytes(order="F"))

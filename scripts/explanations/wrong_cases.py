@@ -149,10 +149,9 @@ class WrongCases:
         if why := why_no_file(mask_path):
             return draw_outlined(image, None), f"the mask {Path(mask_path).name} {why}"
         codes = region_codes(subject["mask_codes"], "whole")
-        mask = mask_on_patch(
-            read_mask(mask_path), codes, nibabel.Nifti1Image.from_filename(path).affine, image.shape[1:]
-        )
-        return draw_outlined(image, mask), "" if mask.any() else "the mask holds no tumor here"
+        mask = read_mask(mask_path, subject.get("orientation"))
+        region = mask_on_patch(mask, codes, nibabel.Nifti1Image.from_filename(path).affine, image.shape[1:])
+        return draw_outlined(image, region), "" if region.any() else "the mask holds no tumor here"
 
     @cached_property
     def _patches(self) -> dict[tuple[str, str], tuple[str, list[str], int]]:

@@ -97,7 +97,7 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
         require_one_geometry(volumes)
         changes: dict[str, Any] = {"sha256": {}}
         if subject.get("brain_mask"):
-            volumes = strip_skull(volumes, read_volume(subject["brain_mask"]))
+            volumes = strip_skull(volumes, read_volume(subject["brain_mask"], subject.get("orientation")))
             changes["images"] = {kind: self._write(subject, kind, volume, changes) for kind, volume in volumes.items()}
         if not subject.get("mask"):
             seen = {modality: volumes[modality] for modality in self.segmenter.modalities}

@@ -168,8 +168,8 @@ def read_modalities(subject: Mapping[Any, Any], modalities: Sequence[str] | None
     Raises:
         ValueError: if a modality is not there, or a file cannot be used.
     """
-    one_file = subject.get("image")
-    images = read_channels(one_file, subject.get("channel_order")) if one_file else subject["images"]
+    one_file, lies = subject.get("image"), subject.get("orientation")
+    images = read_channels(one_file, subject.get("channel_order"), lies) if one_file else subject["images"]
     wanted = list(images) if modalities is None else list(modalities)
     missing = [modality for modality in wanted if modality not in images]
     if missing:
@@ -178,7 +178,6 @@ def read_modalities(subject: Mapping[Any, Any], modalities: Sequence[str] | None
             " add the files, or set modalities to those you have"
         )
     sources = {modality: images[modality] for modality in wanted}
-    lies = subject.get("orientation")
     return {key: item if isinstance(item, Volume) else read_volume(item, lies) for key, item in sources.items()}
 
 

@@ -69,9 +69,10 @@ def check_image(
     Raises:
         ValueError: if the file is cut short or corrupt, or a modality is constant, not finite or not skull-stripped.
     """
-    volumes = (
-        [read_volume(path, orientation)] if channel_order is None else list(read_channels(path, channel_order).values())
-    )
+    if channel_order is None:
+        volumes = [read_volume(path, orientation)]
+    else:
+        volumes = list(read_channels(path, channel_order, orientation).values())
     hashes = {volume.path: _hash_of_varied(volume) for volume in volumes}
     if limits is not None:
         require_brain_images({volume.path: volume for volume in volumes}, limits)

@@ -44,12 +44,16 @@ def read_volume(path: str | os.PathLike[str], orientation: str | None = None) ->
         return _checked(Volume(str(path), data, header.affine))
 
 
-def read_channels(path: str | os.PathLike[str], channel_order: Sequence[str] | None) -> dict[str, Volume]:
-    """Read a NIfTI file that holds all modalities along its fourth dimension (Medical Decathlon), or its fifth (ITK).
+def read_channels(
+    path: str | os.PathLike[str], channel_order: Sequence[str] | None, orientation: str | None = None
+) -> dict[str, Volume]:
+    """Read a file that holds all modalities along its fourth dimension (Medical Decathlon), or its fifth (ITK).
 
     Args:
-        path: file, (I, J, K, C) or (I, J, K, 1, C); or a picture, whose channels are grey or red, green and blue.
+        path: NIfTI or Analyze, (I, J, K, C) or (I, J, K, 1, C); or a picture, whose channels are grey or red, green
+            and blue.
         channel_order: modality of each channel, C names.
+        orientation: of an Analyze pair, see `scripts.volumes.analyze.check_orientation`.
 
     Returns:
         Modality -> volume; the volumes share the memory of one read.
@@ -62,7 +66,7 @@ def read_channels(path: str | os.PathLike[str], channel_order: Sequence[str] | N
     if is_picture(path):
         return read_picture(path).volumes(channel_order or [])
     with naming(path):
-        header, data = _read(path)
+        header, data = _read(path, orientation)
         data = data if data.ndim == 4 else data[..., None]
         if not channel_order:
             raise VolumeError(f"channel_order must name the {data.shape[3]} channels of {path}, got {channel_order!r}")

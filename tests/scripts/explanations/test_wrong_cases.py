@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import nibabel
 import numpy as np
 import pytest
@@ -8,12 +10,13 @@ from scripts.evaluation.answers import group_answers
 from scripts.explanations.wrong_cases import OUTLINE, WrongCases, draw_outlined, mask_on_patch, wrong_answers
 from scripts.patches.pictures import mosaic
 from scripts.provenance.study_files import StudyFiles
-from scripts.running.files import write_csv, write_json
+from scripts.running.files import read_json, write_csv, write_json
 from scripts.volumes.nifti import write_image
 from scripts.volumes.reading import read_mask
 from tests.helpers import list_header
 from tests.predictions import prediction_row
 from tests.tiny_subjects import AFFINE, MASK_CODES, make_images, make_mask, patch_of, reoriented, write_subject
+from tests.volume_folders import write_pair
 
 TUMOR = [1, 2, 4]
 
@@ -126,6 +129,22 @@ def test_a_case_is_shown_with_its_outline_or_the_reason_why_there_is_none(study)
     assert (pictures["S0"] == OUTLINE).all(axis=2).any()
     assert not (pictures["S1"] == OUTLINE).all(axis=2).any()
     assert cases.inputs() == [subject["mask"]]
+
+
+def test_the_outline_of_an_analyze_mask_is_drawn_as_it_is_said_to_lie(study):
+    _, subject = study
+    folder = Path(subject["mask"]).parents[1]
+    masks = nibabel.load(subject["mask"])
+    content = read_json(folder / "cohort.json")
+    turned, _ = reoriented(np.asarray(masks.dataobj), masks.affine, "LPS")
+    write_pair(folder / "S0" / "seg.img", turned, (1, 1, 1))
+    told = {"subject_id": "S0", "mask": "S0/seg.img", "orientation": "LPS"}
+    write_json(folder / "cohort.json", {**content, "subjects": [told]})
+    files = StudyFiles(str(folder.parent), ["cohort", "patches", "evaluation"])
+    case = WrongCases(files).describe()[0]["cases"][0]
+    write_json(folder / "cohort.json", content)
+    assert (case["subject_id"], case["no_outline"]) == ("S0", "")
+    assert (case["picture"] == OUTLINE).all(axis=2).any()
 
 
 def test_the_cases_are_divided_among_the_tests_and_those_of_the_end_point_are_taken(study):

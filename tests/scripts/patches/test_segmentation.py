@@ -20,6 +20,7 @@ from tests import zoo_bundle
 from tests.cohort_files import write_table
 from tests.helpers import ROOT, run_stage
 from tests.tiny_subjects import AFFINE, MODALITIES, SHAPE, make_images, make_mask, reoriented, write_volume
+from tests.volume_folders import write_pair
 from tests.zoo_bundle import POINTWISE, answering, write_bundle
 
 BOXES = {  # where each modality, and no other, is bright; RAS+
@@ -250,6 +251,17 @@ def test_a_subject_that_cannot_work_is_refused_before_any_work(cohort, bundle, t
     with pytest.raises(ValueError, match=message):
         run(cohort, tmp_path / "out", bundle)
     assert not list((tmp_path / "out").glob("*/*.nii.gz"))
+
+
+def test_analyze_pairs_with_a_brain_mask_become_a_cohort_with_masks(bundle, tmp_path):
+    files = {modality: (f"{modality}.img", picture(modality, 40)) for modality in MODALITIES}
+    files["brain_mask"] = ("brain.img", BRAIN.astype(np.uint8))
+    paths = {key: str(write_pair(tmp_path / name, voxels, (1, 1, 1))) for key, (name, voxels) in files.items()}
+    table = write_table(tmp_path / "clinic.csv", [{"subject_id": "P1", **paths}])
+    options = {"require_masks": False, "orientation": "RAS", "output_dir": str(tmp_path / "cohort")}
+    run_stage("cohort", source_path=str(table), **options)
+    made = run(tmp_path / "cohort" / "cohort.json", tmp_path / "out", bundle)["subjects"][0]
+    np.testing.assert_array_equal(nib.load(tmp_path / "out" / made["mask"]).get_fdata(), 4 * bright("t1c"))
 
 
 def test_a_table_with_brain_masks_and_no_masks_becomes_a_cohort_with_masks(bundle, tmp_path):

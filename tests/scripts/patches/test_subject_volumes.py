@@ -9,6 +9,8 @@ import pytest
 
 from tests.tiny_subjects import (
     AFFINE,
+    MODALITIES,
+    SHAPE,
     array_of,
     make_images,
     make_mask,
@@ -17,6 +19,7 @@ from tests.tiny_subjects import (
     write_subject,
     write_volume,
 )
+from tests.volume_folders import write_pair
 
 
 def test_modalities_stored_in_different_orders_give_the_same_patch(tmp_path, subject):
@@ -30,6 +33,22 @@ def test_one_4d_file_gives_the_patch_of_its_channels(tmp_path, subject):
     path = write_volume(tmp_path / "4d.nii.gz", np.stack([make_images()[name] for name in order], axis=-1))
     joined = {key: value for key, value in subject.items() if key != "images"} | {"image": path, "channel_order": order}
     np.testing.assert_array_equal(array_of(joined), array_of(subject))
+
+
+@pytest.mark.parametrize("is_4d", [False, True], ids=["3d", "4d"])
+def test_analyze_pairs_give_the_patch_of_nifti_that_lies_alike(tmp_path, is_4d):
+    middle = AFFINE.copy()
+    middle[:3, 3] = -(np.array(SHAPE) - 1) / 2
+    images, mask = make_images(), make_mask()
+    subject = write_subject(tmp_path / "S", images, mask, affine=middle)
+    turned = {name: reoriented(voxels, middle, "LAS")[0] for name, voxels in {**images, "mask": mask}.items()}
+    pairs = {name: str(write_pair(tmp_path / f"{name}.img", turned[name], (1, 1, 1))) for name in turned}
+    stacked = np.stack([turned[name] for name in MODALITIES], axis=-1)
+    path = write_pair(tmp_path / "4d.img", stacked, (1, 1, 1))
+    files = {"image": str(path), "channel_order": MODALITIES} if is_4d else {"images": pairs}
+    rest = {key: value for key, value in subject.items() if key != "images"}
+    analyze = {**rest, **files, "mask": pairs["mask"], "orientation": "LAS"}
+    np.testing.assert_array_equal(array_of(analyze), array_of(subject))
 
 
 def test_modalities_decide_number_and_order_of_channels(subject):

@@ -5,6 +5,7 @@ import pytest
 
 from scripts.volumes.checks import check_grid, check_image, find_mask_codes
 from tests.cohort_files import SHAPE, image, mask, save
+from tests.volume_folders import write_pair
 
 
 def shifted(distance: float) -> np.ndarray:
@@ -45,6 +46,14 @@ def test_a_fourth_dimension_must_be_declared(tmp_path):
     with pytest.raises(ValueError, match="a.nii must be 4D with the 4 channels of its channel_order"):
         check_grid({"image": path}, num_channels=4)
     check_grid({"image": path}, num_channels=3)
+
+
+def test_a_4d_analyze_pair_is_checked_channel_by_channel_as_it_is_said_to_lie(tmp_path):
+    path = write_pair(tmp_path / "a.img", np.stack([image("a"), image("b")], axis=-1))
+    check_grid({"image": path}, 2, "LAS")
+    assert len(check_image(path, ["t1n", "t2w"], None, "LAS")) == 2
+    with pytest.raises(ValueError, match=r"a.img must come with an orientation"):
+        check_image(path, ["t1n", "t2w"], None)
 
 
 def test_a_file_that_is_missing_or_no_volume_is_named(tmp_path):
