@@ -207,7 +207,8 @@ def volume_network(
         num_channels: of the images.
         device: where the network runs.
     """
-    network = load_volume_network(path, depth).to(device)
+    network, form = load_volume_network(path, depth)
+    network = network.to(device)
     digest = sha256_file(path)
 
     def forward(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -215,7 +216,7 @@ def volume_network(
         return features, features
 
     views = [StandardizedChannel(channel) for channel in range(num_channels)]
-    return FeatureNetwork(f"3D ResNet{depth} with weights {digest[:8]}", forward, views, digest)
+    return FeatureNetwork(f"3D {form}{depth} with weights {digest[:8]}", forward, views, digest)
 
 
 class ClassifierFeatures:

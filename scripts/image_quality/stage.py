@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from scripts.image_quality.comparison import Measure, feature_measures, measure_sets, pixel_measures, random_splits
 from scripts.image_quality.feature_networks import FeatureNetwork, NetworkChoice
@@ -28,7 +27,7 @@ from scripts.patches.image_sets import (
     require_made_alike,
     set_provenance,
 )
-from scripts.provenance.image_form import ImageForm
+from scripts.provenance.image_form import ImageForm, has_background
 from scripts.provenance.record import hash_subject
 from scripts.running.files import listed_twice, read_json, sha256_file, write_json
 from scripts.running.progress import progress
@@ -186,21 +185,23 @@ class ImageMeasurement:
             )
             for measure in progress(measures, description="floors and tests")
         ]
+        spacing_mm = _common_spacing_mm(real)
         return {
             "num_synthetic": len(synthetic),
             "num_real": len(real),
             "measures": rows,
-            "spectrum": compare_spectra(
-                spectra, len(chosen_synthetic), patients, self.form.spacing_mm, seed=self.effort.seed
+            "spectrum": compare_spectra(spectra, len(chosen_synthetic), patients, spacing_mm, seed=self.effort.seed),
+            "tissue_volumes": None  # of slices, which show a part of it
+            if self.form.spatial_dims != 3
+            else compare_tissue_volumes(
+                images,
+                len(chosen_synthetic),
+                list(self.form.modalities),
+                patients,
+                spacing_mm,
+                has_background(real.facts or {}),
             ),
-            "tissue_volumes": self._tissue_volumes(images, len(chosen_synthetic), patients),
         }
-
-    def _tissue_volumes(self, images: Tensor, num_synthetic: int, patients: Sequence[str]) -> dict[str, Any] | None:
-        """Compare the tissue of volumes; None of slices, which show a part of it."""
-        if self.form.spatial_dims != 3:
-            return None
-        return compare_tissue_volumes(images, num_synthetic, list(self.form.modalities), patients, self.form.spacing_mm)
 
     def _read_real(self) -> tuple[ImageSet, ImageSet, dict[str, Any]]:
         """Real images to compare with, those to fit an encoder to, and where they are from."""
@@ -249,6 +250,12 @@ class ImageMeasurement:
         simulated = [read_json(path).get("simulated") for path in lists]
         # Where one does not say it, nobody knows that all are of patients.
         return True if True in simulated else None if None in simulated or not simulated else False
+
+
+def _common_spacing_mm(images: ImageSet) -> float | None:
+    """Length of a cell that all images share; None where patches have their own, or nothing says it, as of a folder."""
+    spacing_mm = (images.facts or {}).get("spacing_mm")
+    return None if spacing_mm is None else float(spacing_mm)
 
 
 def _describe(network: FeatureNetwork, real: ImageSet) -> dict[str, Any]:

@@ -79,6 +79,7 @@ def compare_tissue_volumes(
     modalities: Sequence[str],
     patients: Sequence[Hashable],
     spacing_mm: float | None = None,
+    with_background: bool = True,
 ) -> dict[str, Any]:
     """Compare how much tissue synthetic and real volumes have, in all and by intensity.
 
@@ -88,6 +89,7 @@ def compare_tissue_volumes(
         modalities: names of the channels; t1n is looked at, or the first where there is none.
         patients: whose each volume is; those of one patient are averaged.
         spacing_mm: side of a voxel; None gives volumes in voxels.
+        with_background: whether the images have one; without, skull and air would count for tissue.
 
     Returns:
         `channel`, `unit`, `num_synthetic` and `num_real` patients; `tissues`: a row for all, dark, middle and bright
@@ -107,6 +109,8 @@ def compare_tissue_volumes(
         "sentence": None,
         "reason": None,
     }
+    if not with_background:
+        return {**result, "reason": "images have no background (image_background), so skull and air would count"}
     if min(counts) < MIN_PATIENTS:
         few = f"tissue volumes need volumes of at least {MIN_PATIENTS} subjects in each set"
         return {**result, "reason": f"{few}, got {counts[0]} synthetic and {counts[1]} real"}

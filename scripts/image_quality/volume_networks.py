@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from monai.networks.nets import resnet
-from torch import Tensor
+from torch import Tensor, nn
 
 from scripts.patches.intensities import foreground
 from scripts.provenance.state_dicts import load_state, refuse_other_state
@@ -15,41 +16,69 @@ PLANES = ("sagittal", "coronal", "axial")  # slices across the first, the second
 DEPTHS = (10, 18, 34, 50, 101, 152, 200)
 WITHOUT_CONVOLUTION = (18, 34)  # whose shortcuts MedicalNet made of pooling and zeros
 PREFIX = "module."  # before every name in MedicalNet's files
+DILATIONS = {"layer3": 2, "layer4": 4}  # of Med3D, whose last two layers halve no sides
 HEADS = ("fc.", "conv_seg.")  # behind the features
 MIN_DEVIATION = 1e-3  # of a channel in [-1, 1]
 
 
-def load_volume_network(path: str | Path, depth: int) -> resnet.ResNet:
+def load_volume_network(path: str | Path, depth: int) -> tuple[resnet.ResNet, str]:
     """Load a 3D ResNet of one channel, which returns what its last layer would read, (B, 1, X, Y, Z) to (B, D).
 
-    Source: Chen, Ma, Zheng 2019, "Med3D: Transfer learning for 3D medical image analysis", whose files (MedicalNet) it
-    reads.
+    Med3D's network and MONAI's ResNet have weights of the same names and shapes, and are two networks: the first layer
+    of Med3D halves the sides, and its last two layers are dilated instead of halving them. Files whose names begin with
+    "module.", as all of MedicalNet do, are of Med3D, and all others of MONAI's ResNet.
+
+    Source: Chen, Ma, Zheng 2019, "Med3D: Transfer learning for 3D medical image analysis", section 3.2, and
+    `models/resnet.py` of MedicalNet, its code.
 
     Args:
         path: state dict of MONAI's ResNet or of MedicalNet, bare or below `state_dict`.
         depth: number of layers, one of `DEPTHS`.
+
+    Returns:
+        The network, and the name of its form: "Med3D ResNet" or "MONAI ResNet".
 
     Raises:
         FileNotFoundError: if there is no such file.
         ValueError: if the weights are of another network.
     """
     check_depth(depth)
-    build: Callable[..., resnet.ResNet] = getattr(resnet, f"resnet{depth}")
-    network = build(
-        spatial_dims=3,
-        n_input_channels=1,
-        feed_forward=False,
-        shortcut_type="A" if depth in WITHOUT_CONVOLUTION else "B",
-        bias_downsample=False,
-    )
     way_out = f"give a ResNet of {depth} layers and one channel, or set measure_volume_network_depth to its own"
     loaded = load_state(path, way_out, wrapped_as="state_dict")
+    is_med3d = bool(loaded) and all(name.startswith(PREFIX) for name in loaded)
+    network = _network(depth, is_med3d)
     bare = {name.removeprefix(PREFIX): value for name, value in loaded.items()}
     state = {name: value for name, value in bare.items() if not name.startswith(HEADS)}
     demand = f"{path} must hold weights of a 3D ResNet{depth} with one channel"
     refuse_other_state(network.state_dict(), state, demand, way_out)
     network.load_state_dict(state)
-    return network.eval().requires_grad_(False)
+    return network.eval().requires_grad_(False), "Med3D ResNet" if is_med3d else "MONAI ResNet"
+
+
+def _network(depth: int, is_med3d: bool) -> resnet.ResNet:
+    build: Callable[..., resnet.ResNet] = getattr(resnet, f"resnet{depth}")
+    network = build(
+        spatial_dims=3,
+        n_input_channels=1,
+        conv1_t_stride=2 if is_med3d else 1,
+        feed_forward=False,
+        shortcut_type="A" if depth in WITHOUT_CONVOLUTION else "B",
+        bias_downsample=False,
+    )
+    for layer, dilation in DILATIONS.items() if is_med3d else ():
+        _dilate(getattr(network, layer), dilation)
+    return network
+
+
+def _dilate(layer: nn.Module, dilation: int) -> None:
+    """Let a layer of a ResNet look further instead of halving the sides."""
+    for module in layer.modules():
+        if isinstance(module, nn.Conv3d):
+            module.stride = (1, 1, 1)
+            if module.kernel_size == (3, 3, 3):
+                module.dilation = module.padding = (dilation,) * 3
+        elif isinstance(getattr(module, "downsample", None), partial):
+            module.downsample = partial(module.downsample, stride=1)
 
 
 def check_depth(depth: int) -> None:

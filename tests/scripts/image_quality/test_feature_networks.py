@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from monai.networks.nets.resnet import resnet10
+from monai.networks.nets.resnet import resnet10, resnet18, resnet50
 from PIL import Image
 from scipy.linalg import sqrtm
 
@@ -14,6 +14,7 @@ from scripts.image_quality.channel_encoder import ChannelEncoder
 from scripts.image_quality.distances import frechet_distance
 from scripts.image_quality.feature_networks import NetworkChoice, classifier_network, inception_networks
 from scripts.image_quality.inception import InceptionV3
+from scripts.image_quality.volume_networks import load_volume_network
 from scripts.provenance.foreign_images import read_foreign
 from scripts.provenance.record import hash_subject, write_provenance
 from scripts.volumes.picture_files import RGB
@@ -213,20 +214,40 @@ def test_volumes_are_seen_in_the_middle_slices_of_three_planes(weights_path):
 def medicalnet(tmp_path):
     """A file of MedicalNet's layout, with random weights."""
     torch.manual_seed(0)
-    network = resnet10(spatial_dims=3, n_input_channels=1, feed_forward=False, bias_downsample=False)
-    state = {f"module.{name}": value for name, value in network.state_dict().items()}
+    state = resnet10(spatial_dims=3, n_input_channels=1, feed_forward=False, bias_downsample=False).state_dict()
+    named = {f"module.{name}": value for name, value in state.items()}
     path = tmp_path / "resnet_10.pth"
-    torch.save({"state_dict": {**state, "module.conv_seg.0.weight": torch.ones(1)}}, path)
-    return str(path), network.eval()
+    torch.save({"state_dict": {**named, "module.conv_seg.0.weight": torch.ones(1)}}, path)
+    return str(path), state
+
+
+def med3d(state, images):
+    """The ResNet of ten layers of MedicalNet's models/resnet.py."""
+
+    def normalize(name, x):
+        return F.batch_norm(x, *(state[f"{name}.{key}"] for key in ("running_mean", "running_var", "weight", "bias")))
+
+    x = F.conv3d(images, state["conv1.weight"], stride=2, padding=3)
+    x = F.max_pool3d(normalize("bn1", x).relu(), kernel_size=3, stride=2, padding=1)
+    for layer, stride, dilation in ((1, 1, 1), (2, 2, 1), (3, 1, 2), (4, 1, 4)):
+        block, residual = f"layer{layer}.0", x
+        if layer > 1:
+            residual = F.conv3d(x, state[f"{block}.downsample.0.weight"], stride=stride)
+            residual = normalize(f"{block}.downsample.1", residual)
+        first = F.conv3d(x, state[f"{block}.conv1.weight"], stride=stride, dilation=dilation, padding=dilation)
+        first = normalize(f"{block}.bn1", first).relu()
+        second = F.conv3d(first, state[f"{block}.conv2.weight"], dilation=dilation, padding=dilation)
+        x = (normalize(f"{block}.bn2", second) + residual).relu()
+    return x.mean((2, 3, 4))
 
 
 def test_a_3d_network_from_a_file_sees_one_channel_at_a_time_under_its_name(medicalnet):
-    path, reference = medicalnet
+    path, state = medicalnet
     volumes = draw(3, 2, (16, 18, 20))
     volumes[:, :, :4] = -1
     networks, _ = choice(form=image_form(2, (16, 18, 20)), volume_network_path=path).load(volumes)
     network = networks[-1]
-    assert network.name.startswith("3D ResNet10 with weights ")
+    assert network.name.startswith("3D Med3D ResNet10 with weights ")
     assert not network.published
     views = network.extract(volumes, batch_size=2)
     brain = volumes[:, 1, 4:].flatten(1)
@@ -234,7 +255,33 @@ def test_a_3d_network_from_a_file_sees_one_channel_at_a_time_under_its_name(medi
     scaled = (brain - brain.mean(1, keepdim=True)) / brain.std(1, correction=0, keepdim=True)
     standardized[:, 0, 4:] = scaled.view(3, 12, 18, 20)
     with torch.no_grad():
-        torch.testing.assert_close(views[1].features.float(), reference(standardized), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(views[1].features.float(), med3d(state, standardized), rtol=1e-3, atol=1e-4)
+
+
+def test_weights_of_monais_own_resnet_run_in_it_and_say_so(medicalnet, tmp_path):
+    network = resnet10(spatial_dims=3, n_input_channels=1, feed_forward=False, bias_downsample=False)
+    network.load_state_dict(medicalnet[1])
+    torch.save(network.state_dict(), tmp_path / "monai.pt")
+    loaded, form = load_volume_network(tmp_path / "monai.pt", 10)
+    assert form == "MONAI ResNet"
+    images = draw(2, 1, (16, 18, 20))
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(images), network.eval()(images))
+
+
+@pytest.mark.parametrize("depth", [18, 50])
+def test_the_last_layers_of_med3d_keep_their_sides(depth, tmp_path):
+    build = {18: resnet18, 50: resnet50}[depth]
+    shortcut = "A" if depth == 18 else "B"
+    network = build(
+        spatial_dims=3, n_input_channels=1, feed_forward=False, shortcut_type=shortcut, bias_downsample=False
+    )
+    torch.save({f"module.{name}": value for name, value in network.state_dict().items()}, tmp_path / "weights.pth")
+    loaded, _ = load_volume_network(tmp_path / "weights.pth", depth)
+    sides = []
+    loaded.layer4.register_forward_hook(lambda module, inputs, output: sides.append(tuple(output.shape[2:])))
+    loaded(torch.zeros(1, 1, 16, 24, 32))
+    assert sides == [(2, 3, 4)]
 
 
 def test_3d_weights_of_another_network_and_of_pictures_are_refused(medicalnet):

@@ -317,6 +317,15 @@ def test_a_gate_out_of_range_is_refused(settings):
     assert "gate_coverage must be in [0, 1], got 2" in refusal(**settings, gate_coverage=2.0)
 
 
+def test_mm_are_told_only_where_the_patches_record_them(made, settings, tmp_path):
+    listing = read_json(settings["real_path"])
+    rows = [{**row, "image": str(made / "patches" / row["image"])} for row in listing["training"]]
+    path = tmp_path / "patches.json"  # as of crop: pad, whose patches have no common spacing
+    write_json(path, {**listing, "spacing_mm": None, "training": rows})
+    result = measure(**{**settings, "synthetic_path": settings["real_path"], "real_path": str(path)})
+    assert result["classes"]["LGG"]["spectrum"]["unit"] == "cycles per pixel"
+
+
 def test_volumes_without_classes_have_spectrum_and_tissue_volumes_and_small_ones_say_what_they_lack(settings, tmp_path):
     size, options = (
         (9, 10, 12),

@@ -67,6 +67,13 @@ def test_volumes_are_told_in_ml_where_the_voxel_is_known():
         assert after["difference"] == pytest.approx(before["difference"])
 
 
+def test_without_a_background_skull_and_air_would_count():
+    volumes, _ = heads(6, 4)
+    result = compare(volumes, volumes, with_background=False)
+    assert "no background" in result["reason"]
+    assert result["tissues"] == []
+
+
 def test_the_volumes_of_one_patient_count_once():
     synthetic, real = heads(6, 4)[0], heads(6, 5)[0]
     names = [*range(6), *[f"r{index // 2}" for index in range(12)]]
