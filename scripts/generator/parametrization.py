@@ -21,6 +21,8 @@ from monai.engines import DiffusionPrepareBatch
 from monai.networks.schedulers import DDPMScheduler, RFlowScheduler, Scheduler
 from torch import Tensor
 
+from scripts.generator.guidance import NO_CLASS
+
 PARAMETRIZATIONS = ("epsilon", "v_prediction", "sample", "flow")
 
 
@@ -211,16 +213,28 @@ def training_target(scheduler: Scheduler, original_samples: Tensor, noise: Tenso
 class ParametrizedPrepareBatch(DiffusionPrepareBatch):
     """`DiffusionPrepareBatch` whose target and times are those of the noise scheduler.
 
-    With `epsilon` it draws what the stock class draws, in the same order.
+    With `epsilon` it draws what the stock class draws, in the same order, and then which labels are dropped.
 
     Args:
         scheduler: noise scheduler of the training.
         condition_name: key of the batch that the network is conditioned on; None for none.
+        label_dropout: probability that a label is dropped, in [0, 1), as a
+            `scripts.generator.conditional_unet.ClassConditionalUNet` that has the whole batch drops them itself.
     """
 
-    def __init__(self, scheduler: Any, condition_name: str | None = None) -> None:
+    def __init__(self, scheduler: Any, condition_name: str | None = None, label_dropout: float = 0.0) -> None:
         super().__init__(scheduler.num_train_timesteps, condition_name)
         self.scheduler = scheduler
+        self.label_dropout = label_dropout
+
+    def __call__(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, tuple[Any, ...], dict[str, Any]]:
+        """Return images, the target, and what the inferer takes beside them: noise, timesteps and the condition."""
+        images, target, positional, named = super().__call__(*args, **kwargs)
+        if self.label_dropout > 0 and "condition" in named:
+            labels = named["condition"]
+            dropped = torch.rand(labels.shape, device=labels.device) < self.label_dropout
+            named["condition"] = torch.where(dropped, NO_CLASS, labels)
+        return images, target, positional, named
 
     def get_timesteps(self, images: Tensor) -> Tensor:
         """Draw the timestep of each image: uniform, or as the flow's scheduler draws them."""

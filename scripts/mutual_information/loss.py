@@ -62,6 +62,7 @@ class MIRegularizedNoiseLoss(nn.Module):
         mi_warmup_steps: training steps over which the factor rises linearly from 0 to `mi_weight`.
         mi_log_interval: training steps between two looks at the gradients of both terms, for `noise_levels`.
         parametrization: what the network predicts, of `scripts.generator.parametrization`.
+        num_parts: calls in training that make one training step, where a trainer adds up gradients.
 
     Raises:
         ValueError: if a weight is negative, an option unknown, an estimator without gradient is to be minimized, or
@@ -82,6 +83,7 @@ class MIRegularizedNoiseLoss(nn.Module):
         mi_log_interval: int = 10,
         denoising_loss: nn.Module | None = None,
         parametrization: str = "epsilon",
+        num_parts: int = 1,
     ) -> None:
         super().__init__()
         _check_weights(denoise_weight=denoise_weight, mi_weight=mi_weight, mi_warmup_steps=mi_warmup_steps)
@@ -115,7 +117,8 @@ class MIRegularizedNoiseLoss(nn.Module):
         self.mi_x0_clamp = mi_x0_clamp
         self.mi_warmup_steps = mi_warmup_steps
         self.mi_log_interval = mi_log_interval
-        self.num_steps = 0
+        self.num_parts = num_parts
+        self.num_calls = 0
         self.terms: dict[str, Tensor] = {}
         self.noise_levels = NoiseLevels()
 
@@ -149,13 +152,18 @@ class MIRegularizedNoiseLoss(nn.Module):
                 first, second = first.clamp(-1, 1), second.clamp(-1, 1)
             return mutual_information(first, second, self.mi_estimator, self.mi_channels, self.mi_num_bins)
 
+    @property
+    def num_steps(self) -> int:
+        """Training steps so far, with the one whose parts are being computed."""
+        return -(-self.num_calls // self.num_parts)
+
     def get_extra_state(self) -> dict[str, int]:
         """Return the number of training steps so far, which the warm-up needs after a restart."""
         return {"num_steps": self.num_steps}
 
     def set_extra_state(self, state: dict[str, Any]) -> None:
         """Take up where `get_extra_state` left."""
-        self.num_steps = int(state["num_steps"])
+        self.num_calls = int(state["num_steps"]) * self.num_parts  # an epoch ends with a whole step
 
     def _log_noise_levels(
         self,
@@ -176,7 +184,7 @@ class MIRegularizedNoiseLoss(nn.Module):
         )
 
     def _warmup(self) -> float:
-        self.num_steps += self.training
+        self.num_calls += self.training
         return min(1.0, self.num_steps / self.mi_warmup_steps) if self.mi_warmup_steps else 1.0
 
 

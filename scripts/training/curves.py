@@ -28,10 +28,12 @@ class EpochCurves(ABC):
 
     Args:
         path: JSON file; a list of rows, each with its "epoch" and "steps", optimizer steps since the first epoch.
+        num_parts: iterations of the trainer that make one step, where it adds up gradients.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, num_parts: int = 1) -> None:
         self.path = Path(path)
+        self.num_parts = num_parts
         self.rows: list[dict[str, Any]] = []
         self._sums: dict[str, Tensor] = {}
         self._count = 0
@@ -60,7 +62,8 @@ class EpochCurves(ABC):
 
     def _write(self, engine: Engine) -> None:
         means = {name: float(total) / self._count for name, total in self._sums.items()}
-        self.rows.append({"epoch": engine.state.epoch, "steps": engine.state.iteration, **self._row(means)})
+        steps = engine.state.iteration // self.num_parts
+        self.rows.append({"epoch": engine.state.epoch, "steps": steps, **self._row(means)})
         if is_main_process():
             write_json(self.path, self.rows)
 
@@ -106,10 +109,13 @@ class GeneratorCurves(EpochCurves):
         loss_function: loss of the training; its `terms` and `noise_levels` are read if it has any.
         evaluator: engine that validates.
         metric_name: key of the validation loss in the evaluator's metrics.
+        num_parts: as for `EpochCurves`.
     """
 
-    def __init__(self, path: str, loss_function: nn.Module, evaluator: Engine, metric_name: str) -> None:
-        super().__init__(path)
+    def __init__(
+        self, path: str, loss_function: nn.Module, evaluator: Engine, metric_name: str, num_parts: int = 1
+    ) -> None:
+        super().__init__(path, num_parts)
         self.loss_function = loss_function
         self.metric_name = metric_name
         self._validation: float | None = None

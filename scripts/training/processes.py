@@ -1,8 +1,8 @@
 """One training in several processes, one per GPU, as `torchrun` starts them: each takes its part of every batch.
 
-All processes draw the noise of the whole batch from the same random numbers and take their own rows of it, and the mean
-of their gradients is that of the batch. So the weights are those of one process, but for rounding. Only labels that are
-dropped in training (`generator_label_dropout`) are drawn for a process's own rows, by all alike.
+All processes draw the noise, the timesteps and the dropped labels of the whole batch from the same random numbers and
+take their own rows of them, and the mean of their gradients is that of the batch. So the weights are those of one
+process, but for rounding.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@ import torch
 from monai.engines import DiffusionPrepareBatch
 from monai.networks.schedulers import RFlowScheduler
 
+from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.parametrization import (
     PARAMETRIZATIONS,
     ParametrizedPrepareBatch,
@@ -43,6 +44,21 @@ def test_the_scales_are_those_of_monai(parametrization):
     alpha, sigma = (scale.reshape(-1, 1, 1, 1) for scale in signal_and_noise_scales(scheduler, timesteps))
     expected = scheduler.add_noise(original, noise, timesteps)
     torch.testing.assert_close(alpha * original + sigma * noise, expected)
+
+
+def test_labels_are_dropped_as_the_network_drops_them_of_a_whole_batch():
+    scheduler, labels = noise_scheduler("epsilon"), torch.arange(64) % 3
+    batch_of_images = {"image": torch.zeros(64, 1, 4, 4), "label": labels}
+    levels = {"channels": [8], "attention_levels": [False], "num_res_blocks": 1, "norm_num_groups": 8}
+    network = ClassConditionalUNet(3, 0.3, spatial_dims=2, in_channels=1, out_channels=1, **levels)
+    torch.manual_seed(0)
+    whole = ParametrizedPrepareBatch(scheduler, "label")(batch_of_images, "cpu")
+    by_network = network.train()._labels(whole[0], whole[3]["condition"])
+    torch.manual_seed(0)
+    dropped = ParametrizedPrepareBatch(scheduler, "label", label_dropout=0.3)(batch_of_images, "cpu")
+    assert torch.equal(dropped[3]["noise"], whole[3]["noise"])
+    assert torch.equal(network.eval()._labels(dropped[0], dropped[3]["condition"]), by_network)
+    assert 0 < int((dropped[3]["condition"] < 0).sum()) < 64
 
 
 @ALL

@@ -187,6 +187,22 @@ def test_noise_levels_are_looked_at_only_at_their_interval_and_start_anew(step):
     assert loss_function.noise_levels.take()[0]["noise_loss"] is None
 
 
+def test_parts_of_a_batch_are_one_step(step):
+    pred, noise = step
+    in_parts = MIRegularizedNoiseLoss(mi_warmup_steps=4, mi_log_interval=2, num_parts=3)
+    whole = MIRegularizedNoiseLoss(mi_warmup_steps=4, mi_log_interval=2)
+    for index in range(3):
+        expected, looked_at = whole(pred, noise), whole.noise_levels.take()
+        for _ in range(3):
+            assert in_parts(pred, noise) == expected
+            assert in_parts.noise_levels.take() == looked_at
+        if index == 0:  # a training goes on after an interruption
+            state = in_parts.get_extra_state()
+            in_parts = MIRegularizedNoiseLoss(mi_warmup_steps=4, mi_log_interval=2, num_parts=3)
+            in_parts.set_extra_state(state)
+    assert in_parts.num_steps == 3
+
+
 @pytest.mark.parametrize("timestep", [20, 500, 980])
 @pytest.mark.parametrize("parametrization", ["v_prediction", "flow"])
 def test_the_term_is_bounded_by_itself_with_velocity_and_flow(parametrization, timestep):
