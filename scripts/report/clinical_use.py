@@ -13,6 +13,7 @@ from scripts.patches.pictures import draw_svg
 from scripts.provenance.study_files import StudyFiles
 from scripts.report.words import ROLE_NAMES, name_panel, name_setup, ordered
 from scripts.running.files import read_json
+from scripts.running.setups import permutation_of
 
 
 def clinical_numbers(
@@ -85,7 +86,7 @@ def _figures(
     by_key = {tuple(getattr(answers, name) for name in GROUP): answers for answers in groups}
     tests: dict[str, list[Mapping[str, Any]]] = {}
     for curve in curves:
-        if curve["points"]:
+        if curve["points"] and permutation_of(curve["setup"]) is None:
             tests.setdefault(name_panel(curve, curve["setup"]), []).append(curve)
     for title, members in sorted(tests.items()):
         answered = {}

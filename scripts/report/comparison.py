@@ -40,7 +40,7 @@ from scripts.report.words import (
     ordered,
 )
 from scripts.running.files import write_csv, write_json
-from scripts.running.setups import classifier_of
+from scripts.running.setups import classifier_of, permutation_of
 from scripts.splits.parts import load_splits
 from scripts.statistics.calibration import chance_error, reliability
 from scripts.statistics.interval_coverage import coverage_beside
@@ -401,7 +401,7 @@ def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str,
     rows = [
         {**row, "name": name_setup(row["setup"]), "group": name_test(row)}
         for row in comparisons
-        if row["measure"] == measure and row["low"] is not None
+        if row["measure"] == measure and row["low"] is not None and permutation_of(row["setup"]) is None
     ]
     if not rows:
         return None
@@ -412,7 +412,8 @@ def _forest(comparisons: Sequence[Mapping[str, Any]], measure: str) -> dict[str,
 def _curves(groups: Sequence[Answers]) -> Iterator[dict[str, Any]]:
     tests: dict[str, list[Answers]] = {}
     for answers in groups:
-        tests.setdefault(name_panel(answers.test, answers.setup), []).append(answers)
+        if permutation_of(answers.setup) is None:  # the curve of one says nothing, their mean AUC stands in words
+            tests.setdefault(name_panel(answers.test, answers.setup), []).append(answers)
     for title, members in sorted(tests.items()):
         curves = {name_setup(a.setup): (a.labels, a.probabilities, a.folds) for a in members}
         classes = members[0].classes

@@ -327,7 +327,7 @@ def _against_controls(rows: Sequence[Row], where: str, trivial: Collection[Figur
 
 
 def _one_answer(rows: Sequence[Row], role: str, task: Task) -> list[str]:
-    own = [row for row in rows if row["role"] == role]
+    own = [row for row in rows if row["role"] == role and not is_protocol_check(row["setup"])]
     if not own:
         return []
     words = [

@@ -52,6 +52,16 @@ def test_figures_are_drawn_for_every_test_on_another_cohort(found):
     assert [row["setup"] for row in test["rows"]] == list(SETUPS)
 
 
+def test_permutations_of_labels_stand_in_tables_and_in_no_figure(tmp_path):
+    setups = ("real", "ddpm", "synthetic_shuffled=1", "synthetic_shuffled=2")
+    rows = prediction_rows({"real": 1.0, "ddpm": 1.2, "synthetic_shuffled=1": 0.5, "synthetic_shuffled=2": -0.5})
+    section = comparison_sections(numbers(rows, tmp_path), compute_metrics(rows, 100), rows, setups)
+    (figure,) = section["curves"]
+    assert list(figure["roc_panel"].keywords["curves"]) == ["Real images only", "+ DDPM"]
+    (test,) = section["further"]
+    assert [row["setup"] for row in test["rows"]] == list(setups)
+
+
 def test_three_classes_have_a_panel_each(tmp_path):
     rows = prediction_rows(sizes=(9, 14, 20), classes=("A", "B", "C"))
     section = comparison_sections(numbers(rows, tmp_path), compute_metrics(rows, 100), rows, SETUPS)

@@ -195,6 +195,8 @@ def test_one_answer_to_everybody_is_said_with_the_number_of_patients():
     said = findings({**numbers(rows), "one_answer": [row]})
     assert said[-1] == "“+ DDPM” answers HGG to all 40 patients (a → b): its accuracy is that of no classifier."
     assert findings({**numbers(rows), "one_answer": [{**row, "role": "locked_test"}]}) == findings(numbers(rows))
+    control = {**row, "setup": "synthetic_shuffled=1"}
+    assert findings({**numbers(rows), "one_answer": [control]}) == findings(numbers(rows))
 
 
 def test_an_area_below_guessing_is_named_as_swapped_labels():
