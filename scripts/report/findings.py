@@ -152,31 +152,60 @@ def audit_sentence(rows: Sequence[Row]) -> str:
     )
 
 
-def generator_findings(figures: Sequence[Row], audit: Sequence[Row], task: Task = GLIOMA) -> list[str]:
+def generator_findings(
+    figures: Sequence[Row], audit: Sequence[Row], task: Task = GLIOMA, controls: Collection[str] = ()
+) -> list[str]:
     """Say what a study without classifiers found: how near each generator comes to real images, and what copies.
+
+    Of each cohort and class the first measures are told, of several cohorts and classes fewer.
 
     Args:
         figures: of `scripts.report.image_quality.image_figures`.
         audit: of `scripts.report.audit.audit_section`.
         task: what things are called.
+        controls: methods of control generators; they are no candidates, and named behind the others.
     """
     if not audit and not figures:
         return ["No synthetic images were made."]
+    groups: dict[tuple[str, str], dict[tuple[str, str], list[Row]]] = {}
+    for row in figures:
+        if row["direction"] == LOWER_IS_BETTER:
+            measures = groups.setdefault((row["cohort"], row["class"]), {})
+            measures.setdefault((row["network"], row["measure"]), []).append(row)
+    varied = [place for place in (0, 1) if len({group[place] for group in groups}) > 1]
     sentences = []
-    for network, measure in dict.fromkeys((row["network"], row["measure"]) for row in figures):
-        own = [row for row in figures if (row["network"], row["measure"]) == (network, measure)]
-        if own[0]["direction"] == LOWER_IS_BETTER:
-            best, *others = sorted(own, key=lambda row: row["value"])
-            words = (
-                f"By {measure} ({network}) images of {name_method(best['method'])} come nearest to real {task.cases}:"
-            )
-            named = [f"{format_number(row['value'], significant=2)} of {name_method(row['method'])}" for row in others]
-            figure, floor = (format_number(best[key], significant=2) for key in ("value", "floor"))
-            after = f", after it {', '.join(named[:MAX_NAMED])}" if named else ""
-            sentences.append(f"{words} {figure}{after}; two halves of the real ones {floor}.")
+    for group, measures in groups.items():
+        names = f" ({', '.join(group[place] for place in varied)})" if varied else ""
+        for rows in list(measures.values())[: max(1, MAX_NAMED // len(groups))]:
+            sentences.append(_nearest(rows, f"real {task.cases}{names}", controls))
     grave = [row for row in audit if row["is_grave"]]
     last = "Next: look at the most suspicious pairs, and do not share these sets before that." if grave else ""
-    return [sentence for sentence in (*sentences[:MAX_NAMED], audit_sentence(audit), last) if sentence]
+    return [sentence for sentence in (*sentences, audit_sentence(audit), last) if sentence]
+
+
+def _nearest(rows: Sequence[Row], real: str, controls: Collection[str]) -> str:
+    """Rank the generators of one cohort and class by one measure; of the controls the best is named apart."""
+    ranked = sorted(rows, key=lambda row: row["value"])
+    generators = [row for row in ranked if row["method"] not in controls]
+    best_control = next((row for row in ranked if row["method"] in controls), None)
+    best, *others = generators or ranked[:1]
+    figure, floor = (format_number(best[key], significant=2) for key in ("value", "floor"))
+    lead = f"By {best['measure']} ({best['network']})"
+    halves = f"two halves of the real ones {floor}"
+    control = "the best control, {}, has {}".format(*_named(best_control)) if best_control else ""
+    if not generators:
+        return f"{lead} {control} against {real}; {halves}."
+    images = f"{lead} images of {name_method(best['method'])}"
+    named = [f"{value} of {name}" for name, value in map(_named, others[:MAX_NAMED])]
+    words = (
+        f"come nearest to {real}: {figure}, after it {', '.join(named)}" if named else f"have {figure} against {real}"
+    )
+    return f"{images} {'; '.join(filter(None, (words, halves, control)))}."
+
+
+def _named(row: Row) -> tuple[str, str]:
+    """Name and value of a generator; that it is a control is said elsewhere."""
+    return name_method(row["method"]).removesuffix(" (control)"), format_number(row["value"], significant=2)
 
 
 def _verdicts(rows: Sequence[Row]) -> str:

@@ -194,7 +194,7 @@ def _add_generators(content: dict[str, Any], files: StudyFiles, task: Task) -> s
     """Add what a study without classifiers says of its generators, and return its table in text."""
     audited, figures = content["audit"]["rows"], image_figures(files)
     content |= {
-        "findings": generator_findings(figures, audited, task),
+        "findings": generator_findings(figures, audited, task, files.control_methods),
         "leakage_note": "",
         "shortcuts": [],
         "measures_left_out": [item for item in content["measures_left_out"] if "classifier" not in item["network"]],

@@ -8,7 +8,7 @@ from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers, main_role
 from scripts.evaluation.metrics import compute_metrics, trivial_measures
 from scripts.evaluation.setups import compare_setups, power_rows
-from scripts.report.findings import audit_sentence, findings, next_step, primary_sentence
+from scripts.report.findings import audit_sentence, findings, generator_findings, next_step, primary_sentence
 from scripts.report.words import format_number, format_p
 from tests.predictions import prediction_rows
 
@@ -315,3 +315,35 @@ def test_the_next_step_is_the_first_fault_and_else_what_makes_the_result_surer()
         (same, {}, f"the paper’s gain of .02 in accuracy needs {needed}."),
     ):
         assert words in next_step(content, **options)
+
+
+def figure(method, value, cohort="A", name="HGG", measure="FID", floor=1.1):
+    keys = {"cohort": cohort, "class": name, "method": method, "network": "Inception-v3", "measure": measure}
+    return {**keys, "direction": "lower is better", "value": value, "floor": floor}
+
+
+def test_generators_are_ranked_within_a_cohort_and_class_and_controls_named_apart():
+    rows = [
+        *(figure("noisy", 2.3), figure("ddpm", 9.1, floor=1.5), figure("mine", 6.2)),
+        *(figure("ddpm", 30.0, "B", floor=4.2), figure("mixed", 20.0, "B"), figure("noisy", 25.0, "B")),
+        *(figure("noisy", 3.4, "B", "LGG", floor=2.5), figure("ddpm", 5.0, "B", "LGG", measure="KID")),
+    ]
+    said = generator_findings(rows, [], controls={"noisy", "mixed"})
+    assert said == [
+        "By FID (Inception-v3) images of mine come nearest to real patients (A, HGG): 6.2, after it 9.1 of DDPM; two"
+        " halves of the real ones 1.1; the best control, Noisy copies, has 2.3.",
+        "By FID (Inception-v3) images of DDPM have 30 against real patients (B, HGG); two halves of the real ones 4.2;"
+        " the best control, Mixed pairs, has 20.",
+        "By FID (Inception-v3) the best control, Noisy copies, has 3.4 against real patients (B, LGG); two halves of"
+        " the real ones 2.5.",
+    ]
+
+
+def test_of_a_single_set_several_measures_are_told_without_its_name():
+    rows = [figure("ddpm", 2.6, measure=measure) for measure in ("FID", "KID", "MMD", "FD", "KD")]
+    said = generator_findings(rows, [])
+    assert len(said) == 4
+    assert (
+        said[1]
+        == "By KID (Inception-v3) images of DDPM have 2.6 against real patients; two halves of the real ones 1.1."
+    )
