@@ -181,6 +181,7 @@ def check_memory(
     checkpointing: bool,
     bf16: bool,
     device: torch.device | str,
+    num_bytes_of_images: int = 0,
     available: int | None = None,
 ) -> None:
     """Refuse a training that would not fit into memory, by the sizes of its tensors; see `scripts.training.memory`.
@@ -198,13 +199,15 @@ def check_memory(
         checkpointing: `generator_checkpointing`.
         bf16: `generator_amp`.
         device: where it trains.
-        available: bytes that may be filled; None asks the device.
+        num_bytes_of_images: of all images that lie there, see `scripts.patches.tensors.bytes_of_images`.
+        available: bytes that may be filled; None asks the device, and checks nothing where that does not tell.
 
     Raises:
         ValueError: with what would fit.
     """
     limit = available_memory(device) if available is None else available
-    if math.prod(shape[1:]) * batch_size * max(channels) * SURELY_LESS < limit:
+    surely_less = math.prod(shape[1:]) * batch_size * max(channels) * SURELY_LESS
+    if limit is None or surely_less + num_bytes_of_images < limit:
         return
     network_def: dict[str, Any] = {
         "spatial_dims": len(shape) - 1,
@@ -227,7 +230,7 @@ def check_memory(
         if not checkpointing:
             ways = f"generator_checkpointing true, or {ways}"
         divisor = unshuffle * 2 ** (len(channels) - 1)
-        refuse_too_large(memory_of, list(shape[1:]), batch_size, divisor, limit, ways)
+        refuse_too_large(memory_of, list(shape[1:]), batch_size, divisor, limit, ways, num_bytes_of_images)
 
 
 def check_classes(classes: Collection[str], condition: str | None, class_name: str | None) -> None:
@@ -414,6 +417,7 @@ def check_autoencoder_memory(
     batch_size: int,
     checkpointing: bool,
     device: torch.device | str,
+    num_bytes_of_images: int = 0,
     available: int | None = None,
 ) -> None:
     """Refuse the training of an autoencoder that would not fit into memory, as `check_memory` one of a generator.
@@ -422,13 +426,15 @@ def check_autoencoder_memory(
         batch_size: `autoencoder_batch_size`.
         checkpointing: `autoencoder_checkpointing`.
         device: where it trains.
-        available: bytes that may be filled; None asks the device.
+        num_bytes_of_images: as for `check_memory`, and likewise the next.
+        available: bytes that may be filled.
 
     Raises:
         ValueError: with what would fit.
     """
     limit = available_memory(device) if available is None else available
-    if math.prod(patch_size) * batch_size * max(channels) * SURELY_LESS < limit:
+    surely_less = math.prod(patch_size) * batch_size * max(channels) * SURELY_LESS
+    if limit is None or surely_less + num_bytes_of_images < limit:
         return
     with sizes_only():
         network = LatentAutoencoder(
@@ -447,7 +453,8 @@ def check_autoencoder_memory(
             return training_memory(network, network.blocks, shape, checkpointing, False, with_timesteps=False)
 
         ways = "autoencoder_unshuffle 2 or 4" if checkpointing else "autoencoder_checkpointing true"
-        refuse_too_large(memory_of, patch_size, batch_size, unshuffle * 2 ** (len(channels) - 1), limit, ways)
+        divisor = unshuffle * 2 ** (len(channels) - 1)
+        refuse_too_large(memory_of, patch_size, batch_size, divisor, limit, ways, num_bytes_of_images)
 
 
 def check_autoencoder_training(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -66,6 +66,14 @@ class LabeledImages(Dataset):
     @images.setter
     def images(self, images: Tensor) -> None:
         self._stored = images
+
+    def blocks(self, size: int = 16) -> Iterator[Tensor]:
+        """Hand out all images in their order, `size` at a time, (B, C, *spatial) float32, without random transforms.
+
+        Of images kept as integers no float copy of all of them is made.
+        """
+        for block in self._stored.split(size):
+            yield _as_floats(block)
 
     def __len__(self) -> int:
         return len(self._stored)
@@ -145,6 +153,34 @@ class PatchTensorDataset(LabeledImages):
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
         items = load_part(patches_path, splits_path, fold, part, classes, require_labels)
         super().__init__(items, form, device, transform, as_integers)
+
+
+def bytes_of_images(
+    patches_path: str,
+    splits_path: str,
+    fold: int,
+    parts: Sequence[str],
+    class_name: str | None,
+    shape: Sequence[int],
+    as_integers: bool = False,
+) -> int:
+    """Return the bytes that the images of some parts of a fold take as `PatchTensorDataset`, without reading them.
+
+    Args:
+        patches_path: `patches.json`.
+        splits_path: `splits.json`.
+        fold: number of the fold.
+        parts: names of the parts, each of which is kept by itself.
+        class_name: as for `PatchTensorDataset`.
+        shape: (C, *spatial) of what is kept of an image: itself, or its latent.
+        as_integers: as for `PatchTensorDataset`.
+
+    Raises:
+        ValueError: as `scripts.splits.parts.load_part`.
+    """
+    classes = None if class_name is None else [class_name]
+    count = sum(len(load_part(patches_path, splits_path, fold, part, classes)) for part in parts)
+    return count * math.prod(shape) * (torch.int16 if as_integers else torch.float32).itemsize
 
 
 def load_images(items: Items, num_channels: int, spatial_dims: int = 2, as_integers: bool = False) -> Tensor:

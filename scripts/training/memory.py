@@ -6,8 +6,10 @@ import math
 import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -156,11 +158,45 @@ class _KeptTensors:
         return tensor
 
 
-def available_memory(device: torch.device | str) -> int:
-    """Return the bytes that a training may fill: of the GPU, or of the memory of the machine."""
+def available_memory(device: torch.device | str) -> int | None:
+    """Return the bytes that a training may fill: of the GPU, or of what this process may take of the machine's memory.
+
+    That is the least of the memory that there is and of the limits of the control groups of the process, by which
+    containers and SLURM hold it. None where the system tells neither.
+    """
     if torch.device(device).type == "cuda" and torch.cuda.is_available():
         return int(torch.cuda.get_device_properties(device).total_memory * FREE_SHARE)
-    return int(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * FREE_SHARE)
+    limits = [*_physical_memory(), *control_group_limits()]
+    return int(min(limits) * FREE_SHARE) if limits else None
+
+
+def _physical_memory() -> Iterator[int]:
+    # Windows has no sysconf, and a system may not know these two names.
+    with suppress(AttributeError, ValueError, OSError):
+        yield os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def control_group_limits(
+    membership: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> Iterator[int]:
+    """List the limits of memory, in bytes, of the control groups that this process is in, of Linux alone.
+
+    Source: the kernel's documentation, "Control Group v2" (memory.max) and "Memory Resource Controller" of version 1
+    (memory.limit_in_bytes). A limit of a group is one of all groups below it.
+
+    Args:
+        membership: file with the groups of the process, a line for each hierarchy: number, controllers, path.
+        root: where the hierarchies are mounted.
+    """
+    lines = membership.read_text().splitlines() if membership.is_file() else []
+    for _, controllers, path in (line.split(":", 2) for line in lines if line.count(":") >= 2):
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        mounted, name = (root / "memory", "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        own = PurePosixPath(path.lstrip("/"))
+        for group in (own, *own.parents):
+            with suppress(OSError, ValueError):  # a container may not see its groups; "max" is no limit
+                yield int((mounted / group / name).read_text())
 
 
 def refuse_too_large(
@@ -170,6 +206,7 @@ def refuse_too_large(
     divisor: int,
     available: int,
     keys: str,
+    num_bytes_of_images: int = 0,
 ) -> TrainingMemory:
     """Refuse a training that does not fit into memory, and name sizes that would.
 
@@ -180,6 +217,7 @@ def refuse_too_large(
         divisor: by which sides must be divisible.
         available: bytes.
         keys: what else helps, for the message.
+        num_bytes_of_images: of all images, which lie beside the training.
 
     Returns:
         The memory, where it fits.
@@ -188,20 +226,30 @@ def refuse_too_large(
         ValueError: with both numbers, and the largest batch and sides that fit.
     """
     memory = memory_of(sides, batch_size)
-    if memory.peak <= available:
+    left = available - num_bytes_of_images
+    if memory.peak <= left:
         return memory
     ways = [keys]
-    fitting_batch = _largest(range(1, batch_size), lambda batch: memory_of(sides, batch).peak <= available)
+    fitting_batch = _largest(range(1, batch_size), lambda batch: memory_of(sides, batch).peak <= left)
     if fitting_batch:
         ways.insert(0, f"batches of {fitting_batch}")
     else:
         smaller = list(_smaller(sides, divisor))
-        fitting = next((size for size in smaller if memory_of(size, batch_size).peak <= available), None)
+        cells = math.prod(sides)
+        fitting = next(
+            (
+                size
+                for size in smaller
+                if memory_of(size, batch_size).peak + num_bytes_of_images * math.prod(size) // cells <= available
+            ),
+            None,
+        )
         if fitting:
             ways.insert(0, f"patches of {list(fitting)}")
     raise ValueError(
-        f"a training must fit into {_gib(available)} of memory, got about {_gib(memory.peak)} for batches of"
-        f" {batch_size} at {list(sides)} ({_gib(memory.activations)} of activations); what would fit:"
+        f"a training must fit into {_gib(available)} of memory, got about"
+        f" {_gib(memory.peak + num_bytes_of_images)} for batches of {batch_size} at {list(sides)}"
+        f" ({_gib(memory.activations)} of activations, {_gib(num_bytes_of_images)} of images); what would fit:"
         f" {', or '.join(ways)}"
     )
 

@@ -9,7 +9,14 @@ import torch
 from monai.transforms import Compose, RandFlipd
 
 from scripts.patches.class_balance import class_counts
-from scripts.patches.tensors import LabeledImages, PatchTensorDataset, batches, load_images, load_patch
+from scripts.patches.tensors import (
+    LabeledImages,
+    PatchTensorDataset,
+    batches,
+    bytes_of_images,
+    load_images,
+    load_patch,
+)
 from scripts.running.files import read_json, sha256_file, write_json
 from tests.helpers import image_form
 from tests.patches import write_tiny_patches
@@ -77,6 +84,14 @@ def test_images_kept_as_integers_are_handed_out_as_floats_within_half_a_step(pat
     torch.testing.assert_close(batch, exact[[2, 0]]["image"], rtol=0, atol=1.6e-5)
     torch.testing.assert_close(rounded.images, exact.images, rtol=0, atol=1.6e-5)
     assert torch.equal(rounded.images == -1, exact.images == -1)
+    blocks = list(rounded.blocks(2))
+    assert len(blocks[0]) == 2
+    assert torch.equal(torch.cat(blocks), rounded.images)
+    for dataset, kept in ((exact, False), (rounded, True)):
+        shape = dataset.images.shape[1:]
+        assert bytes_of_images(**patches, fold=0, parts=["train"], class_name=None, shape=shape, as_integers=kept) == (
+            dataset._stored.nbytes
+        )
 
 
 def test_the_dataset_holds_one_class_of_one_part(patches):

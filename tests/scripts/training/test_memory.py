@@ -12,7 +12,14 @@ from torch import nn
 from scripts.generator.autoencoder import LatentAutoencoder
 from scripts.generator.checks import check_autoencoder_memory, check_memory
 from scripts.generator.conditional_unet import ClassConditionalUNet
-from scripts.training.memory import TrainingMemory, checkpoint_blocks, refuse_too_large, training_memory
+from scripts.training import memory
+from scripts.training.memory import (
+    TrainingMemory,
+    checkpoint_blocks,
+    control_group_limits,
+    refuse_too_large,
+    training_memory,
+)
 from scripts.training.sizes import sizes_only
 
 SIZES: dict[str, Any] = {
@@ -110,6 +117,44 @@ def test_what_does_not_fit_is_refused_with_what_would(sides, batch, available, w
     assert refuse_too_large(of_cells, sides, batch, 8, 10**6, "less").peak == 100 + batch * 384
     with pytest.raises(ValueError, match=f"a training must fit into .* got about .* for batches of .*{way_out}"):
         refuse_too_large(of_cells, sides, batch, 8, available, "less")
+
+
+def test_images_beside_the_training_count():
+    assert refuse_too_large(of_cells, [16, 24], 8, 8, 4000, "less", 828).peak == 3172
+    with pytest.raises(ValueError, match="batches of 7"):
+        refuse_too_large(of_cells, [16, 24], 8, 8, 4000, "less", 829)
+    with pytest.raises(ValueError, match=r"patches of \[8, 8\]"):  # whose images are smaller, too
+        refuse_too_large(of_cells, [16, 16], 1, 8, 400, "less", 500)
+
+
+@pytest.mark.parametrize(
+    ("membership", "files", "limits"),
+    [
+        ("0::/job/step", {"job/memory.max": "500", "job/step/memory.max": "max"}, [500]),
+        ("0::/", {"memory.max": "700"}, [700]),
+        ("5:cpu:/\n4:memory,x:/job", {"memory/job/memory.limit_in_bytes": "300", "memory.max": "1"}, [300]),
+        ("0::/unseen", {}, []),
+        (None, {}, []),
+    ],
+    ids=["version 2", "container", "version 1", "unseen", "no Linux"],
+)
+def test_the_limits_of_control_groups_are_read(tmp_path, membership, files, limits):
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(content + "\n")
+    if membership is not None:
+        (tmp_path / "own").write_text(membership + "\n")
+    assert list(control_group_limits(tmp_path / "own", tmp_path)) == limits
+
+
+def test_the_least_limit_counts_and_without_any_nothing_is_checked(monkeypatch):
+    monkeypatch.setattr(memory, "control_group_limits", lambda: [2**20])
+    assert memory.available_memory("cpu") == int(0.9 * 2**20)
+    monkeypatch.setattr(memory, "control_group_limits", lambda: [])
+    monkeypatch.delattr(memory.os, "sysconf")
+    assert memory.available_memory("cpu") is None
+    volume = {"shape": [1, 4096, 4096, 4096], "unshuffle": 1, "flash_attention": True, "bf16": False, "device": "cpu"}
+    check_memory(**SIZES, **volume, batch_size=1, checkpointing=False)
 
 
 def test_a_volume_of_real_size_is_told_before_any_work():
