@@ -92,7 +92,7 @@ def train_autoencoder(
             before, num_seen = time.process_time(), num_seen + 1
             look(module.eval(), before - start, steps)
             start += time.process_time() - before
-    module.eval().fit_scale(images)
+    module.eval().fit_scale(images.split(16))
     return module, steps
 
 
@@ -140,6 +140,7 @@ def main() -> None:
     torch.set_num_threads(1)
     flush_subnormals()  # as every stage does
     parts = {part: patients(part, arguments.size, arguments.dims)[:, : arguments.num_channels] for part in PARTS}
+    blocks = {part: images.split(16) for part, images in parts.items()}
     torch.manual_seed(0)
     network = make_autoencoder(
         arguments.num_channels,
@@ -150,7 +151,7 @@ def main() -> None:
     )
 
     def look(average: LatentAutoencoder, seconds: float, steps: int) -> None:
-        report = reconstruction_report(average, parts)
+        report = reconstruction_report(average, blocks)
         print(
             f"{seconds:4.0f} s, {steps} steps: SSIM",
             {part: round(row["ssim"], 3) for part, row in report.items()},
@@ -162,7 +163,7 @@ def main() -> None:
     )
     latents = network.to_latents(parts["train"])
     print(f"{steps} steps, latents of {tuple(latents.shape[1:])}, scale {float(network.scale_factor):.3f}")
-    print(json.dumps(reconstruction_report(network, parts), indent=1))
+    print(json.dumps(reconstruction_report(network, blocks), indent=1))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,13 @@ from scripts.provenance.leakage import refuse_leakage, seen_subjects
 from scripts.provenance.record import hash_subjects, read_provenance
 from scripts.provenance.state_dicts import load_state, refuse_other_state, save_tensors
 from scripts.running.files import write_json
-from scripts.splits.parts import default_held_out_part, held_out_subjects, load_part, load_splits, part_subjects
+from scripts.splits.parts import held_out_subjects, load_part, load_splits, part_subjects
 from scripts.training.memory import checkpoint_blocks
 from scripts.training.reconstruction_loss import Reconstruction
 from scripts.training.reconstruction_measures import reconstruction_report
 
 SPACES = ("pixel", "latent")
+HELD_OUT_PART = "validation"
 WAY_OUT = "write it with configs/train_autoencoder.yaml"
 
 
@@ -120,13 +121,16 @@ class LatentAutoencoder(AutoencoderKL):
         return unfold_pixels(decoded, self.unshuffle).float().clamp(-1, 1).to(latents.device)
 
     @torch.no_grad()
-    def fit_scale(self, images: Tensor, batch_size: int = 16) -> float:
+    def fit_scale(self, blocks: Iterable[Tensor]) -> float:
         """Take 1 over the standard deviation of the latents' means of training images as scale, and return it.
+
+        Args:
+            blocks: the images, some at a time, each block (B, C, *spatial) in [-1, 1].
 
         Raises:
             ValueError: if all latents are the same number: nothing was learned.
         """
-        means = torch.cat([self._means(part) for part in images.split(batch_size)])
+        means = torch.cat([self._means(block) for block in blocks])
         deviation = float(means.std())
         if not deviation > 0:
             raise ValueError(
@@ -248,7 +252,7 @@ def enter_latents(
     require_same_images(recorded_images(record, autoencoder_path), facts, patches_path, autoencoder_path)
     load_autoencoder(autoencoder, autoencoder_path)
     for dataset in datasets:
-        dataset.images = autoencoder.to_latents(dataset.images)
+        dataset.images = torch.cat([autoencoder.to_latents(block) for block in dataset.blocks()])
 
 
 def autoencoder_record(path: str, patches_path: str, splits_path: str, fold: int) -> Mapping[str, Any]:
@@ -318,7 +322,7 @@ def complete_weights(network: LatentAutoencoder, weights_path: str, training: La
     """
     network.load_state_dict(load_state(weights_path, WAY_OUT))
     network.eval()
-    network.fit_scale(training.images)
+    network.fit_scale(training.blocks())
     save_tensors(weights_path, {name: value.cpu() for name, value in network.state_dict().items()})
 
 
@@ -338,7 +342,8 @@ def write_reconstructions(
         network: with the kept weights.
         path: JSON file; "latent": its shape, the factor by which it has fewer values than a patch, and its scale; and
             for "train", "selection" and "held_out" what `measure_reconstruction` returns. The held-out subjects are
-            those of `default_held_out_part`, named in "held_out_part"; null where a fold holds out nobody.
+            those of the validation part, named in "held_out_part"; both are null where it chose the epoch or is empty:
+            the test part is not looked at while settings are chosen.
         training: images trained on.
         selection: images that chose the epoch.
         patches_path: `patches.json`.
@@ -346,21 +351,21 @@ def write_reconstructions(
         fold: number of the fold.
         form: of the images.
     """
-    parts = {"train": training.images, "selection": selection.images}
-    splits = load_splits(splits_path)
-    held_out_part = default_held_out_part(splits)
-    if part_subjects(splits, fold, held_out_part):
-        parts["held_out"] = PatchTensorDataset(patches_path, splits_path, fold, held_out_part, None, form).images
-    latent = list(network.to_latents(training.images[:1]).shape[1:])
+    parts = {"train": training.blocks(), "selection": selection.blocks()}
+    held_out = part_subjects(load_splits(splits_path), fold, HELD_OUT_PART)
+    if held_out and not set(held_out) & set(selection.subject_ids):
+        parts["held_out"] = PatchTensorDataset(patches_path, splits_path, fold, HELD_OUT_PART, None, form).blocks()
+    first = next(training.blocks(1))
+    latent = list(network.to_latents(first).shape[1:])
     write_json(
         path,
         {
             "latent": {
                 "shape": latent,
-                "compression": training.images[0].numel() / math.prod(latent),
+                "compression": first.numel() / math.prod(latent),
                 "scale_factor": float(network.scale_factor),
             },
-            "held_out_part": held_out_part if "held_out" in parts else None,
+            "held_out_part": HELD_OUT_PART if "held_out" in parts else None,
             **{"held_out": None, **reconstruction_report(network, parts)},
         },
     )

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import torch
 from monai.metrics import PSNRMetric, SSIMMetric
@@ -30,14 +30,7 @@ def measure_reconstruction(images: Tensor, reconstructions: Tensor) -> dict[str,
         raise ValueError(
             f"reconstructions must have the shape of images {tuple(images.shape)}, got {tuple(reconstructions.shape)}"
         )
-    similarity = SSIMMetric(images.ndim - 2, data_range=RANGE, win_size=_window(images))
-    return {
-        "number": len(images),
-        "psnr": float(PSNRMetric(max_val=RANGE)(reconstructions, images).mean()),
-        "ssim": float(similarity(reconstructions, images).mean()),
-        "l1": float((images - reconstructions).abs().mean()),
-        "spectrum_ratio": spectrum_ratio(images, reconstructions),
-    }
+    return _merged([_Block.of(images, reconstructions)])
 
 
 def spectrum_ratio(images: Tensor, reconstructions: Tensor) -> list[float | None]:
@@ -51,8 +44,7 @@ def spectrum_ratio(images: Tensor, reconstructions: Tensor) -> list[float | None
         For 1, 2, ... cycles in the longest side, up to half its cells (Nyquist), the ratio of mean powers over images,
         channels and directions: 1 where detail is kept, below 1 where it is blurred away. None where images have none.
     """
-    given, made = (radial_power(batch) for batch in (images, reconstructions))
-    return [float(after / before) if before > 0 else None for before, after in zip(given, made, strict=True)]
+    return _ratios(radial_power(images), radial_power(reconstructions))
 
 
 def radial_power(images: Tensor) -> Tensor:
@@ -89,20 +81,59 @@ def reconstruct(network: nn.Module, images: Tensor, batch_size: int = 16) -> Ten
     )
 
 
-def reconstruction_report(network: nn.Module, parts: Mapping[str, Tensor], batch_size: int = 16) -> dict[str, Any]:
+def reconstruction_report(network: nn.Module, parts: Mapping[str, Iterable[Tensor]]) -> dict[str, Any]:
     """Measure the reconstructions of each part of a fold.
 
     Args:
         network: autoencoder.
-        parts: name -> images, (N, C, *spatial), in [-1, 1].
-        batch_size: images at once.
+        parts: name -> images, some at a time, each block (B, C, *spatial), in [-1, 1].
 
     Returns:
         Name -> what `measure_reconstruction` returns.
     """
     return {
-        name: measure_reconstruction(images, reconstruct(network, images, batch_size)) for name, images in parts.items()
+        name: _merged([_Block.of(images, reconstruct(network, images)) for images in blocks])
+        for name, blocks in parts.items()
     }
+
+
+class _Block(NamedTuple):
+    """What is known of some images and their reconstructions: means, and mean powers by frequency."""
+
+    number: int
+    psnr: float
+    ssim: float
+    l1: float
+    power: Tensor
+    power_of_reconstructions: Tensor
+
+    @classmethod
+    def of(cls, images: Tensor, reconstructions: Tensor) -> _Block:
+        similarity = SSIMMetric(images.ndim - 2, data_range=RANGE, win_size=_window(images))
+        return cls(
+            number=len(images),
+            psnr=float(PSNRMetric(max_val=RANGE)(reconstructions, images).mean()),
+            ssim=float(similarity(reconstructions, images).mean()),
+            l1=float((images - reconstructions).abs().mean()),
+            power=radial_power(images),
+            power_of_reconstructions=radial_power(reconstructions),
+        )
+
+
+def _merged(blocks: Sequence[_Block]) -> dict[str, Any]:
+    """Put the measures of blocks together to those of all their images, as `measure_reconstruction` returns them."""
+    number = sum(block.number for block in blocks)
+
+    def mean(key: str) -> Any:
+        return sum(block.number * getattr(block, key) for block in blocks) / number
+
+    ratios = _ratios(mean("power"), mean("power_of_reconstructions"))
+    return {"number": number, **{key: mean(key) for key in ("psnr", "ssim", "l1")}, "spectrum_ratio": ratios}
+
+
+def _ratios(before: Tensor, after: Tensor) -> list[float | None]:
+    pairs = zip(before.tolist(), after.tolist(), strict=True)
+    return [made / given if given > 0 else None for given, made in pairs]
 
 
 def _window(images: Tensor) -> int:

@@ -82,7 +82,7 @@ def test_latents_are_scaled_to_a_standard_deviation_of_1_and_decoded_to_images(s
     images = torch.rand(5, 4, *shape) * 2 - 1
     with pytest.raises(ValueError, match="scale_factor of an autoencoder must be above 0, got 0"):
         autoencoder.to_latents(images)
-    autoencoder.fit_scale(images, batch_size=2)
+    autoencoder.fit_scale(images.split(2))
     latents = autoencoder.to_latents(images, batch_size=3)
     assert list(latents.shape[1:]) == generated_shape("latent", 4, shape, 3, num_levels=2, unshuffle=unshuffle)
     assert float(latents.std()) == pytest.approx(1, rel=1e-5)
@@ -97,7 +97,7 @@ def test_a_scale_of_latents_that_are_all_the_same_is_refused():
     for parameter in autoencoder.quant_conv_mu.parameters():
         torch.nn.init.zeros_(parameter)
     with pytest.raises(ValueError, match=r"latents must differ, got a standard deviation of 0\.0"):
-        autoencoder.fit_scale(torch.rand(2, 4, 8, 12))
+        autoencoder.fit_scale([torch.rand(2, 4, 8, 12)])
 
 
 def test_a_training_writes_weights_with_their_scale_a_report_and_whom_it_saw(patches, trained):
@@ -121,6 +121,7 @@ def test_a_training_writes_weights_with_their_scale_a_report_and_whom_it_saw(pat
 def test_a_killed_training_ends_with_the_same_files(tmp_path, patches, monkeypatch):
     with_adversary = {"autoencoder_adversarial_weight": 0.1, "autoencoder_adversarial_first_epoch": 1}
     settings = {**with_adversary, "autoencoder_adversarial_layers": 1, "autoencoder_adversarial_channels": 4}
+    settings["autoencoder_selection"] = "validation"
     through = train(tmp_path / "through", patches, **settings)
     original = Resumption.save
 
@@ -139,6 +140,9 @@ def test_a_killed_training_ends_with_the_same_files(tmp_path, patches, monkeypat
     assert killed.read_bytes() == through.read_bytes()
     assert read_json(killed.parent / "metrics.json") == read_json(through.parent / "metrics.json")
     assert read_json(through.parent / "metrics.json")[0]["adversarial"] > 0
+    report = read_json(through.parent / "reconstruction.json")
+    # The validation part chose the epoch, and the test part is locked.
+    assert (report["held_out"], report["held_out_part"]) == (None, None)
 
 
 def test_a_latent_generator_draws_patches_that_name_all_whom_its_autoencoder_saw(tmp_path, patches, trained):

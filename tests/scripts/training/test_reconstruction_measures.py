@@ -7,7 +7,13 @@ import math
 import pytest
 import torch
 
-from scripts.training.reconstruction_measures import measure_reconstruction, radial_power, spectrum_ratio
+from scripts.training.reconstruction_loss import Reconstruction
+from scripts.training.reconstruction_measures import (
+    measure_reconstruction,
+    radial_power,
+    reconstruction_report,
+    spectrum_ratio,
+)
 
 
 @pytest.mark.parametrize("shape", [(12, 16), (12, 16, 14)], ids=["2d", "3d"])
@@ -47,6 +53,25 @@ def test_a_wave_is_of_its_own_frequency_on_unequal_sides():
     rows, columns = torch.meshgrid(torch.arange(12.0), torch.arange(16.0), indexing="ij")
     for wave, frequency in ((torch.cos(2 * math.pi * 3 * columns / 16), 3), (torch.cos(math.pi * rows / 2), 4)):
         assert int(radial_power(wave[None, None]).argmax()) + 1 == frequency
+
+
+def test_blocks_of_images_have_the_measures_of_all():
+    images = torch.rand(5, 1, 12, 12, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    network = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    class Blur(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = network
+
+        def forward(self, images):
+            return Reconstruction(self.layer(images), images, images)
+
+    with torch.no_grad():
+        whole = measure_reconstruction(images, network(images).clamp(-1, 1))
+    report = reconstruction_report(Blur(), {"train": images.split(2)})["train"]
+    assert report.pop("spectrum_ratio") == pytest.approx(whole.pop("spectrum_ratio"))
+    assert report == pytest.approx(whole)
 
 
 def test_other_shapes_are_refused():
