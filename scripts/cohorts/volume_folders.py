@@ -249,7 +249,8 @@ def _volumes(folder: Path, files: Sequence[Path], rule: NameRule, source: Source
             f" {len(pictures)} pictures ({some_names((path.name for path in pictures), limit=3)}); choose the volumes"
             " with source_files, or take pictures with configs/recipes/pictures.yaml",
         )
-    return volumes, not_read
+    read = {_lower(other_half(path)) for path in volumes if is_analyze(path)}
+    return volumes, [path for path in not_read if _lower(path) not in read]
 
 
 def _lower(path: Path) -> Path:

@@ -13,7 +13,18 @@ ALIASES = {
     "t2w": ("t2w", "t2"),
     "t2f": ("t2f", "flair", "t2flair", "t2wflair", "fla"),
 }
-OTHER_IMAGES = ("pd", "pdw", "mra", "dti", "dwi", "adc", "swi", "asl", "bold")  # of an examination of the brain
+OTHER_IMAGES = (
+    "pd",
+    "pdw",
+    "t2star",
+    "mra",
+    "dti",
+    "dwi",
+    "adc",
+    "swi",
+    "asl",
+    "bold",
+)  # of an examination of the brain
 MASKS = ("mask", "masks", "brainmask", "seg", "aseg", "fseg", "segmentation", "label", "labels", "labelmap", "roi")
 SEPARATORS = re.compile(r"[\s\u2010-\u2015_.,:/()\[\]-]")  # \u2010 to \u2015 are hyphens and dashes
 
@@ -56,7 +67,7 @@ def other_modalities(path: str, modality: str) -> list[str]:
             length = next(lengths, 1)
             word = "_".join(words[:length])
             kind = parse_modality(word, ()) or (word.lower() if word.lower() in OTHER_IMAGES else wanted)
-            others += [word] if kind != wanted else []
+            others += [word] if kind.removesuffix("w") != wanted.removesuffix("w") else []  # PDw is PD
             words = words[length:]
     return others
 

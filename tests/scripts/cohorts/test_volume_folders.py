@@ -108,7 +108,8 @@ def test_one_of_the_images_of_oasis_is_chosen_and_lies_as_it_is_said(tmp_path):
     assert first["orientation"] == "LAS"
     assert sorted(first["sha256"]) == ["t1n", "t1n header"]
     assert len(cohort["subjects"]) == 4
-    assert not any(path.endswith("masked_gfc.img") for path in cohort["not_read"])
+    assert not any("masked_gfc" in path for path in cohort["not_read"])  # neither voxels nor headers
+    assert sum(path.endswith("t88_gfc.hdr") for path in cohort["not_read"]) == 4
     listing = list_source(source, tmp_path / "listing", modalities=["t1n"], rule=OASIS)
     with open(listing, encoding="utf-8") as stream:
         assert "masked_gfc.hdr\t" in stream.read()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.volumes.modality_names import ALIASES, parse_modality
+from scripts.volumes.modality_names import ALIASES, mask_words, other_modalities, parse_modality
 
 MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
 
@@ -43,3 +43,24 @@ def test_a_sign_that_is_no_separator_makes_another_word(word):
 
 def test_a_modality_of_ones_own_is_understood_as_it_is():
     assert parse_modality("ADC", ["adc"]) == "adc"
+
+
+@pytest.mark.parametrize(
+    ("path", "modality", "others"),
+    [
+        ("IXI002-Guys-0828-T1", "t1n", []),
+        ("IXI002-Guys-0828-MRA", "t1n", ["MRA"]),
+        ("100206/T2w/T2w_acpc_dc_restore_brain", "t1n", ["T2w", "T2w"]),
+        ("S1/t2_flair", "t2f", []),
+        ("S1/t2_flair", "t2w", ["t2_flair"]),
+        ("S1/T1_Gd", "t1n", ["T1_Gd"]),
+        ("case_T2star", "t2w", ["T2star"]),
+        ("a_T1w", "t1", []),
+        ("a_PDw", "pd", []),
+        ("OAS1_0001_MR1/MPRAGE/T88_111/OAS1_0001_MR1_mpr_n4_anon_111_t88_masked_gfc", "t1n", []),
+        ("ADNI_002_S_0295_MR_MPR__GradWarp__B1_Correction__N3__Scaled", "t1n", []),
+    ],
+)
+def test_words_of_a_path_tell_other_modalities(path, modality, others):
+    assert other_modalities(path, modality) == others
+    assert mask_words(path) == []
