@@ -9,9 +9,12 @@ import pytest
 import torch
 from torch import nn
 
+from scripts.generator import checks
 from scripts.generator.autoencoder import LatentAutoencoder
 from scripts.generator.checks import check_autoencoder_memory, check_memory
 from scripts.generator.conditional_unet import ClassConditionalUNet
+from scripts.patches import tensors
+from scripts.running.files import read_json
 from scripts.training import memory
 from scripts.training.memory import (
     TrainingMemory,
@@ -21,6 +24,9 @@ from scripts.training.memory import (
     training_memory,
 )
 from scripts.training.sizes import sizes_only
+from tests.helpers import run_stage
+from tests.patches import TINY_GENERATOR, write_tiny_patches
+from tests.ring_or_blob import messages
 
 SIZES: dict[str, Any] = {
     "channels": [8, 16],
@@ -155,6 +161,25 @@ def test_the_least_limit_counts_and_without_any_nothing_is_checked(monkeypatch):
     assert memory.available_memory("cpu") is None
     volume = {"shape": [1, 4096, 4096, 4096], "unshuffle": 1, "flash_attention": True, "bf16": False, "device": "cpu"}
     check_memory(**SIZES, **volume, batch_size=1, checkpointing=False)
+
+
+@pytest.mark.parametrize("stage", ["train_generator", "train_autoencoder"])
+def test_a_training_is_refused_before_its_images_are_read(stage, tmp_path, monkeypatch):
+    paths = write_tiny_patches(tmp_path / "patches")
+    num_images = sum(len(read_json(paths["splits_path"])["folds"][0][part]) for part in ("train", "inner"))
+    counted = []
+
+    def refuse(*arguments):
+        counted.append(arguments[-1])
+        raise ValueError("too large")
+
+    monkeypatch.setattr(checks, "available_memory", lambda device: 1)
+    monkeypatch.setattr(checks, "refuse_too_large", refuse)
+    monkeypatch.setattr(tensors, "load_images", lambda *_: pytest.fail("images were read"))
+    with pytest.raises((ValueError, RuntimeError)) as caught:
+        run_stage(stage, **TINY_GENERATOR, **paths, output_dir=str(tmp_path / "out"))
+    assert "too large" in messages(caught.value)
+    assert counted == [num_images * 4 * 8 * 12 * 4]
 
 
 def test_a_volume_of_real_size_is_told_before_any_work():
