@@ -73,6 +73,7 @@ WITHOUT_NUMBERS = {
         "dask-jobqueue",
         "fire",
         "filelock",
+        "mlflow",
         "isal",
         "jinja2",
         "jsonschema",
