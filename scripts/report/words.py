@@ -18,7 +18,7 @@ SETUP_NAMES = {
     "deformed": "+ deformed copies (control)",
     "noisy": "+ noisy copies (control)",
     "synthetic_only": "DDPM images only",
-    "synthetic_shuffled": "DDPM images only, labels shuffled (check of the protocol)",
+    "synthetic_shuffled": "DDPM images only, labels shuffled",
     "ratio_0_5": "+ DDPM with MI, 0.5 for each real image",
     "ratio_1": "+ DDPM with MI, 1 for each real image",
     "ratio_2": "+ DDPM with MI, 2 for each real image",
@@ -118,12 +118,12 @@ def name_setup(setup: str) -> str:
     """Return the reader's name of a setup; one that has none keeps its own.
 
     >>> name_setup("real"), name_setup("mine~vgg16"), name_setup("control=2")
-    ('Real images only', 'mine, vgg16', 'control, permutation 2')
+    ('Real images only', 'mine, vgg16', 'control (2)')
     """
     classifier, number = classifier_of(setup), permutation_of(setup)
     name = SETUP_NAMES.get(setup_of(setup), setup_of(setup))
-    parts = [name, f"permutation {number}" if number is not None else None, classifier]
-    return ", ".join(part for part in parts if part is not None)
+    name = name if number is None else f"{name} ({number})"
+    return name if classifier is None else f"{name}, {classifier}"
 
 
 def name_reference(reference: str) -> str:
