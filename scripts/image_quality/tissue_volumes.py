@@ -7,12 +7,13 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.stats import ks_2samp, norm
 from skimage.filters import threshold_multiotsu
 from torch import Tensor
 
+from scripts.image_quality.spectrum import mean_by_patient
 from scripts.patches.intensities import BACKGROUND
-from scripts.splits.patients import number_patients
 
 TISSUES = ("dark", "middle", "bright")  # in a T1-weighted volume about fluid, gray matter, white matter
 ALL_TISSUE = "all"
@@ -119,19 +120,15 @@ def compare_tissue_volumes(
     if flat:
         return {**result, "reason": f"{flat} of {len(voxels)} volumes have no three intensities; look at them"}
     scale = 1.0 if spacing_mm is None else spacing_mm**3 / 1000
-    table = scale * np.column_stack([voxels.sum(1), voxels])
-    synthetic, real = _by_patient(table[:num_synthetic], names[0]), _by_patient(table[num_synthetic:], names[1])
+    table = torch.from_numpy(scale * np.column_stack([voxels.sum(1), voxels]))
+    sets = (table[:num_synthetic], table[num_synthetic:])
+    synthetic, real = (mean_by_patient(values, part).numpy() for values, part in zip(sets, names, strict=True))
     if not (synthetic.std(0).all() and real.std(0).all()):
         return {**result, "reason": "all volumes of a set have as much tissue; look at them"}
     rows = [
         _compare(name, *columns) for name, *columns in zip((ALL_TISSUE, *TISSUES), synthetic.T, real.T, strict=True)
     ]
     return {**result, "tissues": rows, "sentence": _in_words(rows)}
-
-
-def _by_patient(values: np.ndarray, patients: Sequence[Hashable]) -> np.ndarray:
-    numbers = number_patients(patients)
-    return np.stack([values[numbers == number].mean(0) for number in np.unique(numbers)])
 
 
 def _compare(name: str, synthetic: np.ndarray, real: np.ndarray) -> dict[str, Any]:

@@ -44,11 +44,11 @@ def draw_hinted(
             f" {some_names(both)}; keep one of alike images (duplicates keep_first), leave images out (`leave_out` of"
             " configs/cohort.yaml), or set splits_hold_out to patients"
         )
-    test = [patient for patient in patients if hints[patient["patient_id"]] == {TEST}]
-    missing = [name for name in classes if all(name not in (None, patient["grade"]) for patient in test) or not test]
+    test = [patient for patient in patients if TEST in hints[patient["patient_id"]]]
+    missing = [name for name in classes if all(patient["grade"] != name for patient in test)]
     if missing:
         raise ValueError(
             f"the locked test must hold every class with splits_hold_out hint, got no image of"
             f" {some_names([str(name) for name in missing])} in a test folder; set splits_hold_out to patients"
         )
-    return test, [patient for patient in patients if patient not in test]
+    return test, [patient for patient in patients if TEST not in hints[patient["patient_id"]]]
