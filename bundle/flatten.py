@@ -35,6 +35,7 @@ LOOKED_UP = (
     "inferer",
     "handlers",
     "displayable_configs",
+    *("tracking_uri", "experiment_name", "save_execute_config"),  # by --tracking
     "evaluator",
     "train",
     "validate",

@@ -24,6 +24,7 @@ def test_a_flat_config_stands_alone(name):
     parser = ConfigParser(config)
     parser.parse()
     assert {"bundle_root", "device", "dataset_dir", "network_def", "output_dir"} <= set(config)
+    assert {"tracking_uri", "experiment_name", "save_execute_config"} <= set(config)  # else --tracking has MONAI's own
 
 
 @pytest.mark.parametrize("name", sorted(FLAT))
