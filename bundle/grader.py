@@ -138,7 +138,7 @@ class Grader:
         Raises:
             RequestError: if there is no such method.
         """
-        if method not in METHODS:
+        if method not in list(METHODS):
             raise RequestError(f"explanation must be one of none, {', '.join(METHODS)}, got {method!r}")
         with self._computing:
             grade.loaded.writer.draw(path, grade.patch, grade.answer, method)

@@ -26,14 +26,18 @@ def main() -> int:
     parser.add_argument("--max-upload-mb", type=int, required=True)
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    view = prepare(options.studies, options.bundle, options.work)
+    try:
+        view = prepare(options.studies, options.bundle, options.work)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
 
     # Only now: MONAI Label reads the environment when it is imported.
     import uvicorn
 
     from bundle.label_app.server import create_server
 
-    server = create_server(options.studies, options.max_upload_mb << 20)
+    server = create_server(options.studies, options.bundle, options.max_upload_mb << 20)
     logging.getLogger(__name__).info("studies of %s, labels in %s", options.studies, view / "labels")
     uvicorn.run(server, host=HOST, port=options.port, log_level="info")  # type: ignore[arg-type]
     return 0
@@ -51,14 +55,22 @@ def prepare(studies: Path, bundle: Path, work: Path) -> Path:
 
     Returns:
         Folder of links that MONAI Label takes for the studies; it keeps its list and the labels there.
+
+    Raises:
+        FileNotFoundError: if there is no study.
+        ValueError: if two studies would have one name.
     """
     from monai.bundle import ConfigParser
 
-    from bundle.label_app.studies import find_studies, link_studies
+    from bundle.label_app.studies import find_studies, link_studies, no_study
 
     config = ConfigParser(ConfigParser.load_config_file(str(bundle / "configs" / "inference.json")))
     view, uploads, sessions = work / "studies", work / UPLOADS, work / SESSIONS
-    link_studies(find_studies(studies, config.get_parsed_content("modalities"), skip=work), view)
+    modalities = config.get_parsed_content("modalities")
+    served = find_studies(studies, modalities, skip=work)
+    if not served:
+        raise FileNotFoundError(no_study(studies, modalities, skip=work))
+    link_studies(served, view)
     for folder in (uploads, sessions):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(mode=0o700)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import zipfile
 from collections.abc import Mapping
@@ -104,9 +103,9 @@ def _check(name: str, value: Any, config: Mapping[str, Any]) -> None:
         raise RequestError(f"{name} must be a whole number from 0 to {LARGEST}, got {value!r}")
     if name == "number" and not 1 <= value <= MOST_IMAGES:
         raise RequestError(f"number must be from 1 to {MOST_IMAGES} images, got {value!r}")
-    if name == "class" and value not in config["classes"]:
+    if name == "class" and value not in list(config["classes"]):
         raise RequestError(f"class must be one of {', '.join(config['classes'])}, got {value!r}")
-    if name == "guidance" and (type(value) not in (int, float) or not math.isfinite(value)):
+    if name == "guidance" and (type(value) not in (int, float) or not -LARGEST <= value <= LARGEST):
         raise RequestError(f"guidance must be a number, got {value!r}")
     if name == "sampler" and not (isinstance(value, str) and value.isidentifier()):
         # A text that begins with "$" would be evaluated.

@@ -1,4 +1,8 @@
-"""What reaches the app: known routes, plain names, requests of bounded size, and none that another web page sends."""
+"""What reaches the app, and what leaves it.
+
+In go known routes, plain names, requests of bounded size, and none that another web page sends; no JSON that comes out
+tells where the server's folders lie.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,7 @@ from urllib.parse import parse_qsl, urlsplit
 from starlette.exceptions import HTTPException
 
 from bundle.label_app.limits import check_name
+from bundle.label_app.wording import Folders
 from bundle.request_errors import NotFoundError, RequestError, TooLargeError
 
 Scope = MutableMapping[str, Any]
@@ -34,6 +39,8 @@ ROUTES = (
 )
 LOCAL = ("127.0.0.1", "localhost")
 NAMES = ("id", "label", "tag", "session_id")
+# Viewers on this machine open the next study where it lies, instead of downloading it.
+TELLS_PATHS = "/activelearning/"
 
 
 class ForbiddenError(RequestError):
@@ -48,11 +55,15 @@ class Gate:
     Args:
         app: what answers.
         most_bytes: bytes of one request.
+        folders: what no answer tells.
     """
 
-    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]], most_bytes: int) -> None:
+    def __init__(
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], most_bytes: int, folders: Folders
+    ) -> None:
         self.app = app
         self.most_bytes = most_bytes
+        self.folders = folders
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or refuse with the reason."""
@@ -64,7 +75,8 @@ class Gate:
         except RequestError as error:
             await _refuse(send, error)
             return
-        await self.app(scope, self._counted(receive), send)
+        tells_paths = scope["path"].startswith(TELLS_PATHS)
+        await self.app(scope, self._counted(receive), send if tells_paths else self._without_folders(send))
 
     def check(self, scope: Scope) -> None:
         """Look at everything but the body.
@@ -82,7 +94,7 @@ class Gate:
             if key in NAMES or (key == "image" and not infers):
                 check_name(key, value)
         length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length) > self.most_bytes:
+        if not re.fullmatch(r"[0-9]{1,18}", length) or int(length) > self.most_bytes:
             raise self._too_large()
 
     def _counted(self, receive: Receive) -> Receive:
@@ -98,18 +110,54 @@ class Gate:
 
         return counted
 
+    def _without_folders(self, send: Send) -> Send:
+        start: MutableMapping[str, Any] = {}
+        parts: list[bytes] = []
+
+        async def cleaned(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start" and _is_json(message):
+                start.update(message)
+                return
+            if not start:
+                await send(message)
+                return
+            parts.append(message.get("body", b""))
+            if message.get("more_body"):
+                return
+            body = self.folders.hide(b"".join(parts).decode()).encode()
+            others = [(key, value) for key, value in start["headers"] if key.lower() != b"content-length"]
+            await send({**start, "headers": [*others, (b"content-length", str(len(body)).encode())]})
+            await send({"type": "http.response.body", "body": body})
+
+        return cleaned
+
     def _too_large(self) -> TooLargeError:
-        return TooLargeError(f"a request must hold at most {self.most_bytes >> 20} MiB; start with --max-upload-mb")
+        return TooLargeError(
+            f"a request must hold at most {self.most_bytes >> 20} MiB, got more; send a smaller volume, or start the"
+            " server with a larger --max-upload-mb"
+        )
 
 
 def _check_origin(headers: MutableMapping[str, str]) -> None:
     # Any page in the browser of this machine could send requests here: under a name of its own, or across origins.
-    host = urlsplit(f"//{headers.get('host', '')}").hostname
+    host = _hostname(f"//{headers.get('host', '')}")
     if host not in LOCAL:
         raise ForbiddenError(f"the host must be {' or '.join(LOCAL)}, got {host!r}")
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).hostname not in LOCAL:
+    if origin is not None and _hostname(origin) not in LOCAL:
         raise ForbiddenError(f"requests of web pages must come from this machine, got origin {origin!r}")
+
+
+def _hostname(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:  # brackets that do not close
+        return None
+
+
+def _is_json(message: MutableMapping[str, Any]) -> bool:
+    headers = {key.lower(): value for key, value in message["headers"]}
+    return headers.get(b"content-type", b"").startswith(b"application/json")
 
 
 async def _refuse(send: Send, error: RequestError) -> None:

@@ -65,18 +65,25 @@ def check_label(path: Path, image_path: str, classes: Mapping[str, int], segment
 
 
 def _read(path: Path) -> Volume:
-    with _asked(path):
+    with named_for_clients(path):
         return read_volume(path)
 
 
 def _header(path: Path) -> Header:
-    with _asked(path):
+    with named_for_clients(path):
         return read_header(path)
 
 
 @contextmanager
-def _asked(path: Path) -> Iterator[None]:
-    """Tell the client what is wrong with a file, by its name without the server's folders."""
+def named_for_clients(path: Path) -> Iterator[None]:
+    """Tell the client what is wrong with a file, by its name without the server's folders.
+
+    Args:
+        path: of the file.
+
+    Raises:
+        RequestError: in place of the reader's error.
+    """
     try:
         yield
     except (VolumeError, FileNotFoundError) as error:

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from fastapi import BackgroundTasks, FastAPI, File, Form, Request, UploadFile
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from monailabel.config import settings
 from monailabel.endpoints import activelearning, datastore, info, session, train
 from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
-from monailabel.utils.others.generic import remove_file
 
 from bundle.label_app.app import GradeApp
 from bundle.label_app.gate import Gate
-from bundle.label_app.labels import check_label, segment_names
+from bundle.label_app.labels import check_label, named_for_clients, segment_names
 from bundle.label_app.limits import MOST_FILES, check_file_name, check_name, check_volume_size, resolve_inside
-from bundle.request_errors import NotFoundError, RequestError
+from bundle.label_app.params import ignored, read_params
+from bundle.label_app.wording import Folders, as_fields, problems_in_words
+from bundle.request_errors import NotFoundError, NotReadyError, RequestError
+from scripts.volumes.headers import read_header
 
 logger = logging.getLogger(__name__)
 
@@ -39,11 +40,12 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     yield
 
 
-def create_server(studies: Path, most_bytes: int) -> Gate:
+def create_server(studies: Path, bundle: Path, most_bytes: int) -> Gate:
     """Put the routes together.
 
     Args:
         studies: folder in which all that is read lies.
+        bundle: root of the bundle.
         most_bytes: bytes of one request.
 
     Returns:
@@ -58,8 +60,11 @@ def create_server(studies: Path, most_bytes: int) -> Gate:
     for module in (info, datastore, session, activelearning, train):
         server.include_router(module.router)
     server.add_exception_handler(RequestError, _tell)
+    server.add_exception_handler(RequestValidationError, _tell_problems)
     server.add_exception_handler(MONAILabelException, _tell_not_found)
-    return Gate(server, most_bytes)
+    kept = [studies, Path(settings.MONAI_LABEL_STUDIES), bundle]
+    passing = [Path(tempfile.gettempdir()), Path(settings.MONAI_LABEL_SESSION_PATH)]
+    return Gate(server, most_bytes, Folders(kept, passing))
 
 
 def infer(
@@ -89,7 +94,8 @@ def infer(
     task = _app().task(model)
     if output == ResultType.dicom_seg:
         raise RequestError("output must be json, image or all, got 'dicom_seg'")
-    patient = task.select(_parse(params))
+    options = read_params(params)
+    patient = task.select(options)
     with tempfile.TemporaryDirectory() as folder:
         if task.needs_image:
             patient["image"] = str(_image(request.app.state.studies, Path(folder), image, session_id, file))
@@ -97,6 +103,7 @@ def infer(
         if label is not None:
             patient["mask"] = str(_save(label, Path(folder) / "mask"))
         result_file, answer = task(patient)
+    answer["ignored"] = ignored(options, task.understood)
     if result_file is None and output == ResultType.image:
         raise RequestError("output must be json, got 'image', and there is none; ask for an explanation")
     result = {"file": result_file, "params": answer, "label": result_file}
@@ -104,7 +111,6 @@ def infer(
 
 
 def create_session(
-    background_tasks: BackgroundTasks,
     files: Annotated[list[UploadFile], File()],
     uncompress: bool = False,
     expiry: int = 0,
@@ -112,18 +118,16 @@ def create_session(
     """Keep the files of one patient for several requests.
 
     Args:
-        background_tasks: what is done after the answer is sent.
         files: one 4D file, or one for each modality, named by it.
         uncompress: false; archives are not taken.
         expiry: seconds after the last use, at most those of the server.
     """
     if uncompress or len(files) > MOST_FILES:
         raise RequestError(f"files must be at most {MOST_FILES} NIfTI files, got {len(files)} files or an archive")
-    folder = Path(tempfile.mkdtemp())
-    background_tasks.add_task(remove_file, str(folder))
-    saved = [_save(file, folder / "files") for file in files]
-    path = saved[0] if len(saved) == 1 else folder / "files"
-    session_id, session_info = _app().sessions().add_session(str(path), expiry)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "files"
+        saved = [_save(file, folder) for file in files]
+        session_id, session_info = _app().sessions().add_session(str(saved[0] if len(saved) == 1 else folder), expiry)
     return {"session_id": session_id, "session_info": session_info.to_json()}
 
 
@@ -135,14 +139,15 @@ def start_training(model: str, params: dict[str, Any] | None = None, enqueue: bo
         params: `max_epochs`, `val_split` and `device`.
         enqueue: wait for a training that runs, instead of being refused.
     """
-    options = _app().trainer(model).check(params or {})
+    trainer = _app().trainer(model)
+    options = trainer.check(params or {})
     if not _app().datastore().datalist():
         raise RequestError("a case must be labeled before training, got none; save a label with the tag final")
-    return train.run_model(model, options, run_sync=False, enqueue=enqueue)
+    started = train.run_model(model, options, run_sync=False, enqueue=enqueue)
+    return {**started, "ignored": ignored(params or {}, trainer.params)}
 
 
 def save_label(
-    background_tasks: BackgroundTasks,
     image: str,
     label: Annotated[UploadFile, File()],
     params: Annotated[str, Form()] = "{}",
@@ -151,7 +156,6 @@ def save_label(
     """Keep a mask as the label of a study, with the value class index + 1; one with the tag "final" is trained on.
 
     Args:
-        background_tasks: what is done after the answer is sent.
         image: id of the study.
         label: mask of one value: class index + 1, or what `params` name.
         params: JSON object, kept with it; `label_info`, [{"name": segment}, ...], says what the values 1, 2, ... are.
@@ -159,30 +163,19 @@ def save_label(
     """
     if tag not in ("", "final", "original"):
         raise RequestError(f"tag must be final or original, got {tag!r}")
-    folder = Path(tempfile.mkdtemp())
-    background_tasks.add_task(remove_file, str(folder))
-    # The store takes the ending of the name for that of the file, and "case.v2.nii.gz" for one of ".v2.nii.gz".
-    saved = _save(label, folder)
-    plain = saved.rename(folder / ("label.nii.gz" if saved.name.endswith(".gz") else "label.nii"))
-    details = _parse(params)
-    classes = _app().grader.classes
-    check_label(plain, _app().study(image), classes, segment_names(details.get("label_info")))
-    label_id = _app().datastore().save_label(image, str(plain), tag or "final", details)
+    details = read_params(params)
+    with tempfile.TemporaryDirectory() as folder:
+        # The store takes the ending of the name for that of the file, and "case.v2.nii.gz" for one of ".v2.nii.gz".
+        saved = _save(label, Path(folder))
+        plain = saved.rename(saved.with_name("label.nii.gz" if saved.name.endswith(".gz") else "label.nii"))
+        classes = _app().grader.classes
+        check_label(plain, _app().study(image), classes, segment_names(details.get("label_info")))
+        label_id = _app().datastore().save_label(image, str(plain), tag or "final", details)
     return {"image": image, "label": label_id}
 
 
 def _app() -> GradeApp:
     return app_instance()
-
-
-def _parse(params: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(params or "{}")
-    except (ValueError, RecursionError) as error:  # a number of thousands of digits is a ValueError of its own
-        raise RequestError(f"params must be a JSON object, got {params[:80]!r} ({error})") from error
-    if not isinstance(parsed, dict):
-        raise RequestError(f"params must be a JSON object, got {params[:80]!r}")
-    return parsed
 
 
 def _image(studies: Path, folder: Path, image: str, session_id: str, file: UploadFile | None) -> Path:
@@ -204,6 +197,8 @@ def _save(file: UploadFile, folder: Path) -> Path:
     with path.open("xb") if not path.exists() else _twice(path) as stream:
         shutil.copyfileobj(file.file, stream)
     check_volume_size(path)
+    with named_for_clients(path):
+        read_header(path)  # what is no volume is not kept for an hour
     return path
 
 
@@ -213,9 +208,15 @@ def _twice(path: Path) -> Any:
 
 async def _tell(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestError)
-    # Where uploads lie is nobody's business; their names are.
-    detail = str(error).replace(tempfile.gettempdir() + os.sep, "")
+    # Weights that are missing are the business of whoever started the server, by its command.
+    detail = str(error) if isinstance(error, NotReadyError) else as_fields(str(error))
     return JSONResponse({"detail": detail}, status_code=error.status)
+
+
+async def _tell_problems(request: Request, error: Exception) -> JSONResponse:
+    # FastAPI's own answer repeats what was sent, which need not be anything that JSON can hold.
+    problems = cast(RequestValidationError, error).errors()
+    return JSONResponse({"detail": problems_in_words(problems)}, status_code=RequestError.status)
 
 
 async def _tell_not_found(request: Request, error: Exception) -> JSONResponse:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from scripts.inference.patient_files import find_patients, num_channels, split_name
 from scripts.volumes.file_names import as_named, is_nifti, stem_of
+
+MOST_ENDINGS = 5  # that are told of a folder without studies
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +40,27 @@ def find_studies(root: Path, modalities: Sequence[str], skip: Path | None = None
                 raise ValueError(f"{path} and {studies[name]} must not both be {name!r}; rename the files of one")
             studies[name] = path
     return studies
+
+
+def no_study(root: Path, modalities: Sequence[str], skip: Path | None = None) -> str:
+    """Say what was looked for in a folder without studies, and what lies there instead.
+
+    Args:
+        root: folder of the studies.
+        modalities: modalities that a patient must have.
+        skip: folder that is not looked at.
+    """
+    folders = [root, *(path for path in root.iterdir() if path.is_dir() and path != skip)]
+    files = [path.name for folder in folders for path in folder.iterdir() if path.is_file()]
+    endings = Counter("".join(Path(name).suffixes[-2:]).lower() or "without an ending" for name in files)
+    there = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(MOST_ENDINGS)) or "none"
+    names = ", ".join(f"PATIENT_{modality}.nii.gz" for modality in modalities)
+    dicom = any(ending == ".dcm" or ending == "without an ending" for ending in endings)
+    convert = "; DICOM is not read, convert it to NIfTI first" if dicom else ""
+    return (
+        f"{root} must hold studies, in it or in the folders right below: {names} of each patient, or one 4D NIfTI file"
+        f" of {len(modalities)} channels; got no such patient among the files there ({there}){convert}"
+    )
 
 
 def link_studies(studies: dict[str, Path], view: Path) -> None:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from monailabel.tasks.train.bundle import BundleTrainTask
 
 from bundle.grader import Grade, Grader
 from bundle.label_app.drawer import SETTINGS, Drawer
+from bundle.label_app.params import require_known
 from bundle.label_app.viewer_mask import write_viewer_mask
 from bundle.request_errors import RequestError
 from scripts.explanations.checks import NO_EXPLANATION
@@ -40,6 +42,11 @@ class GradeTask(InferTask):
 
     first_label = 0
 
+    @property
+    def understood(self) -> tuple[str, ...]:
+        """Names of the options that are read."""
+        return self.params
+
     def info(self) -> dict[str, Any]:
         """Add the version of the bundle."""
         return {**super().info(), "version": self.grader.metadata["version"]}
@@ -58,13 +65,15 @@ class GradeTask(InferTask):
 
     def __call__(self, request: Mapping[str, Any]) -> Result:
         """Answer a request: (file or None, JSON)."""
-        grade = self.grader.grade(request)
         method = _first(request.get("explanation")) or NO_EXPLANATION
-        file = None
-        if method != NO_EXPLANATION:
-            file = _new_file(".png")
+        if method not in [NO_EXPLANATION, *METHODS]:
+            raise RequestError(f"explanation must be one of {NO_EXPLANATION}, {', '.join(METHODS)}, got {method!r}")
+        grade = self.grader.grade(request)
+        if method == NO_EXPLANATION:
+            return None, self._told(grade)
+        with _new_file(".png") as file:
             self.grader.explain(grade, method, file)
-        return None if file is None else str(file), self._told(grade)
+        return str(file), self._told(grade)
 
     def _told(self, grade: Grade) -> dict[str, Any]:
         names = {label: name for name, label in self.grader.classes.items()}
@@ -82,6 +91,11 @@ class GradeViewerTask(GradeTask):
     def __init__(self, grader: Grader) -> None:
         super().__init__(grader, InferType.DEEPEDIT)
 
+    @property
+    def understood(self) -> tuple[str, ...]:
+        """Names of the options that are read, those of the segments among them."""
+        return (*self.params, "label", *self.labels)
+
     def select(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Keep of a request what a client may say; 3D Slicer's points stand under the names of the segments.
 
@@ -98,8 +112,9 @@ class GradeViewerTask(GradeTask):
         """Answer a request: (mask, JSON)."""
         grade = self.grader.grade(request)
         value = self.grader.classes[grade.answer["class"]] + self.first_label
-        file, image_path = _new_file(".nii.gz"), self.grader.reference_path(request)
-        write_viewer_mask(file, image_path, grade.patch.shape[1:], np.asarray(grade.patch.affine.cpu()), value)
+        image_path, affine = self.grader.reference_path(request), np.asarray(grade.patch.affine.cpu())
+        with _new_file(".nii.gz") as file:
+            write_viewer_mask(file, image_path, grade.patch.shape[1:], affine, value)
         return str(file), self._told(grade)
 
 
@@ -110,7 +125,7 @@ class GenerateTask(InferTask):
         drawer: generators of the bundle.
     """
 
-    params = tuple(SETTINGS)
+    params = understood = tuple(SETTINGS)
     needs_image = False
 
     def __init__(self, drawer: Drawer) -> None:
@@ -118,7 +133,12 @@ class GenerateTask(InferTask):
         self.drawer = drawer
 
     def select(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Keep of a request what a client may say."""
+        """Keep of a request what a client may say.
+
+        Raises:
+            RequestError: if it says more: an image of another class than was meant would be drawn.
+        """
+        require_known(request, self.params)
         return {key: _first(request[key]) for key in self.params if request.get(key) is not None}
 
     def is_valid(self) -> bool:
@@ -129,8 +149,8 @@ class GenerateTask(InferTask):
         """Answer a request: (images, JSON)."""
         with tempfile.TemporaryDirectory() as folder:
             images, description = self.drawer.draw(request, Path(folder))
-            file = _new_file("".join(images.suffixes))
-            file.write_bytes(images.read_bytes())
+            with _new_file("".join(images.suffixes)) as file:
+                file.write_bytes(images.read_bytes())
         return str(file), description
 
 
@@ -176,6 +196,13 @@ def _first(value: Any) -> Any:
     return value[0] if isinstance(value, list) and value else value
 
 
-def _new_file(ending: str) -> Path:
+@contextmanager
+def _new_file(ending: str) -> Iterator[Path]:
+    """Make a file that is removed once it is sent, or if it cannot be filled."""
     with tempfile.NamedTemporaryFile(suffix=ending, delete=False) as file:
-        return Path(file.name)
+        path = Path(file.name)
+    try:
+        yield path
+    except BaseException:
+        path.unlink()
+        raise

@@ -19,11 +19,14 @@ from bundle.exports import Probabilities, write_onnx
 from bundle.grader import Grader
 from bundle.label import WORK, label_python, server_command
 from bundle.label_app.__main__ import SESSIONS, UPLOADS, prepare
+from bundle.label_app.__main__ import main as serve_app
 from bundle.label_app.drawer import Drawer
 from bundle.label_app.labels import check_label, segment_names
 from bundle.label_app.limits import check_file_name, check_name, check_volume_size, resolve_inside
+from bundle.label_app.params import ignored, read_params, require_known
 from bundle.label_app.studies import find_studies, link_studies
 from bundle.label_app.viewer_mask import mark_patch
+from bundle.label_app.wording import Folders, as_fields
 from bundle.request_errors import NotFoundError, NotReadyError, RequestError, TooLargeError
 from scripts.inference.onnx_model import OnnxClassifier
 from scripts.provenance.record import read_provenance
@@ -130,6 +133,53 @@ def test_a_file_that_unfolds_to_too_much_is_refused_and_a_broken_one_left_to_its
     check_volume_size(broken, most_bytes=5 << 20)
 
 
+# What a client says and is told
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("{", "[]", "[" * 100_000, "9" * 5_000, '{"seed": ' + "9" * 19 + "}", '{"guidance": 1e999}'),
+        *('{"click": [NaN, 1, 1]}', '{"guidance": -Infinity}', '{"class": "\\ud800"}'),
+    ],
+    ids=["cut", "list", "deep", "digits", "large", "infinite", "no number", "minus infinity", "half a character"],
+)
+def test_options_that_are_no_strict_json_object_are_refused(text):
+    with pytest.raises(RequestError, match=r"^params must be a JSON object, got"):
+        read_params(text)
+
+
+def test_options_are_read_and_unknown_ones_named():
+    options = read_params('{"class": "LGG", "seed": -7, "guidance": 1.5, "click": [1, 2, 3]}')
+    assert options == {"class": "LGG", "seed": -7, "guidance": 1.5, "click": [1, 2, 3]}
+    assert read_params("") == {}
+    assert ignored(options, ["click"]) == ["class", "guidance", "seed"]
+    require_known(options, [*options, "number"])
+    with pytest.raises(RequestError, match="params must be of class, seed, got classs"):
+        require_known({"classs": "HGG", "seed": 1}, ["seed", "class"])
+
+
+def test_a_message_names_the_fields_of_a_request(packed, patient):
+    grader = Grader(packed, device="cpu")
+    for more in ({"click": None}, {"images": None, "image": "nowhere.nii.gz"}):
+        with pytest.raises(RequestError) as error:
+            grader.grade(request_of(patient, **more))
+        assert "--" in str(error.value)
+        assert "--" not in as_fields(str(error.value))
+        assert "params" in as_fields(str(error.value))
+
+
+def test_answers_name_files_without_the_servers_folders(tmp_path):
+    uploads, studies = tmp_path / "s" / "monai_label" / "uploads", tmp_path / "s"
+    folders = Folders([studies, tmp_path / 'a "b"'], [uploads])
+    text = json.dumps({"a": f"{uploads}/tmpx_1/image/c.nii.gz is not {studies}/p1/t1.nii", "b": f"{tmp_path}/sister"})
+    assert json.loads(folders.hide(text)) == {"a": "c.nii.gz is not p1/t1.nii", "b": f"{tmp_path}/sister"}
+    quoted = json.dumps(
+        [f'{tmp_path}/a "b"/models/model.pt', f"{uploads}/tmpy/a_t1.nii and {uploads}/tmpy/files/b.nii"]
+    )
+    assert json.loads(folders.hide(quoted)) == ["models/model.pt", "a_t1.nii and b.nii"]
+
+
 # Studies
 
 
@@ -165,6 +215,22 @@ def test_two_patients_of_one_name_are_refused(tmp_path):
     shutil.copytree(tmp_path / "p1", tmp_path / "p1_again")
     with pytest.raises(ValueError, match="must not both be 'p1'"):
         find_studies(tmp_path, MODALITIES, skip=tmp_path / "monai_label")
+
+
+def test_a_folder_without_studies_is_refused_by_what_was_looked_for(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "p1").mkdir()
+    for name in ("1.dcm", "2.dcm", "p1/notes.txt"):
+        (tmp_path / name).touch()
+    with pytest.raises(
+        FileNotFoundError, match=r"PATIENT_t1n\.nii\.gz.*4D NIfTI.*\(2 \.dcm, 1 \.txt\); DICOM is not read"
+    ):
+        prepare(tmp_path, ROOT, tmp_path / WORK)
+    words = f"x --studies {tmp_path} --bundle {ROOT} --work {tmp_path / WORK} --port 1 --max-upload-mb 1"
+    monkeypatch.setattr("sys.argv", words.split())
+    assert serve_app() == 2
+    assert capsys.readouterr().err.startswith(f"FileNotFoundError: {tmp_path} must hold studies")
+    assert not (tmp_path / WORK / "studies").exists()
 
 
 def test_links_follow_the_studies_and_labels_stay(tmp_path):
@@ -368,6 +434,8 @@ def test_equal_requests_draw_equal_bytes_and_the_number_changes_no_image(packed,
         ({"sampler": "$__import__('os')"}, "sampler must be a name"),
         ({"sampler": "euler"}, "sampler must be one of"),
         ({"guidance": float("nan")}, "guidance must be a number"),
+        ({"guidance": 10**400}, "guidance must be a number"),
+        ({"class": ["LGG"]}, "class must be one of LGG, HGG"),
         ({"guidance": 2}, "guidance_scale"),
         ({"num_inference_steps": 5000}, "num_inference_steps"),
     ],

@@ -30,6 +30,7 @@ class Server:
         self.url = f"http://127.0.0.1:{port}"
         self.port = port
         self.log = folder / "server.log"
+        self.told: list[str] = []
         with self.log.open("wb") as stream:
             one_thread = {**environment, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
             self.process = subprocess.Popen(command, env=one_thread, cwd=folder, stdout=stream, stderr=stream)
@@ -54,8 +55,11 @@ class Server:
             self.process.wait()
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
-        """Send a request."""
-        return requests.request(method, f"{self.url}{path}", timeout=ANSWER_S, **options)
+        """Send a request; JSON that comes back is kept in `told`."""
+        response = requests.request(method, f"{self.url}{path}", timeout=ANSWER_S, **options)
+        if response.headers.get("content-type", "").startswith("application/json"):
+            self.told.append(response.text)
+        return response
 
     def infer(self, model: str, query: str = "", output: str = "json", **options: Any) -> requests.Response:
         """Run a task."""

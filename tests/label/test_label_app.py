@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 
+from bundle.label_app.__main__ import UPLOADS
 from scripts.provenance.record import read_provenance
 from tests.helpers import ROOT
 from tests.label.conftest import NAMES, STORED_ORDER
@@ -140,7 +141,7 @@ def test_bad_input_is_refused_with_the_reason(ours, query, params, status, reaso
 def test_unknown_models_and_broken_files_are_refused_with_the_reason(ours, world):
     unknown = ours.infer("nothing", "image=case001", files=sent(click=CLICK))
     assert (unknown.status_code, "grade, grade_viewer, generate" in unknown.json()["detail"]) == (404, True)
-    for params in ("{", "[" * 100_000, "9" * 5_000):
+    for params in ("{", "[" * 100_000, "9" * 5_000, '{"click": [NaN, 1, 1]}'):
         no_json = ours.infer("grade", "image=case001", files={"params": (None, params)})
         assert (no_json.status_code, "must be a JSON object" in no_json.json()["detail"]) == (422, True)
     broken = ours.infer("grade", files={"file": ("a.nii.gz", b"\x1f\x8bnothing"), **sent(click=CLICK)})
@@ -153,6 +154,73 @@ def test_unknown_models_and_broken_files_are_refused_with_the_reason(ours, world
         "PUT", "/datastore/label?image=nobody", files=upload(world.uploads / "somebody_seg.nii.gz", "label")
     )
     assert nobody.status_code == 404
+
+
+ODD = [
+    *({"click": [10**17, 1, 1]}, {"click": {"x": 1}}, {"click": [[22, 14, 11]]}, {"foreground": [[[]]]}),
+    *({"click": CLICK, "explanation": {"a": []}}, {"click": CLICK, "channel_order": {"a": []}}),
+    {"click": CLICK, "mask_codes": {"a": []}},
+]
+
+
+def test_no_request_however_odd_makes_the_server_stumble(ours, world):
+    """Whatever reads a request, its errors are answers."""
+    for params in ODD:
+        for model in ("grade", "grade_viewer"):
+            response = ours.infer(
+                model,
+                "image=case001",
+                files={**upload(world.uploads / "somebody_seg.nii.gz", "label"), **sent(**params)},
+            )
+            assert response.status_code in (200, 422), (params, response.text)
+    for body in ("NaN", '"\\ud800"', "9" * 5_000, "[" * 100_000, '{"max_epochs": NaN}', '{"device": {}}'):
+        response = ours.ask("POST", "/train/grade", data=body, headers={"Content-Type": "application/json"})
+        assert response.status_code in (400, 422), (body[:20], response.text)
+        assert isinstance(response.json()["detail"], str)
+    assert ours.ask("GET", "/info/", headers={"Host": "["}).status_code in (400, 403)
+    assert ours.ask("GET", "/info/", headers={"Origin": "http://[::1"}).status_code == 403
+    assert ours.ask("PUT", "/session/?expiry=x", files={"files": ("a.nii", b"x")}).status_code == 422
+
+
+def test_a_refused_session_leaves_nothing_and_no_bytes_are_a_volume(ours, world):
+    scratch = world.studies / "monai_label" / UPLOADS
+
+    def left():
+        return sorted(path.name for path in scratch.iterdir())
+
+    for name, content in (("../x.txt", b"x"), ("xx.nii.gz", b"xx"), ("x.nii", b"")):
+        response = ours.ask("PUT", "/session/", files={"files": (name, content)})
+        assert response.status_code == 422, response.text
+        assert left() == []
+    assert ours.infer("generate", files=sent(**{"class": "LGG", "sampler": "nonsense"})).status_code == 422
+    assert ours.infer("grade", "image=case001", files=sent(click=[0, 0, 0], explanation="gradcam")).status_code == 422
+    open_session(ours, world)
+    assert left() == []
+
+
+def test_options_that_nobody_reads_are_named_or_refused(ours):
+    answer = ours.infer("grade", "image=case001", files=sent(click=CLICK, klick=1, explanatoin="gradcam")).json()
+    assert answer["ignored"] == ["explanatoin", "klick"]
+    assert ours.infer("grade_viewer", "image=case001", files=sent(HGG=[CLICK], label="HGG")).json()["ignored"] == []
+    misspelt = ours.infer("generate", files=sent(classs="HGG"))
+    assert (misspelt.status_code, "got classs" in misspelt.json()["detail"]) == (422, True)
+
+
+def test_messages_name_fields_of_the_request_and_no_folder_of_the_server(ours, world):
+    whole, alone = world.uploads / "whole" / "case001.nii.gz", world.uploads / "somebody_t1.nii.gz"
+    no_click = ours.infer("grade", "image=case001").json()["detail"]
+    assert 'a mask in the field label or params {"click": [i, j, k]}' in no_click
+    no_order = ours.infer("grade", files={**upload(whole), **sent(click=CLICK)}).json()["detail"]
+    assert no_order.startswith("channel_order must be declared for case001.nii.gz, got none")
+    assert "params.channel_order" in no_order
+    ours.infer("grade", files={**upload(alone), **sent(click=CLICK)})
+    ours.infer("grade", "image=case001", files=sent(click=[900, 1, 1]))
+    ours.ask("GET", f"/session/{open_session(ours, world)}")
+    ours.ask("GET", "/datastore/image/info?image=case001")
+    ours.ask("GET", "/datastore/?output=train")
+    told = [text for text in ours.told if str(world.root) in text]
+    assert ours.told
+    assert told == []
 
 
 def test_slicer_gets_a_mask_with_the_geometry_of_t1c_and_the_answer(ours, world, expected, tmp_path):
