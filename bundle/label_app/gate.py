@@ -36,6 +36,8 @@ ROUTES = (
     ("POST", r"/activelearning/[^/]+"),
     ("GET DELETE", r"/train/"),
     ("POST", r"/train/[^/]+"),
+    ("GET", r"/weights/"),
+    ("POST", r"/weights/[^/]+"),
 )
 LOCAL = ("127.0.0.1", "localhost")
 NAMES = ("id", "label", "tag", "session_id")

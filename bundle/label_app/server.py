@@ -24,6 +24,7 @@ from bundle.label_app.gate import Gate
 from bundle.label_app.labels import check_label, named_for_clients, segment_names
 from bundle.label_app.limits import MOST_FILES, check_file_name, check_name, check_volume_size, resolve_inside
 from bundle.label_app.params import ignored, read_params
+from bundle.label_app.weights import list_weights, serve_weights
 from bundle.label_app.wording import Folders, as_fields, problems_in_words
 from bundle.request_errors import NotFoundError, NotReadyError, RequestError
 from scripts.volumes.headers import read_header
@@ -56,6 +57,8 @@ def create_server(studies: Path, bundle: Path, most_bytes: int) -> Gate:
     server.add_api_route("/infer/{model}", infer, methods=["POST"])
     server.add_api_route("/session/", create_session, methods=["PUT"])
     server.add_api_route("/train/{model}", start_training, methods=["POST"])
+    server.add_api_route("/weights/", list_weights, methods=["GET"])
+    server.add_api_route("/weights/{weights}", serve_weights, methods=["POST"])
     server.add_api_route("/datastore/label", save_label, methods=["PUT"])
     for module in (info, datastore, session, activelearning, train):
         server.include_router(module.router)

@@ -6,7 +6,6 @@ serves to be the trained ones afterwards. A label is a mask of one value, class 
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -24,9 +23,9 @@ from torch.utils.data import Dataset
 from scripts.classifier.datasets import ClassifierData
 from scripts.patches.tensors import LabeledImages, NamedDataset
 from scripts.provenance.image_form import recorded_images, require_same_images
-from scripts.provenance.record import FILE_NAME, hash_subjects, read_provenance, write_provenance
+from scripts.provenance.record import hash_subjects, read_provenance, write_provenance
+from scripts.provenance.served_weights import replace_weights
 from scripts.provenance.state_dicts import load_state
-from scripts.running.files import atomic_path
 from scripts.running.folders import (
     begin_journal,
     drop_partial_files,
@@ -171,17 +170,14 @@ class LabelStage(Stage):
         self.set_threads_and_seeds()
 
     def end(self) -> None:
-        """Write the record beside the weights and end; with labeled cases, put both in the place of those served."""
+        """Write the record beside the weights and end; with labeled cases, serve both and keep those of before."""
         weights = self.output_dir / "model.pt"
         if self.training.cases is None:
             self.training.fold_data.record(str(weights), self.setup)
             super().end()
             return
         self._record_cases(weights)
-        # The record first: weights without their record are refused, and whoever serves waits for both to agree.
-        for name in (FILE_NAME, "model.pt"):
-            with atomic_path(self.served_path.with_name(name)) as temporary:
-                shutil.copyfile(self.output_dir / name, temporary)
+        replace_weights(self.served_path, weights)
         release_lock(self.output_dir)
 
     def _make_way_for_cases(self) -> None:

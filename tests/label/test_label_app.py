@@ -440,6 +440,18 @@ def test_a_labeled_case_trains_and_our_app_serves_the_new_weights(ours, world, e
     assert after["weights"]["sha256"] == record["weights_sha256"] != before["weights_sha256"]
     assert after["probabilities"]["LGG"] > expected["click"]["probabilities"]["LGG"]
     assert after["logits"] == pytest.approx(world.logits(world.bundle, "click"), abs=1e-5)
+    # And back to the weights of before, and forth again.
+    weights = ours.ask("GET", "/weights/").json()
+    assert (weights["served"]["sha256"], weights["served"]["num_labeled_cases"]) == (after["weights"]["sha256"], 1)
+    assert [kept["sha256"] for kept in weights["kept"]] == [before["weights_sha256"]]
+    back = ours.ask("POST", f"/weights/{weights['kept'][0]['id']}").json()
+    assert [kept["id"] for kept in back["kept"]] == [weights["served"]["id"]]
+    earlier = ours.infer("grade", "image=case001", files=sent(click=CLICK))
+    assert scores(earlier) == pytest.approx(expected["click"]["probabilities"], abs=1e-5)
+    assert earlier.json()["weights"]["sha256"] == before["weights_sha256"]
+    assert ours.ask("POST", f"/weights/{weights['kept'][0]['id']}").status_code == 404
+    assert ours.ask("POST", f"/weights/{weights['served']['id']}").ok
+    assert ours.infer("grade", "image=case001", files=sent(click=CLICK)).json()["logits"] == after["logits"]
 
 
 def test_after_training_the_stock_app_serves_the_weights_on_disk(stock, world, expected, tmp_path):
@@ -478,4 +490,6 @@ def test_the_documented_requests_are_answered(ours, world, tmp_path):
     assert zipfile.is_zipfile(tmp_path / "images.zip")
     assert ours.ask("GET", "/train/").json()["status"] in ("SUBMITTED", "RUNNING")
     assert ours.ask("POST", "/train/grade", json={}).status_code == 429
+    kept = ours.ask("GET", "/weights/").json()["kept"]
+    assert ours.ask("POST", f"/weights/{kept[0]['id']}").status_code == 429
     assert ours.ask("DELETE", "/train/").ok

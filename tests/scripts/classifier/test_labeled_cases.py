@@ -21,7 +21,8 @@ from scripts.classifier.labeled_cases import (
 )
 from scripts.classifier.networks import FoldEnsemble
 from scripts.patches.tensors import LabeledImages
-from scripts.provenance.record import hash_subject, read_provenance, write_provenance
+from scripts.provenance.record import hash_subject, read_provenance, record_path, write_provenance
+from scripts.provenance.served_weights import kept_weights, replace_weights, weights_id
 from scripts.provenance.state_dicts import save_tensors
 from scripts.running.configs import Invocation
 from scripts.running.files import write_json
@@ -136,7 +137,7 @@ def make_stage(tmp_path, served, cases, images=IMAGES):
 
 
 def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_seen(tmp_path, served):
-    before = read_provenance(served)
+    before, first_bytes = read_provenance(served), served.read_bytes()
     stage = make_stage(tmp_path, served, [{"image": "three.nii.gz"}])
     stage.begin()
     save_tensors(tmp_path / "out" / "model.pt", FoldEnsemble("resnet10_thin").state_dict())
@@ -158,6 +159,28 @@ def test_a_training_ends_with_its_weights_served_and_a_record_of_all_who_were_se
     again.end()
     assert read_provenance(served)["started_from"] == record["weights_sha256"]
     assert {hash_subject("one"), hash_subject("three")} < set(read_provenance(served)["subjects"])
+    # What was served is kept, in the order of the trainings, and can be served again.
+    last_bytes, last = served.read_bytes(), weights_id(served)
+    kept = kept_weights(served)
+    assert list(kept) == [weights["weights_sha256"][:12] for weights in (before, record)]
+    replace_weights(served, kept[before["weights_sha256"][:12]])
+    assert (served.read_bytes(), read_provenance(served)) == (first_bytes, before)
+    assert list(kept_weights(served)) == [record["weights_sha256"][:12], last]
+    assert kept_weights(served)[last].read_bytes() == last_bytes
+    assert [path.name for path in served.parent.glob("*.pt")] == ["model.pt"]
+
+
+def test_weights_without_their_record_replace_nothing(tmp_path, served):
+    content = served.read_bytes()
+    other = tmp_path / "other" / "model.pt"
+    save_tensors(other, FoldEnsemble("resnet10_thin").state_dict())
+    with pytest.raises(FileNotFoundError, match=r"provenance\.json"):
+        replace_weights(served, other)
+    write_json(record_path(other), {**read_provenance(served), "weights_sha256": "0" * 64})
+    with pytest.raises(ValueError, match=r"must be about model\.pt"):
+        replace_weights(served, other)
+    assert served.read_bytes() == content
+    assert kept_weights(served) == {}
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "model.pt"])
