@@ -43,7 +43,7 @@ def correct_bias_field(volume: Volume, shrink_factor: int = 4) -> Volume:
     return Volume(volume.path, corrected, volume.affine)
 
 
-def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0) -> Volume:
+def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0, same_frame: bool = False) -> Volume:
     """Bring a volume onto the grid of another one by the rotation and translation that align them best.
 
     Source: Mattes et al. 2003, "PET-CT image registration in the chest using free-form deformations" (the metric).
@@ -52,6 +52,8 @@ def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0) -> Volume:
         moving: volume to resample.
         fixed: volume whose grid and position are kept; any modality of the same head.
         seed: seed of the voxels that are drawn to compare.
+        same_frame: both were measured in one session, in one frame of reference: the search begins where their affines
+            put them. Otherwise it begins where their centers of intensity meet.
 
     Returns:
         The moving volume on the grid of the fixed one, float32, linear interpolation, 0 outside.
@@ -64,6 +66,9 @@ def register_rigidly(moving: Volume, fixed: Volume, seed: int = 0) -> Volume:
     start = sitk.CenteredTransformInitializer(
         target, image, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.MOMENTS
     )
+    if same_frame:
+        start = sitk.Euler3DTransform(start)
+        start.SetTranslation([0.0, 0.0, 0.0])
     transform = _registration(sitk, start, min(target.GetSize()), seed).Execute(target, image)
     resampled = sitk.Resample(image, target, transform, sitk.sitkLinear, 0.0, sitk.sitkFloat32)
     return Volume(moving.path, sitk.GetArrayFromImage(resampled).T, fixed.affine)
