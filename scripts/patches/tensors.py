@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import Any
@@ -256,7 +257,10 @@ def load_patch(path: str, num_channels: int, spatial_dims: int = 2) -> Tensor:
 @cache
 def _loader() -> LoadImage:
     # Made once: a new one looks on the disk for the readers of all formats, which takes longer than to read a patch.
-    return LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)
+    with warnings.catch_warnings():
+        # The one of DICOM, which is not used here, says that it does without a plugin.
+        warnings.filterwarnings("ignore", "NvImgCodecPydicomReader", UserWarning)
+        return LoadImage(reader=NibabelReader, ensure_channel_first=True, image_only=True)
 
 
 def batches(dataset: Dataset, batch_size: int, epoch_images: int | None = None, num_parts: int = 1) -> DataLoader:
