@@ -1,4 +1,4 @@
-"""Commands of this bundle: flatten, pack, verify, export; grade and label, for patients; audit, for any images."""
+"""Commands of this bundle: flatten, pack, verify, export; dicom, grade, label for patients; audit for any images."""
 
 from __future__ import annotations
 
@@ -86,6 +86,7 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     _add_audit(commands)
+    _add_dicom(commands)
     _add_grade(commands)
 
     example = commands.add_parser("example", help="write real pictures for a first study, without a download")
@@ -125,6 +126,21 @@ def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
         "--max_shift", "--audit_max_shift", type=int, help="pixels that a copy may be moved (default: a sixth side)"
     )
     audit.set_defaults(run=_audit)
+
+
+def _add_dicom(commands: argparse._SubParsersAction[CommandLine]) -> None:
+    dicom = commands.add_parser("dicom", help="write the four modalities of a DICOM study as NIfTI")
+    dicom.add_argument("study", help="folder of one examination of one patient, with folders below it")
+    dicom.add_argument("--out", required=True, help="folder for t1n, t1c, t2w, t2f and study.json")
+    _add_dicom_options(dicom)
+    dicom.add_argument("--overwrite", action="store_true", help="replace a study that is there")
+    dicom.set_defaults(run=_dicom)
+
+
+def _add_dicom_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--series", nargs="+", help="series by number or UID, as t1c=7 t2w=3 (default: by rules)")
+    command.add_argument("--brain_mask", help="file with the brain on the grid of t1c, of images of whole heads")
+    command.add_argument("--skull_strip", action="store_true", help="find the brain by HD-BET (extra skull-strip)")
 
 
 def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
@@ -217,6 +233,19 @@ def _grade(options: argparse.Namespace) -> int:
     rows = grade(options.patients, options.out, options.bundle, click, **others)
     print(describe(rows))
     return FAILED if any("error" in row for row in rows) else 0
+
+
+def _dicom(options: argparse.Namespace) -> int:
+    from bundle.dicom.files import require_packages
+
+    require_packages()
+    from bundle.dicom.convert import convert, plan
+
+    conversion = plan(options.study, options.series, options.brain_mask, options.skull_strip)
+    print(conversion.describe())
+    convert(conversion, options.out, options.overwrite)
+    print(options.out)
+    return 0
 
 
 def _example(options: argparse.Namespace) -> int:

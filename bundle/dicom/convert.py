@@ -1,0 +1,217 @@
+"""A DICOM study to the files of a patient: four NIfTI on the grid of t1c, and the record of where they come from."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK
+
+from bundle.dicom.choice import Chosen, choose, describe, parse_series
+from bundle.dicom.grid import Grid, grid_of
+from bundle.dicom.headers import Study, describe_passed_over, read_study
+from bundle.dicom.skull_strip import brain_mask_of, require_hd_bet
+from scripts.running.errors import some_names
+from scripts.running.files import read_json, sha256_file, sha256_text, write_json
+from scripts.volumes.brain_images import strip_skull
+from scripts.volumes.n4_and_registration import register_rigidly
+from scripts.volumes.nifti import write_nifti
+from scripts.volumes.reading import read_volume
+from scripts.volumes.volume import Volume, geometry_difference
+
+REFERENCE = "t1c"
+RECORD = "study.json"
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What is to be converted: read from headers alone, and refused by them before any work.
+
+    Args:
+        study: headers of the examination.
+        chosen: modality -> series.
+        named: modalities whose series the user named.
+        grids: modality -> grid of its series.
+        brain_mask: file with the brain on the grid of t1c, 0 outside; None for images that are stripped.
+        skull_strip: find the brain by HD-BET.
+    """
+
+    study: Study
+    chosen: Chosen
+    named: tuple[str, ...]
+    grids: Mapping[str, Grid]
+    brain_mask: str | None
+    skull_strip: bool
+
+    def describe(self) -> str:
+        """Write the table of the series, what is taken for what, and what is passed over."""
+        return describe(self.study, self.chosen) + describe_passed_over(self.study).replace("; ", "\n", 1)
+
+    @cached_property
+    def request_sha256(self) -> str:
+        """Hash of what the files depend on: the images of the chosen series, and the mask."""
+        files = [f"{modality} {sha256_file(path)}" for modality, grid in self.grids.items() for path in grid.paths]
+        mask = sha256_file(self.brain_mask) if self.brain_mask else None
+        return sha256_text("\n".join([*files, f"mask {mask}", f"skull_strip {self.skull_strip}"]))
+
+
+def plan(
+    study_dir: str,
+    series: Sequence[str] | str | Mapping[str, Any] | None = None,
+    brain_mask: str | None = None,
+    skull_strip: bool = False,
+) -> Conversion:
+    """Choose the series of a study and check that they are volumes.
+
+    Args:
+        study_dir: folder of one examination of one patient.
+        series: series that the user names, see `bundle.dicom.choice.parse_series`.
+        brain_mask: brain on the grid of the t1c that is written, 0 outside.
+        skull_strip: find the brain by HD-BET (extra `skull-strip`).
+
+    Raises:
+        FileNotFoundError: if there is no such folder or mask.
+        ImportError: if HD-BET is asked for and not installed.
+        ValueError: if there is not exactly one series for a modality, or one is no volume that can be read.
+    """
+    named = parse_series(series)
+    if brain_mask and skull_strip:
+        raise ValueError("brain_mask and skull_strip must not both be given: the mask says where the brain is")
+    if brain_mask and not Path(brain_mask).is_file():
+        raise FileNotFoundError(f"brain_mask {brain_mask} does not exist; check the path")
+    if skull_strip:
+        require_hd_bet()
+    study = read_study(study_dir)
+    chosen = choose(study, named)
+    grids = {modality: grid_of(item) for modality, item in chosen.items()}
+    return Conversion(study, chosen, tuple(named), grids, brain_mask, skull_strip)
+
+
+def convert(conversion: Conversion, output_dir: str | Path, overwrite: bool = False) -> dict[str, Any]:
+    """Write the four modalities as NIfTI, with their axes as in the images of t1c.
+
+    Args:
+        conversion: from `plan`.
+        output_dir: gets `t1n.nii.gz`, `t1c.nii.gz`, `t2w.nii.gz`, `t2f.nii.gz` and `study.json`, all or none. What is
+            there already of the same images is not done again.
+        overwrite: replace a study that is there.
+
+    Returns:
+        Content of `study.json`: UIDs of the examination, its series and images, and what was done with each.
+
+    Raises:
+        ValueError: if an image cannot be decoded, the mask does not fit, or the folder holds something else.
+    """
+    folder = Path(output_dir)
+    names = [f"{modality}.nii.gz" for modality in conversion.chosen]
+    if (folder / RECORD).is_file():
+        record = read_json(folder / RECORD)
+        if record.get("request_sha256") == conversion.request_sha256:
+            return record
+    _require_place(folder, [*names, RECORD], overwrite)
+    volumes, registered = _volumes(conversion)
+    record = _record(conversion, registered)
+    with _whole_folder(folder) as temporary:
+        for modality, volume in volumes.items():
+            write_nifti(temporary / f"{modality}.nii.gz", _smallest(volume.data), volume.affine)
+        write_json(temporary / RECORD, record)
+    return record
+
+
+def _volumes(conversion: Conversion) -> tuple[dict[str, Volume], list[str]]:
+    """Read the modalities; name those that lay on another grid than the reference and were registered."""
+    reference = _read(conversion, REFERENCE)
+    frame = conversion.chosen[REFERENCE].value("FrameOfReferenceUID")
+    volumes, registered = {}, []
+    for modality, series in conversion.chosen.items():
+        volume = reference if modality == REFERENCE else _read(conversion, modality)
+        if geometry_difference(reference, volume):
+            same_frame = frame is not None and series.value("FrameOfReferenceUID") == frame
+            volume = register_rigidly(volume, reference, same_frame=same_frame)
+            registered.append(modality)
+        volumes[modality] = volume if volume is reference else _with_axes_of(reference, volume)
+    if conversion.brain_mask or conversion.skull_strip:
+        by_file = conversion.brain_mask
+        volumes = strip_skull(volumes, read_volume(by_file) if by_file else brain_mask_of(reference))
+    return volumes, registered
+
+
+def _read(conversion: Conversion, modality: str) -> Volume:
+    grid, series = conversion.grids[modality], conversion.chosen[modality]
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(grid.paths)
+    reader.SetOutputPixelType(SimpleITK.sitkFloat32)  # slopes differ from image to image, and need fractions
+    try:
+        voxels = SimpleITK.GetArrayFromImage(reader.Execute()).T
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ValueError(f"{series.name} must be readable, got {reason!r}; export it again") from error
+    return Volume(series.name, voxels, grid.affine)
+
+
+def _with_axes_of(reference: Volume, volume: Volume) -> Volume:
+    """The same voxels in the order of the reference, so that a click in one file is a click in each."""
+    data = np.empty(reference.data.shape, volume.data.dtype, order="F")
+    ordered = Volume(volume.path, data, reference.affine)
+    ordered.ras[...] = volume.ras
+    return ordered
+
+
+def _smallest(voxels: np.ndarray) -> np.ndarray:
+    """Whole numbers as 16-bit integers, which half of the viewers and every compression like better."""
+    whole = voxels.astype(np.int16) if voxels.min() >= -(2**15) and voxels.max() < 2**15 else None
+    return voxels if whole is None or not np.array_equal(whole, voxels) else whole
+
+
+def _record(conversion: Conversion, registered: Sequence[str]) -> dict[str, Any]:
+    series = {
+        modality: {
+            "series_instance_uid": item.uid,
+            "series_number": item.number,
+            "frame_of_reference_uid": item.value("FrameOfReferenceUID"),
+            "chosen_by": "user" if modality in conversion.named else "rule",
+            "registered": modality in registered,
+            # In the order of the third axis of the file, unless it was registered.
+            "sop_instance_uids": list(conversion.grids[modality].image_uids),
+        }
+        for modality, item in conversion.chosen.items()
+    }
+    return {
+        "study_instance_uid": conversion.chosen[REFERENCE].value("StudyInstanceUID"),
+        "series": series,
+        "brain_mask": "file" if conversion.brain_mask else "HD-BET" if conversion.skull_strip else None,
+        "request_sha256": conversion.request_sha256,
+    }
+
+
+def _require_place(folder: Path, own: Sequence[str], overwrite: bool) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} must be a folder, got a file; choose another --out")
+    there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if others := there - set(own):
+        raise ValueError(
+            f"{folder} must be new or hold a converted study, got {some_names(others)}; choose another --out"
+        )
+    if there and not overwrite:
+        raise ValueError(f"{folder} holds another study, or other series of it; replace it with --overwrite")
+
+
+@contextmanager
+def _whole_folder(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder beside, which takes the place of the folder when the block succeeds."""
+    temporary = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
+    temporary.mkdir(parents=True)
+    try:
+        yield temporary
+        if folder.is_dir():
+            shutil.rmtree(folder)
+        temporary.replace(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

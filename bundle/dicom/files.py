@@ -1,0 +1,50 @@
+"""Which files of a folder are DICOM, told by their first bytes, and what must be installed to read them."""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from scripts.inference.patient_files import find_patients
+
+MARK, MARK_AT = b"DICM", 128  # DICOM PS3.10, section 7.1
+PACKAGES = ("pydicom", "highdicom", "SimpleITK")
+
+
+def is_study(path: str | Path, modalities: Sequence[str]) -> bool:
+    """Tell whether a path is a folder with DICOM files, in it or below, that holds no patient's files as NIfTI.
+
+    Args:
+        path: of anything.
+        modalities: the project's names, by which the files of a patient are found.
+    """
+    folder = Path(path)
+    return folder.is_dir() and not find_patients(folder, modalities) and any(map(is_dicom, walk(folder)))
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """List the files of a folder and of those below it, sorted by folder and name."""
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        yield from (Path(root, name) for name in sorted(names))
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a file begins as a DICOM file does; its name says nothing."""
+    with path.open("rb") as stream:
+        return stream.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+
+
+def require_packages() -> None:
+    """Refuse to begin where a package of the extra `dicom` is not there.
+
+    Raises:
+        ImportError: naming it, and how the extra is installed.
+    """
+    for name in PACKAGES:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ImportError(f"{name} must be installed for DICOM; pip install '.[dicom]'") from error
