@@ -148,7 +148,7 @@ def make_set(arm: Arm, patients: Patients, seconds: float, seed: int, count: int
             if choice is not None:
                 network.load_state_dict(choice.weights)
             steps.append(number)
-        images.append(draw(arm.recipe, network, label, count, SIZE, seed))
+        images.append(draw(arm.recipe, network, label, count, patients.images.shape[1:], seed))
     return torch.cat(images), steps
 
 
@@ -195,7 +195,7 @@ class Choice:
 
     def _memorizes(self, network: torch.nn.Module) -> bool:
         for label in (0, 1):
-            images = draw(self.arm.recipe, network, label, NUM_CANDIDATES, SIZE, self.seed)
+            images = draw(self.arm.recipe, network, label, NUM_CANDIDATES, self.inner.images.shape[1:], self.seed)
             training, held_out = (part.of(label) for part in (self.training, self.inner))
             if audited(images, training, held_out)["verdict"] == MEMORIZES:
                 return True

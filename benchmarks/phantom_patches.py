@@ -65,7 +65,14 @@ def phantom_patches(
     return torch.from_numpy(np.stack(images))
 
 
-def phantom_volumes(count: int, seed: int, size: int = 32, modalities: Sequence[str] = ("t1n",)) -> Tensor:
+def phantom_volumes(
+    count: int,
+    seed: int,
+    size: int = 32,
+    modalities: Sequence[str] = ("t1n",),
+    site: str = "A",
+    grade: str | None = None,
+) -> Tensor:
     """Simulate patients and return their whole brains, which fill two thirds of each side and more.
 
     Args:
@@ -73,13 +80,16 @@ def phantom_volumes(count: int, seed: int, size: int = 32, modalities: Sequence[
         seed: seed of the cohort; two seeds share no patient.
         size: voxels of each side, at least 16.
         modalities: channels, of those of the phantom.
+        site: one of the phantom's sites.
+        grade: "LGG" or "HGG", of all patients; None mixes them as the phantom does.
 
     Returns:
         (count, C, size, size, size) float32 in [-1, 1], background -1.
     """
+    fraction = None if grade is None else float(grade == list(default_settings()["grades"])[0])
     volumes = torch.full((count, len(modalities), size, size, size), BACKGROUND)
     for index in range(count):
-        images = make_subject("A", seed, index, (size,) * 3).images
+        images = make_subject(site, seed, index, (size,) * 3, fraction).images
         for channel, name in enumerate(modalities):
             image = torch.from_numpy(images[name].astype(np.float32))
             inside = image > 0

@@ -10,11 +10,14 @@ from monai.bundle import ConfigParser
 
 from benchmarks.generator_recipes import (
     RECIPES,
+    RECIPES_3D,
     Patients,
-    make_set,
+    draw_set,
     radial_spectrum,
     spectrum_difference,
     table,
+    train_generator,
+    trained_as,
     warm_average,
 )
 from tests.helpers import config_files
@@ -36,14 +39,29 @@ def test_the_average_forgets_its_start():
     assert float(average[0]) == pytest.approx(0.1 * 5 + 0.9 * 1)
 
 
-@pytest.mark.parametrize("name", ["before", "default", "default, not unshuffled", "default, float32", "latent"])
-def test_a_recipe_trains_within_its_time_and_draws_both_classes(name):
-    recipe = dataclasses.replace(RECIPES[name], channels=(8, 8), steps=2)
-    images = torch.rand(8, 4, 16, 16, generator=torch.Generator().manual_seed(0)) * 2 - 1
-    made = make_set(recipe, Patients(images, torch.arange(8) % 2), 16, seconds=0.4, seed=0, count=3)
-    assert made["images"].shape == (6, 4, 16, 16)
+@pytest.mark.parametrize(
+    ("arms", "name", "shape"),
+    [
+        *((RECIPES, name, (4, 16, 16)) for name in ("before", "default", "default, not unshuffled", "default, affine")),
+        (RECIPES, "latent", (4, 16, 16)),
+        *((RECIPES_3D, name, (1, 8, 8, 8)) for name in ("default", "latent")),
+    ],
+)
+def test_a_recipe_trains_within_its_time_and_draws_both_classes(arms, name, shape, tmp_path):
+    recipe = dataclasses.replace(arms[name], channels=(8, 8), steps=2)
+    images = torch.rand(8, *shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+    torch.save(train_generator(recipe, Patients(images, torch.arange(8) % 2), 0.4, seed=0), tmp_path / "weights.pt")
+    trained = torch.load(tmp_path / "weights.pt", weights_only=True)
+    made = draw_set(recipe, trained, shape, seed=0, count=3)
+    assert made["images"].shape == (6, *shape)
     assert made["labels"].tolist() == [0, 0, 0, 1, 1, 1]
     assert min(made["steps"]) >= 1
+
+
+def test_arms_that_differ_in_drawing_alone_share_their_weights():
+    assert trained_as("default, affine, guidance 4", RECIPES) == "default, affine"
+    assert trained_as("default, guidance 4", RECIPES) == trained_as("default, DPM-Solver", RECIPES) == "default"
+    assert trained_as("quick", RECIPES) == "quick"
 
 
 def test_the_table_gives_the_mean_and_its_interval_over_seeds():
