@@ -18,6 +18,7 @@ from scripts.inference.answers import AnswerWriter
 from scripts.inference.patient import CHOSEN
 from scripts.inference.requests import parse_request
 from scripts.inference.weights import describe_weights
+from scripts.patches.crop import Overview
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
 
@@ -44,11 +45,12 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Grade:
-    """An answer, and the patch that it is about, (C, *spatial) with its affine."""
+    """An answer, the patch that it is about, (C, *spatial) with its affine, and the slice that it was cut from."""
 
     answer: dict[str, Any]
     patch: Any
     loaded: Loaded
+    overview: Overview | None = None
 
 
 class Grader:
@@ -125,7 +127,7 @@ class Grader:
             answer = loaded.writer.describe(patch, probabilities, place, loaded.weights)
         except ValueError as error:
             raise RequestError(str(error)) from error
-        return Grade({**answer, "logits": [float(value) for value in logits]}, patch, loaded)
+        return Grade({**answer, "logits": [float(value) for value in logits]}, patch, loaded, item.get("overview"))
 
     def explain(self, grade: Grade, method: str, path: Path) -> None:
         """Draw where the network looked.

@@ -45,8 +45,9 @@ def grade(
 
     Args:
         patients: of each a folder with the files of its modalities, one of these files, or a 4D file; or pictures.
-        output_dir: gets `NAME/answer.json`, `NAME/explanation.png` and `NAME/patch.nii.gz` of each, and `answers.csv`.
-            What is there already of the same files and weights is not done again; the table is of this call alone.
+        output_dir: gets `NAME/answer.json`, `NAME/explanation.png`, `NAME/place.png` (the patch in its slice) and
+            `NAME/patch.nii.gz` of each, and `answers.csv`. What is there already of the same files and weights is not
+            done again; the table is of this call alone.
         bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`; None takes the only one in
             `dist`.
         click: voxel [i, j, k] inside the lesion, counted from 0; of a single patient only.
@@ -149,7 +150,7 @@ def _answer(grader: Grader, patient: Patient, folder: Path, explanation: str, ov
 def _graded(grader: Grader, patient: Patient, folder: Path, explanation: str, asked_for: str) -> dict[str, Any]:
     graded = grader.grade(patient.request)
     answer = {**graded.answer, "request_sha256": asked_for}
-    return graded.loaded.writer.save(folder, graded.patch, answer, explanation)
+    return graded.loaded.writer.save(folder, graded.patch, answer, explanation, graded.overview)
 
 
 def _hash_request(grader: Grader, request: Mapping[str, Any], explanation: str) -> str:

@@ -14,7 +14,7 @@ from scripts.running.configs import reachable
 from scripts.running.stages import PLACE
 
 # About the machine or the one run, not about the weights; and what needs the patches trained on, which stay behind.
-NOT_TAKEN_OVER = ("num_threads", "fold", "seed", "reject_copies")
+NOT_TAKEN_OVER = ("num_threads", "fold", "seed", "reject_copies", "keep_overview")
 
 
 def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:

@@ -9,12 +9,15 @@ import numpy as np
 from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 
+from scripts.patches.crop import Overview
 from scripts.patches.pictures import STYLE, in_colors
 from scripts.volumes.picture_files import RGB
 
 METHOD_TITLES = {"lime": "LIME", "occlusion": "Occlusion", "gradcam": "GradCAM"}
+FRAME_COLOR = "#ffd54f"
 WARNING_COLOR = "#b00020"
 WARNING = "NOT FOR PATIENTS: the weights were trained on simulated images"
 
@@ -59,6 +62,41 @@ def draw_answer(
         if not_for_patients:
             style: dict[str, Any] = {"alpha": 0.35, "rotation": 18, "ha": "center", "va": "center", "weight": "bold"}
             figure.text(0.5, 0.48, "NOT FOR PATIENTS", fontsize=8 * max(2, len(planes)), color=WARNING_COLOR, **style)
+    return figure
+
+
+def draw_overview(overview: Overview, title: str, not_for_patients: bool = False) -> Figure:
+    """Draw the slice that a patch was cut from, modality by modality, with the frame of the patch and its center.
+
+    Args:
+        overview: the slice.
+        title: whose, and which.
+        not_for_patients: print the warning below.
+
+    Returns:
+        Figure, one row of modalities, or one panel of colors.
+    """
+    slices = np.stack([np.asarray(plane) for plane in overview.planes.values()])
+    planes = _planes(slices, list(overview.planes))
+    column_mm, row_mm = (float(value) for value in overview.voxel_mm)
+    # imshow has the middle of the first voxel at 0.
+    left, bottom = (float(value) - 0.5 for value in overview.corner)
+    width, height = (float(value) for value in overview.sides)
+    column, row = (int(value) for value in overview.center)
+    with rc_context(STYLE):
+        figure = Figure(figsize=(2.4 * max(2, len(planes)), 3.4), layout="constrained")
+        panels = figure.subplots(1, len(planes), squeeze=False)[0]
+        for axes, (name, plane) in zip(panels, planes.items(), strict=True):
+            axes.set_title(name)
+            _draw_plane(axes, plane)
+            axes.set_aspect(row_mm / column_mm)
+            axes.add_patch(Rectangle((left, bottom), width, height, fill=False, edgecolor=FRAME_COLOR, linewidth=1.4))
+            axes.plot(column, row, "+", color=FRAME_COLOR, markersize=7)
+            axes.set_xlim(min(-0.5, left), max(plane.shape[1] - 0.5, left + width))
+            axes.set_ylim(min(-0.5, bottom), max(plane.shape[0] - 0.5, bottom + height))
+        _mark_sides(panels[0])
+        figure.suptitle(title, fontsize=11)
+        _write_use(figure, not_for_patients, fontsize=10)
     return figure
 
 

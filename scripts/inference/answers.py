@@ -14,10 +14,11 @@ from torch import nn
 
 from scripts.explanations.checks import NO_EXPLANATION
 from scripts.explanations.maps import explain
-from scripts.explanations.pictures import draw_answer
+from scripts.explanations.pictures import draw_answer, draw_overview
 from scripts.inference.patient_files import files_of
 from scripts.inference.requests import require_mapping
 from scripts.inference.weights import describe_weights, require_weights
+from scripts.patches.crop import Overview
 from scripts.patches.pictures import save_picture
 from scripts.provenance.image_form import names_by_label
 from scripts.provenance.record import record_path
@@ -74,7 +75,7 @@ class AnswerStage(Stage):
 
 
 class AnswerWriter:
-    """Evaluator handler: write `answer.json`, `explanation.png` and `patch.nii.gz` of each patient.
+    """Evaluator handler: write `answer.json`, `explanation.png`, `place.png` and `patch.nii.gz` of each patient.
 
     Args:
         output_dir: folder to write to.
@@ -117,30 +118,43 @@ class AnswerWriter:
     def __call__(self, engine: Engine) -> None:
         """Write the answers of a batch."""
         for cropped, item in zip(engine.state.batch, engine.state.output, strict=True):
-            self.write(item["image"], item["pred"], json.loads(cropped["patient"]))
+            overview = Overview(**cropped["overview"]) if "overview" in cropped else None
+            self.write(item["image"], item["pred"], json.loads(cropped["patient"]), overview)
 
-    def write(self, image: Any, probabilities: torch.Tensor, place: Mapping[str, Any]) -> dict[str, Any]:
+    def write(
+        self, image: Any, probabilities: torch.Tensor, place: Mapping[str, Any], overview: Overview | None = None
+    ) -> dict[str, Any]:
         """Write one answer.
 
         Args:
             image: patch with its affine, (C, *spatial).
             probabilities: (K,), sum 1.
             place: how the patch was chosen, keys `CHOSEN`.
+            overview: the slice that it was cut from.
 
         Returns:
             Content of `answer.json`.
         """
         answer = self.describe(image, probabilities, place, describe_weights(self.weights_path))
-        return self.save(self.folder, image, answer, self.explanation)
+        return self.save(self.folder, image, answer, self.explanation, overview)
 
-    def save(self, folder: Path, image: Any, answer: Mapping[str, Any], explanation: str) -> dict[str, Any]:
+    def save(
+        self,
+        folder: Path,
+        image: Any,
+        answer: Mapping[str, Any],
+        explanation: str,
+        overview: Overview | None = None,
+    ) -> dict[str, Any]:
         """Write the files of an answer.
 
         Args:
-            folder: gets `answer.json`, `patch.nii.gz` and, unless there is no explanation, `explanation.png`.
+            folder: gets `answer.json`, `patch.nii.gz` and, unless there is no explanation, `explanation.png` and, of a
+                patch of a larger slice, `place.png`.
             image: patch with its affine, (C, *spatial).
             answer: from `describe`.
             explanation: "gradcam", "occlusion" or "none".
+            overview: the slice that the patch was cut from.
 
         Returns:
             Content of `answer.json`.
@@ -149,6 +163,9 @@ class AnswerWriter:
         if explanation != NO_EXPLANATION:
             files["picture"] = "explanation.png"
             self.draw(folder / files["picture"], image, answer, explanation)
+            if overview is not None:
+                files["place"] = "place.png"
+                self.draw_place(folder / files["place"], overview, answer)
         write_image(folder / files["patch"], np.asarray(image.cpu()), np.asarray(image.affine))
         content = {**answer, "explanation": explanation, "files": files}
         write_json(folder / "answer.json", content)  # last: where it lies, the others do
@@ -195,6 +212,18 @@ class AnswerWriter:
             "weights": dict(weights),
             "bundle": {"name": metadata["name"], "version": metadata["version"]},
         }
+
+    def draw_place(self, path: Path, overview: Overview, answer: Mapping[str, Any]) -> None:
+        """Write the picture of where the patch lies in its slice.
+
+        Args:
+            path: file to write, PNG.
+            overview: the slice.
+            answer: from `describe`.
+        """
+        source = answer["crop"]["source"]
+        title = f"{answer['subject_id']}: slice {answer['crop']['slice']}; what was graded, around the {source}"
+        save_picture(draw_overview(overview, title, answer["weights"]["simulated"]), path)
 
     def draw(self, path: Path, image: Any, answer: Mapping[str, Any], method: str) -> None:
         """Write the picture of where the network looked.

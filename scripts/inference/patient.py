@@ -82,7 +82,8 @@ class ReadPatientd(ReadVolumesd):
 def collate_patients(items: Sequence[Mapping[Hashable, Any]]) -> dict[str, Any]:
     """Batch patches as MONAI does, with what was chosen for each as JSON text in `patient`.
 
-    Lists of numbers would come out of MONAI's own collation as tensors, transposed.
+    Lists of numbers would come out of MONAI's own collation as tensors, transposed. `overview` has the
+    fields of `scripts.patches.crop.Overview` of slices of one size, where there are any.
 
     Raises:
         ValueError: if a patient has several patches: an answer is about one.
@@ -94,4 +95,7 @@ def collate_patients(items: Sequence[Mapping[Hashable, Any]]) -> dict[str, Any]:
         )
     places = [{key: item[key] for key in CHOSEN if key in item} for item in items]
     batch = list_data_collate([{"image": item["image"]} for item in items])
-    return {"image": batch["image"], "patient": [json.dumps(row) for row in places]}
+    collated = {"image": batch["image"], "patient": [json.dumps(row) for row in places]}
+    if all(item.get("overview") for item in items):
+        collated["overview"] = list_data_collate([vars(item["overview"]) for item in items])
+    return collated

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,8 @@ class CropPatchd(Transform):
             reach beyond it, "center" takes their middle, "fit" resizes those that have the proportions of `patch_size`
             and refuses others, "pad" keeps proportions and fills up with background, "stretch" does not keep them.
         box_margin: factor >= 1.
+        keep_overview: add `overview` to patches around a place, the whole slices that they were cut from: an
+            `Overview`; None for whole images.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class CropPatchd(Transform):
         patch_spacing_mm: float | None = 1.0,
         crop: str = "field_of_view",
         box_margin: float = 1.5,
+        keep_overview: bool = False,
     ) -> None:
         if len(patch_size) not in (2, 3) or min(patch_size) < 1:
             raise ValueError(f"patch_size must be two or three positive numbers, got {list(patch_size)!r}")
@@ -86,6 +90,7 @@ class CropPatchd(Transform):
         self.patch_spacing_mm = None if patch_spacing_mm is None else float(patch_spacing_mm)
         self.crop = crop
         self.box_margin = box_margin
+        self.keep_overview = keep_overview
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
         """Make the patch and drop the volumes.
@@ -112,10 +117,13 @@ class CropPatchd(Transform):
             )
         affine = patch_affine(reference, axes, int(data["center_ras"][2]))
         image = MetaTensor(torch.from_numpy(np.stack(channels)), affine=torch.from_numpy(affine))
-        return {**{key: value for key, value in data.items() if key not in DROPPED}, "image": image} | {
+        made = {**{key: value for key, value in data.items() if key not in DROPPED}, "image": image} | {
             "modalities": list(data["volumes"]),
             "spacing_mm": None if self.patch_spacing_mm is None else axes[0].spacing_mm,
         }
+        if self.keep_overview:
+            made["overview"] = None if data["region"] is None else overview_of(data, axes, place)
+        return made
 
     def problems(self, subject: Mapping[str, Any]) -> Iterator[str]:
         """Say why a subject of `cohort.json` has no such patch, before any file is read."""
@@ -179,6 +187,47 @@ class CropPatchd(Transform):
         starts = middle - np.array(self.patch_size) * spacings / 2
         cells = zip(starts.tolist(), spacings.tolist(), self.patch_size, strict=True)
         return [Axis(start, spacing, size) for start, spacing, size in cells]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """The slice that a patch was cut from, whole, to show where in it the patch lies.
+
+    Args:
+        planes: modality -> (columns, rows) in [-1, 1], axes towards right and anterior.
+        voxel_mm: length of a voxel along both axes, (2,).
+        corner: where the patch begins, in voxels of the slice, from the edge of the first one, (2,).
+        sides: of the patch, in voxels, (2,).
+        center: column and row of the voxel in the middle of the patch, (2,).
+    """
+
+    planes: dict[str, np.ndarray]
+    voxel_mm: np.ndarray
+    corner: np.ndarray
+    sides: np.ndarray
+    center: np.ndarray
+
+
+def overview_of(data: Mapping[Hashable, Any], axes: Sequence[Axis], place: int) -> Overview:
+    """Scale the whole slice of every modality as the patch.
+
+    Args:
+        data: what `CropPatchd` takes.
+        axes: cells of each patch axis.
+        place: index of the slice, from inferior to superior.
+    """
+    voxel_mm = np.array(next(iter(data["volumes"].values())).spacing_mm[:2], dtype=float)
+    planes = {}
+    for modality, volume in data["volumes"].items():
+        low, high = data["intensity_ranges"][modality]
+        planes[modality] = scale_intensities(volume.ras[:, :, place], low, high, background=data["has_background"])
+    return Overview(
+        planes=planes,
+        voxel_mm=voxel_mm,
+        corner=np.array([axis.start_mm for axis in axes[:2]]) / voxel_mm,
+        sides=np.array([axis.size * axis.spacing_mm for axis in axes[:2]]) / voxel_mm,
+        center=np.array(data["center_ras"][:2], dtype=int),
+    )
 
 
 def _distortion(extent: np.ndarray, patch_size: Sequence[int]) -> float:

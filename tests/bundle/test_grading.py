@@ -43,6 +43,7 @@ def test_each_patient_gets_the_answer_of_a_request_to_the_server(answered, cases
         "answer.json",
         "explanation.png",
         "patch.nii.gz",
+        "place.png",
     ]
 
 

@@ -49,7 +49,8 @@ def test_an_answer_holds_the_grade_the_crop_and_what_the_weights_were_trained_on
         "notice": NOTICE,
     }
     assert answer["bundle"]["version"] == read_json(ROOT / "configs" / "metadata.json")["version"]
-    assert (folder / "explanation.png").read_bytes().startswith(b"\x89PNG")
+    for name in ("explanation.png", "place.png"):
+        assert (folder / name).read_bytes().startswith(b"\x89PNG")
 
 
 def test_the_patch_lies_over_the_original(by_mask, patient):

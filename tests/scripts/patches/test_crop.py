@@ -51,6 +51,20 @@ def test_voxels_of_the_size_of_the_cells_are_copied_wherever_the_grid_begins(tmp
     np.testing.assert_allclose(np.asarray(patch["image"])[0], scaled(volume)[indices], atol=1e-6)
 
 
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_overview_shows_the_patch_in_its_slice(subject, dims):
+    size = [16, 14, 9][:dims]
+    made = patch_of(subject, patch_size=size, spatial_dims=dims, keep_overview=True)
+    overview = made["overview"]
+    middle = np.asarray(made["image"])[(..., size[2] // 2) if dims == 3 else ...]
+    (left, bottom), (width, height) = overview.corner.astype(int), overview.sides.astype(int)
+    for channel, modality in enumerate(MODALITIES):
+        framed = overview.planes[modality][left : left + width, bottom : bottom + height]
+        np.testing.assert_allclose(framed, middle[channel], atol=1e-6)
+    assert ((overview.center >= overview.corner) & (overview.center < overview.corner + overview.sides)).all()
+    assert "overview" not in patch_of(subject, patch_size=size, spatial_dims=dims)
+
+
 @pytest.mark.parametrize("num_voxels", [2, 3])
 def test_cells_of_several_voxels_hold_the_mean_of_whole_voxels(tmp_path, num_voxels):
     affine = np.diag([2.5, 2.5, 4.0, 1.0])
