@@ -48,6 +48,7 @@ from scripts.running.files import read_json, write_json
 from scripts.running.process import flush_subnormals
 from scripts.running.progress import progress
 from scripts.training.placing import computes_bf16
+from scripts.training.random_affine import RandomAffine
 
 GRADES = ("LGG", "HGG")
 # Voxels of the simulated volumes at 32 and 48 pixels of a 96 mm field: cells are voxels. Few slices make small volumes.
@@ -116,6 +117,7 @@ class Recipe:
     fade: tuple[float, float] | None = None
     amp: bool = False
     affine: bool = False
+    changes: RandomAffine | None = None
     mi_weight: float = 0.0
     mi_timestep_weighting: str = "uniform"
     autoencoder_share: float = 0.0
@@ -132,6 +134,7 @@ class Recipe:
 
 
 SMOOTH = torch.nn.SmoothL1Loss()
+CHANGES = RandomAffine()
 # That of configs/common.yaml and small.yaml.
 DEFAULT = Recipe(
     "flow",
@@ -156,6 +159,9 @@ RECIPES = {
     "default, guidance 4": dataclasses.replace(DEFAULT, guidance=4.0),
     "default, affine": dataclasses.replace(DEFAULT, affine=True),
     "default, affine, guidance 4": dataclasses.replace(DEFAULT, affine=True, guidance=4.0),
+    "default, reflected": dataclasses.replace(DEFAULT, flip=False, changes=CHANGES),
+    "default, reflected, guidance 4": dataclasses.replace(DEFAULT, flip=False, changes=CHANGES, guidance=4.0),
+    "quick, reflected": dataclasses.replace(DEFAULT, parametrization="sample", flip=False, changes=CHANGES),
     "default, not unshuffled": dataclasses.replace(DEFAULT, channels=None, unshuffle=1),
     "default, batches of 8": dataclasses.replace(DEFAULT, batch=8, rate=0.002),
     "default, float32": dataclasses.replace(DEFAULT, amp=False),
@@ -321,6 +327,8 @@ def augmented(batch: Tensor, recipe: Recipe) -> Tensor:
     """Mirror left and right, and turn, scale and move, at random, as the recipe says; background comes in."""
     if recipe.flip:
         batch = mirrored_at_random(batch)
+    if recipe.changes is not None:
+        batch = recipe.changes(batch)
     if recipe.affine:
         angle, scale = (torch.rand(2, len(batch)) * 2 - 1) * torch.tensor([[torch.pi / 12], [0.1]])
         cosine, sine = (1 + scale) * angle.cos(), (1 + scale) * angle.sin()
@@ -454,7 +462,7 @@ class Judge:
         name = f"{size}" if dims == 2 else f"{size}_{dims}d"
         parts = PARTS if dims == 2 else [part for part in PARTS if not part.startswith("test")]
         self.patients = {
-            part: Patients(**cached(folder / f"{part}_{name}.pt", lambda part=part: simulated(part, size, dims)))
+            part: Patients(**cached(folder / f"{part}_{name}.pt", partial(simulated, part, size, dims)))
             for part in parts
         }
         self.network = resnet10(
@@ -579,9 +587,11 @@ def file_name(name: str) -> str:
 
 def trained_as(name: str, arms: Mapping[str, Recipe]) -> str:
     """The first of the arms that trains as this one does; arms that differ in drawing alone share their weights."""
-    drawing = {"guidance": 1.0, "sampler": "ddim", "steps": 1}
-    alike = dataclasses.replace(arms[name], **drawing)
-    return next(other for other, recipe in arms.items() if dataclasses.replace(recipe, **drawing) == alike)
+    return next(other for other, recipe in arms.items() if _undrawn(recipe) == _undrawn(arms[name]))
+
+
+def _undrawn(recipe: Recipe) -> Recipe:
+    return dataclasses.replace(recipe, guidance=1.0, sampler="ddim", steps=1)
 
 
 def run(name: str, seed: int, judge: Judge, arguments: argparse.Namespace) -> dict[str, Any]:

@@ -107,8 +107,9 @@ def check_space(
     shape: Sequence[int],
     num_levels: int,
     unshuffle: int,
+    augment: bool = False,
 ) -> None:
-    """Refuse latents whose sides the generator's network cannot halve as often as it must.
+    """Refuse latents that cannot be changed at random, or whose sides the network cannot halve as often as it must.
 
     Args:
         space: `generator_space`.
@@ -117,11 +118,17 @@ def check_space(
         shape: (C, *spatial) of the latents, from `scripts.generator.autoencoder.generated_shape`.
         num_levels: of `generator_channels`.
         unshuffle: `generator_unshuffle`.
+        augment: `generator_augment`.
 
     Raises:
         ValueError: naming the config keys and the way out.
     """
     check_patch_size(patch_size, spatial_dims)
+    if space == "latent" and augment:
+        raise ValueError(
+            "generator_augment must be false with generator_space latent, got true: a latent that is turned is not that"
+            " of the turned image; train the autoencoder with autoencoder_flip and autoencoder_max_shift instead"
+        )
     divisor = unshuffle * 2 ** (num_levels - 1)
     if space == "latent" and any(size % divisor for size in shape[1:]):
         raise ValueError(

@@ -40,6 +40,7 @@ class LabeledImages(Dataset):
         transform: random transforms of {"image": (C, *spatial) in [-1, 1]}.
         as_integers: keep the images as 16-bit integers, in half of the memory, rounded to 1.5e-5; they are handed out
             as float32.
+        batch_transform: random changes of all images of an index at once, (B, C, *spatial) in [-1, 1] and back.
 
     Raises:
         ValueError: as `load_images`.
@@ -52,12 +53,14 @@ class LabeledImages(Dataset):
         device: torch.device | str = "cpu",
         transform: Compose | None = None,
         as_integers: bool = False,
+        batch_transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         self.items = list(items)
         self._stored = load_images(self.items, form.num_channels, form.spatial_dims, as_integers).to(device)
         labels = [item["label"] for item in self.items]
         self.labels = None if None in labels else torch.tensor(labels, dtype=torch.long, device=device)
         self.transform = transform
+        self.batch_transform = batch_transform
 
     @property
     def images(self) -> Tensor:
@@ -85,6 +88,8 @@ class LabeledImages(Dataset):
         if self.transform is not None and self.transform.transforms:
             one = isinstance(index, int)
             images = self._transformed(images) if one else torch.stack([self._transformed(image) for image in images])
+        if self.batch_transform is not None:
+            images = self.batch_transform(images[None])[0] if isinstance(index, int) else self.batch_transform(images)
         return {"image": images} if self.labels is None else {"image": images, "label": self.labels[place]}
 
     @property
@@ -131,6 +136,7 @@ class PatchTensorDataset(LabeledImages):
         require_labels: refuse subjects without a grade, as a network conditioned on the class must.
         transform: as for `LabeledImages`.
         as_integers: likewise.
+        batch_transform: likewise.
 
     Raises:
         ValueError: as `load_images` and `scripts.splits.parts.load_part`, or if `patches.json` does not say of what the
@@ -149,11 +155,12 @@ class PatchTensorDataset(LabeledImages):
         require_labels: bool = False,
         transform: Compose | None = None,
         as_integers: bool = False,
+        batch_transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         classes = None if class_name is None else [class_name]
         self.image_facts = image_facts(patches_header(patches_path), patches_path)
         items = load_part(patches_path, splits_path, fold, part, classes, require_labels)
-        super().__init__(items, form, device, transform, as_integers)
+        super().__init__(items, form, device, transform, as_integers, batch_transform)
 
 
 def bytes_of_images(

@@ -229,6 +229,7 @@ def test_an_autoencoder_that_saw_subjects_outside_the_training_part_is_refused(t
         (lambda: generated_shape("fourier", 4, [8, 8], 3, 2), "generator_space must be one of pixel, latent"),
         (lambda: generated_shape("latent", 4, [8, 10], 3, 2, 2), r"patch_size must be divisible by 4 .* got \[8, 10\]"),
         (lambda: check_space("latent", [48, 48], 2, [16, 12, 12], 3, 2), "latents must be divisible by 8, got"),
+        (lambda: check_space("latent", [8, 8], 2, [4, 8, 8], 1, 1, True), "generator_augment must be false with"),
         (lambda: check_pixel_space("latent"), "must be pixel with options/mutual_information"),
         (lambda: check_autoencoder_path("latent", None), "autoencoder_path must be the model.pt of"),
         (lambda: check_autoencoder_path("pixel", "a.pt"), "must be null with generator_space pixel"),

@@ -75,6 +75,23 @@ def test_random_transforms_change_copies_and_follow_their_seed(patches):
     assert torch.equal(before, dataset.images)
 
 
+def test_a_whole_batch_is_changed_at_once_and_what_is_kept_is_not(patches):
+    shapes = []
+
+    def changed(images: torch.Tensor) -> torch.Tensor:
+        shapes.append(images.shape)
+        return -images
+
+    dataset = PatchTensorDataset(
+        **patches, fold=0, part="train", class_name=None, form=image_form(), batch_transform=changed
+    )
+    kept = dataset.images.clone()
+    assert torch.equal(dataset[[0, 2]]["image"], -kept[[0, 2]])
+    assert torch.equal(dataset[1]["image"], -kept[1])
+    assert torch.equal(dataset.images, kept)
+    assert [len(shape) for shape in shapes] == [4, 4]
+
+
 def test_images_kept_as_integers_are_handed_out_as_floats_within_half_a_step(patches):
     settings = {**patches, "fold": 0, "part": "train", "class_name": None, "form": image_form()}
     exact, rounded = (PatchTensorDataset(**settings, as_integers=kept) for kept in (False, True))
