@@ -65,6 +65,8 @@ PARTS = {
     "test_a": (2005, "A", 80, 120),
     "test_b": (2006, "B", 48, 72),
 }
+# Mirrors alone.
+FLIPS = RandomAffine(rotate_degrees=0.0, scale=0.0, translate=0.0)
 
 
 @dataclass(frozen=True)
@@ -84,11 +86,10 @@ class Recipe:
         guidance: scale of classifier-free guidance.
         sampler: of `scripts.generator.samplers`.
         steps: evaluations of the sampler, less guidance.
-        flip: mirror left and right at random in training.
+        changes: of the images of a step, at random; of the latents' images they are made once, mirrored ones alone.
         gaussian_rank: principal components of the closed-form part; 0 is the network alone.
         fade: noise-to-signal ratios between which the closed-form part fades in; None: in full everywhere.
         amp: bfloat16 in the network.
-        affine: turn by up to 15 degrees, scale by up to 10 % and move by up to 5 % of a side at random in training.
         mi_weight: share w of the mutual information in the loss (1 - w) D + w I; 0 trains without it.
         mi_timestep_weighting: of `scripts.mutual_information.loss`.
         autoencoder_share: share of the time in which an autoencoder is trained, in whose latents the generator works; 0
@@ -112,12 +113,10 @@ class Recipe:
     guidance: float = 1.0
     sampler: str = "ddim"
     steps: int = 20
-    flip: bool = True
     gaussian_rank: int = 0
     fade: tuple[float, float] | None = None
     amp: bool = False
-    affine: bool = False
-    changes: RandomAffine | None = None
+    changes: RandomAffine | None = FLIPS
     mi_weight: float = 0.0
     mi_timestep_weighting: str = "uniform"
     autoencoder_share: float = 0.0
@@ -134,7 +133,6 @@ class Recipe:
 
 
 SMOOTH = torch.nn.SmoothL1Loss()
-CHANGES = RandomAffine()
 # That of configs/common.yaml and small.yaml.
 DEFAULT = Recipe(
     "flow",
@@ -149,24 +147,21 @@ DEFAULT = Recipe(
     gaussian_rank=16,
     fade=(1.0, 4.0),
     amp=computes_bf16("cpu"),
+    changes=RandomAffine(),
 )
 RECIPES = {
-    "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, flip=False),
+    "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, changes=None),
     "default": DEFAULT,
     "quick": dataclasses.replace(DEFAULT, parametrization="sample"),  # of configs/recipes/quick.yaml
     "default, velocity": dataclasses.replace(DEFAULT, parametrization="v_prediction"),
     "default, no guidance": dataclasses.replace(DEFAULT, guidance=1.0),
     "default, guidance 4": dataclasses.replace(DEFAULT, guidance=4.0),
-    "default, affine": dataclasses.replace(DEFAULT, affine=True),
-    "default, affine, guidance 4": dataclasses.replace(DEFAULT, affine=True, guidance=4.0),
-    "default, reflected": dataclasses.replace(DEFAULT, flip=False, changes=CHANGES),
-    "default, reflected, guidance 4": dataclasses.replace(DEFAULT, flip=False, changes=CHANGES, guidance=4.0),
-    "quick, reflected": dataclasses.replace(DEFAULT, parametrization="sample", flip=False, changes=CHANGES),
     "default, not unshuffled": dataclasses.replace(DEFAULT, channels=None, unshuffle=1),
     "default, batches of 8": dataclasses.replace(DEFAULT, batch=8, rate=0.002),
     "default, float32": dataclasses.replace(DEFAULT, amp=False),
     "default, DPM-Solver": dataclasses.replace(DEFAULT, sampler="dpm_solver"),
-    "default, no flips": dataclasses.replace(DEFAULT, flip=False),
+    "default, mirrored alone": dataclasses.replace(DEFAULT, changes=FLIPS),
+    "default, unchanged": dataclasses.replace(DEFAULT, changes=None),
     "closed form in full": dataclasses.replace(DEFAULT, fade=None, guidance=1.5),
     "network alone": dataclasses.replace(DEFAULT, gaussian_rank=0, guidance=1.0),
     "network alone, guidance 3": dataclasses.replace(DEFAULT, gaussian_rank=0),
@@ -187,9 +182,11 @@ VOLUMES = dataclasses.replace(
     guidance=1.0,
     fade=None,
     snap_tolerance=0.2,
+    changes=FLIPS,
 )
 RECIPES_3D = {
     "default": VOLUMES,
+    "default, changed": dataclasses.replace(VOLUMES, changes=RandomAffine()),
     "default, closed form fades": dataclasses.replace(VOLUMES, fade=(1.0, 4.0)),
     "latent": dataclasses.replace(
         VOLUMES,
@@ -288,7 +285,7 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate * (min(1, share / 0.03) * (1 - share) if recipe.decay else 1)
         indices = torch.randint(len(images), (recipe.batch,))
-        batch = augmented(images[indices], recipe)
+        batch = images[indices] if recipe.changes is None else recipe.changes(images[indices])
         inputs, target, _, arguments = prepare({"image": batch, "label": labels[indices]})
         with torch.autocast("cpu", torch.bfloat16, enabled=recipe.amp):
             output = inferer(inputs, network, **arguments)
@@ -321,28 +318,6 @@ def inferer_and_loss(recipe: Recipe, scheduler: Scheduler) -> tuple[DiffusionInf
         parametrization=recipe.parametrization,
     )
     return MIRegularizedDiffusionInferer(scheduler), regularized
-
-
-def augmented(batch: Tensor, recipe: Recipe) -> Tensor:
-    """Mirror left and right, and turn, scale and move, at random, as the recipe says; background comes in."""
-    if recipe.flip:
-        batch = mirrored_at_random(batch)
-    if recipe.changes is not None:
-        batch = recipe.changes(batch)
-    if recipe.affine:
-        angle, scale = (torch.rand(2, len(batch)) * 2 - 1) * torch.tensor([[torch.pi / 12], [0.1]])
-        cosine, sine = (1 + scale) * angle.cos(), (1 + scale) * angle.sin()
-        shift = (torch.rand(2, len(batch)) * 2 - 1) * 0.1  # of half a side
-        matrices = torch.stack([cosine, -sine, shift[0], sine, cosine, shift[1]], 1).reshape(-1, 2, 3)
-        grid = torch.nn.functional.affine_grid(matrices, list(batch.shape), align_corners=False)
-        batch = torch.nn.functional.grid_sample(batch + 1, grid, align_corners=False) - 1
-    return batch
-
-
-def mirrored_at_random(batch: Tensor) -> Tensor:
-    """Mirror each image of a batch left and right with a probability of one half."""
-    mirrored = torch.rand(len(batch)) < 0.5
-    return torch.where(mirrored.reshape(-1, *[1] * (batch.ndim - 1)), batch.flip(2), batch)
 
 
 def make_network(recipe: Recipe, shape: torch.Size) -> ClassConditionalUNet:
@@ -395,7 +370,7 @@ def train_generator(recipe: Recipe, training: Patients, seconds: float, seed: in
     autoencoder = None
     if recipe.autoencoder_share:
         autoencoder, training = into_latents(recipe, training, seconds * recipe.autoencoder_share, seed)
-        seconds, recipe = seconds * (1 - recipe.autoencoder_share), dataclasses.replace(recipe, flip=False)
+        seconds, recipe = seconds * (1 - recipe.autoencoder_share), dataclasses.replace(recipe, changes=None)
     if recipe.conditional:
         trained = [train(recipe, training.images, training.labels, seconds, seed)]
     else:
@@ -430,7 +405,7 @@ def into_latents(recipe: Recipe, training: Patients, seconds: float, seed: int) 
     torch.manual_seed(seed)
     network = make_latent_autoencoder(recipe, training.images.shape[1:])
     autoencoder, _ = train_autoencoder(network, training.images, seconds, seed)
-    images = torch.cat([training.images, training.images.flip(2)]) if recipe.flip else training.images
+    images = torch.cat([training.images, training.images.flip(2)]) if recipe.changes else training.images
     labels = training.labels.repeat(len(images) // len(training.labels))
     return autoencoder, Patients(autoencoder.to_latents(images), labels)
 
@@ -526,8 +501,7 @@ def fit_classifier(
     network.train()
     for _ in range(num_steps):
         indices = torch.randint(len(images), (16,))
-        batch = mirrored_at_random(images[indices])
-        loss = torch.nn.functional.cross_entropy(network(batch), labels[indices], weight=weight)
+        loss = torch.nn.functional.cross_entropy(network(FLIPS(images[indices])), labels[indices], weight=weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
