@@ -138,9 +138,10 @@ def _add_dicom(commands: argparse._SubParsersAction[CommandLine]) -> None:
 
 
 def _add_dicom_options(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--series", nargs="+", help="series by number or UID, as t1c=7 t2w=3 (default: by rules)")
-    command.add_argument("--brain_mask", help="file with the brain on the grid of t1c, of images of whole heads")
-    command.add_argument("--skull_strip", action="store_true", help="find the brain by HD-BET (extra skull-strip)")
+    own = command.add_argument_group("DICOM studies")
+    own.add_argument("--series", nargs="+", help="series by number or UID, as t1c=7 t2w=3 (default: by rules)")
+    own.add_argument("--brain_mask", help="file with the brain on the grid of t1c, of images of whole heads")
+    own.add_argument("--skull_strip", action="store_true", help="find the brain by HD-BET (extra skull-strip)")
 
 
 def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
@@ -148,7 +149,7 @@ def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
         "grade", help="grade patients with a package", epilog="Exit status: 0 all are graded, 2 some are not."
     )
     grade.add_argument(
-        "patients", nargs="+", help="folder of a patient's files, one of them, a 4D file or a picture; of each"
+        "patients", nargs="+", help="folder of a patient's files or DICOM study, a file of it or a picture; of each"
     )
     grade.add_argument("--out", required=True, help="folder for the answers, one folder per patient, and answers.csv")
     grade.add_argument("--bundle", help="root of the package (default: the only one in dist)")
@@ -159,6 +160,8 @@ def _add_grade(commands: argparse._SubParsersAction[CommandLine]) -> None:
     grade.add_argument("--explanation", default="gradcam", help="gradcam, occlusion, or none (default: gradcam)")
     grade.add_argument("--device", help="cpu or cuda (default: cuda where there is one)")
     grade.add_argument("--overwrite", action="store_true", help="replace answers of other files, options or weights")
+    _add_dicom_options(grade)
+    grade.add_argument("--dicom_report", action="store_true", help="write the answer as DICOM SR, SEG and SC, too")
     grade.set_defaults(run=_grade)
 
 
@@ -227,7 +230,8 @@ def _audit(options: argparse.Namespace) -> int:
 def _grade(options: argparse.Namespace) -> int:
     from bundle.grading import describe, grade
 
-    names = ("mask", "mask_codes", "channel_order", "explanation", "device", "overwrite")
+    of_dicom = ("series", "brain_mask", "skull_strip", "dicom_report")
+    names = ("mask", "mask_codes", "channel_order", "explanation", "device", "overwrite", *of_dicom)
     click = None if options.click is None else _voxel(options.click)
     others = {name: getattr(options, name) for name in names}
     rows = grade(options.patients, options.out, options.bundle, click, **others)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bundle.dicom.files import is_study, require_packages
 from bundle.grader import Grader
 from bundle.request_errors import RequestError
 from scripts.explanations.checks import check_method
@@ -19,14 +20,33 @@ from scripts.splits.patients import SUBJECT_ID
 
 PACKAGES = "dist"  # where `python -m bundle pack` puts them
 TABLE = "answers.csv"
+NIFTI = "nifti"  # in the folder of an answer: what was read from DICOM
 
 
 @dataclass(frozen=True)
 class Patient:
-    """One patient to grade: a name that no other has, and the request for the network."""
+    """One patient to grade: a name that no other has, the request for the network, and whether it is a DICOM study."""
 
     name: str
     request: dict[str, Any]
+    is_dicom: bool = False
+
+
+@dataclass(frozen=True)
+class DicomOptions:
+    """What holds for DICOM studies alone: arguments of `bundle.dicom.convert.plan`, and whether objects are written."""
+
+    plan: Mapping[str, Any]
+    report: bool
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What is asked of every patient."""
+
+    explanation: str
+    overwrite: bool
+    dicom: DicomOptions
 
 
 def grade(
@@ -40,14 +60,20 @@ def grade(
     explanation: str = "gradcam",
     device: str | None = None,
     overwrite: bool = False,
+    series: Sequence[str] | str | Mapping[str, Any] | None = None,
+    brain_mask: str | None = None,
+    skull_strip: bool = False,
+    dicom_report: bool = False,
 ) -> list[dict[str, Any]]:
     """Grade patients with the weights of a package, which is loaded once.
 
     Args:
-        patients: of each a folder with the files of its modalities, one of these files, or a 4D file; or pictures.
+        patients: of each a folder with the files of its modalities, one of these files, or a 4D file; the folder of a
+            DICOM study; or pictures.
         output_dir: gets `NAME/answer.json`, `NAME/explanation.png`, `NAME/place.png` (the patch in its slice) and
             `NAME/patch.nii.gz` of each, and `answers.csv`. What is there already of the same files and weights is not
-            done again; the table is of this call alone.
+            done again; the table is of this call alone. Of a DICOM study `NAME/nifti`, too, whose `t1c.nii.gz` is that
+            of click, mask and brain mask.
         bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`; None takes the only one in
             `dist`.
         click: voxel [i, j, k] inside the lesion, counted from 0; of a single patient only.
@@ -57,6 +83,10 @@ def grade(
         explanation: "gradcam", "occlusion", or "none", which is faster.
         device: "cpu" or "cuda"; None takes CUDA where there is one.
         overwrite: replace answers of other files or weights.
+        series: of a single DICOM study, the series of modalities, as {"t1c": 7}; others are chosen by rules.
+        brain_mask: of a single DICOM study of a whole head, a file with the brain on the grid of t1c, 0 outside.
+        skull_strip: find the brain in DICOM studies by HD-BET.
+        dicom_report: write answers about DICOM studies as SR, SEG and Secondary Capture, too.
 
     Returns:
         For each patient `subject_id` and the content of its `answer.json`, or `error`: one patient that cannot be
@@ -69,19 +99,23 @@ def grade(
     """
     paths = [patients] if isinstance(patients, str) else list(patients)
     check_method(explanation, occlusion_size=1)
-    if len(paths) > 1 and (click is not None or mask is not None):
+    own = {"click": click, "mask": mask, "series": series, "brain_mask": brain_mask}
+    if len(paths) > 1 and (of_one := [name for name, value in own.items() if value is not None]):
         raise ValueError(
-            f"click and mask must be of one patient, got {len(paths)} patients; grade them one by one, or put each mask"
-            " beside the files as PATIENT_seg.nii.gz"
+            f"{', '.join(of_one)} must be of one patient, got {len(paths)} patients; grade them one by one, or put each"
+            " tumor mask beside the files as PATIENT_seg.nii.gz"
         )
     grader = Grader(_package(bundle_dir), device)
     options = {"click": click, "mask": mask, "mask_codes": mask_codes, "channel_order": channel_order}
     asked = _patients(paths, options, grader)
+    of_dicom = DicomOptions({"series": series, "brain_mask": brain_mask, "skull_strip": skull_strip}, dicom_report)
+    _require_dicom(asked, of_dicom)
     grader.load()
     rows: list[dict[str, Any]] = []
     try:
         for patient in progress(asked, len(asked), "patients"):
-            rows.append(_answer(grader, patient, Path(output_dir) / patient.name, explanation, overwrite))
+            folder = Path(output_dir) / patient.name
+            rows.append(_answer(grader, patient, folder, Asked(explanation, overwrite, of_dicom)))
     finally:
         if rows:
             _write_table(Path(output_dir) / TABLE, rows, list(grader.classes))
@@ -124,33 +158,65 @@ def _patients(paths: Sequence[str], options: Mapping[str, Any], grader: Grader) 
     patients = []
     for name, path in zip(names, paths, strict=True):
         request: dict[str, Any] = {"subject_id": name, "image": str(path), **given}
-        patients.append(Patient(name, request))
+        patients.append(Patient(name, request, is_study(path, grader.modalities)))
     return patients
 
 
-def _answer(grader: Grader, patient: Patient, folder: Path, explanation: str, overwrite: bool) -> dict[str, Any]:
+def _require_dicom(patients: Sequence[Patient], options: DicomOptions) -> None:
+    """Check that the options of DICOM are of DICOM studies, and that these can be read here."""
+    if any(patient.is_dicom for patient in patients):
+        require_packages()
+    others = [patient.name for patient in patients if not patient.is_dicom]
+    if others and (options.report or any(options.plan.values())):
+        raise ValueError(
+            f"{', '.join(options.plan)} and dicom_report must be of DICOM studies, got {some_names(others)}; leave them"
+            " out, or give the folder of the study"
+        )
+
+
+def _answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) -> dict[str, Any]:
     """Return the answer of one patient, from its folder or from the network, or what is wrong with the patient."""
     try:
-        if "mask" not in patient.request and "click" not in patient.request:
-            patient.request["mask"] = mask_beside(patient.request["image"], grader.modalities)
-        asked_for = _hash_request(grader, patient.request, explanation)
-        if (folder / "answer.json").is_file() and not overwrite:
-            answer = read_json(folder / "answer.json")
-            if answer.get("request_sha256") == asked_for:
-                return answer
-            raise RequestError(
-                f"{folder} holds an answer about other files, options or weights; replace it with --overwrite, or"
-                " choose another folder"
-            )
-        return _graded(grader, patient, folder, explanation, asked_for)
-    except (RequestError, ValueError, TypeError, OSError) as error:
+        if patient.is_dicom:
+            return _dicom_answer(grader, patient, folder, asked)
+        return _image_answer(grader, patient.request, folder, asked)
+    except (RequestError, ValueError, TypeError, OSError, ImportError) as error:
         return {"subject_id": patient.name, "error": str(error)}
 
 
-def _graded(grader: Grader, patient: Patient, folder: Path, explanation: str, asked_for: str) -> dict[str, Any]:
-    graded = grader.grade(patient.request)
+def _dicom_answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) -> dict[str, Any]:
+    from bundle.dicom.convert import convert, plan
+    from bundle.dicom.report import is_written, require_frame, write_report
+
+    conversion = plan(patient.request["image"], modalities=grader.modalities, **asked.dicom.plan)
+    if asked.dicom.report:
+        require_frame(conversion)
+    files = folder / NIFTI
+    convert(conversion, files, asked.overwrite)
+    try:
+        answer = _image_answer(grader, {**patient.request, "image": str(files)}, folder, asked)
+    except (RequestError, ValueError) as error:
+        raise RequestError(f"{error} (the files that were read from DICOM lie in {files})") from error
+    if asked.dicom.report and (asked.overwrite or not is_written(folder, answer, conversion)):
+        write_report(folder, answer, conversion)
+    return answer
+
+
+def _image_answer(grader: Grader, request: dict[str, Any], folder: Path, asked: Asked) -> dict[str, Any]:
+    if "mask" not in request and "click" not in request:
+        request["mask"] = mask_beside(request["image"], grader.modalities)
+    asked_for = _hash_request(grader, request, asked.explanation)
+    if (folder / "answer.json").is_file() and not asked.overwrite:
+        answer = read_json(folder / "answer.json")
+        if answer.get("request_sha256") == asked_for:
+            return answer
+        raise RequestError(
+            f"{folder} holds an answer about other files, options or weights; replace it with --overwrite, or"
+            " choose another folder"
+        )
+    graded = grader.grade(request)
     answer = {**graded.answer, "request_sha256": asked_for}
-    return graded.loaded.writer.save(folder, graded.patch, answer, explanation, graded.overview)
+    return graded.loaded.writer.save(folder, graded.patch, answer, asked.explanation, graded.overview)
 
 
 def _hash_request(grader: Grader, request: Mapping[str, Any], explanation: str) -> str:

@@ -15,6 +15,7 @@ import numpy as np
 import SimpleITK
 
 from bundle.dicom.choice import Chosen, choose, describe, parse_series
+from bundle.dicom.contents import MODALITIES
 from bundle.dicom.grid import Grid, grid_of
 from bundle.dicom.headers import Study, describe_passed_over, read_study
 from bundle.dicom.skull_strip import brain_mask_of, require_hd_bet
@@ -67,6 +68,7 @@ def plan(
     series: Sequence[str] | str | Mapping[str, Any] | None = None,
     brain_mask: str | None = None,
     skull_strip: bool = False,
+    modalities: Sequence[str] = MODALITIES,
 ) -> Conversion:
     """Choose the series of a study and check that they are volumes.
 
@@ -75,12 +77,18 @@ def plan(
         series: series that the user names, see `bundle.dicom.choice.parse_series`.
         brain_mask: brain on the grid of the t1c that is written, 0 outside.
         skull_strip: find the brain by HD-BET (extra `skull-strip`).
+        modalities: what will be made of the files; they must be among those that are told here.
 
     Raises:
         FileNotFoundError: if there is no such folder or mask.
         ImportError: if HD-BET is asked for and not installed.
         ValueError: if there is not exactly one series for a modality, or one is no volume that can be read.
     """
+    if others := [modality for modality in modalities if modality not in MODALITIES]:
+        raise ValueError(
+            f"modalities of a DICOM study must be among {', '.join(MODALITIES)}, got {some_names(others)}; convert the"
+            " study to NIfTI by another program"
+        )
     named = parse_series(series)
     if brain_mask and skull_strip:
         raise ValueError("brain_mask and skull_strip must not both be given: the mask says where the brain is")

@@ -94,7 +94,7 @@ def test_a_click_answers_for_one_file_of_a_patient(cases, packed, tmp_path):
     [
         ([], {}, "patients must hold at least one"),
         (["P01", "nobody"], {}, "nobody does not exist"),
-        (["P01", "P02"], {"click": CLICK}, "click and mask must be of one patient, got 2 patients"),
+        (["P01", "P02"], {"click": CLICK}, "click must be of one patient, got 2 patients"),
         (["P01", "P01"], {}, "got P01 twice"),
         (["P01"], {"explanation": "lime"}, "explanation must be one of none, gradcam, occlusion"),
         (["P01"], {"bundle_dir": "nowhere"}, "nowhere must be a package"),
