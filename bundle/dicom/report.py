@@ -24,7 +24,8 @@ from scripts.volumes.headers import read_header
 
 RESEARCH = "RESEARCH ONLY. Not a medical device, not for diagnosis."
 SCHEME = "99BRATS"  # of codes that no standard has; private ones begin with 99
-REPORT, REGION, EXPLANATION = "report_sr.dcm", "region_seg.dcm", "explanation_sc.dcm"
+REPORT, REGION = "report_sr.dcm", "region_seg.dcm"
+PICTURES = {"picture": "explanation_sc.dcm", "place": "place_sc.dcm"}
 LONGEST_TEXT = 64  # of a value of type LO
 EDGE = 1e-6  # cells; a voxel on the border of the region is in it or not, whatever rounding says
 
@@ -34,7 +35,7 @@ class Answer:
     """An answer about a study, and what its objects say of who gave it.
 
     Args:
-        folder: holds `answer.json`, `patch.nii.gz` and, unless there is no explanation, `explanation.png`.
+        folder: holds `answer.json`, `patch.nii.gz` and its pictures.
         content: of `answer.json`.
         conversion: of the study that was graded.
     """
@@ -46,7 +47,12 @@ class Answer:
     @property
     def names(self) -> list[str]:
         """Names of the files that are written."""
-        return [REPORT, REGION, *([EXPLANATION] if "picture" in self.content["files"] else [])]
+        return [REPORT, REGION, *(PICTURES[key] for key in self.pictures)]
+
+    @property
+    def pictures(self) -> list[str]:
+        """Keys of `files` in the answer, of the pictures that there are."""
+        return [key for key in PICTURES if key in self.content["files"]]
 
     @cached_property
     def images(self) -> list[Dataset]:
@@ -66,9 +72,9 @@ class Answer:
         }
 
     @property
-    def notice(self) -> str:
+    def notices(self) -> tuple[str, str]:
         """What every object says about its use."""
-        return f"{RESEARCH} {self.content['weights']['notice']}"
+        return RESEARCH, self.content["weights"]["notice"]
 
     def series_number(self, index: int) -> int:
         """Number of a new series, behind those of the study."""
@@ -97,12 +103,12 @@ def write_report(folder: str | Path, content: Mapping[str, Any], conversion: Con
         conversion: of the study that was graded.
 
     Returns:
-        Paths of the Comprehensive 3D SR (TID 1500), the SEG of the graded region, and the Secondary Capture of the
-        explanation where there is one.
+        Paths of the Comprehensive 3D SR (TID 1500), the SEG of the graded region, and the Secondary Captures of the
+        pictures that there are: explanation and place.
     """
     answer = Answer(Path(folder), content, conversion)
     region = make_region(answer)
-    captures = [make_capture(answer)] if EXPLANATION in answer.names else []
+    captures = make_captures(answer)
     objects = [make_report(answer, [region, *captures]), region, *captures]
     for name, dataset in zip(answer.names, objects, strict=True):
         with atomic_path(answer.folder / name) as temporary:
@@ -152,43 +158,56 @@ def make_region(answer: Answer) -> Dataset:
     )
 
 
-def make_capture(answer: Answer) -> Dataset:
-    """Make the Secondary Capture of the explanation, under a line that says what it is for."""
-    picture = Image.open(answer.folder / answer.content["files"]["picture"]).convert("RGB")
-    size = max(12, picture.width // 50)
-    marked = Image.new("RGB", (picture.width, picture.height + 2 * size), "white")
-    ImageDraw.Draw(marked).text((size, size // 2), answer.notice, "black", ImageFont.load_default(size))
-    marked.paste(picture, (0, 2 * size))
-    first = answer.images[0]
-    capture = highdicom.sc.SCImage(
-        pixel_array=np.asarray(marked),
-        photometric_interpretation="RGB",
-        bits_allocated=8,
-        coordinate_system="PATIENT",
-        study_instance_uid=first.StudyInstanceUID,
-        series_instance_uid=generate_uid(),
-        series_number=answer.series_number(2),
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        manufacturer=answer.device["manufacturer"],
-        patient_id=first.get("PatientID"),
-        patient_name=first.get("PatientName"),
-        patient_birth_date=first.get("PatientBirthDate"),
-        patient_sex=first.get("PatientSex") or None,
-        accession_number=first.get("AccessionNumber"),
-        study_id=first.get("StudyID"),
-        study_date=first.get("StudyDate"),
-        study_time=first.get("StudyTime"),
-        referring_physician_name=first.get("ReferringPhysicianName"),
-        patient_orientation=("L", "P"),
-        series_description="RESEARCH ONLY: where the network looked",
-        manufacturer_model_name=answer.device["model"],
-        device_serial_number=answer.device["serial"],
-        software_versions=answer.device["version"],
-    )
-    capture.BodyPartExamined = "BRAIN"
-    capture.BurnedInAnnotation = "YES"  # the name of the folder, which may be that of the patient
-    return capture
+def make_captures(answer: Answer) -> list[Dataset]:
+    """Make the Secondary Captures of the pictures, one series, each under a line that says what it is for."""
+    first, series_uid = answer.images[0], generate_uid()
+    captures: list[Dataset] = []
+    for number, key in enumerate(answer.pictures, start=1):
+        capture = highdicom.sc.SCImage(
+            pixel_array=_marked(Image.open(answer.folder / answer.content["files"][key]), answer),
+            photometric_interpretation="RGB",
+            bits_allocated=8,
+            coordinate_system="PATIENT",
+            study_instance_uid=first.StudyInstanceUID,
+            series_instance_uid=series_uid,
+            series_number=answer.series_number(2),
+            sop_instance_uid=generate_uid(),
+            instance_number=number,
+            manufacturer=answer.device["manufacturer"],
+            patient_id=first.get("PatientID"),
+            patient_name=first.get("PatientName"),
+            patient_birth_date=first.get("PatientBirthDate"),
+            patient_sex=first.get("PatientSex") or None,
+            accession_number=first.get("AccessionNumber"),
+            study_id=first.get("StudyID"),
+            study_date=first.get("StudyDate"),
+            study_time=first.get("StudyTime"),
+            referring_physician_name=first.get("ReferringPhysicianName"),
+            patient_orientation=("L", "P"),
+            series_description="RESEARCH ONLY: where the network looked",
+            manufacturer_model_name=answer.device["model"],
+            device_serial_number=answer.device["serial"],
+            software_versions=answer.device["version"],
+        )
+        capture.PatientOrientation = []  # of several panels, each with its own letters
+        capture.BodyPartExamined = "BRAIN"
+        capture.BurnedInAnnotation = "YES"  # the name of the folder, which may be that of the patient
+        captures.append(capture)
+    return captures
+
+
+def _marked(picture: Image.Image, answer: Answer) -> np.ndarray:
+    """Pixels of a picture under the notice, (rows, columns, 3), uint8."""
+    margin = picture.width // 50
+    font = ImageFont.load_default(margin)
+    widest = max(font.getlength(line) for line in answer.notices)
+    font = ImageFont.load_default(margin * min(1.0, (picture.width - 2 * margin) / widest))
+    height = 2 * margin * len(answer.notices)
+    marked = Image.new("RGB", (picture.width, height + picture.height), "white")
+    for index, line in enumerate(answer.notices):
+        ImageDraw.Draw(marked).text((margin, (2 * index + 0.5) * margin), line, "black", font)
+    marked.paste(picture.convert("RGB"), (0, height))
+    return np.asarray(marked)
 
 
 def make_report(answer: Answer, others: Sequence[Dataset]) -> Dataset:
@@ -232,7 +251,7 @@ def make_report(answer: Answer, others: Sequence[Dataset]) -> Dataset:
         ],
     )
     comment = sr.TextContentItem(
-        name=codes.DCM.Comment, value=answer.notice, relationship_type=sr.RelationshipTypeValues.CONTAINS
+        name=codes.DCM.Comment, value=" ".join(answer.notices), relationship_type=sr.RelationshipTypeValues.CONTAINS
     )
     group[0].ContentSequence.append(comment)
     content = sr.MeasurementReport(

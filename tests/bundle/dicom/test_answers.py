@@ -124,10 +124,10 @@ def every_item(item):
 
 
 def test_every_object_is_of_the_patient_and_marked(answered, scanned, report, region):
-    capture = dcmread(answered / "explanation_sc.dcm")
+    capture, place = (dcmread(answered / f"{name}_sc.dcm") for name in ("explanation", "place"))
     first = dcmread(next((scanned / "S7").iterdir()), stop_before_pixels=True)
     sha256 = read_json(answered / "answer.json")["weights"]["sha256"]
-    for dataset in (report, region, capture):
+    for dataset in (report, region, capture, place):
         assert dataset.SeriesDescription.startswith("RESEARCH ONLY")
         assert dataset.DeviceSerialNumber == sha256
         for keyword in ("PatientID", "PatientName", "PatientBirthDate", "StudyInstanceUID", "AccessionNumber"):
@@ -136,9 +136,11 @@ def test_every_object_is_of_the_patient_and_marked(answered, scanned, report, re
     assert comment.startswith(RESEARCH)
     assert "Not for patients" in comment
     assert sorted({dataset.SeriesNumber for dataset in (report, region, capture)}) == [8, 9, 10]
-    assert capture.BurnedInAnnotation == "YES"
-    picture = np.asarray(Image.open(answered / "explanation.png").convert("RGB"))
-    assert np.array_equal(capture.pixel_array[-picture.shape[0] :], picture)
+    assert place.SeriesInstanceUID == capture.SeriesInstanceUID
+    for dataset, name in ((capture, "explanation.png"), (place, "place.png")):
+        assert dataset.BurnedInAnnotation == "YES"
+        picture = np.asarray(Image.open(answered / name).convert("RGB"))
+        assert np.array_equal(dataset.pixel_array[-picture.shape[0] :], picture)
     evidence = report.CurrentRequestedProcedureEvidenceSequence[0].ReferencedSeriesSequence
     series = {item.SeriesInstanceUID for item in evidence}
     assert {region.SeriesInstanceUID, capture.SeriesInstanceUID, first.SeriesInstanceUID} <= series
