@@ -22,6 +22,7 @@ from scripts.volumes.mask_codes import decide_mask_codes, source_of_masks
 from scripts.volumes.mask_marks import read_mask_source
 from scripts.volumes.reading import mask_codes_in
 
+CLICKED_IN = "t1c"
 CHOSEN = ("subject_id", *CROP_FACTS, "mask_codes_reason", "mask_source")
 
 
@@ -29,7 +30,8 @@ class ReadPatientd(ReadVolumesd):
     """Read one patient as a user gives it: four files or one 4D file, with a mask or a click; or a picture.
 
     Takes `images` (name of a modality, or an alias -> path) or `image` (a 4D file) with `channel_order`, and `mask`
-    or `click` ([i, j, k], voxel indices of the file). Where both are given the click decides and the mask measures.
+    or `click` ([i, j, k], voxel indices of the file; of several files, that of t1c, else of the first modality). Where
+    both are given the click decides and the mask measures.
     MONAI Label's names for these are understood too, see `parse_request`.
     Adds what `ReadVolumesd` adds, `center` for a click, `mask_codes`, `mask_codes_reason` and `mask_source` for a mask.
 
@@ -53,7 +55,10 @@ class ReadPatientd(ReadVolumesd):
             raise ValueError(
                 'mask or click must say where the tumor is, got neither; give --mask FILE or --click "[i,j,k]" (voxels)'
             )
-        subject: dict[Hashable, Any] = {**request, **self._files(request), "center": request.get("click")}
+        files = self._files(request)
+        # Files of one patient may store their voxels in different orders: a click is one of t1c, in which it is seen.
+        clicked_in = CLICKED_IN if files["images"] and CLICKED_IN in self.modalities else None
+        subject: dict[Hashable, Any] = {**request, **files, "center": request.get("click"), "clicked_in": clicked_in}
         read = super().__call__(subject)
         return {**read, **self._codes(read)}
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from monai.transforms import Transform, generate_spatial_bounding_box
 
-from scripts.patches.subject_volumes import Subject, click_in_ras
+from scripts.patches.subject_volumes import Subject, click_in_ras, clicked_volume
 from scripts.volumes.regions import REGIONS, LabeledVoxels, choose_region, find_labeled_voxels
 from scripts.volumes.volume import Volume
 
@@ -88,8 +88,8 @@ class ChooseCenterd(Transform):
 
     The center is the centroid of the region on the slice (in 3D: of the whole region), or the click; it is the voxel
     that holds this point. Adds `center_ras` (voxel indices in RAS+ order), `center_voxel` (indices in the file of the
-    first modality), `center_mm`, `slice` (index of the slice from inferior to superior) and `box_mm`, the extent of the
-    region on the slice (None for a click).
+    first modality, or of `clicked_in`), `center_mm`, `slice` (index of the slice from inferior to superior) and
+    `box_mm`, the extent of the region on the slice (None for a click).
 
     Args:
         slice: "largest" takes the slice with the largest area of the region (of equals the lowest), "centroid" the one
@@ -115,7 +115,7 @@ class ChooseCenterd(Transform):
         Raises:
             ValueError: if a click is outside the volume, or no slice holds enough tumor.
         """
-        reference = next(iter(data["volumes"].values()))
+        reference = clicked_volume(data)
         if data["region"] == "click":
             return _with_center(data, reference, click_in_ras(reference, data["center"]), None)
         if self.slice == "all":

@@ -31,7 +31,7 @@ CROP_FACTS = (
 # What is kept for the crop alone.
 DROPPED = (
     *("volumes", "mask_volume", "brain_mask_volume", "labeled_voxels", "intensity_ranges", "has_background"),
-    *("center_ras", "box_mm"),
+    *("center_ras", "box_mm", "clicked_in"),
 )
 
 CROPS = {"lesion": ("field_of_view", "lesion_box"), "whole": ("field_of_view", "center", "fit", "pad", "stretch")}

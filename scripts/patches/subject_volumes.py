@@ -147,9 +147,9 @@ class RequireBraind(Transform):
 
     def __call__(self, data: Mapping[Hashable, Any]) -> Subject:
         """Return the subject as it is."""
-        click = data.get("center")
-        reference = next(iter(data["volumes"].values()))
-        require_brain_images(data["volumes"], self.limits, None if click is None else click_in_ras(reference, click))
+        click, reference = data.get("center"), clicked_volume(data)
+        click_ras = None if click is None else click_in_ras(reference, click)
+        require_brain_images(data["volumes"], self.limits, click_ras, reference)
         return dict(data)
 
     @staticmethod
@@ -179,6 +179,16 @@ def read_modalities(subject: Mapping[Any, Any], modalities: Sequence[str] | None
         )
     sources = {modality: images[modality] for modality in wanted}
     return {key: item if isinstance(item, Volume) else read_volume(item, lies) for key, item in sources.items()}
+
+
+def clicked_volume(data: Mapping[Hashable, Any]) -> Volume:
+    """Return the volume in whose file a click, or the center that was chosen, is a voxel.
+
+    Args:
+        data: `volumes`, and `clicked_in`, the modality of that file; without it the first.
+    """
+    volumes: Mapping[str, Volume] = data["volumes"]
+    return volumes[data.get("clicked_in") or next(iter(volumes))]
 
 
 def click_in_ras(reference: Volume, click: Sequence[float]) -> np.ndarray:

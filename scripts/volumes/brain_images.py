@@ -41,7 +41,10 @@ USUAL_LIMITS = BrainLimits()
 
 
 def require_brain_images(
-    volumes: Mapping[str, Volume], limits: BrainLimits, click_ras: np.ndarray | None = None
+    volumes: Mapping[str, Volume],
+    limits: BrainLimits,
+    click_ras: np.ndarray | None = None,
+    clicked: Volume | None = None,
 ) -> None:
     """Refuse volumes that the method would take without a word, and answer about wrongly.
 
@@ -49,6 +52,7 @@ def require_brain_images(
         volumes: modality -> volume, on one grid.
         limits: of what counts as skull-stripped.
         click_ras: voxel that somebody clicked on (RAS+ indices), if anybody did.
+        clicked: volume in whose file it was, for messages; None for the first.
 
     Raises:
         ValueError: naming the file, if two modalities are one image, the click is outside the brain, an image is not
@@ -58,7 +62,7 @@ def require_brain_images(
         return
     _require_different(volumes)
     if click_ras is not None:
-        _require_brain_at(volumes, click_ras)
+        _require_brain_at(volumes, click_ras, clicked or next(iter(volumes.values())))
     for volume in volumes.values():
         _require_skull_stripped(volume, limits.max_brain_ml, limits.min_background)
 
@@ -96,8 +100,7 @@ def _require_different(volumes: Mapping[str, Volume]) -> None:
             )
 
 
-def _require_brain_at(volumes: Mapping[str, Volume], click_ras: np.ndarray) -> None:
-    reference = next(iter(volumes.values()))
+def _require_brain_at(volumes: Mapping[str, Volume], click_ras: np.ndarray, reference: Volume) -> None:
     reach = np.floor(REACH_MM / reference.spacing_mm)
     low = np.maximum(click_ras - reach, 0).astype(int)
     near = tuple(slice(start, int(end) + 1) for start, end in zip(low, click_ras + reach, strict=True))

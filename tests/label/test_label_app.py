@@ -23,7 +23,7 @@ from bundle.label_app.__main__ import UPLOADS
 from scripts.provenance.record import read_provenance
 from tests.helpers import ROOT
 from tests.label.conftest import NAMES, STORED_ORDER
-from tests.tiny_subjects import make_mask, write_volume
+from tests.tiny_subjects import SHAPE, make_mask, write_volume
 
 psutil = pytest.importorskip("psutil")
 MONAILabelClient = pytest.importorskip(
@@ -31,6 +31,7 @@ MONAILabelClient = pytest.importorskip(
 ).MONAILabelClient
 
 CLICK = [22, 14, 11]
+IN_LPS = [SHAPE[0] - 1 - CLICK[0], SHAPE[1] - 1 - CLICK[1], CLICK[2]]  # in t1c of case002, whose axes are turned
 CHANNELS = ",".join(STORED_ORDER)
 NAME = "brats_mri_grade_classification"
 pytestmark = pytest.mark.timeout(400)
@@ -66,7 +67,7 @@ def present(server, world, model, how, **params):
         return server.infer(model, files={**upload(whole), **sent(foreground=[CLICK], channel_order=CHANNELS)})
     if how == "four shuffled files":
         session = open_session(server, world)
-        return server.infer(model, f"session_id={session}", files=sent(foreground=[CLICK]))
+        return server.infer(model, f"session_id={session}", files=sent(foreground=[IN_LPS]))
     return server.infer(model, "image=case001", files={**upload(mask, "label"), **sent(**params)})
 
 
@@ -91,7 +92,7 @@ def test_our_app_gives_the_numbers_of_the_bundles_own_inference(ours, world, exp
     assert answer["class"] == found["class"]
     assert answer["bundle"] == found["bundle"]
     assert answer["weights"] == found["weights"]
-    for key in ("source", "center_voxel", "slice", "size", "region"):
+    for key in ("source", "center_mm", "slice", "size", "region"):
         assert answer["crop"][key] == found["crop"][key]
 
 
@@ -102,7 +103,7 @@ def test_the_stock_app_gives_the_same_numbers(stock, world, expected, how):
 
 
 def test_four_files_among_the_studies_are_one_patient(ours, expected):
-    assert scores(ours.infer("grade", "image=case002", files=sent(click=CLICK))) == pytest.approx(
+    assert scores(ours.infer("grade", "image=case002", files=sent(click=IN_LPS))) == pytest.approx(
         expected["click"]["probabilities"], abs=1e-5
     )
 
@@ -226,7 +227,7 @@ def test_messages_name_fields_of_the_request_and_no_folder_of_the_server(ours, w
 def test_slicer_gets_a_mask_with_the_geometry_of_t1c_and_the_answer(ours, world, expected, tmp_path):
     client = MONAILabelClient(ours.url, tmpdir=str(tmp_path))
     assert "grade_viewer" in client.info()["models"]
-    file, answer = client.infer("grade_viewer", "case002", {"foreground": [CLICK], "label": "LGG"})
+    file, answer = client.infer("grade_viewer", "case002", {"foreground": [IN_LPS], "label": "LGG"})
     mask, image = nib.load(file), nib.load(world.studies / "case002" / "case002_t1ce.nii.gz")
     assert mask.shape == image.shape
     assert np.allclose(mask.affine, image.affine)
@@ -234,8 +235,8 @@ def test_slicer_gets_a_mask_with_the_geometry_of_t1c_and_the_answer(ours, world,
     assert answer["probabilities"] == pytest.approx(expected["click"]["probabilities"], abs=1e-5)
     values, label = np.asarray(mask.dataobj), answer["label_names"][answer["class"]]
     assert set(np.unique(values)) == {0, label}
-    at_center = np.rint(np.linalg.inv(mask.affine) @ [*answer["crop"]["center_mm"], 1])[:3].astype(int)
-    assert values[tuple(at_center)] == label
+    assert answer["crop"]["center_voxel"] == IN_LPS
+    assert values[tuple(IN_LPS)] == label
     assert len(set(np.argwhere(values)[:, 2])) == 1
 
 

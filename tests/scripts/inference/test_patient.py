@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.inference_requests import ask
-from tests.tiny_subjects import AFFINE, make_images, make_mask, write_subject, write_volume
+from tests.tiny_subjects import AFFINE, SHAPE, make_images, make_mask, reoriented, write_subject, write_volume
 
 
 def test_a_4d_file_without_channel_order_is_refused(patient, weights, tmp_path):
@@ -60,6 +60,21 @@ def test_a_head_is_not_graded_without_its_brain_mask(patient, weights, tmp_path)
     stripped = ask(tmp_path / "again", weights, **request, brain_mask=brain_mask)
     expected = ask(tmp_path / "expected", weights, images=patient["images"], mask=patient["mask"])
     assert stripped["probabilities"] == expected["probabilities"]
+
+
+def test_a_click_is_a_voxel_of_t1c_however_the_files_store_their_voxels(patient, weights, tmp_path):
+    mixed = {}
+    for (name, array), codes in zip(make_images().items(), ("RAS", "LPS", "SAR", "ASR"), strict=True):
+        mixed[name] = write_volume(tmp_path / f"{name}.nii.gz", *reoriented(array, AFFINE, codes))
+    expected = ask(tmp_path / "expected", weights, images=patient["images"], click=[24, 14, 11])
+    in_t1c = [SHAPE[0] - 1 - 24, SHAPE[1] - 1 - 14, 11]
+    answer = ask(tmp_path / "out", weights, images=mixed, click=in_t1c)
+    assert answer["crop"]["center_voxel"] == in_t1c
+    assert answer["crop"]["center_mm"] == expected["crop"]["center_mm"]
+    assert answer["probabilities"] == pytest.approx(expected["probabilities"], abs=1e-6)
+    outside = {**mixed, "t1c": write_volume(tmp_path / "t1.nii.gz", *reoriented(make_images()["t1c"], AFFINE, "SAR"))}
+    with pytest.raises(ValueError, match=r"must lie inside .*t1\.nii\.gz of shape \(22, 33, 40\)"):
+        ask(tmp_path / "again", weights, images=outside, click=[30, 14, 11])
 
 
 def test_a_click_outside_the_brain_is_not_graded(patient, weights, tmp_path):
