@@ -12,6 +12,7 @@ from monailabel.tasks.activelearning.random import Random
 
 from bundle.grader import Grader
 from bundle.label_app.drawer import Drawer
+from bundle.label_app.slices import Viewer
 from bundle.label_app.tasks import GenerateTask, GradeTask, GradeTrainer, GradeViewerTask
 from bundle.request_errors import NotFoundError
 
@@ -28,6 +29,7 @@ class GradeApp(MONAILabelApp):
     def __init__(self, app_dir: str, studies: str, conf: Mapping[str, str]) -> None:
         self.bundle_dir = Path(conf["bundle"]).resolve()
         self.grader = Grader(self.bundle_dir)
+        self.viewer = Viewer(self.grader.modalities)
         metadata = self.grader.metadata
         super().__init__(
             app_dir, studies, conf, metadata["name"], metadata["description"], metadata["version"], labels=None
@@ -46,6 +48,16 @@ class GradeApp(MONAILabelApp):
     def init_strategies(self) -> dict[str, Any]:
         """Return how the next case to label is chosen."""
         return {"first": First(), "random": Random()}
+
+    @property
+    def infers(self) -> Mapping[str, Any]:
+        """Tasks by their names."""
+        return self._infers
+
+    @property
+    def trainers(self) -> Mapping[str, Any]:
+        """Trainers by their names."""
+        return self._trainers
 
     def study(self, image: str) -> str:
         """Return the path of a study by its id.

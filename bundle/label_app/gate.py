@@ -25,6 +25,7 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 # MONAI Label has more: weights to be overwritten, images to be replaced, a proxy, its log.
 ROUTES = (
     ("GET", r"/(openapi\.json)?"),
+    ("GET HEAD", r"/page/[a-z.]+"),
     ("GET", r"/info/"),
     ("GET", r"/datastore/"),
     ("GET HEAD", r"/datastore/(image|label)"),
@@ -41,6 +42,8 @@ ROUTES = (
 )
 LOCAL = ("127.0.0.1", "localhost")
 NAMES = ("id", "label", "tag", "session_id")
+# Routes whose images may be named by a path, which is then looked for in the studies alone.
+TAKE_PATHS = ("/infer/", "/page/")
 # Viewers on this machine open the next study where it lies, instead of downloading it.
 TELLS_PATHS = "/activelearning/"
 
@@ -91,9 +94,9 @@ class Gate:
         method, path = scope["method"], scope["path"]
         if not any(method in methods.split() and re.fullmatch(route, path) for methods, route in ROUTES):
             raise NotFoundError(f"{method} {path} is not offered by this server")
-        infers = path.startswith("/infer/")
+        by_path = path.startswith(TAKE_PATHS)
         for key, value in parse_qsl(scope["query_string"].decode("latin-1")):
-            if key in NAMES or (key == "image" and not infers):
+            if key in NAMES or (key == "image" and not by_path):
                 check_name(key, value)
         length = headers.get("content-length", "0")
         if not re.fullmatch(r"[0-9]{1,18}", length) or int(length) > self.most_bytes:

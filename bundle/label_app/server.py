@@ -19,6 +19,7 @@ from monailabel.endpoints.infer import ResultType, send_response
 from monailabel.interfaces.exception import MONAILabelException
 from monailabel.interfaces.utils.app import app_instance
 
+from bundle.label_app import pages
 from bundle.label_app.app import GradeApp
 from bundle.label_app.gate import Gate
 from bundle.label_app.labels import check_label, named_for_clients, segment_names
@@ -60,8 +61,8 @@ def create_server(studies: Path, bundle: Path, most_bytes: int) -> Gate:
     server.add_api_route("/weights/", list_weights, methods=["GET"])
     server.add_api_route("/weights/{weights}", serve_weights, methods=["POST"])
     server.add_api_route("/datastore/label", save_label, methods=["PUT"])
-    for module in (info, datastore, session, activelearning, train):
-        server.include_router(module.router)
+    for router in (pages.router, *(module.router for module in (info, datastore, session, activelearning, train))):
+        server.include_router(router)
     server.add_exception_handler(RequestError, _tell)
     server.add_exception_handler(RequestValidationError, _tell_problems)
     server.add_exception_handler(MONAILabelException, _tell_not_found)

@@ -79,7 +79,9 @@ class GradeTask(InferTask):
         names = {label: name for name, label in self.grader.classes.items()}
         scores = enumerate(grade.answer["probabilities"].values())
         prediction = [{"idx": index, "label": names[index], "score": score} for index, score in scores]
-        return {**grade.answer, "prediction": prediction, "label_names": self.labels, "centroids": {}}
+        # Where the patch lies, for whoever draws it on the whole image: cell indices -> mm.
+        crop = {**grade.answer["crop"], "affine": np.asarray(grade.patch.affine.cpu()).tolist()}
+        return {**grade.answer, "crop": crop, "prediction": prediction, "label_names": self.labels, "centroids": {}}
 
 
 class GradeViewerTask(GradeTask):

@@ -38,7 +38,7 @@ def draw_answer(
         modalities: C names.
         title: what was answered.
         not_for_patients: print the warning across the picture.
-        sides: mark the patient's left and right, which pictures do not tell.
+        sides: show the patient's right on the left, as radiologists do, and mark both; pictures tell no sides.
 
     Returns:
         Figure, two rows by C columns, or one of colors.
@@ -56,7 +56,9 @@ def draw_answer(
             # Transparent where nothing speaks for the class, so that the anatomy stays visible.
             panels[1, column].imshow(heat.T, cmap="inferno", vmin=0, vmax=1, origin="lower", alpha=0.65 * heat.T)
         if sides:
-            _mark_sides(panels[0, 0])
+            _mark_sides(panels[0, 0], "RL")
+            for axes in panels.flat:
+                axes.invert_xaxis()  # patches run from the patient's left to right
         figure.suptitle(title, fontsize=11)
         _write_use(figure, not_for_patients, fontsize=10)
         if not_for_patients:
@@ -118,7 +120,7 @@ def draw_attributions(
         modalities: C names.
         shares: title of a method -> share of each modality, written into its panel; None writes nothing.
         simulated: print that the weights were trained on simulated images.
-        sides: as for `draw_answer`.
+        sides: mark the patient's left and right, left on the left; pictures tell no sides.
 
     Returns:
         Figure, 1 + methods rows by C columns, or one of colors. Red speaks for the answer and blue against it, each
@@ -148,7 +150,7 @@ def draw_attributions(
                     _write_share(axes, shares[title][index])  # type: ignore[index]
             row[0].set_ylabel(title, fontsize=11, weight="bold")
         if sides:
-            _mark_sides(panels[0, 0])
+            _mark_sides(panels[0, 0], "LR")
         _write_use(figure, simulated, fontsize=8)
     return figure
 
@@ -186,7 +188,6 @@ def _write_share(axes: Axes, share: float) -> None:
     text.set_path_effects([withStroke(linewidth=2, foreground="black")])  # white letters on white matter
 
 
-def _mark_sides(axes: Axes) -> None:
-    # Patches run from the patient's left to right; radiologists are used to the mirror image.
-    for x, name in ((0.04, "L"), (0.96, "R")):
+def _mark_sides(axes: Axes, sides: str) -> None:
+    for x, name in zip((0.04, 0.96), sides, strict=True):
         axes.text(x, 0.5, name, transform=axes.transAxes, color="#ffd54f", ha="center", va="center", weight="bold")
