@@ -56,7 +56,7 @@ def no_study(root: Path, modalities: Sequence[str], skip: Path | None = None) ->
     there = ", ".join(f"{count} {ending}" for ending, count in endings.most_common(MOST_ENDINGS)) or "none"
     names = ", ".join(f"PATIENT_{modality}.nii.gz" for modality in modalities)
     dicom = any(ending == ".dcm" or ending == "without an ending" for ending in endings)
-    convert = "; DICOM is not read, convert it to NIfTI first" if dicom else ""
+    convert = "; `python -m bundle dicom STUDY --out FOLDER` makes NIfTI of DICOM" if dicom else ""
     return (
         f"{root} must hold studies, in it or in the folders right below: {names} of each patient, or one 4D NIfTI file"
         f" of {len(modalities)} channels; got no such patient among the files there ({there}){convert}"

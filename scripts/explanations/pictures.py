@@ -70,6 +70,8 @@ def draw_answer(
 def draw_overview(overview: Overview, title: str, not_for_patients: bool = False) -> Figure:
     """Draw the slice that a patch was cut from, modality by modality, with the frame of the patch and its center.
 
+    The patient's right is on the left, as in `draw_answer`.
+
     Args:
         overview: the slice.
         title: whose, and which.
@@ -96,7 +98,8 @@ def draw_overview(overview: Overview, title: str, not_for_patients: bool = False
             axes.plot(column, row, "+", color=FRAME_COLOR, markersize=7)
             axes.set_xlim(min(-0.5, left), max(plane.shape[1] - 0.5, left + width))
             axes.set_ylim(min(-0.5, bottom), max(plane.shape[0] - 0.5, bottom + height))
-        _mark_sides(panels[0])
+            axes.invert_xaxis()
+        _mark_sides(panels[0], "RL")
         figure.suptitle(title, fontsize=11)
         _write_use(figure, not_for_patients, fontsize=10)
     return figure

@@ -223,7 +223,7 @@ def test_a_folder_without_studies_is_refused_by_what_was_looked_for(tmp_path, ca
     for name in ("1.dcm", "2.dcm", "p1/notes.txt"):
         (tmp_path / name).touch()
     with pytest.raises(
-        FileNotFoundError, match=r"PATIENT_t1n\.nii\.gz.*4D NIfTI.*\(2 \.dcm, 1 \.txt\); DICOM is not read"
+        FileNotFoundError, match=r"PATIENT_t1n\.nii\.gz.*4D NIfTI.*\(2 \.dcm, 1 \.txt\); `python -m bundle dicom"
     ):
         prepare(tmp_path, ROOT, tmp_path / WORK)
     words = f"x --studies {tmp_path} --bundle {ROOT} --work {tmp_path / WORK} --port 1 --max-upload-mb 1"

@@ -13,6 +13,10 @@ def test_only_a_picture_of_simulated_weights_says_not_for_patients(simulated):
     texts = [text.get_text() for text in figure.texts] + [figure.get_supxlabel()]
     assert any("NOT FOR PATIENTS" in text for text in texts) is simulated
     assert {"a", "b", "c"} == {axes.get_title(loc="left") for axes in figure.axes} - {""}
+    sides = {text.get_text(): text.get_position()[0] for text in figure.axes[0].texts}
+    assert sides["R"] < sides["L"]
+    # The first column of cells is the patient's left, and drawn on the right, in every panel.
+    assert all(axes.get_xlim()[0] > axes.get_xlim()[1] for axes in figure.axes)
 
 
 @pytest.mark.parametrize("simulated", [True, False])
