@@ -5,8 +5,8 @@
 
 Every set of images is judged in the features of a classifier trained on *other* patients of both sites, against further
 patients, beside real images (the floor) and beside control generators that take no training. Finished runs lie in
-`--output_dir` and are not done again. In 3D the images are whole heads in t1n, 32 voxels a side. `--end_use` adds what
-a classifier of grade gains that is trained on real and synthetic images.
+`--output_dir` and are not done again. In 3D the images are whole heads in t1n, 32 voxels of 6 mm a side. `--end_use`
+adds what a classifier of grade gains that is trained on real and synthetic images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 
 from benchmarks.autoencoder import make_autoencoder, train_autoencoder
-from benchmarks.phantom_patches import phantom_patches, phantom_volumes
+from benchmarks.phantom_patches import phantom_patches
 from scripts.generator.autoencoder import LatentAutoencoder, to_images
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.controls import CONTROLS
@@ -53,6 +53,9 @@ from scripts.training.random_affine import RandomAffine
 GRADES = ("LGG", "HGG")
 # Voxels of the simulated volumes at 32 and 48 pixels of a 96 mm field: cells are voxels. Few slices make small volumes.
 MATRIX = {32: (80, 80, 16), 48: (120, 120, 24)}
+# Those of configs/runs/study_volumes.yaml: whole heads, voxels averaged.
+HEAD_MATRIX = (80, 80, 52)
+HEADS = {"modalities": ["t1n"], "cut": "whole", "crop_to_foreground": True, "patch_spacing_mm": 6.0}
 # Channels of the U-Net's levels before images were folded (`generator_unshuffle`).
 CHANNELS = {32: (16, 32, 32), 48: (16, 32, 64)}
 # part -> (seed of its cohort, site, LGG, HGG); no two share a patient.
@@ -227,7 +230,7 @@ def patients(part: str, size: int, dims: int = 2) -> Patients:
     images = [
         phantom_patches(count, seed, size, MATRIX[size], site, grade)
         if dims == 2
-        else phantom_volumes(count, seed, size, site=site, grade=grade)
+        else phantom_patches(count, seed, size, HEAD_MATRIX, site, grade, 3, **HEADS)
         for count, grade in zip(counts, GRADES, strict=True)
     ]
     labels = torch.arange(2).repeat_interleave(torch.tensor(counts))
@@ -404,7 +407,8 @@ def into_latents(recipe: Recipe, training: Patients, seconds: float, seed: int) 
     """Train an autoencoder and return it with the latents of the images and of their mirror images."""
     torch.manual_seed(seed)
     network = make_latent_autoencoder(recipe, training.images.shape[1:])
-    autoencoder, _ = train_autoencoder(network, training.images, seconds, seed)
+    batch = 8 if training.images.ndim == 4 else 2  # steps count more than volumes of each
+    autoencoder, _ = train_autoencoder(network, training.images, seconds, seed, batch=batch)
     images = torch.cat([training.images, training.images.flip(2)]) if recipe.changes else training.images
     labels = training.labels.repeat(len(images) // len(training.labels))
     return autoencoder, Patients(autoencoder.to_latents(images), labels)
@@ -482,7 +486,8 @@ class Judge:
         images = torch.cat([part.images for part in parts])
         # Grade and site: four classes, LGG of A, LGG of B, HGG of A, HGG of B.
         labels = torch.cat([part.labels * 2 + site for site, part in enumerate(parts)])
-        return fit_classifier(self.network, images, labels, num_steps=900, seed=0).state_dict()
+        num_steps = 900 if images.ndim == 4 else 450
+        return fit_classifier(self.network, images, labels, num_steps, seed=0).state_dict()
 
 
 def simulated(part: str, size: int, dims: int) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ def phantom_patches(
     site: str = "A",
     grade: str = "HGG",
     spatial_dims: int = 2,
+    **settings: Any,
 ) -> Tensor:
     """Simulate patients and cut the patch of each, as `configs/phantom.yaml` and `configs/patches.yaml` do.
 
@@ -38,25 +40,30 @@ def phantom_patches(
         site: one of the phantom's sites.
         grade: "LGG" or "HGG", of all patients.
         spatial_dims: 2, or 3 for cubes, whose volumes need as many slices.
+        settings: further keys of `configs/common.yaml` and `configs/patches.yaml`, such as `cut` or `modalities`.
 
     Returns:
-        (count, 4, patch_size, patch_size), with a third side in 3D, float32 in [-1, 1], background -1.
+        (count, C, patch_size, patch_size), with a third side in 3D, float32 in [-1, 1], background -1.
     """
     overrides = {
         "spatial_dims": spatial_dims,
         "patch_size": [patch_size] * spatial_dims,
         "patch_spacing_mm": 96 / patch_size,
+        **settings,
     }
     parser = ConfigParser(ConfigParser.load_config_files([str(CONFIGS / f"{n}.yaml") for n in ("common", "patches")]))
     parser.update(overrides)
     # Nothing is read: here the volumes are in memory already.
     steps = parser.get_parsed_content("preprocessing").transforms
     chain = [step for step in steps if not isinstance(step, ReadVolumesd)]
+    modalities = parser.get_parsed_content("modalities")
     fraction = float(grade == list(default_settings()["grades"])[0])
     images = []
     for index in range(count):
         subject = make_subject(site, seed, index, matrix_size, fraction)
-        volumes = {name: Volume(name, image, subject.affine) for name, image in subject.images.items()}
+        volumes = {
+            name: Volume(name, image, subject.affine) for name, image in subject.images.items() if name in modalities
+        }
         mask = Volume("mask", subject.mask, subject.affine)
         data = {"volumes": volumes, "mask_volume": mask, "mask_codes": MASK_CODES, "brain_mask_volume": None}
         for transform in chain:
@@ -65,14 +72,7 @@ def phantom_patches(
     return torch.from_numpy(np.stack(images))
 
 
-def phantom_volumes(
-    count: int,
-    seed: int,
-    size: int = 32,
-    modalities: Sequence[str] = ("t1n",),
-    site: str = "A",
-    grade: str | None = None,
-) -> Tensor:
+def phantom_volumes(count: int, seed: int, size: int = 32, modalities: Sequence[str] = ("t1n",)) -> Tensor:
     """Simulate patients and return their whole brains, which fill two thirds of each side and more.
 
     Args:
@@ -80,16 +80,13 @@ def phantom_volumes(
         seed: seed of the cohort; two seeds share no patient.
         size: voxels of each side, at least 16.
         modalities: channels, of those of the phantom.
-        site: one of the phantom's sites.
-        grade: "LGG" or "HGG", of all patients; None mixes them as the phantom does.
 
     Returns:
         (count, C, size, size, size) float32 in [-1, 1], background -1.
     """
-    fraction = None if grade is None else float(grade == list(default_settings()["grades"])[0])
     volumes = torch.full((count, len(modalities), size, size, size), BACKGROUND)
     for index in range(count):
-        images = make_subject(site, seed, index, (size,) * 3, fraction).images
+        images = make_subject("A", seed, index, (size,) * 3).images
         for channel, name in enumerate(modalities):
             image = torch.from_numpy(images[name].astype(np.float32))
             inside = image > 0
