@@ -1,4 +1,4 @@
-"""Commands of this bundle: flatten, pack, verify, export; dicom, grade, label for patients; audit for any images."""
+"""Commands of this bundle: flatten, pack, verify, export, push, pull; dicom, grade, label for patients; audit."""
 
 from __future__ import annotations
 
@@ -85,6 +85,7 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     export.add_argument("--format", required=True, choices=("torchscript", "onnx"), help="format of the files")
     export.set_defaults(run=_export)
 
+    _add_hub(commands)
     _add_audit(commands)
     _add_dicom(commands)
     _add_grade(commands)
@@ -102,6 +103,20 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     label.add_argument("--max-upload-mb", type=int, default=1024, help="size of one request, MiB (default: 1024)")
     label.set_defaults(run=_label)
     return parser
+
+
+def _add_hub(commands: argparse._SubParsersAction[CommandLine]) -> None:
+    push = commands.add_parser("push", help="put a package on the Hugging Face Hub, or in a folder")
+    push.add_argument("folder", help="root of the package")
+    push.add_argument("repository", help="OWNER/NAME of the hub, or a folder such as ./mirror/NAME")
+    push.add_argument("--dry-run", action="store_true", help="only list what would go there")
+    push.add_argument("--public", action="store_true", help="let everybody see a repository that this makes")
+    push.set_defaults(run=_push)
+    pull = commands.add_parser("pull", help="get a package from the Hugging Face Hub, or from such a folder")
+    pull.add_argument("repository", help="OWNER/NAME of the hub, or a folder; of people whom you trust: it is code")
+    pull.add_argument("--output", default="dist", help="folder that gets the package (default: dist)")
+    pull.add_argument("--revision", help="branch, tag or commit")
+    pull.set_defaults(run=_pull)
 
 
 def _add_audit(commands: argparse._SubParsersAction[CommandLine]) -> None:
@@ -215,6 +230,21 @@ def _export(options: argparse.Namespace) -> int:
 
     for path, difference in export(options.folder, options.format).items():
         print(f"{path}   largest difference {difference:.1e}")
+    return 0
+
+
+def _push(options: argparse.Namespace) -> int:
+    from bundle.hub import describe, push
+
+    files = push(options.folder, options.repository, options.dry_run, not options.public)
+    print(describe(files, options.repository, options.dry_run))
+    return 0
+
+
+def _pull(options: argparse.Namespace) -> int:
+    from bundle.hub import pull
+
+    print(pull(options.repository, options.output, options.revision))
     return 0
 
 

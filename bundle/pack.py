@@ -73,7 +73,7 @@ def pack(
     try:
         _fill(partial, trained, terms, name)
         write_large_files(partial, address)
-        _replace(partial, final)
+        replace_folder(partial, final)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return final
@@ -151,7 +151,8 @@ def _data_terms(provenance: Mapping[str, Any], data_license: str | None) -> str:
     return SIMULATED_DATA
 
 
-def _replace(partial: Path, final: Path) -> None:
+def replace_folder(partial: Path, final: Path) -> None:
+    """Put a finished folder in the place of another, on the same disk; the other one goes when it is there."""
     old = final.with_name(f".partial-{os.getpid()}-old-{final.name}")
     if final.exists():
         final.rename(old)
