@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.dicom.files import is_study, require_packages
+from bundle.dicom.files import is_dicom, is_study, require_packages
 from bundle.grader import Grader
 from bundle.request_errors import RequestError
 from scripts.explanations.checks import check_method
@@ -146,6 +146,8 @@ def _patients(paths: Sequence[str], options: Mapping[str, Any], grader: Grader) 
         raise FileNotFoundError(
             f"{some_names(missing)} does not exist; give the folder of a patient, or one file of it"
         )
+    if single := [path for path in paths if Path(path).is_file() and is_dicom(Path(path))]:
+        raise ValueError(f"{some_names(single)} is one file of a DICOM study; give the folder of the study")
     names = [patient_name(path, grader.modalities) for path in paths]
     if twice := {name for name in names if names.count(name) > 1}:
         raise ValueError(f"patients must have names of their own, got {some_names(twice)} twice; rename their folders")

@@ -19,10 +19,13 @@ OTHER = (
 FLUID_DARK = r"flair|tirm|dark[ _-]?fluid"
 T1 = rf"{NO_WORD}t1|mprage|mp[ _-]rage|bravo|spgr|vibe"
 T2 = rf"{NO_WORD}t2"
-WITHOUT = (
-    rf"{NO_WORD}(pre|native?|wo|w/o|ohne|unenhanced|t1n){NO_WORD_AFTER}|without|{NO_WORD}non?[ _-]?(contrast|gad|gd|ce)"
+AGENT = r"([ck]ontrast\w*|gad\w*|gd|ce|km)"
+BEFORE = r"pre(?![ _-]?op)|native?|wo|w/o|ohne|without|unenhanced|t1n"
+WITHOUT = rf"{NO_WORD}({BEFORE}|vor|sans|senza|sin|non?)[ _-]?{AGENT}{NO_WORD_AFTER}|{NO_WORD}({BEFORE}){NO_WORD_AFTER}"
+WITH = (
+    rf"\+ ?c{NO_WORD_AFTER}|{NO_WORD}c ?\+|{NO_WORD}(t1)?(ce|c|gd|km)(w|t1)?{NO_WORD_AFTER}"
+    r"|post(?!er|[ _-]?op)|gad|[ck]ontrast"
 )
-WITH = rf"\+ ?c{NO_WORD_AFTER}|{NO_WORD}c ?\+|{NO_WORD}(t1)?(ce|c|gd|km)(w|t1)?{NO_WORD_AFTER}|post(?!er)|gad|contrast"
 NO_AGENT = ("no", "none", "n", "0", "without", "nein")
 
 
@@ -50,17 +53,16 @@ def modality_of(series: Series) -> tuple[str | None, str]:
         return {"t2": "t2w", "flair": "t2f", None: None}[weighting], "" if weighting else "not told"
     contrast = contrast_of(series)
     if contrast is None:
-        return None, "unclear: an agent in the header, and words for none"
+        return None, "unclear: with contrast and without"
     return ("t1c" if contrast else "t1n"), ""
 
 
 def contrast_of(series: Series) -> bool | None:
     """Tell whether an agent was given, by the header and the words; None where they contradict each other."""
     agent = str(series.value("ContrastBolusAgent") or "").strip().lower() not in ("", *NO_AGENT)
-    words = series.description.lower()
-    if re.search(WITHOUT, words):
-        return None if agent else False
-    return agent or bool(re.search(WITH, words))
+    others, is_without = re.subn(WITHOUT, " ", series.description.lower())
+    is_with = agent or bool(re.search(WITH, others))
+    return None if is_with and is_without else is_with
 
 
 def is_localizer(series: Series) -> bool:

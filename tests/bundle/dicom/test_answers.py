@@ -189,6 +189,11 @@ def test_options_of_dicom_are_refused_for_other_files(options, packed, tmp_path,
         grade(str(tmp_path / "P3"), str(tmp_path / "out"), str(packed), CLICK, **options)
 
 
+def test_a_single_file_of_a_study_is_no_study(scanned, packed, tmp_path):
+    with pytest.raises(ValueError, match=r"000.dcm is one file of a DICOM study; give the folder of the study"):
+        grade(str(scanned / "S7" / "000.dcm"), str(tmp_path / "out"), str(packed), CLICK)
+
+
 def test_a_study_without_a_frame_of_reference_is_graded_but_not_reported(packed, tmp_path):
     write_study(tmp_path / "P1", FrameOfReferenceUID=None)
     options = {"bundle_dir": str(packed), "click": CLICK_IN_DICOM, "explanation": "none"}
