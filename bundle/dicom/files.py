@@ -32,7 +32,9 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def is_dicom(path: Path) -> bool:
-    """Tell whether a file begins as a DICOM file does; its name says nothing."""
+    """Tell whether a path is a file that begins as a DICOM file does; its name says nothing."""
+    if not path.is_file():  # a broken link, a pipe
+        return False
     with path.open("rb") as stream:
         return stream.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
 

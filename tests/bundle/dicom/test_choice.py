@@ -190,11 +190,12 @@ def test_other_objects_are_passed_over_and_named(tmp_path):
     )
     (tmp_path / "report.pdf").write_bytes(b"%PDF-1.4")
     (tmp_path / "empty").write_bytes(b"")
+    (tmp_path / "link").symlink_to("nowhere")
     study = read_study(tmp_path)
     assert study.passed_over == {
         "Enhanced MR Image Storage": 12,
         "RT Structure Set Storage": 1,
-        "no DICOM": 2,
+        "no DICOM": 3,
     }
     with pytest.raises(ValueError, match="none for t1c .*passed over: 12 Enhanced MR .*convert them with dcm2niix"):
         choose(study, {})
