@@ -154,6 +154,7 @@ FLAGS_OF_OTHERS = {
     "gres",
     "KEY",
     "nproc_per_node",
+    *("source", "repo"),  # of MONAI's download
     *("app", "conf", "host"),  # of `monailabel start_server`
 }
 WORDS_OF_OTHERS = {"eval_kwargs", "train_kwargs"}  # arguments of MONAI's client of federated learning
