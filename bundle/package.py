@@ -24,6 +24,7 @@ WORKFLOWS = {
     "train_generator.json": "train",
     "generate.json": "inference",
 }
+DATA_STAGES = ("cohort", "patches", "splits")  # their configs make the data of a training
 RANDOM = ("kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "trunc_normal_", "normal_", "uniform_")
 TEXT = {".py", ".json", ".md", ".txt", ".yml", ".yaml", ".conf", ".j2", ".cfg", ".toml", ".css", ""}
 
@@ -49,6 +50,11 @@ class Package:
     def configs(self) -> Mapping[str, dict[str, Any]]:
         """Config that is there, by file name."""
         return {name: read_json(self.config_path(name)) for name in WORKFLOWS if self.config_path(name).is_file()}
+
+    @cached_property
+    def data_stages(self) -> Mapping[str, dict[str, Any]]:
+        """Config of a stage that makes the data of a training, by file name."""
+        return {f"{stage}.json": read_json(self.config_path(f"{stage}.json")) for stage in DATA_STAGES}
 
     @cached_property
     def weights(self) -> list[Path]:

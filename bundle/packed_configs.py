@@ -9,16 +9,29 @@ from monai.bundle import ConfigParser
 
 from bundle.flatten import LOOKED_UP, ROOT, merge_flat
 from bundle.looked_up import begin_in_run, name_training, write_out_network
+from bundle.package import DATA_STAGES
 from bundle.trained import ALL_CLASSES, Trained, run_config
-from scripts.running.configs import reachable
+from scripts.running.configs import is_plain, reachable
 from scripts.running.stages import PLACE
 
 # About the machine or the one run, not about the weights; and what needs the patches trained on, which stay behind.
 NOT_TAKEN_OVER = ("num_threads", "fold", "seed", "reject_copies", "keep_overview")
+# About the patients trained on, likewise: names of the cohort and of those who were left out of it.
+OF_PATIENTS = ("cohort_name", "leave_out", "subtree", "source_files", "name_pattern", "patient_pattern", "class_map")
+# Of today's repository, whenever the run was: how a training makes its data.
+OF_PREPARATION = ("training_data", "data_settings", "initialize")
+# A training of the package begins with real images: those of the generators have stayed behind.
+REAL_ALONE = {
+    "setup": "real",
+    "synthetic_method": None,
+    "synthetic_labels": "own",
+    "synthetic_permutation": 0,
+    "train_on_real": True,
+}
 
 
 def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
-    """Make the configs of both networks, for training and for use.
+    """Make the configs of both networks, for training and for use, and of the stages that make data to train on.
 
     Args:
         trained: weights to pack.
@@ -30,11 +43,19 @@ def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
         "inference.json": _inference(trained),
         "train.json": {
             **_training(("common", "train_classifier"), run_config(trained.classifier_dir)),
+            **REAL_ALONE,
             "num_members": trained.num_members,  # it goes on with the weights of the package
         },
         "generate.json": _generate(trained),
         "train_generator.json": _training(("common", "train_generator"), run_config(trained.generator_dir)),
+        **{f"{stage}.json": _data_stage(stage, trained) for stage in DATA_STAGES},
     }
+
+
+def _data_stage(stage: str, trained: Trained) -> dict[str, Any]:
+    values = {**run_config(trained.patches_dir), **(run_config(trained.splits_dir) if trained.splits_dir else {})}
+    taken = {key: value for key, value in values.items() if key not in OF_PATIENTS}
+    return with_values(merge_flat(("common", stage)), taken)
 
 
 def _inference(trained: Trained) -> dict[str, Any]:
@@ -61,7 +82,8 @@ def _training(stems: tuple[str, ...], run: Mapping[str, Any]) -> dict[str, Any]:
     # The run's own merged config, overlays and recipe included; only where things lie is taken from the repository.
     written = ConfigParser.load_config_files([str(ROOT / "configs" / f"{stem}.yaml") for stem in stems])
     own = {key: value for key, value in run.items() if key != "_meta_"}
-    unchanged = {key: value for key, value in written.items() if PLACE.search(key) or key in NOT_TAKEN_OVER}
+    kept = (*NOT_TAKEN_OVER, *OF_PREPARATION)
+    unchanged = {key: value for key, value in written.items() if PLACE.search(key) or key in kept}
     return name_training(begin_in_run(write_out_network(reachable({**own, **unchanged}, LOOKED_UP))))
 
 
@@ -78,14 +100,6 @@ def with_values(config: Mapping[str, Any], run: Mapping[str, Any]) -> dict[str, 
     taken = {
         key: run[key]
         for key, value in config.items()
-        if key in run and not PLACE.search(key) and key not in NOT_TAKEN_OVER and _plain(value) and _plain(run[key])
+        if key in run and not PLACE.search(key) and key not in NOT_TAKEN_OVER and is_plain(value) and is_plain(run[key])
     }
     return {**config, **taken}
-
-
-def _plain(value: Any) -> bool:
-    if isinstance(value, str):
-        return not value.startswith(("$", "@", "%"))
-    if isinstance(value, Mapping):
-        return "_target_" not in value and all(_plain(item) for item in value.values())
-    return all(_plain(item) for item in value) if isinstance(value, list) else True

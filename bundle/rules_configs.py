@@ -35,7 +35,7 @@ ZOO_IDS = {
 
 def standalone(package: Package) -> Iterator[str]:
     """Every reference of a config leads to a part of the same config."""
-    for name, config in package.configs.items():
+    for name, config in {**package.configs, **package.data_stages}.items():
         missing = sorted(references(config) - set(config))
         if missing:
             yield f"configs/{name} must define {', '.join(missing)}, to which it refers, got no such key; pack again"

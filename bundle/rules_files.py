@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from bundle.large_files import MAX_BYTES, PLACEHOLDER, read_large_files
 from bundle.model_card import SECTIONS
-from bundle.package import WORKFLOWS, Package
+from bundle.package import DATA_STAGES, WORKFLOWS, Package
 from bundle.pins import ROOT
 from scripts.provenance.task import PACKAGE_NAME
 from scripts.running.files import sha256_file
@@ -23,6 +23,7 @@ REQUIRED = (
     "models/provenance.json",
     "configs/metadata.json",
     *(f"configs/{name}" for name in WORKFLOWS),
+    *(f"configs/{stage}.json" for stage in DATA_STAGES),
     "scripts/__init__.py",
     "docs/README.md",
     "docs/data_license.txt",

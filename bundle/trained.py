@@ -95,6 +95,11 @@ class Trained:
         """Folder of the patches trained on."""
         return self._folders("patches")[0]
 
+    @property
+    def splits_dir(self) -> Path | None:
+        """Folder of the splits; None where the study has lost them."""
+        return next(iter(self._folders("splits", needed=False)), None)
+
     @cached_property
     def generators(self) -> dict[str, Path]:
         """Class, or `ALL_CLASSES` -> folder of the generator."""

@@ -15,6 +15,7 @@ from scipy.ndimage import gaussian_filter
 
 from scripts.running.configs import parser_of
 from scripts.running.errors import root_cause
+from scripts.running.files import write_json
 from tests.helpers import config_files
 
 MODALITIES = ["t1n", "t1c", "t2w", "t2f"]
@@ -66,6 +67,17 @@ def write_subject(
     mask_path = write_volume(folder / "seg.nii.gz", mask, affine)
     subject = {"subject_id": folder.name, "site": "A", "grade": "HGG", "images": paths, "mask": mask_path}
     return {**subject, "mask_codes": MASK_CODES, **more}
+
+
+def write_cohort(folder: Path, num_subjects: int = 10) -> Path:
+    """Write a folder with subjects of both grades in turn and their `cohort.json`, as the phantom does; return it."""
+    grades = [("LGG", "HGG")[index % 2] for index in range(num_subjects)]
+    subjects = [
+        write_subject(folder / f"S{index}", make_images(index), grade=grade) for index, grade in enumerate(grades)
+    ]
+    content = {"name": "tiny", "simulated": True, "modalities": MODALITIES, "mask_codes": MASK_CODES}
+    write_json(folder / "cohort.json", {**content, "subjects": subjects, "left_out": []})
+    return folder
 
 
 def reoriented(array: np.ndarray, affine: np.ndarray, codes: str) -> tuple[np.ndarray, np.ndarray]:

@@ -156,6 +156,15 @@ def references(value: Any) -> set[str]:
     return {name for text in texts(value) for name in REFERENCE.findall(text)}
 
 
+def is_plain(value: Any) -> bool:
+    """Tell whether a config value says what it is: a number, a name, a list or table of them, and no component."""
+    if isinstance(value, str):
+        return not value.startswith(("$", "@", "%"))
+    if isinstance(value, Mapping):
+        return "_target_" not in value and all(is_plain(item) for item in value.values())
+    return all(is_plain(item) for item in value) if isinstance(value, (list, tuple)) else True
+
+
 def texts(value: Any) -> Iterator[str]:
     """List the strings of a config value, keys included."""
     if isinstance(value, str):

@@ -147,23 +147,23 @@ def check_overrides(invocation: Invocation, known: Iterable[str] = (), source: S
 
     Args:
         invocation: config files, each checked against those before it, and overrides, against all files.
-        known: further names that overrides may have, of keys that are not in these files.
+        known: further names that overrides and overlays may have, of keys that are not in these files.
         source: of the overrides.
 
     Raises:
         ValueError: naming the key, what it must be, and the way out.
     """
-    layers, is_referred_to = Layers(), _references(invocation)
+    layers, is_referred_to, others = Layers(), _references(invocation), set(known)
     for index, path in enumerate(invocation.config_files):
         is_of_bundle = index == 0 or config_folder(invocation) in Path(path).resolve().parents
-        of_bundle = () if is_of_bundle else known_keys(config_folder(invocation))
+        of_bundle = set() if is_of_bundle else others | known_keys(config_folder(invocation))
         for key, value in load_file(path).items():
             if not is_of_bundle and _is_new(layers, key, is_referred_to):
                 refuse_unknown_key(key, of_bundle, Source(Path(path).name))
             if index:
                 _check(layers, key, value, Source(Path(path).name), is_referred_to)
             layers.add(key, value)
-    known_here = {*layers.merged, *known}
+    known_here = {*layers.merged, *others}
     for key, value in invocation.overrides.items():
         if _is_new(layers, key, is_referred_to):
             refuse_unknown_key(key, known_here, source, invocation.config_files)

@@ -9,7 +9,7 @@ import logging
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -99,11 +99,12 @@ def run_invocation(invocation: Invocation) -> ConfigWorkflow:
     return workflow
 
 
-def check_command_line(of_study: bool = False) -> None:
+def check_command_line(of_study: bool = False, known: Iterable[str] = ()) -> None:
     """Refuse a misspelt key and a value of another kind, and let an error end in its cause, before any item is built.
 
     Args:
         of_study: take the keys of all stages, which a study hands on, too.
+        known: keys of other configs that are taken, too, as they are handed on.
 
     Raises:
         ValueError: naming the key, what it must be, and the way out.
@@ -114,7 +115,7 @@ def check_command_line(of_study: bool = False) -> None:
         fit_tracking(workflow.parser)
     invocation = current_invocation()
     if invocation is not None:
-        check_overrides(invocation, known_keys(config_folder(invocation)) if of_study else ())
+        check_overrides(invocation, known_keys(config_folder(invocation)) if of_study else known)
 
 
 def create_workflow(invocation: Invocation) -> ConfigWorkflow:
@@ -201,6 +202,10 @@ class Comparison:
             "lost outputs ": [name for name, fault in self.outputs.items() if fault == "lost"],
         }
         return [f"{what}{some_names(names, limit=5)}" for what, names in reasons.items() if names]
+
+
+class OtherRunError(ValueError):
+    """The folder of a stage holds a run of other settings, inputs or code, or outputs that were changed since."""
 
 
 class Stage:
@@ -368,12 +373,7 @@ class Stage:
     @cached_property
     def _merged(self) -> Mapping[str, Any]:
         """Files and overrides of the run as one mapping; empty where nothing is known of them."""
-        invocation = current_invocation()
-        if invocation is not None:
-            return invocation.merged()
-        workflow = calling_workflow()
-        # A program may hand over objects, which no file of settings can hold.
-        return {} if workflow is None else json.loads(_as_text(workflow.parser.get()))
+        return current_config()
 
     def _identity(self, input_hashes: Sequence[str | None]) -> dict[str, Any]:
         return {**self.choices(), "inputs": list(input_hashes), "code": code_identity(target_modules(self._config))}
@@ -431,7 +431,7 @@ class Stage:
 
         Raises:
             AlreadyFinished: if the run is finished and kept.
-            ValueError: if nothing was consented to.
+            OtherRunError: if nothing was consented to.
         """
         if comparison.is_old_code and self.keep_old_code:
             self._keep_old_code(comparison)
@@ -439,12 +439,12 @@ class Stage:
             self._stop_if_finished(comparison)
         if comparison.record and not comparison.is_same:
             if not self._may_overwrite and (comparison.holds_work or not comparison.is_old_code):
-                raise ValueError(_refusal(comparison))
+                raise OtherRunError(_refusal(comparison))
             empty_folder(self.output_dir, comparison.record)
             return Comparison(self.output_dir)
         # A folder of the same key is continued, even if an output was lost.
         if comparison.changed_outputs and not self._may_overwrite:
-            raise ValueError(_refusal(comparison))
+            raise OtherRunError(_refusal(comparison))
         for name in comparison.changed_outputs:
             (self.output_dir / name).unlink()
         return comparison
@@ -485,6 +485,16 @@ def _refusal(comparison: Comparison) -> str:
 def current_invocation() -> Invocation | None:
     """Return what this run is made of: from `invoked`, else from the command line, else None (called as a library)."""
     return _invocation.get() or Invocation.from_command_line()
+
+
+def current_config() -> dict[str, Any]:
+    """Return files and overrides of this run merged and unresolved; empty where nothing is known of them."""
+    invocation = current_invocation()
+    if invocation is not None:
+        return invocation.merged()
+    workflow = calling_workflow()
+    # A program may hand over objects, which no file of settings can hold.
+    return {} if workflow is None else json.loads(_as_text(workflow.parser.get()))
 
 
 def calling_workflow() -> ConfigWorkflow | None:

@@ -191,7 +191,8 @@ class Study:
         files = tuple(str(Path(self.config_dir) / f"{name}.yaml") for name in names)
         known = _merged(files)
         general = {key: value for key, value in own.overrides.items() if is_part(known, key)}
-        general.pop("overwrite", None)
+        for key in ("overwrite", "dataset_dir"):  # the study's own: its cohorts name their folders themselves
+            general.pop(key, None)
         overrides = {**self._network_settings(planned, recipes), **general, **planned.overrides}
         # What is overwritten was consented to in `begin`, or is only out of date.
         return Invocation((*files, *recipes), overrides, may_overwrite=True)

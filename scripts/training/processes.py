@@ -8,8 +8,9 @@ process, but for rounding.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -24,11 +25,44 @@ from scripts.running.stages import AlreadyFinished, Stage
 
 OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 GOES_ON, IS_FINISHED, FAILED = range(3)
+LONGEST_WAIT = timedelta(days=2)  # for process 0, which may make the data of the training before
 
 
 def is_main_process() -> bool:
     """Say whether this process is the one that writes; alone it is."""
     return not dist.is_initialized() or dist.get_rank() == 0
+
+
+def by_main_process(work: Callable[[], object]) -> None:
+    """Let process 0 do something, while the others wait for it; alone, do it.
+
+    Args:
+        work: what to do.
+
+    Raises:
+        AlreadyFinished: in every process, if `work` raises it.
+        RuntimeError: in the others, if `work` fails, which process 0 raises as it is.
+    """
+    if not dist.is_initialized():
+        work()
+        return
+    outcome: int = GOES_ON
+    error: BaseException | None = None
+    if dist.get_rank() == 0:
+        try:
+            work()
+        except AlreadyFinished as finished:
+            outcome, error = IS_FINISHED, finished
+        except Exception as refusal:
+            outcome, error = FAILED, refusal
+    told = torch.tensor(outcome, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.broadcast(told, 0)
+    if error is not None:
+        raise error
+    if int(told) == IS_FINISHED:
+        raise SystemExit(0)
+    if int(told) == FAILED:
+        raise RuntimeError("process 0 has stopped; its message says why")
 
 
 @dataclass(frozen=True)
@@ -52,23 +86,7 @@ class Processes:
             AlreadyFinished: in every process, if there is nothing left to do.
             RuntimeError: in the others, if process 0 refuses.
         """
-        outcome: int = GOES_ON
-        error: BaseException | None = None
-        if self.rank == 0:
-            try:
-                stage.begin()
-            except AlreadyFinished as finished:
-                outcome, error = IS_FINISHED, finished
-            except Exception as refusal:
-                outcome, error = FAILED, refusal
-        told = torch.tensor(outcome, device=self.device)
-        dist.broadcast(told, 0)
-        if error is not None:
-            raise error
-        if int(told) == IS_FINISHED:
-            raise SystemExit(0)
-        if int(told) == FAILED:
-            raise RuntimeError("process 0 has refused the stage; its message says why")
+        by_main_process(stage.begin)
         if self.rank > 0:
             flush_subnormals()
             stage.set_threads_and_seeds()
@@ -103,7 +121,7 @@ def start_processes() -> Processes:
         device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     return Processes(dist.get_rank(), dist.get_world_size(), device)
 
 

@@ -51,8 +51,8 @@ def test_the_generators_configs_carry_their_sizes_and_sampler(packed):
 
 def test_the_package_holds_the_rooms_that_its_configs_reach_and_no_others(packed):
     rooms = {path.name for path in (packed / "scripts").iterdir() if path.is_dir()}
-    assert {"inference", "patches", "volumes", "classifier", "generator", "running"} <= rooms
-    assert not rooms & {"cohorts", "phantom", "report"}
+    assert {"cohorts", "patches", "splits", "inference", "volumes", "classifier", "generator", "running"} <= rooms
+    assert not rooms & {"phantom", "report"}
     for room in rooms:
         kept = {path.relative_to(packed) for path in (packed / "scripts" / room).glob("*.*")}
         assert kept == {path.relative_to(ROOT) for path in (ROOT / "scripts" / room).glob("*.*")}
@@ -70,7 +70,8 @@ def test_no_path_and_no_choice_of_the_run_is_carried_over(study, packed):
     texts = [path.read_text(encoding="utf-8") for path in (packed / "configs").iterdir()]
     assert not any(str(study) in text for text in texts)
     assert config(packed, "train.json")["overwrite"] is False
-    assert config(packed, "train.json")["synthetic_method"] == "ddpm"
+    assert config(packed, "train.json")["synthetic_method"] is None  # whose images have stayed behind
+    assert config(packed, "patches.json")["min_et_ml"] == 0.01
 
 
 def test_the_metadata_describe_both_networks(packed):

@@ -1,0 +1,113 @@
+"""The data of a training made of a folder of patients: by the flat config, once, and of one source."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from scripts.running.configs import Invocation
+from scripts.running.errors import root_cause
+from scripts.running.files import read_json
+from scripts.running.stages import OtherRunError, run_invocation
+from tests.helpers import ROOT
+from tests.tiny_subjects import write_cohort
+
+SIZES: dict[str, Any] = {
+    "bundle_root": str(ROOT),
+    "device": "cpu",
+    "num_threads": 1,
+    "num_folds": 2,
+    "patch_size": [16, 16],
+    "patch_spacing_mm": 6.0,
+    "classifier_backbone": "resnet10_thin",
+    "classifier_stem_stride": 1,
+    "classifier_max_epochs": 1,
+    "classifier_batch_size": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def patients(tmp_path_factory) -> Path:
+    return write_cohort(tmp_path_factory.mktemp("data") / "patients")
+
+
+def train(folder: Path, **changed: Any) -> None:
+    """Run the flat train.json with its files in a folder."""
+    paths = {f"{name}_path": str(folder / name / f"{name}.json") for name in ("patches", "splits")}
+    settings = {**SIZES, **paths, "output_dir": str(folder / "classifier"), **changed}
+    try:
+        run_invocation(Invocation((str(ROOT / "configs" / "train.json"),), settings))
+    except RuntimeError as error:
+        raise root_cause(error) from None
+
+
+@pytest.fixture(scope="module")
+def trained(patients, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder, dataset_dir=str(patients))
+    return folder
+
+
+def write_table(cohort: Path) -> Path:
+    """Write the cohort as a table, which the cohort stage reads."""
+    rows = [
+        {"subject_id": subject["subject_id"], "grade": subject["grade"], "site": "A"}
+        | subject["images"]
+        | {"mask": subject["mask"]}
+        for subject in read_json(cohort / "cohort.json")["subjects"]
+    ]
+    path = cohort.parent / "table.csv"
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def test_a_folder_of_patients_ends_in_a_trained_fold(trained, patients):
+    assert (trained / "classifier" / "model.pt").is_file()
+    records = {name: read_json(trained / name / "stage.json") for name in ("patches", "splits", "classifier")}
+    assert [record["finished"] for record in records.values()] == [True] * 3
+    patches = read_json(trained / "patches" / "patches.json")
+    assert (patches["patch_size"], patches["spacing_mm"]) == ([16, 16], 6.0)
+    assert len(read_json(trained / "splits" / "splits.json")["folds"]) == 2
+    assert not (trained / "cohort").exists()  # the folder's own is taken
+
+
+def test_what_is_finished_is_passed_over(trained, patients, tmp_path):
+    made = {path: path.stat().st_mtime_ns for name in ("patches", "splits") for path in (trained / name).iterdir()}
+    train(trained, dataset_dir=str(patients), fold=1, output_dir=str(tmp_path / "fold1"))
+    assert read_json(tmp_path / "fold1" / "stage.json")["finished"]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+
+
+def test_other_settings_and_another_source_are_refused_in_the_same_folders(trained, patients, tmp_path):
+    out = str(tmp_path / "out")
+    with pytest.raises(OtherRunError, match=r"dataset_dir .* differs in patch_spacing_mm.*--patches_path and"):
+        train(trained, dataset_dir=str(patients), patch_spacing_mm=5.0, output_dir=out)
+    table = write_table(patients)
+    with pytest.raises(OtherRunError, match=r"dataset_dir .*table.csv cannot be made into these folders.* inputs "):
+        train(trained, dataset_dir=str(table), mask_codes="brats_2017", output_dir=out)
+    cohort = read_json(trained / "cohort" / "cohort.json")  # made of the table, beside the patches
+    assert len(cohort["subjects"]) == 10
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_is_missing_is_told_with_what_to_type(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"patches.json does not exist; pass --dataset_dir DATA"):
+        train(tmp_path)
+
+
+def test_files_of_other_names_are_refused(patients, tmp_path):
+    with pytest.raises(ValueError, match="splits_path must be named splits.json where dataset_dir makes it"):
+        train(tmp_path, dataset_dir=str(patients), splits_path=str(tmp_path / "parts.json"))
+
+
+def test_keys_of_the_stages_before_are_known_where_these_run_and_nowhere_else(trained, tmp_path):
+    with pytest.raises(ValueError, match="--mask_codes must name a key"):
+        train(trained, mask_codes="brats_2017", output_dir=str(tmp_path / "out"))
+    with pytest.raises(ValueError, match="--source_path must name a key"):
+        train(trained, dataset_dir="data", source_path="data", output_dir=str(tmp_path / "out"))
