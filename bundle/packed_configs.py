@@ -7,7 +7,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from bundle.flatten import LOOKED_UP, ROOT, merge_flat
+from bundle.flatten import LOOKED_UP, MULTI_GPU, ROOT, flatten_overlay, merge_flat
 from bundle.looked_up import begin_in_run, name_training, write_out_network
 from bundle.package import DATA_STAGES
 from bundle.trained import ALL_CLASSES, Trained, run_config
@@ -49,6 +49,8 @@ def packed_configs(trained: Trained) -> dict[str, dict[str, Any]]:
         "generate.json": _generate(trained),
         "train_generator.json": _training(("common", "train_generator"), run_config(trained.generator_dir)),
         **{f"{stage}.json": _data_stage(stage, trained) for stage in DATA_STAGES},
+        **{name: flatten_overlay(stems) for name, stems in MULTI_GPU.items()},
+        "multi_gpu_train_generator.json": flatten_overlay(("common", "train_generator", "options/multi_gpu")),
     }
 
 

@@ -44,6 +44,7 @@ STAGES = {
     "reader_results": ("reader_results",),
     "train_classifier": ("train_classifier",),
     "train_classifier+augmentation": ("train_classifier", "options/augmentation"),
+    "train_classifier+multi_gpu": ("train_classifier", "options/multi_gpu_classifier"),
     "train_classifier+warmup": ("train_classifier", "options/warmup"),
     "train_classifier+cuda_graph": ("train_classifier", "options/cuda_graph"),
     "evaluate": ("evaluate",),

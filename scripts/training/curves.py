@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from scripts.running.files import write_json
-from scripts.training.processes import is_main_process
+from scripts.training.processes import is_main_process, mean_over_processes
 
 
 def loss_of(output: Mapping[str, Any]) -> float:
@@ -61,7 +61,7 @@ class EpochCurves(ABC):
         self._count += 1
 
     def _write(self, engine: Engine) -> None:
-        means = {name: float(total) / self._count for name, total in self._sums.items()}
+        means = mean_over_processes({name: float(total) / self._count for name, total in self._sums.items()})
         steps = engine.state.iteration // self.num_parts
         self.rows.append({"epoch": engine.state.epoch, "steps": steps, **self._row(means)})
         if is_main_process():

@@ -1,14 +1,14 @@
 """One training in several processes, one per GPU, as `torchrun` starts them: each takes its part of every batch.
 
-All processes draw the noise, the timesteps and the dropped labels of the whole batch from the same random numbers and
-take their own rows of them, and the mean of their gradients is that of the batch. So the weights are those of one
-process, but for rounding.
+All processes draw what is random of the whole batch (noise, timesteps, dropped labels, augmentation) from the same
+random numbers and take their own rows, and the mean of their gradients is that of the batch. So the weights are those
+of one process, but for rounding; dropout inside a network is drawn otherwise.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from monai.engines import PrepareBatch
-from monai.handlers import TensorBoardHandler
+from monai.handlers import MLFlowHandler, TensorBoardHandler
 from torch import Tensor
 
 from scripts.running.process import flush_subnormals
@@ -26,6 +26,16 @@ from scripts.running.stages import AlreadyFinished, Stage
 OF_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 GOES_ON, IS_FINISHED, FAILED = range(3)
 LONGEST_WAIT = timedelta(days=2)  # for process 0, which may make the data of the training before
+
+
+def mean_over_processes(values: Mapping[str, float]) -> dict[str, float]:
+    """Return the mean of each number over the processes, which have the same names in the same order."""
+    if not dist.is_initialized():
+        return dict(values)
+    device = "cuda" if dist.get_backend() == "nccl" else "cpu"
+    totals = torch.tensor(list(values.values()), dtype=torch.float64, device=device)
+    dist.all_reduce(totals)
+    return dict(zip(values, (totals / dist.get_world_size()).tolist(), strict=True))
 
 
 def is_main_process() -> bool:
@@ -91,11 +101,14 @@ class Processes:
             flush_subnormals()
             stage.set_threads_and_seeds()
 
-    def end(self, record: Any, stage: Stage) -> None:
-        """Let process 0 write the record and mark the stage as finished, and take leave of the others."""
+    def in_main(self, work: Callable[..., object], *arguments: Any) -> None:
+        """Let process 0 alone do something at the end of a training."""
         if self.rank == 0:
-            record.write()
-            stage.end()
+            work(*arguments)
+
+    def end(self, stage: Stage) -> None:
+        """Let process 0 mark the stage as finished, and take leave of the others."""
+        self.in_main(stage.end)
         dist.destroy_process_group()
 
 
@@ -131,11 +144,15 @@ class PartOfBatch(PrepareBatch):
     Args:
         prepare_batch: of the training in one process; it draws what is random of the whole batch.
         processes: of which this is one.
+        batch_size_key: of the config, for the error's message.
     """
 
-    def __init__(self, prepare_batch: PrepareBatch, processes: Processes) -> None:
+    def __init__(
+        self, prepare_batch: PrepareBatch, processes: Processes, batch_size_key: str = "generator_batch_size"
+    ) -> None:
         self.prepare_batch = prepare_batch
         self.processes = processes
+        self.batch_size_key = batch_size_key
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Return what `prepare_batch` returns, each tensor cut along its first dimension.
@@ -150,8 +167,8 @@ class PartOfBatch(PrepareBatch):
             rows, rest = divmod(len(value), self.processes.count)
             if rest:
                 raise ValueError(
-                    f"generator_batch_size must be divisible by the {self.processes.count} processes of torchrun (and"
-                    f" generator_accumulation), got {len(value)} images at once"
+                    f"{self.batch_size_key} must be divisible by the {self.processes.count} processes of torchrun (and"
+                    f" by the parts of a batch, where it has some), got {len(value)} images at once"
                 )
             return value[self.processes.rank * rows : (self.processes.rank + 1) * rows]
         if isinstance(value, dict):
@@ -161,5 +178,5 @@ class PartOfBatch(PrepareBatch):
 
 def handlers_here(handlers: Sequence[Any]) -> list[Any]:
     """Leave out, of all processes but one, what only shows the training to people."""
-    shows = (TensorBoardHandler, TrainingProgress)
+    shows = (TensorBoardHandler, MLFlowHandler, TrainingProgress)
     return [handler for handler in handlers if is_main_process() or not isinstance(handler, shows)]

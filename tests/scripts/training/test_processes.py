@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,12 +18,15 @@ from scripts.generator.checks import check_training
 from scripts.generator.parametrization import noise_scheduler
 from scripts.generator.validation import StoredNoisePrepareBatch
 from scripts.patches.tensors import batches
+from scripts.running.configs import Invocation
 from scripts.running.files import read_json
+from scripts.running.stages import run_invocation
 from scripts.training.averaging import WarmEMA
 from scripts.training.curves import GeneratorCurves
 from scripts.training.processes import PartOfBatch, Processes, handlers_here, is_main_process, start_processes
-from tests.helpers import run_stage
+from tests.helpers import ROOT, config_files, run_stage
 from tests.patches import TINY_GENERATOR, write_tiny_patches
+from tests.ring_or_blob import write_patches, write_splits
 
 TRAINING: dict[str, Any] = {
     **TINY_GENERATOR,
@@ -105,15 +107,20 @@ def test_curves_count_steps_and_not_their_parts(tmp_path):
     assert [row["steps"] for row in read_json(path)] == [3, 6]
 
 
-def in_process(rank: int, folder: Path, overrides: dict[str, Any]) -> None:
+GENERATOR = config_files("train_generator", "options/multi_gpu")
+# The flat files, which are made of the YAML.
+CLASSIFIER = [str(ROOT / "configs" / name) for name in ("train.json", "multi_gpu_train.json")]
+
+
+def in_process(rank: int, files: list[str], overrides: dict[str, Any]) -> None:
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-    run_stage("train_generator", "options/multi_gpu", **overrides)
+    run_invocation(Invocation(tuple(files), overrides))
 
 
-def in_two_processes(folder: Path, overrides: dict[str, Any]) -> list[int | None]:
+def in_two_processes(files: list[str], overrides: dict[str, Any]) -> list[int | None]:
     """Run a stage in two processes that are forked, so that neither loads MONAI again; return their exit codes."""
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=in_process, args=(rank, folder, overrides)) for rank in range(2)]
+    processes = [context.Process(target=in_process, args=(rank, files, overrides)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -140,7 +147,7 @@ def test_two_processes_train_the_weights_of_one(tmp_path, meeting_place):
     run_stage("train_generator", **settings, output_dir=str(tmp_path / "one"))
     both = {**settings, "output_dir": str(tmp_path / "two")}
     del both["device"]  # each process has its own
-    assert in_two_processes(tmp_path, both) == [0, 0]
+    assert in_two_processes(GENERATOR, both) == [0, 0]
     one, two = (torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("one", "two"))
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, **TOLERANCE)
@@ -150,9 +157,37 @@ def test_two_processes_train_the_weights_of_one(tmp_path, meeting_place):
     assert abs(losses[0][1] - losses[0][0]) > 3e-4 * losses[0][0]  # the steps are far larger than that
     assert read_json(tmp_path / "two" / "stage.json")["finished"]
     # Finished: both processes have nothing left to do.
-    assert in_two_processes(tmp_path, both) == [0, 0]
+    assert in_two_processes(GENERATOR, both) == [0, 0]
     # Another setting: both are refused, and neither waits for the other.
-    assert all(code != 0 for code in in_two_processes(tmp_path, {**both, "generator_max_epochs": 1}))
+    assert all(code != 0 for code in in_two_processes(GENERATOR, {**both, "generator_max_epochs": 1}))
+
+
+def test_two_processes_train_the_classifier_of_one_with_its_batch_norm(tmp_path, meeting_place):
+    settings: dict[str, Any] = {
+        "bundle_root": str(ROOT),
+        "num_threads": 1,
+        "patches_path": write_patches(tmp_path),
+        "splits_path": write_splits(tmp_path),
+        "classifier_backbone": "resnet10_thin",
+        "classifier_max_epochs": 2,
+        "classifier_batch_size": 8,
+        "modalities": ["t1c", "t2f"],
+        "patch_size": [32, 32],
+        "classifier_learning_rate": 0.05,
+        "classifier_optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": 0.05},
+    }
+    run_invocation(Invocation((CLASSIFIER[0],), {**settings, "device": "cpu", "output_dir": str(tmp_path / "one")}))
+    assert in_two_processes(CLASSIFIER, {**settings, "output_dir": str(tmp_path / "two")}) == [0, 0]
+    one, two = (read_json(tmp_path / name / "metrics.json") for name in ("one", "two"))
+    for name in ("loss", "selection_loss", "selection_brier"):
+        assert [row[name] for row in two] == pytest.approx([row[name] for row in one], rel=1e-4), name
+    assert abs(one[1]["loss"] - one[0]["loss"]) > 1e-2 * one[0]["loss"]  # the steps are far larger than that
+    weights = [torch.load(tmp_path / name / "model.pt", weights_only=True) for name in ("one", "two")]
+    assert list(weights[0]) == list(weights[1])
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)
+    assert read_json(tmp_path / "two" / "stage.json")["finished"]
+    assert (tmp_path / "two" / "provenance.json").is_file()
 
 
 def test_each_process_takes_its_own_rows():
