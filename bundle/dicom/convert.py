@@ -24,7 +24,6 @@ from scripts.running.files import read_json, sha256_file, sha256_text, write_jso
 from scripts.volumes.brain_images import strip_skull
 from scripts.volumes.n4_and_registration import register_rigidly
 from scripts.volumes.nifti import write_nifti
-from scripts.volumes.reading import read_volume
 from scripts.volumes.volume import Volume, geometry_difference
 
 REFERENCE = "t1c"
@@ -128,7 +127,7 @@ def convert(conversion: Conversion, output_dir: str | Path, overwrite: bool = Fa
     record = _record(conversion, registered)
     with _whole_folder(folder) as temporary:
         for modality, volume in volumes.items():
-            write_nifti(temporary / f"{modality}.nii.gz", _smallest(volume.data), volume.affine)
+            write_nifti(temporary / f"{modality}.nii.gz", _smallest(volume.data), volume.affine, level=1)
         write_json(temporary / RECORD, record)
     return record
 
@@ -145,9 +144,12 @@ def _volumes(conversion: Conversion) -> tuple[dict[str, Volume], list[str]]:
             volume = register_rigidly(volume, reference, same_frame=same_frame)
             registered.append(modality)
         volumes[modality] = volume if volume is reference else _with_axes_of(reference, volume)
-    if conversion.brain_mask or conversion.skull_strip:
-        by_file = conversion.brain_mask
-        volumes = strip_skull(volumes, read_volume(by_file) if by_file else brain_mask_of(reference))
+    if conversion.brain_mask:
+        from scripts.volumes.reading import read_volume  # brings MONAI, which takes seconds
+
+        volumes = strip_skull(volumes, read_volume(conversion.brain_mask))
+    elif conversion.skull_strip:
+        volumes = strip_skull(volumes, brain_mask_of(reference))
     return volumes, registered
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import torch
 
 from scripts.volumes.volume import Volume
 
@@ -23,6 +22,8 @@ def brain_mask_of(volume: Volume) -> Volume:
         ImportError: if HD-BET is not installed.
     """
     strip = require_hd_bet()
+    import torch  # takes seconds, and conversions without HD-BET need none of it
+
     has_gpu = torch.cuda.is_available()
     # Axes as SimpleITK has them, in the orientation of the MNI template, as it was trained. Without a GPU five networks
     # and mirrored images would take an hour.
