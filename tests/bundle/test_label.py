@@ -82,6 +82,12 @@ def test_what_is_missing_is_named_with_the_way_out_before_anything_is_made(packe
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_package_of_an_earlier_version_is_refused_by_name(copied, tmp_path):
+    (copied / command_line.NEWEST).unlink()
+    with pytest.raises(FileNotFoundError, match="made by an earlier version; make it again"):
+        server_command(str(tmp_path), str(copied))
+
+
 def test_an_environment_without_monai_label_names_the_command_that_makes_one(tmp_path, monkeypatch):
     monkeypatch.setattr(command_line, "ROOT", tmp_path)
     monkeypatch.setattr(command_line.importlib.util, "find_spec", lambda name: None)

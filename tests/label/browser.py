@@ -90,15 +90,15 @@ class Browser:
             raise AssertionError(f"{expression}: {told['exceptionDetails']}")
         return told["result"].get("value")
 
-    def wait(self, expression: str) -> None:
+    def wait(self, expression: str, seconds: float = WAIT_S) -> None:
         """Wait until an expression holds."""
-        limit = time.monotonic() + WAIT_S
+        limit = time.monotonic() + seconds
         while time.monotonic() < limit:
             if self.evaluate(f"Boolean({expression})"):
                 return
             time.sleep(POLL_S)
         message = self.evaluate("document.getElementById('message')?.textContent")
-        raise AssertionError(f"{expression} must hold within {WAIT_S} s; the page says {message!r}; {self.complaints}")
+        raise AssertionError(f"{expression} must hold within {seconds} s; the page says {message!r}; {self.complaints}")
 
     def click(self, selector: str, across: float = 0.5, down: float = 0.5) -> None:
         """Click on an element, at a share of its width and height."""

@@ -18,6 +18,7 @@ import requests
 from bundle.grading import grade
 from tests.helpers import ROOT
 from tests.label.browser import Browser, find_chromium
+from tests.label.server import TRAINING_S
 from tests.tiny_subjects import AFFINE
 
 pytest.importorskip("monailabel", reason="MONAI Label lives in an environment of its own: run make test-label")
@@ -237,7 +238,7 @@ def test_a_label_is_saved_trained_on_and_there_is_a_way_back(browser, ours):
     browser.evaluate("document.getElementById('epochs').value = 1")
     browser.click("#training-start")
     browser.wait("document.getElementById('training-state').textContent.startsWith('Training since')")
-    browser.wait("document.getElementById('training-state').textContent.startsWith('Trained')")
+    browser.wait("document.getElementById('training-state').textContent.startsWith('Trained')", TRAINING_S)
     trained = ours.ask("GET", "/weights/").json()["served"]
     assert trained["started_from"] == before["sha256"]
     assert trained["sha256"] in text(browser, "#seen")

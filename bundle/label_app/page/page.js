@@ -73,8 +73,8 @@ function fill(select, values, chosen) {
 async function showAbout() {
   const about = await askJson("/page/about");
   state.about = about;
-  $("title").textContent = `${about.classes.join(" or ")}: grade of a brain tumor`;
-  document.title = $("title").textContent;
+  $("title").textContent = `${about.classes.join(" or ")}?`;
+  document.title = `${$("title").textContent} ${about.name}`;
   for (const plane of Object.keys(about.planes)) $("planes").append(make("option", plane, { value: plane }));
   fill($("explanation"), about.explanations, about.explanations.includes("gradcam") ? "gradcam" : undefined);
   for (const name of about.classes) {
@@ -359,7 +359,7 @@ function invert(affine) {
 // Grading
 
 function forget() {
-  $("verdict").textContent = "Put the crosshair into the tumor and grade.";
+  $("verdict").textContent = "Put the crosshair into the lesion and grade.";
   $("bars").replaceChildren();
   $("crop").textContent = "";
   $("explained").hidden = true;
@@ -390,6 +390,8 @@ async function grade() {
     $("panels").dataset.graded = JSON.stringify(state.graded);
     showAnswer(answer);
     show();
+    // In a narrow window the answer is below the images.
+    $("answer").scrollIntoView({ block: "nearest" });
     await explain(study, click);
   });
 }
@@ -422,7 +424,7 @@ async function explain(study, click) {
   URL.revokeObjectURL($("picture").src);
   $("picture").src = $("whole").href = URL.createObjectURL(blob);
   $("picture").alt = `Where the network looked in ${study.id}, by ${method}`;
-  $("explained-by").textContent = `Where the network looked, by ${method}; the patient's right is on the left, as in the images.`;
+  $("explained-by").textContent = `By ${method}, for ${study.id}; the patient's right is on the left, as in the images.`;
   $("explained").hidden = false;
 }
 
@@ -462,12 +464,16 @@ async function followTraining() {
     const running = ["SUBMITTED", "RUNNING"].includes(task.status);
     $("training-stop").hidden = !running;
     $("training-start").disabled = running;
-    const words = { DONE: "Trained: the next answer comes from the new weights.", STOPPED: "Stopped: the weights are as before.", ERROR: `Failed, the weights are as before: ${task.last_line}` };
+    if (!running) await showKept();
+    const words = {
+      DONE: "Trained: the next answer comes from the new weights.",
+      STOPPED: "Stopped: the weights are as before.",
+      ERROR: `Failed, the weights are as before: ${task.last_line}`,
+    };
     $("training-state").textContent = words[task.status] ?? `Training since ${task.start_ts} …`;
-    if (!running) break;
+    if (!running) return;
     await new Promise((done) => setTimeout(done, POLL_MS));
   }
-  await showKept();
 }
 
 async function showKept() {
