@@ -52,7 +52,9 @@ class Drawer:
     def options(self) -> dict[str, Any]:
         """Return what can be asked for, with the values that are taken where nothing is."""
         config = ConfigParser.load_config_file(str(self.path))
-        defaults = {name: config[key] for name, key in SETTINGS.items() if key in config}
+        parser = ConfigParser(dict(config))
+        # Values, not the expressions of the config: a viewer sends back what it was told.
+        defaults = {name: parser.get_parsed_content(key) for name, key in SETTINGS.items() if key in config}
         return {**defaults, "class": list(config["classes"]), "number": 1}
 
     def draw(self, request: Mapping[str, Any], folder: Path) -> tuple[Path, dict[str, Any]]:

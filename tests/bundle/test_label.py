@@ -452,6 +452,15 @@ def test_what_cannot_be_drawn_is_refused_with_the_reason(packed, tmp_path, reque
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_viewer_is_told_to_ask_for_can_be_asked_for(packed, tmp_path):
+    options = Drawer(packed).options()
+    assert options["class"] == ["LGG", "HGG"]
+    assert all(isinstance(options[name], int) for name in ("seed", "number", "num_inference_steps"))
+    asked = {**options, "class": "LGG", "num_inference_steps": 2}
+    image, told = Drawer(packed).draw(asked, tmp_path)
+    assert (image.name, told["seed"]) == ("LGG_0000.nii.gz", options["seed"])
+
+
 def test_a_bundle_without_generators_draws_nothing(tmp_path):
     assert not Drawer(tmp_path).is_there
 
