@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 LABEL_VENV ?= .venv-label
+FEDERATED_VENV ?= .venv-federated
 RUN := $(VENV)/bin/python -m monai.bundle run --args_file
 export MONAI_FAIL_ON_DUPLICATE_CONFIG := 1
 # Threads that wait give their core away: beside another program, spinning ones slow a two-core machine a hundredfold.
@@ -9,7 +10,7 @@ export OMP_WAIT_POLICY := PASSIVE
 # MONAI warns that configs are code; these are the repository's own.
 export PYTHONWARNINGS := ignore:parsing config_file:UserWarning
 
-.PHONY: help demo demo-images demo-volumes study test test-fast test-label label-env lint types flatten docs clean
+.PHONY: help demo demo-images demo-volumes study test test-fast test-label label-env test-federated federated-env lint types flatten docs clean
 .DELETE_ON_ERROR:
 
 help:  ## list the commands
@@ -61,6 +62,20 @@ label-env: $(LABEL_VENV)/.installed  ## the environment of MONAI Label, for pyth
 
 test-label: $(LABEL_VENV)/.installed-test  ## MONAI Label over HTTP, the stock app and ours
 	OMP_NUM_THREADS=1 $(LABEL_VENV)/bin/python -m pytest tests/label
+
+$(FEDERATED_VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(FEDERATED_VENV)
+	$(FEDERATED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt '.[federated]'
+	@touch $@
+
+$(FEDERATED_VENV)/.installed-test: $(FEDERATED_VENV)/.installed
+	$(FEDERATED_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt pytest pytest-timeout
+	@touch $@
+
+test-federated: $(FEDERATED_VENV)/.installed-test  ## a job of NVFlare's simulator to its end
+	OMP_NUM_THREADS=1 $(FEDERATED_VENV)/bin/python -m pytest tests/federated
+
+federated-env: $(FEDERATED_VENV)/.installed  ## the environment of NVFlare, for federated training
 
 lint: $(VENV)/.installed-dev  ## ruff
 	$(VENV)/bin/python -m ruff check .

@@ -1,4 +1,4 @@
-"""Commands of this bundle: flatten, pack, verify, export, push, pull; dicom, grade, label for patients; audit."""
+"""Commands of this bundle: flatten, pack, verify, export, push, pull, adopt; dicom, grade, label; audit."""
 
 from __future__ import annotations
 
@@ -86,6 +86,14 @@ def command_line(failed: int = FAILED) -> argparse.ArgumentParser:
     export.set_defaults(run=_export)
 
     _add_hub(commands)
+    adopt = commands.add_parser("adopt", help="join federated weights and the records of their sites")
+    adopt.add_argument("--weights", required=True, help="global model of the federation, as FL_global_model.pt")
+    adopt.add_argument(
+        "--records", required=True, nargs="+", help="provenance.json of each site, with its model.pt beside it"
+    )
+    adopt.add_argument("--out", required=True, help="folder for model.pt and provenance.json")
+    adopt.set_defaults(run=_adopt)
+
     _add_audit(commands)
     _add_dicom(commands)
     _add_grade(commands)
@@ -245,6 +253,13 @@ def _pull(options: argparse.Namespace) -> int:
     from bundle.hub import pull
 
     print(pull(options.repository, options.output, options.revision))
+    return 0
+
+
+def _adopt(options: argparse.Namespace) -> int:
+    from bundle.adopt import adopt
+
+    print(adopt(options.weights, options.records, options.out))
     return 0
 
 

@@ -157,7 +157,11 @@ FLAGS_OF_OTHERS = {
     *("source", "repo"),  # of MONAI's download
     *("app", "conf", "host"),  # of `monailabel start_server`
 }
-WORDS_OF_OTHERS = {"eval_kwargs", "train_kwargs"}  # arguments of MONAI's client of federated learning
+# Arguments of clients, server and jobs of federated learning.
+WORDS_OF_OTHERS = {
+    *("eval_kwargs", "train_kwargs", "config_evaluate_filename", "class_allow_list", "aggregation_weights"),
+    *("negate_key_metric", "exclude_vars", "monai_nvflare"),
+}
 
 
 def is_there(path: str) -> bool:

@@ -14,13 +14,15 @@ from monai.fl.client import MonaiAlgo
 from monai.fl.utils.constants import ExtraItems, WeightType
 from monai.fl.utils.exchange_object import ExchangeObject
 
+from bundle.adopt import adopt
 from bundle.large_files import write_large_files
 from bundle.package import WORKFLOWS
 from bundle.rules_metadata import SCHEMA
-from scripts.running.files import read_json
+from scripts.running.files import read_json, write_json
 from tests.patches import write_tiny_patches
 from tests.tiny_subjects import write_subject
 
+NAMES = ("modality", "labels")
 ANY_SOURCE = {"source": "github", "progress": False, "device": "cpu"}
 
 
@@ -63,20 +65,25 @@ def test_a_workflow_has_every_property_that_monai_asks_for(elsewhere, tmp_path, 
     assert open_workflow(elsewhere, name, **override).check_properties() == []
 
 
-def test_run_workflow_grades_a_patient(elsewhere, tmp_path):
+def graded(root: Path, tmp_path: Path) -> Any:
+    """Return what a package answers for a patient."""
     patient = write_subject(tmp_path / "patient")
     run_workflow(
-        config_file=config_path(elsewhere, "inference.json"),
+        config_file=config_path(root, "inference.json"),
         workflow_type="inference",
         logging_file=False,
-        bundle_root=str(elsewhere),
+        bundle_root=str(root),
         output_dir=str(tmp_path / "answer"),
         images=patient["images"],
         mask=patient["mask"],
         device="cpu",
         num_threads=1,
     )
-    answer = read_json(tmp_path / "answer" / "answer.json")
+    return read_json(tmp_path / "answer" / "answer.json")
+
+
+def test_run_workflow_grades_a_patient(elsewhere, tmp_path):
+    answer = graded(elsewhere, tmp_path)
     assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
     assert answer["crop"]["size"] == [16, 24]
     assert answer["weights"]["simulated"] is True
@@ -153,11 +160,13 @@ def sites(elsewhere: Path, tmp_path: Path) -> list[tuple[MonaiAlgo, int]]:
     found = []
     for seed, name in enumerate(("north", "south")):
         patches = write_tiny_patches(tmp_path / name, (16, 24), subjects_per_class=6 + 3 * seed, seed=seed)
+        header = read_json(patches["patches_path"])
+        images = dict(read_json(elsewhere / "models" / "provenance.json")["images"])
+        write_json(patches["patches_path"], {**header, **images, "name": name, **{key: header[key] for key in NAMES}})
         settings = {
             **patches,
             "output_dir": str(tmp_path / name / "out"),
             "device": "cpu",
-            "synthetic_method": "$None",
             "classifier_batch_size": 2,
             "classifier_schedule": {
                 "_target_": "torch.optim.lr_scheduler.ConstantLR",
@@ -189,7 +198,7 @@ def average(states: list[dict[str, torch.Tensor]], counts: list[int]) -> dict[st
     }
 
 
-def test_two_sites_train_together_by_a_weighted_average(sites):
+def test_two_sites_train_together_by_a_weighted_average_that_is_adopted_and_answers(sites, elsewhere, tmp_path):
     algos, counts = [algo for algo, _ in sites], [count for _, count in sites]
     assert counts[0] < counts[1]
     start = algos[0].get_weights().weights
@@ -208,3 +217,30 @@ def test_two_sites_train_together_by_a_weighted_average(sites):
     for algo, score in zip(algos, scores, strict=True):
         assert 0 <= score.metrics["selection_brier"] <= 1
         assert torch.equal(algo.evaluator.network.state_dict()[name], shared[name])
+        algo.finalize()
+
+    # As NVFlare keeps them; the sites' records join, and the weights answer a patient.
+    torch.save({"model": shared, "train_conf": {"train": {"model": "FoldEnsemble"}}}, tmp_path / "FL_global_model.pt")
+    records = [str(tmp_path / site / "out" / "provenance.json") for site in ("north", "south")]
+    weights = adopt(str(tmp_path / "FL_global_model.pt"), records, str(tmp_path / "adopted"))
+    assert same(torch.load(weights, weights_only=True), shared)
+    joined, parts = read_json(weights.with_name("provenance.json")), [read_json(path) for path in records]
+    assert joined["cohorts"] == ["north", "south"]
+    assert set(joined["subjects"]) == set(parts[0]["subjects"]) | set(parts[1]["subjects"])
+    assert joined["federated"] == [part["weights_sha256"] for part in parts]
+    root = shutil.copytree(elsewhere, tmp_path / "served" / elsewhere.name)
+    for path in weights.parent.iterdir():
+        shutil.copy(path, root / "models")
+    answer = graded(root, tmp_path)
+    assert answer["weights"]["simulated"] is True
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+
+    # Other weights than those of the sites' network, by name; a site twice; a folder in use.
+    torch.save({"model": dict(list(shared.items())[1:])}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match=f"1 difference: {next(iter(shared))} .* is missing"):
+        adopt(str(tmp_path / "other.pt"), records, str(tmp_path / "new"))
+    with pytest.raises(ValueError, match="--records must name each site once"):
+        adopt(str(tmp_path / "FL_global_model.pt"), records + records[:1], str(tmp_path / "new"))
+    with pytest.raises(ValueError, match="--out must be a new or empty folder"):
+        adopt(str(tmp_path / "FL_global_model.pt"), records, str(weights.parent))
+    assert not (tmp_path / "new").exists()
