@@ -200,7 +200,13 @@ def _dicom_answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) 
     except (RequestError, ValueError) as error:
         raise RequestError(f"{error} (the files that were read from DICOM lie in {files})") from error
     if asked.dicom.report and (asked.overwrite or not is_written(folder, answer, conversion)):
-        write_report(folder, answer, conversion)
+        try:
+            write_report(folder, answer, conversion)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # what highdicom says of odd headers
+            raise RequestError(
+                f"{folder} holds the answer, but its report could not be written for the headers of t1c ({error});"
+                " leave --dicom_report out, or mend them"
+            ) from error
     return answer
 
 

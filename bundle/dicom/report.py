@@ -26,6 +26,12 @@ RESEARCH = "RESEARCH ONLY. Not a medical device, not for diagnosis."
 SCHEME = "99BRATS"  # of codes that no standard has; private ones begin with 99
 REPORT, REGION = "report_sr.dcm", "region_seg.dcm"
 PICTURES = {"picture": "explanation_sc.dcm", "place": "place_sc.dcm"}
+# Elements of patient and study that must be there, with a value or without (type 2).
+MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
+    *("StudyDate", "StudyTime", "ReferringPhysicianName", "PositionReferenceIndicator"),
+)
+SEXES = ("M", "F", "O")  # DICOM PS3.3, C.7.1.1
 LONGEST_TEXT = 64  # of a value of type LO
 EDGE = 1e-6  # cells; a voxel on the border of the region is in it or not, whatever rounding says
 
@@ -57,7 +63,17 @@ class Answer:
     @cached_property
     def images(self) -> list[Dataset]:
         """Headers of the images of t1c, in the order of the third axis of its file."""
-        return [dcmread(path, stop_before_pixels=True) for path in self.conversion.grids[REFERENCE].paths]
+        grid = self.conversion.grids[REFERENCE]
+        images: list[Dataset] = [dcmread(path, stop_before_pixels=True) for path in grid.paths]
+        for image in images:
+            for keyword in MAY_BE_EMPTY:  # which programs that remove names take out altogether
+                if keyword not in image:
+                    setattr(image, keyword, None)
+            if image.PatientSex not in SEXES:
+                image.PatientSex = None
+            if not image.get("SliceThickness"):
+                image.SliceThickness = round(float(np.linalg.norm(grid.affine[:3, 2])), 6)
+        return images
 
     @property
     def device(self) -> dict[str, str]:
@@ -177,7 +193,7 @@ def make_captures(answer: Answer) -> list[Dataset]:
             patient_id=first.get("PatientID"),
             patient_name=first.get("PatientName"),
             patient_birth_date=first.get("PatientBirthDate"),
-            patient_sex=first.get("PatientSex") or None,
+            patient_sex=first.get("PatientSex"),
             accession_number=first.get("AccessionNumber"),
             study_id=first.get("StudyID"),
             study_date=first.get("StudyDate"),

@@ -189,6 +189,24 @@ def test_options_of_dicom_are_refused_for_other_files(options, packed, tmp_path,
         grade(str(tmp_path / "P3"), str(tmp_path / "out"), str(packed), CLICK, **options)
 
 
+def test_a_study_without_names_is_reported_and_headers_that_cannot_be_are_told(packed, tmp_path, monkeypatch):
+    removed = ("PatientName", "PatientBirthDate", "AccessionNumber", "StudyID", "StudyDate", "StudyTime")
+    paths = write_study(tmp_path / "P1", PatientSex="X")["t1c"]
+    for path in paths:
+        image = dcmread(path)
+        for keyword in (*removed, "ReferringPhysicianName", "PositionReferenceIndicator", "SliceThickness"):
+            delattr(image, keyword)
+        image.save_as(path)
+    options = {"bundle_dir": str(packed), "click": CLICK_IN_DICOM, "dicom_report": True}
+    (row,) = grade(str(tmp_path / "P1"), str(tmp_path / "out"), **options)
+    assert "error" not in row
+    for name in ("report_sr", "region_seg", "explanation_sc", "place_sc"):
+        assert not dcmread(tmp_path / "out" / "P1" / f"{name}.dcm").PatientSex
+    monkeypatch.setattr("bundle.dicom.report.MAY_BE_EMPTY", ())
+    (row,) = grade(str(tmp_path / "P1"), str(tmp_path / "out"), **options, overwrite=True)
+    assert "holds the answer, but its report could not be written for the headers of t1c" in row["error"]
+
+
 def test_a_single_file_of_a_study_is_no_study(scanned, packed, tmp_path):
     with pytest.raises(ValueError, match=r"000.dcm is one file of a DICOM study; give the folder of the study"):
         grade(str(scanned / "S7" / "000.dcm"), str(tmp_path / "out"), str(packed), CLICK)
