@@ -206,6 +206,20 @@ def test_an_image_cut_short_is_named_and_nothing_is_written(tmp_path):
     assert [item.name for item in tmp_path.iterdir()] == ["in"]
 
 
+def test_a_disk_that_is_full_leaves_what_was_there(scanned, tmp_path, monkeypatch):
+    def fail(*_):
+        raise OSError("no space left")
+
+    write_study(tmp_path / "in", shape=SMALL)
+    record = convert(plan(str(tmp_path / "in")), tmp_path / "out")
+    monkeypatch.setattr("bundle.dicom.convert.write_json", fail)
+    for name in ("out", "new"):
+        with pytest.raises(OSError, match="no space left"):
+            convert(plan(str(scanned)), tmp_path / name, overwrite=True)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["in", "out"]
+    assert read_json(tmp_path / "out" / "study.json") == record
+
+
 def test_images_are_ordered_by_place_not_by_name_or_number(tmp_path):
     paths = write_study(tmp_path / "in", shape=SMALL)["t1c"]
     for index, path in enumerate(paths):
