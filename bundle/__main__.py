@@ -119,6 +119,7 @@ def _add_hub(commands: argparse._SubParsersAction[CommandLine]) -> None:
     push.add_argument("repository", help="OWNER/NAME of the hub, or a folder such as ./mirror/NAME")
     push.add_argument("--dry-run", action="store_true", help="only list what would go there")
     push.add_argument("--public", action="store_true", help="let everybody see a repository that this makes")
+    push.add_argument("--tag", help="name of this version there (default: the version of the package)")
     push.set_defaults(run=_push)
     pull = commands.add_parser("pull", help="get a package from the Hugging Face Hub, or from such a folder")
     pull.add_argument("repository", help="OWNER/NAME of the hub, or a folder; of people whom you trust: it is code")
@@ -244,7 +245,7 @@ def _export(options: argparse.Namespace) -> int:
 def _push(options: argparse.Namespace) -> int:
     from bundle.hub import describe, push
 
-    files = push(options.folder, options.repository, options.dry_run, not options.public)
+    files = push(options.folder, options.repository, options.dry_run, not options.public, options.tag)
     print(describe(files, options.repository, options.dry_run))
     return 0
 

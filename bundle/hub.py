@@ -13,17 +13,15 @@ from pathlib import Path
 import huggingface_hub
 from monai.bundle import push_to_hf_hub
 
-from bundle.pack import refuse_foreign_folder, replace_folder
+from bundle.pack import CARD, PARTS, refuse_foreign_folder, replace_folder
 from bundle.package import Package
+from bundle.rules_files import large_files
 from scripts.provenance.record import read_provenance
+from scripts.provenance.served_weights import KEPT
 from scripts.provenance.task import require_package_name
-from scripts.running.files import read_json
 
 # As the hub names them: an owner and a name, each of letters, digits, - _ and . within.
 REPOSITORY = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,95}")
-CARD = "README.md"  # that the hub shows, at the root
-# Of a package; whatever else lies in its folder stays there.
-PARTS = ("LICENSE", "large_files.yml", "configs", "docs", "models", "scripts", "tests")
 # Formats that run code when they are read.
 UNSAFE = (".pkl", ".pickle", ".joblib", ".npy", ".npz", ".dill", ".exe", ".so", ".dll")
 
@@ -33,26 +31,27 @@ def push(
     repository: str,
     dry_run: bool = False,
     private: bool = True,
-    token: str | None = None,
+    tag: str | None = None,
 ) -> dict[str, int]:
     """Put a package on the hub by MONAI's `push_to_hf_hub`, where `monai.bundle.download` looks for it.
 
-    Its version becomes a tag.
+    What a training on labels kept (`models/kept`) stays here.
 
     Args:
         package: root of the package.
         repository: OWNER/NAME on the hub, or a folder, such as ./mirror/NAME, that gets the same files.
         dry_run: only say which files would go there.
         private: whether a repository that this makes is seen by its owner alone.
-        token: of the hub; None takes that of `hf auth login`, or HF_TOKEN.
+        tag: of this version on the hub; None is the package's version.
 
     Returns:
         Path in the repository -> bytes.
 
     Raises:
         FileNotFoundError: if a part of the package is missing.
-        ValueError: if the weights are not those of their record, a file is of a format that runs code when it is read,
-            or the repository is neither a name nor a folder.
+        ValueError: if the weights are not those of their record or not those that were packed, a file is of a format
+            that runs code when it is read, or the repository is neither a name nor a folder, holds something else, or
+            has this version already.
     """
     root, is_remote = Path(package), is_on_hub(repository)
     _require_package(root)
@@ -61,13 +60,13 @@ def push(
         if dry_run:
             return files
         if is_remote:
-            _upload(folder, repository, private, token)
+            _upload(folder, repository, private, tag or str(Package(root).metadata["version"]))
         else:
-            _mirror(folder, Path(repository))
+            _mirror(folder, root.resolve(), Path(repository).expanduser().resolve())
     return files
 
 
-def pull(repository: str, output_dir: str | Path, revision: str | None = None, token: str | None = None) -> Path:
+def pull(repository: str, output_dir: str | Path, revision: str | None = None) -> Path:
     """Get a package from the hub, whole or not at all, and check that its weights are those of its record.
 
     A package is code: its configs and scripts run when it is used. Pull from people whom you trust, by a revision.
@@ -76,7 +75,6 @@ def pull(repository: str, output_dir: str | Path, revision: str | None = None, t
         repository: OWNER/NAME on the hub, or a folder that holds such files.
         output_dir: folder that gets the package, in a folder of the name in its metadata; an earlier one is replaced.
         revision: branch, tag or commit.
-        token: as for `push`.
 
     Returns:
         Root of the package.
@@ -86,15 +84,16 @@ def pull(repository: str, output_dir: str | Path, revision: str | None = None, t
         ValueError: as `push`, or if the folder to replace holds something else.
     """
     is_remote = is_on_hub(repository)
-    if not is_remote and not Path(repository).is_dir():
+    source = Path(repository).expanduser()
+    if not is_remote and not source.is_dir():
         raise FileNotFoundError(f"{repository} does not exist; give OWNER/NAME of the hub, or a folder with a package")
     Path(output_dir).mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=output_dir) as temporary:
         folder = Path(temporary) / "package"
         if is_remote:
-            _download(repository, folder, revision, token)
+            _download(repository, folder, revision)
         else:
-            shutil.copytree(repository, folder, symlinks=True)
+            shutil.copytree(source, folder, symlinks=True)
         _require_package(folder)
         name = str(Package(folder).metadata.get("name"))
         require_package_name(name, "name in configs/metadata.json")
@@ -105,12 +104,12 @@ def pull(repository: str, output_dir: str | Path, revision: str | None = None, t
 
 
 def is_on_hub(repository: str) -> bool:
-    """Tell OWNER/NAME of the hub from a folder.
+    """Tell OWNER/NAME of the hub from a folder, which begins with ./ or /, whatever lies in the working directory.
 
     Raises:
         ValueError: if it is neither.
     """
-    if repository.startswith((".", "/", "~")) or Path(repository).is_absolute() or Path(repository).exists():
+    if repository.startswith((".", "~")) or Path(repository).is_absolute():
         return False
     if REPOSITORY.fullmatch(repository) and ".." not in repository:
         return True
@@ -119,15 +118,19 @@ def is_on_hub(repository: str) -> bool:
 
 def _require_package(root: Path) -> None:
     """Refuse a folder that is no whole package, or whose files are not what they say."""
+    if links := [path for path in root.rglob("*") if path.is_symlink()]:
+        raise ValueError(f"{links[0]} must be a file of the package, got a link; pack again")
     for name in ("configs/metadata.json", "configs/inference.json", "models/model.pt", "docs/README.md"):
         if not (root / name).is_file():
             raise FileNotFoundError(f"{root / name} does not exist; a package of `python -m bundle pack` holds it")
-    for path in Package(root).weights:
-        read_provenance(path)
-    if links := [path for path in root.rglob("*") if path.is_symlink()]:
-        raise ValueError(f"{links[0]} must be a file of the package, got a link; pack again")
-    if unsafe := [path for path in Package(root).files if path.suffix.lower() in UNSAFE]:
+    package = Package(root, allow_placeholder=True)
+    if unsafe := [path for path in package.files if path.suffix.lower() in UNSAFE]:
         raise ValueError(f"{unsafe[0]} must not be in a package: to read {unsafe[0].suffix} can run code; take it out")
+    for path in package.weights:
+        read_provenance(path)
+    # Weights that were trained on labels since are not those whose figures the card tells.
+    for fault in large_files(package):
+        raise ValueError(f"{root / fault}")
 
 
 @contextmanager
@@ -137,7 +140,7 @@ def _staged(root: Path) -> Iterator[Path]:
         folder, package = Path(temporary) / "package", Package(root)
         for path in package.files:
             inside = path.relative_to(root)
-            if inside.parts[0] in PARTS:
+            if inside.parts[0] in PARTS and inside.parts[:2] != ("models", KEPT):
                 target = folder / inside
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(path, target)
@@ -145,11 +148,11 @@ def _staged(root: Path) -> Iterator[Path]:
         yield folder
 
 
-def _mirror(folder: Path, final: Path) -> None:
+def _mirror(folder: Path, source: Path, final: Path) -> None:
     """Copy the files of a repository to a folder that is new, or holds a repository of the same package."""
-    name, there = Package(folder).metadata["name"], final / "configs" / "metadata.json"
-    if final.is_dir() and any(final.iterdir()) and not (there.is_file() and read_json(there).get("name") == name):
-        raise ValueError(f"{final} must be new or hold {name}, got another folder; choose another")
+    if final == source or source in final.parents or final in source.parents:
+        raise ValueError(f"{final} must lie beside the package {source}, got one that is, holds or lies in it")
+    refuse_foreign_folder(final, Package(folder).metadata["name"])
     final.parent.mkdir(parents=True, exist_ok=True)
     partial = final.with_name(f".partial-{os.getpid()}-{final.name}")
     try:
@@ -159,23 +162,35 @@ def _mirror(folder: Path, final: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _upload(folder: Path, repository: str, private: bool, token: str | None) -> None:
+def _upload(folder: Path, repository: str, private: bool, tag: str) -> None:
+    _refuse_other_repository(repository, tag)
     # MONAI's own puts its header in front of the card. Files of an earlier package go: old weights beside a new record
     # would be refused.
     push_to_hf_hub(
         repository,
         folder.name,
         str(folder.parent),
-        token,
-        private,
-        str(Package(folder).metadata["version"]),
+        private=private,
+        version=tag,
         delete_patterns="*",
-        commit_message="Push a package",
+        commit_message=f"Push {tag}",
     )
 
 
-def _download(repository: str, folder: Path, revision: str | None, token: str | None) -> None:
-    huggingface_hub.snapshot_download(repository, revision=revision, local_dir=folder, token=token)
+def _refuse_other_repository(repository: str, tag: str) -> None:
+    """Refuse to empty a repository of something else, and to push a version that is there: its tag would not move."""
+    api = huggingface_hub.HfApi()
+    if not api.repo_exists(repository):
+        return
+    others = {name.split("/")[0] for name in api.list_repo_files(repository)} - {*PARTS, CARD, ".gitattributes"}
+    if others:
+        raise ValueError(f"{repository} must be new or hold a package, got {min(others)} in it; choose another")
+    if tag in {there.name for there in api.list_repo_refs(repository).tags}:
+        raise ValueError(f"{repository} has the version {tag} already; give the new one a --tag of its own")
+
+
+def _download(repository: str, folder: Path, revision: str | None) -> None:
+    huggingface_hub.snapshot_download(repository, revision=revision, local_dir=folder)
     shutil.rmtree(folder / ".cache", ignore_errors=True)  # the client's own notes
     for name in (".gitattributes", ".gitignore"):
         (folder / name).unlink(missing_ok=True)

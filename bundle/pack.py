@@ -16,6 +16,7 @@ from bundle.packed_configs import packed_configs
 from bundle.pins import ROOT
 from bundle.trained import Trained
 from scripts.provenance.record import FILE_NAME, read_provenance
+from scripts.provenance.served_weights import KEPT
 from scripts.provenance.task import GLIOMA, require_package_name
 from scripts.running.files import read_json, write_json, write_text
 from scripts.running.identity import code_identity, target_modules
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 
 NAME = GLIOMA.package  # where a study has no words of its own
 TESTS = ROOT / "bundle" / "zoo_tests"
+# Of a package: what lies at its root, and the page that a hub shows.
+PARTS = ("LICENSE", "large_files.yml", "configs", "docs", "models", "scripts", "tests", "eval")
+CARD = "README.md"
 SIMULATED_DATA = (
     "The weights were trained on simulated patients only, made by the phantom of this bundle (configs/phantom.yaml).\n"
     "No patient's data stand behind them. They are under the license of the code, Apache License 2.0.\n"
@@ -79,17 +83,28 @@ def pack(
     return final
 
 
-def refuse_foreign_folder(folder: Path) -> None:
-    """Refuse to replace a folder that is no package of ours.
+def refuse_foreign_folder(folder: Path, name: str | None = None) -> None:
+    """Refuse to replace a folder that is no package of ours, or holds weights that are nowhere else.
+
+    Args:
+        folder: to be replaced.
+        name: of the package; None is the name of the folder.
 
     Raises:
         ValueError: naming the folder.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    metadata, name = folder / "configs" / "metadata.json", folder.name
-    if not metadata.is_file() or read_json(metadata).get("name") != name or (folder / ".git").exists():
-        raise ValueError(f"{folder} must be new or a package of {name}, got another folder; choose another --output")
+    metadata, name = folder / "configs" / "metadata.json", name or folder.name
+    others = {path.name for path in folder.iterdir()} - {*PARTS, CARD} if folder.is_dir() else set()
+    if others or not metadata.is_file() or read_json(metadata).get("name") != name:
+        what = f"one with {min(others)}" if others else "another folder"
+        raise ValueError(f"{folder} must be new or a package of {name}, got {what}; choose another folder")
+    if (folder / "models" / KEPT).exists():
+        raise ValueError(
+            f"{folder} holds weights that were trained on labels (models/{KEPT}), which would be lost; move it away, or"
+            " choose another folder"
+        )
 
 
 def _fill(root: Path, trained: Trained, terms: str, name: str) -> None:

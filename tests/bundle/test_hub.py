@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import huggingface_hub
 import pytest
+import torch
 import yaml
 from monai.bundle import download
 
@@ -29,10 +31,20 @@ class Client:
 
     def upload_folder(self, repo_id, folder_path, delete_patterns, commit_message):
         self.asked.append(("upload", repo_id, delete_patterns))
+        shutil.rmtree(self.store, ignore_errors=True)
         shutil.copytree(folder_path, self.store)
 
     def create_tag(self, repo_id, tag, exist_ok):
         self.asked.append(("tag", repo_id, tag))
+
+    def repo_exists(self, repo_id):
+        return self.store.exists()
+
+    def list_repo_files(self, repo_id):
+        return [path.relative_to(self.store).as_posix() for path in self.store.rglob("*") if path.is_file()]
+
+    def list_repo_refs(self, repo_id):
+        return SimpleNamespace(tags=[SimpleNamespace(name=words[2]) for words in self.asked if words[0] == "tag"])
 
     def snapshot_download(self, repo_id, revision, local_dir, token=None):
         self.asked.append(("download", repo_id, revision))
@@ -137,9 +149,52 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(packed, client, tmp_path
 def test_a_folder_of_something_else_is_not_replaced(packed, tmp_path):
     (tmp_path / "mirror").mkdir()
     (tmp_path / "mirror" / "thesis.txt").write_text("years")
-    with pytest.raises(ValueError, match="must be new or hold"):
+    with pytest.raises(ValueError, match=r"must be new or a package of .*, got one with thesis\.txt"):
         push(packed, str(tmp_path / "mirror"))
     assert (tmp_path / "mirror" / "thesis.txt").read_text() == "years"
+
+
+def test_neither_the_package_nor_a_folder_around_or_inside_it_becomes_a_mirror(copied):
+    for folder in (copied, copied.parent, copied / "mirror"):
+        with pytest.raises(ValueError, match="must lie beside the package"):
+            push(copied, str(folder))
+    assert (copied / "models" / "model.pt").is_file()
+
+
+def test_a_repository_of_something_else_is_not_emptied(packed, client):
+    client.store.mkdir()
+    (client.store / "pytorch_model.bin").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"me/other must be new or hold a package, got pytorch_model\.bin"):
+        push(packed, "me/other")
+    assert client.asked == []
+
+
+def test_a_version_is_pushed_once(packed, client):
+    push(packed, "me/glioma")
+    with pytest.raises(ValueError, match="has the version .* already; give the new one a --tag"):
+        push(packed, "me/glioma")
+    push(packed, "me/glioma", tag="second")
+    assert client.asked[-1] == ("tag", "me/glioma", "second")
+
+
+def test_weights_that_were_kept_stay_here_and_are_not_lost(copied, client, tmp_path):
+    kept = copied / "models" / "kept" / "0123456789ab"
+    kept.mkdir(parents=True)
+    for name in ("model.pt", "provenance.json"):
+        shutil.copy(copied / "models" / name, kept / name)
+    assert not [name for name in push(copied, "me/glioma") if "kept" in name]
+    with pytest.raises(ValueError, match=r"holds weights that were trained on labels \(models/kept\)"):
+        pull("me/glioma", copied.parent)
+    assert (kept / "model.pt").is_file()
+
+
+def test_weights_that_were_not_packed_are_refused(copied, client):
+    weights = copied / "models" / "model.pt"
+    torch.save({name: tensor + 1 for name, tensor in torch.load(weights, weights_only=True).items()}, weights)
+    record = copied / "models" / "provenance.json"
+    write_json(record, {**read_json(record), "weights_sha256": sha256_file(weights)})
+    with pytest.raises(ValueError, match=r"models/model\.pt must have the hash in large_files\.yml"):
+        push(copied, "me/glioma")
 
 
 def test_a_half_package_is_refused_by_the_file_it_lacks(copied, client):
