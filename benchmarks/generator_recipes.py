@@ -156,6 +156,7 @@ RECIPES = {
     "before": Recipe("epsilon", SMOOTH, rate=0.004, decay=False, ema=0.98, conditional=False, changes=None),
     "default": DEFAULT,
     "quick": dataclasses.replace(DEFAULT, parametrization="sample"),  # of configs/recipes/quick.yaml
+    "quick, mirrored alone": dataclasses.replace(DEFAULT, parametrization="sample", changes=FLIPS),
     "default, velocity": dataclasses.replace(DEFAULT, parametrization="v_prediction"),
     "default, no guidance": dataclasses.replace(DEFAULT, guidance=1.0),
     "default, guidance 4": dataclasses.replace(DEFAULT, guidance=4.0),

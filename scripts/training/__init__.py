@@ -1,1 +1,1 @@
-"""What the trainings of generator and classifier share: resuming, curves, early stopping, averaged weights."""
+"""What the trainings of generator and classifier share: their data, random changes, processes, resuming, curves."""
