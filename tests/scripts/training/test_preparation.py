@@ -11,7 +11,8 @@ import pytest
 from scripts.running.configs import Invocation
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
-from scripts.running.stages import OtherRunError, run_invocation
+from scripts.running.stages import OtherRunError, invoked, run_invocation
+from scripts.training.preparation import make_training_data
 from tests.helpers import ROOT
 from tests.tiny_subjects import write_cohort
 
@@ -111,3 +112,12 @@ def test_keys_of_the_stages_before_are_known_where_these_run_and_nowhere_else(tr
         train(trained, mask_codes="brats_2017", output_dir=str(tmp_path / "out"))
     with pytest.raises(ValueError, match="--source_path must name a key"):
         train(trained, dataset_dir="data", source_path="data", output_dir=str(tmp_path / "out"))
+
+
+def test_cases_of_monai_label_need_no_data_of_a_fold(tmp_path):
+    missing = [str(tmp_path / name) for name in ("patches.json", "splits.json")]
+    files = (str(ROOT / "configs" / "train.json"),)
+    with invoked(Invocation(files, {"train#dataset#data": [{"image": "a.nii.gz", "label": "b.nii.gz"}]})):
+        make_training_data("data", str(ROOT / "configs"), *missing, settings={})
+    with invoked(Invocation(files)), pytest.raises(FileNotFoundError, match="pass --dataset_dir DATA"):
+        make_training_data("data", str(ROOT / "configs"), *missing, settings={})
