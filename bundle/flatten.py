@@ -98,10 +98,15 @@ def _differences(before: Mapping[str, Any], after: Mapping[str, Any], above: str
     for key, value in after.items():
         if key not in before:
             yield f"{above}{key}", value
-        elif isinstance(value, dict) and isinstance(before[key], dict):
+        elif isinstance(value, dict) and isinstance(before[key], dict) and _can_be_given(before[key], value):
             yield from _differences(before[key], value, f"{above}{key}{ID_SEP_KEY}")
         elif value != before[key]:
             yield f"{above}{key}", value
+
+
+def _can_be_given(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Tell whether an overlay can give what differs part by part: new parts of a component alone, as its arguments."""
+    return "_target_" in before or set(after) <= set(before)
 
 
 def complete_metadata(root: Path = ROOT) -> dict[str, Any]:

@@ -9,8 +9,10 @@ import pytest
 from monai.bundle import ConfigParser
 
 from bundle.__main__ import main
-from bundle.flatten import FLAT, LOOKED_UP, METADATA, flatten, stale, write_flat
+from bundle.flatten import FLAT, LOOKED_UP, METADATA, flatten, flatten_overlay, merge_flat, stale, write_flat
 from bundle.pins import metadata_versions, runtime_packages
+from scripts.running.configs import Invocation
+from scripts.running.overrides import check_overrides
 from tests.helpers import ROOT
 
 
@@ -33,6 +35,25 @@ def test_a_flat_config_holds_nothing_that_is_never_read(name):
     text = json.dumps(config)
     unread = [key for key in config if f"@{key}" not in text and f"%{key}" not in text and key not in LOOKED_UP]
     assert unread == []
+
+
+@pytest.mark.parametrize(
+    "stems",
+    [("train_classifier", "options/multi_gpu_classifier"), ("train_generator", "options/multi_gpu")],
+    ids=lambda stems: stems[0],
+)
+def test_an_overlay_makes_of_the_flat_config_that_of_all_files_and_names_parts_alone(stems, tmp_path):
+    flat = merge_flat(("common", stems[0]))
+    overlay = flatten_overlay(("common", *stems))
+    paths = [tmp_path / "train.json", tmp_path / "multi_gpu_train.json"]
+    for path, content in zip(paths, (flat, overlay), strict=True):
+        path.write_text(json.dumps(content), encoding="utf-8")
+    invocation = Invocation(tuple(map(str, paths)))
+    check_overrides(invocation)
+    whole = merge_flat(("common", *stems))
+    merged = {key: value for key, value in invocation.merged().items() if key in whole}
+    assert merged == json.loads(json.dumps({**whole, "finalize": overlay["finalize"]}))
+    assert overlay["finalize"][-1] == "$@processes.end(@stage)"
 
 
 def test_a_changed_yaml_makes_the_flat_config_stale_until_it_is_written_again(tmp_path):
