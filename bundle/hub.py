@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -13,9 +12,10 @@ from pathlib import Path
 import huggingface_hub
 from monai.bundle import push_to_hf_hub
 
-from bundle.pack import CARD, PARTS, refuse_foreign_folder, replace_folder
+from bundle.pack import CARD, PARTS, refuse_foreign_folder
 from bundle.package import Package
 from bundle.rules_files import large_files
+from bundle.whole_folders import replace_folder, whole_folder
 from scripts.provenance.record import read_provenance
 from scripts.provenance.served_weights import KEPT
 from scripts.provenance.task import require_package_name
@@ -153,13 +153,8 @@ def _mirror(folder: Path, source: Path, final: Path) -> None:
     if final == source or source in final.parents or final in source.parents:
         raise ValueError(f"{final} must lie beside the package {source}, got one that is, holds or lies in it")
     refuse_foreign_folder(final, Package(folder).metadata["name"])
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial = final.with_name(f".partial-{os.getpid()}-{final.name}")
-    try:
+    with whole_folder(final) as partial:
         shutil.copytree(folder, partial)
-        replace_folder(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _upload(folder: Path, repository: str, private: bool, tag: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from bundle.model_card import model_card
 from bundle.packed_configs import packed_configs
 from bundle.pins import ROOT
 from bundle.trained import Trained
+from bundle.whole_folders import whole_folder
 from scripts.provenance.record import FILE_NAME, read_provenance
 from scripts.provenance.served_weights import KEPT
 from scripts.provenance.task import GLIOMA, require_package_name
@@ -73,13 +73,9 @@ def pack(
         )
     final = Path(output_dir) / name
     refuse_foreign_folder(final)
-    partial = final.with_name(f".partial-{os.getpid()}-{name}")
-    try:
+    with whole_folder(final) as partial:
         _fill(partial, trained, terms, name)
         write_large_files(partial, address)
-        replace_folder(partial, final)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return final
 
 
@@ -164,12 +160,3 @@ def _data_terms(provenance: Mapping[str, Any], data_license: str | None) -> str:
             " weights were trained on patients; give --data-license FILE"
         )
     return SIMULATED_DATA
-
-
-def replace_folder(partial: Path, final: Path) -> None:
-    """Put a finished folder in the place of another, on the same disk; the other one goes when it is there."""
-    old = final.with_name(f".partial-{os.getpid()}-old-{final.name}")
-    if final.exists():
-        final.rename(old)
-    partial.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
