@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bundle.dicom.contents import MODALITIES, contrast_of, is_localizer, modality_of
+from bundle.dicom.contents import MODALITIES, REFERENCE, contrast_of, is_localizer, modality_of
 from bundle.dicom.headers import Series, Study, describe_passed_over
 
 HOW_TO_NAME = '--series "t1c=7" takes a series by its number, or by its SeriesInstanceUID'
@@ -36,17 +36,19 @@ def parse_series(words: Sequence[str] | str | Mapping[str, Any] | None) -> dict[
     return dict(pairs)
 
 
-def choose(study: Study, named: Mapping[str, str]) -> Chosen:
+def choose(study: Study, named: Mapping[str, str], modalities: Sequence[str] = MODALITIES) -> Chosen:
     """Choose the series of each modality.
 
     Args:
         study: headers of an examination.
         named: modality -> number or UID of the series that the user wants.
+        modalities: that are needed; t1c, whose grid the others get, and the named ones are chosen in any case.
 
     Raises:
         ValueError: with the table of the series, if for a modality none or several fit, a name fits none or several,
             one series is named twice, or the series taken for the one without contrast began after the one with it.
     """
+    wanted = [modality for modality in MODALITIES if modality in {*modalities, *named, REFERENCE}]
     chosen = {modality: _named(study, modality, word) for modality, word in named.items()}
     problems = [
         f"{series.name} is named for {' and '.join(sorted(names))}"
@@ -54,20 +56,20 @@ def choose(study: Study, named: Mapping[str, str]) -> Chosen:
         if len(names := [modality for modality, other in chosen.items() if other is series]) > 1
     ]
     taken = [series.uid for series in chosen.values()]
-    for modality in (modality for modality in MODALITIES if modality not in chosen):
+    for modality in (modality for modality in wanted if modality not in chosen):
         fitting = [item for item in study.series if item.uid not in taken and modality_of(item)[0] == modality]
         if len(fitting) == 1:
             chosen[modality] = fitting[0]
         else:
             problems.append(_missing(study, modality) if not fitting else _several(modality, fitting))
-    if not problems and "t1n" not in named:
+    if not problems and "t1n" in chosen and "t1n" not in named:
         problems += _order_problem(chosen)
     if problems:
         raise ValueError(
-            f"{study.folder} must hold one series for each of {', '.join(MODALITIES)}, got: {'; '.join(problems)};"
+            f"{study.folder} must hold one series for each of {', '.join(wanted)}, got: {'; '.join(problems)};"
             f" {HOW_TO_NAME}{describe_passed_over(study)}\n{describe(study)}"
         )
-    return {modality: chosen[modality] for modality in MODALITIES}
+    return {modality: chosen[modality] for modality in wanted}
 
 
 def describe(study: Study, chosen: Mapping[str, Series] | None = None) -> str:

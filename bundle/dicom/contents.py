@@ -7,6 +7,7 @@ import re
 from bundle.dicom.headers import Series
 
 MODALITIES = ("t1n", "t1c", "t2w", "t2f")
+REFERENCE = "t1c"  # whose grid and axes all files have
 MIN_IMAGES = 10  # fewer are a localizer or a detail, not a head
 # Milliseconds. T1 has a short echo; T2 and FLAIR have a long one, and FLAIR inverts and waits until fluid is dark.
 SHORT_ECHO, LONG_ECHO, LONG_REPETITION = 30.0, 60.0, 2000.0

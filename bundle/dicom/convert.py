@@ -1,11 +1,8 @@
-"""A DICOM study to the files of a patient: four NIfTI on the grid of t1c, and the record of where they come from."""
+"""A DICOM study to the files of a patient: NIfTI on the grid of t1c, and the record of where they come from."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -15,10 +12,11 @@ import numpy as np
 import SimpleITK
 
 from bundle.dicom.choice import Chosen, choose, describe, parse_series
-from bundle.dicom.contents import MODALITIES
+from bundle.dicom.contents import MODALITIES, REFERENCE
 from bundle.dicom.grid import Grid, grid_of
 from bundle.dicom.headers import Study, describe_passed_over, read_study
 from bundle.dicom.skull_strip import brain_mask_of, require_hd_bet
+from bundle.whole_folders import whole_folder
 from scripts.running.errors import some_names
 from scripts.running.files import read_json, sha256_file, sha256_text, write_json
 from scripts.volumes.brain_images import strip_skull
@@ -26,7 +24,6 @@ from scripts.volumes.n4_and_registration import register_rigidly
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.volume import Volume, geometry_difference
 
-REFERENCE = "t1c"
 RECORD = "study.json"
 
 
@@ -76,7 +73,8 @@ def plan(
         series: series that the user names, see `bundle.dicom.choice.parse_series`.
         brain_mask: brain on the grid of the t1c that is written, 0 outside.
         skull_strip: find the brain by HD-BET (extra `skull-strip`).
-        modalities: what will be made of the files; they must be among those that are told here.
+        modalities: what the files are needed for; they must be among those that are told here. t1c is taken in any
+            case.
 
     Raises:
         FileNotFoundError: if there is no such folder or mask.
@@ -96,51 +94,77 @@ def plan(
     if skull_strip:
         require_hd_bet()
     study = read_study(study_dir)
-    chosen = choose(study, named)
+    chosen = choose(study, named, modalities)
     grids = {modality: grid_of(item) for modality, item in chosen.items()}
     return Conversion(study, chosen, tuple(named), grids, brain_mask, skull_strip)
 
 
 def convert(conversion: Conversion, output_dir: str | Path, overwrite: bool = False) -> dict[str, Any]:
-    """Write the four modalities as NIfTI, with their axes as in the images of t1c.
+    """Write the chosen modalities as NIfTI, with their axes as in the images of t1c.
 
     Args:
         conversion: from `plan`.
-        output_dir: gets `t1n.nii.gz`, `t1c.nii.gz`, `t2w.nii.gz`, `t2f.nii.gz` and `study.json`, all or none. What is
-            there already of the same images is not done again.
+        output_dir: gets `t1c.nii.gz` and so on, and `study.json`, all or none. What is there already of the same
+            images is not done again.
         overwrite: replace a study that is there.
 
     Returns:
-        Content of `study.json`: UIDs of the examination, its series and images, and what was done with each.
+        Content of `study.json`: UIDs of the examination, its series and images, what was done with each, and the hashes
+        of the files.
 
     Raises:
         ValueError: if an image cannot be decoded, the mask does not fit, or the folder holds something else.
     """
-    folder = Path(output_dir)
-    names = [f"{modality}.nii.gz" for modality in conversion.chosen]
+    folder = Path(output_dir).resolve()  # "." has no name of its own
     if (folder / RECORD).is_file():
         record = read_json(folder / RECORD)
         if record.get("request_sha256") == conversion.request_sha256:
-            return record
-    _require_place(folder, [*names, RECORD], overwrite)
+            changed = _changed_files(folder, conversion, record)
+            if not changed:
+                return record
+            _refuse_changed(folder, changed, overwrite)
+    _require_place(folder, overwrite)
     volumes, registered = _volumes(conversion)
     record = _record(conversion, registered)
-    with _whole_folder(folder) as temporary:
+    with whole_folder(folder) as temporary:
+        temporary.mkdir()
         for modality, volume in volumes.items():
-            write_nifti(temporary / f"{modality}.nii.gz", _smallest(volume.data), volume.affine, level=1)
+            write_nifti(temporary / _file_name(modality), _smallest(volume.data), volume.affine, level=1)
+        record["sha256"] = {name: sha256_file(temporary / name) for name in map(_file_name, volumes)}
         write_json(temporary / RECORD, record)
     return record
 
 
+def _file_name(modality: str) -> str:
+    return f"{modality}.nii.gz"
+
+
+def _changed_files(folder: Path, conversion: Conversion, record: Mapping[str, Any]) -> list[str]:
+    """Names of files that are missing, or are no longer those of the record."""
+    hashes = record.get("sha256", {})
+    names = map(_file_name, conversion.chosen)
+    return [name for name in names if not (folder / name).is_file() or sha256_file(folder / name) != hashes.get(name)]
+
+
+def _refuse_changed(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    if not overwrite:
+        raise ValueError(
+            f"{folder} must hold the files of its {RECORD}, got none or others for {some_names(names)}; convert"
+            " again with --overwrite, or keep files of your own in another folder"
+        )
+
+
 def _volumes(conversion: Conversion) -> tuple[dict[str, Volume], list[str]]:
-    """Read the modalities; name those that lay on another grid than the reference and were registered."""
+    """Read the modalities; name those that lay on another grid or in another frame than the reference: registered."""
     reference = _read(conversion, REFERENCE)
     frame = conversion.chosen[REFERENCE].value("FrameOfReferenceUID")
     volumes, registered = {}, []
     for modality, series in conversion.chosen.items():
         volume = reference if modality == REFERENCE else _read(conversion, modality)
-        if geometry_difference(reference, volume):
-            same_frame = frame is not None and series.value("FrameOfReferenceUID") == frame
+        own_frame = series.value("FrameOfReferenceUID")
+        same_frame = frame is not None and own_frame == frame
+        is_elsewhere = not same_frame and frame is not None and own_frame is not None  # whatever the positions say
+        if is_elsewhere or geometry_difference(reference, volume):
             volume = register_rigidly(volume, reference, same_frame=same_frame)
             registered.append(modality)
         volumes[modality] = volume if volume is reference else _with_axes_of(reference, volume)
@@ -201,27 +225,16 @@ def _record(conversion: Conversion, registered: Sequence[str]) -> dict[str, Any]
     }
 
 
-def _require_place(folder: Path, own: Sequence[str], overwrite: bool) -> None:
+def _require_place(folder: Path, overwrite: bool) -> None:
+    own = {RECORD, *map(_file_name, MODALITIES)}
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} must be a folder, got a file; choose another --out")
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if others := there - set(own):
+    if others := there - own:
         raise ValueError(
             f"{folder} must be new or hold a converted study, got {some_names(others)}; choose another --out"
         )
     if there and not overwrite:
         raise ValueError(f"{folder} holds another study, or other series of it; replace it with --overwrite")
-
-
-@contextmanager
-def _whole_folder(folder: Path) -> Iterator[Path]:
-    """Give a temporary folder beside, which takes the place of the folder when the block succeeds."""
-    temporary = folder.with_name(f".partial-{os.getpid()}-{folder.name}")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    if Path.cwd().is_relative_to(folder):
+        raise ValueError(f"{folder} must not be the folder that you work in, which is replaced; choose a folder in it")

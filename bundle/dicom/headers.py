@@ -26,6 +26,7 @@ from scripts.running.errors import some_names
 
 MULTI_FRAME = (EnhancedMRImageStorage, EnhancedMRColorImageStorage, LegacyConvertedEnhancedMRImageStorage)
 NO_DICOM = "no DICOM"
+IDENTIFIERS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")  # of type 1: there, with a value
 KEYWORDS = (
     *("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
     *("PatientID", "PatientName", "SeriesNumber", "SeriesDescription", "ProtocolName", "InstanceNumber", "ImageType"),
@@ -104,8 +105,8 @@ def read_study(folder: str | Path) -> Study:
 
     Raises:
         FileNotFoundError: if there is no such folder.
-        ValueError: if it holds no MR images, those of several patients or examinations, an image twice, or a file
-            whose header is cut short.
+        ValueError: if it holds no MR images, those of several patients or examinations, an image twice, one
+            without its UIDs, or a file whose header is cut short.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -116,6 +117,7 @@ def read_study(folder: str | Path) -> Study:
         if header is None:
             passed_over[NO_DICOM] += 1
         elif header.get("SOPClassUID") == MRImageStorage:
+            _require_identifiers(header)
             headers.append(header)
         elif "SOPClassUID" in header:  # not so in a directory of files (DICOMDIR)
             passed_over[UID(header.SOPClassUID).name] += 1
@@ -148,6 +150,13 @@ def _read_header(path: Path) -> Dataset:
     except (InvalidDicomError, EOFError, ValueError, AttributeError, NotImplementedError, OSError) as error:
         raise ValueError(f"{path} must be a whole DICOM file, got {error}; export it again") from error
     return header
+
+
+def _require_identifiers(header: Dataset) -> None:
+    if missing := [keyword for keyword in IDENTIFIERS if not header.get(keyword)]:
+        raise ValueError(
+            f"{header.filename} must have {', '.join(missing)}, got none; export it again with UIDs, old or new"
+        )
 
 
 def _group(headers: Sequence[Dataset]) -> tuple[Series, ...]:

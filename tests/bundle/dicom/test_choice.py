@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import pytest
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, RTStructureSetStorage
 
@@ -126,6 +127,11 @@ def test_a_series_without_contrast_is_not_one_made_after_the_contrast(tmp_path):
     assert choose(study, {"t1n": "9"})["t1n"].number == 9
 
 
+def test_a_series_that_is_named_is_taken_though_nobody_needs_it(scanned):
+    chosen = choose(read_study(scanned), {"t1n": "4"}, ["t2f"])
+    assert {name: series.number for name, series in chosen.items()} == {"t1n": 4, "t1c": 7, "t2f": 3}
+
+
 def test_of_two_candidates_the_user_chooses(tmp_path):
     write_study(tmp_path, shape=SMALL)
     write_series(tmp_path / "again", images_of(SMALL)["t2w"], **{**SEQUENCES["t2w"], "SeriesNumber": 8})
@@ -180,6 +186,16 @@ def test_the_same_image_twice_is_refused(scanned, tmp_path):
     shutil.copytree(scanned, tmp_path / "a")
     shutil.copytree(scanned / "S7", tmp_path / "b")
     with pytest.raises(ValueError, match=r"b/000.dcm must not be an image that .*S7/000.dcm is, too; leave one copy"):
+        read_study(tmp_path)
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"])
+def test_an_image_without_one_of_its_uids_is_named(keyword, tmp_path):
+    write_study(tmp_path, shape=SMALL)
+    image = dcmread(tmp_path / "S5" / "003.dcm")
+    delattr(image, keyword)
+    image.save_as(tmp_path / "S5" / "003.dcm")
+    with pytest.raises(ValueError, match=f"003.dcm must have {keyword}, got none; export it again"):
         read_study(tmp_path)
 
 

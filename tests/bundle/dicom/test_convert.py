@@ -115,6 +115,18 @@ def test_a_series_on_another_grid_is_registered_to_t1c(tmp_path):
     assert np.corrcoef(volume.ras[t2w > 0], between[t2w > 0])[0, 1] > 0.95
 
 
+def test_a_series_in_another_frame_is_registered_though_its_grid_is_the_same(tmp_path):
+    t1c = images_of()["t1c"]
+    t2w = np.where(t1c > 0, 4000 - t1c, 0)
+    write_study(tmp_path / "in", {"t2w": None, "t1n": {"FrameOfReferenceUID": None}})
+    elsewhere = {**SEQUENCES["t2w"], "FrameOfReferenceUID": uid_of("another frame")}
+    write_series(tmp_path / "in" / "t2", np.roll(t2w, 2, axis=0), **elsewhere)
+    record = convert(plan(str(tmp_path / "in")), tmp_path / "out")
+    assert [name for name, item in record["series"].items() if item["registered"]] == ["t2w"]
+    volume = read_volume(tmp_path / "out" / "t2w.nii.gz")
+    assert np.corrcoef(volume.ras[t2w > 0], t2w[t2w > 0])[0, 1] > 0.9  # 0.08 where it was measured
+
+
 def test_outside_a_brain_mask_all_is_zero(scanned, tmp_path):
     brain = np.zeros((40, 33, 22), np.uint8)
     brain[10:30, 8:25, 5:18] = 1
@@ -137,6 +149,38 @@ def test_what_is_there_is_not_made_again_and_another_study_is_kept(scanned, tmp_
     (tmp_path / "out" / "notes.txt").write_text("mine")
     with pytest.raises(ValueError, match="got notes.txt; choose another --out"):
         convert(plan(str(scanned)), tmp_path / "out", overwrite=True)
+
+
+def test_files_that_are_not_those_of_the_record_are_refused_and_made_again(tmp_path):
+    write_study(tmp_path / "in", shape=SMALL)
+    study, out = plan(str(tmp_path / "in")), tmp_path / "out"
+    record = convert(study, out)
+    (out / "t2w.nii.gz").unlink()
+    (out / "t1n.nii.gz").write_bytes((out / "t1c.nii.gz").read_bytes())
+    with pytest.raises(ValueError, match=r"got none or others for t1n.nii.gz, t2w.nii.gz; convert again with --over"):
+        convert(study, out)
+    assert convert(study, out, overwrite=True)["series"] == record["series"]
+    assert (out / "t1n.nii.gz").read_bytes() != (out / "t1c.nii.gz").read_bytes()
+    assert convert(study, out) == read_json(out / "study.json")
+
+
+def test_only_what_is_needed_is_written_with_t1c(tmp_path):
+    write_study(tmp_path / "in", {"t1n": None, "t2w": None}, shape=SMALL)
+    with pytest.raises(ValueError, match="one series for each of t1c, t2w, got: none for t2w"):
+        plan(str(tmp_path / "in"), modalities=["t2w"])
+    convert(plan(str(tmp_path / "in"), modalities=["t2f"]), tmp_path / "out")
+    names = ["study.json", "t1c.nii.gz", "t2f.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == names
+
+
+def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
+    write_study(tmp_path / "in", shape=SMALL)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    with pytest.raises(ValueError, match="work must not be the folder that you work in, which is replaced; choose a f"):
+        convert(plan(str(tmp_path / "in")), ".")
+    convert(plan(str(tmp_path / "in")), "../work/P1/.")
+    assert sorted(path.name for path in tmp_path.rglob("*.json")) == ["study.json"]
 
 
 def edit(path, **elements):
