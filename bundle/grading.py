@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bundle.dicom.files import is_dicom, is_study, require_packages
+from bundle.dicom.files import is_dicom, is_study, remove_objects, require_packages
 from bundle.grader import Grader
 from bundle.request_errors import RequestError
 from scripts.explanations.checks import check_method
@@ -20,7 +21,10 @@ from scripts.splits.patients import SUBJECT_ID
 
 PACKAGES = "dist"  # where `python -m bundle pack` puts them
 TABLE = "answers.csv"
+PICTURES = ("explanation.png", "place.png")  # that not every answer has
 NIFTI = "nifti"  # in the folder of an answer: what was read from DICOM
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,7 @@ def grade(
         channel_order: modality of each channel of 4D files.
         explanation: "gradcam", "occlusion", or "none", which is faster.
         device: "cpu" or "cuda"; None takes CUDA where there is one.
-        overwrite: replace answers of other files or weights.
+        overwrite: replace answers of other files or weights, with their pictures and DICOM objects.
         series: of a single DICOM study, the series of modalities, as {"t1c": 7}; others are chosen by rules.
         brain_mask: of a single DICOM study of a whole head, a file with the brain on the grid of t1c, 0 outside.
         skull_strip: find the brain in DICOM studies by HD-BET.
@@ -184,6 +188,9 @@ def _answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) -> dic
         return _image_answer(grader, patient.request, folder, asked)
     except (RequestError, ValueError, TypeError, OSError, ImportError) as error:
         return {"subject_id": patient.name, "error": str(error)}
+    except Exception as error:  # of a library, about a file that nobody foresaw: the others are graded all the same
+        logger.exception("%s could not be graded", patient.name)
+        return {"subject_id": patient.name, "error": f"{type(error).__name__}: {error}"}
 
 
 def _dicom_answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) -> dict[str, Any]:
@@ -224,7 +231,16 @@ def _image_answer(grader: Grader, request: dict[str, Any], folder: Path, asked: 
         )
     graded = grader.grade(request)
     answer = {**graded.answer, "request_sha256": asked_for}
+    _remove_answer(folder)
     return graded.loaded.writer.save(folder, graded.patch, answer, asked.explanation, graded.overview)
+
+
+def _remove_answer(folder: Path) -> None:
+    """Remove what tells of an answer that is replaced, so that nothing of it stands beside the new one."""
+    (folder / "answer.json").unlink(missing_ok=True)  # first: where it lies, the others are of it
+    remove_objects(folder)
+    for name in PICTURES:
+        (folder / name).unlink(missing_ok=True)
 
 
 def _hash_request(grader: Grader, request: Mapping[str, Any], explanation: str) -> str:

@@ -1,4 +1,4 @@
-"""Which files of a folder are DICOM, told by their first bytes, and what must be installed to read them."""
+"""Which files of a folder are DICOM, by their first bytes or because they were written here, and what reads them."""
 
 from __future__ import annotations
 
@@ -10,6 +10,9 @@ from pathlib import Path
 from scripts.inference.patient_files import find_patients
 
 MARK, MARK_AT = b"DICM", 128  # DICOM PS3.10, section 7.1
+# Written beside an answer: its report, the region, and of the pictures among its `files` a capture each.
+REPORT, REGION = "report_sr.dcm", "region_seg.dcm"
+PICTURES = {"picture": "explanation_sc.dcm", "place": "place_sc.dcm"}
 PACKAGES = ("pydicom", "highdicom", "SimpleITK")
 
 
@@ -37,6 +40,12 @@ def is_dicom(path: Path) -> bool:
         return False
     with path.open("rb") as stream:
         return stream.read(MARK_AT + len(MARK))[MARK_AT:] == MARK
+
+
+def remove_objects(folder: Path) -> None:
+    """Remove the objects that were written about an answer, the report first: it tells of the others."""
+    for name in (REPORT, REGION, *PICTURES.values()):
+        (folder / name).unlink(missing_ok=True)
 
 
 def require_packages() -> None:

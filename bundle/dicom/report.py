@@ -17,15 +17,15 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from bundle.dicom.convert import REFERENCE, Conversion
+from bundle.dicom.contents import REFERENCE
+from bundle.dicom.convert import Conversion
+from bundle.dicom.files import PICTURES, REGION, REPORT, is_dicom, remove_objects
 from bundle.dicom.grid import LPS_TO_RAS
 from scripts.running.files import atomic_path
 from scripts.volumes.headers import read_header
 
 RESEARCH = "RESEARCH ONLY. Not a medical device, not for diagnosis."
 SCHEME = "99BRATS"  # of codes that no standard has; private ones begin with 99
-REPORT, REGION = "report_sr.dcm", "region_seg.dcm"
-PICTURES = {"picture": "explanation_sc.dcm", "place": "place_sc.dcm"}
 # Elements of patient and study that must be there, with a value or without (type 2).
 MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID"),
@@ -52,8 +52,8 @@ class Answer:
 
     @property
     def names(self) -> list[str]:
-        """Names of the files that are written."""
-        return [REPORT, REGION, *(PICTURES[key] for key in self.pictures)]
+        """Names of the files that are written, in this order: where the report lies, the others do."""
+        return [REGION, *(PICTURES[key] for key in self.pictures), REPORT]
 
     @property
     def pictures(self) -> list[str]:
@@ -88,6 +88,11 @@ class Answer:
         }
 
     @property
+    def origin(self) -> tuple[str, str]:
+        """Words by which the report tells which answer it is about, and which images: two studies may look the same."""
+        return f"request sha256 {self.content['request_sha256']}", f"study sha256 {self.conversion.request_sha256}"
+
+    @property
     def notices(self) -> tuple[str, str]:
         """What every object says about its use."""
         return RESEARCH, self.content["weights"]["notice"]
@@ -111,7 +116,7 @@ def require_frame(conversion: Conversion) -> None:
 
 
 def write_report(folder: str | Path, content: Mapping[str, Any], conversion: Conversion) -> list[Path]:
-    """Write the objects of an answer beside it.
+    """Write the objects of an answer beside it, in the place of any others.
 
     Args:
         folder: of the answer.
@@ -125,7 +130,8 @@ def write_report(folder: str | Path, content: Mapping[str, Any], conversion: Con
     answer = Answer(Path(folder), content, conversion)
     region = make_region(answer)
     captures = make_captures(answer)
-    objects = [make_report(answer, [region, *captures]), region, *captures]
+    objects = [region, *captures, make_report(answer, [region, *captures])]
+    remove_objects(answer.folder)
     for name, dataset in zip(answer.names, objects, strict=True):
         with atomic_path(answer.folder / name) as temporary:
             dataset.save_as(temporary)
@@ -133,9 +139,14 @@ def write_report(folder: str | Path, content: Mapping[str, Any], conversion: Con
 
 
 def is_written(folder: str | Path, content: Mapping[str, Any], conversion: Conversion) -> bool:
-    """Tell whether all objects of an answer are there."""
+    """Tell whether all objects of an answer are there, and are about this one."""
     answer = Answer(Path(folder), content, conversion)
-    return all((answer.folder / name).is_file() for name in answer.names)
+    paths = [answer.folder / name for name in answer.names]
+    if not all(map(is_dicom, paths)):
+        return False
+    *others, report = (dcmread(path, stop_before_pixels=True) for path in paths)
+    told = {str(element.value) for element in report.iterall()}
+    return {*answer.origin, *(str(other.SOPInstanceUID) for other in others)} <= told
 
 
 def make_region(answer: Answer) -> Dataset:
@@ -252,7 +263,9 @@ def make_report(answer: Answer, others: Sequence[Dataset]) -> Dataset:
         finding_type=codes.SCT.Neoplasm,
         finding_sites=[sr.FindingSite(anatomic_location=codes.SCT.Brain)],
         algorithm_id=sr.AlgorithmIdentification(
-            name=device["model"], version=device["version"], parameters=[f"weights sha256 {device['serial']}"]
+            name=device["model"],
+            version=device["version"],
+            parameters=[f"weights sha256 {device['serial']}", *answer.origin],
         ),
         qualitative_evaluations=[
             sr.QualitativeEvaluation(Code("CLASS", SCHEME, "Class by a research network"), _code(_class(answer)))

@@ -89,6 +89,21 @@ def test_a_click_answers_for_one_file_of_a_patient(cases, packed, tmp_path):
     assert read_json(tmp_path / "out" / "P05" / "answer.json")["crop"]["source"] == "click"
 
 
+def test_a_fault_that_nobody_foresaw_does_not_stop_the_others(cases, packed, tmp_path, monkeypatch, caplog):
+    def graded(grader, request):
+        if request["subject_id"] == "P01":
+            raise AttributeError("no such element")
+        return whole(grader, request)
+
+    whole = Grader.grade
+    monkeypatch.setattr(Grader, "grade", graded)
+    paths = [str(cases / name) for name in ("P01", "P02")]
+    rows = grade(paths, str(tmp_path), str(packed), mask_codes="brats_2017", explanation="none")
+    assert rows[0] == {"subject_id": "P01", "error": "AttributeError: no such element"}
+    assert "class" in rows[1]
+    assert "P01 could not be graded\nTraceback" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("patients", "options", "message"),
     [

@@ -14,7 +14,7 @@ from bundle import __main__ as command
 from bundle import grade
 from bundle.dicom.report import RESEARCH
 from bundle.grader import Grader
-from scripts.running.files import read_csv, read_json
+from scripts.running.files import atomic_path, read_csv, read_json
 from tests.dicom_studies import FLIP, SHAPE, SMALL, images_of, write_study
 from tests.tiny_subjects import AFFINE, make_mask, reoriented, write_subject, write_volume
 
@@ -161,6 +161,51 @@ def test_what_is_there_is_kept_and_made_again_on_request(answered, scanned, pack
     (answered / "region_seg.dcm").unlink()
     grade(str(scanned), str(answered.parent), **options)
     assert (answered / "region_seg.dcm").is_file()
+
+
+def test_objects_and_pictures_of_another_answer_do_not_stay(scanned, packed, tmp_path, monkeypatch):
+    folder, options = tmp_path / "P1", {"bundle_dir": str(packed), "explanation": "none"}
+    grade(str(scanned), str(tmp_path), str(packed), CLICK_IN_DICOM, dicom_report=True)
+    old = {path.name: path.read_bytes() for path in folder.glob("*.dcm")}
+    assert len(old) == 4
+    other = {**options, "click": [CLICK_IN_DICOM[0] - 3, *CLICK_IN_DICOM[1:]]}
+    (answer,) = grade(str(scanned), str(tmp_path), **other, overwrite=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["answer.json", "nifti", "patch.nii.gz"]
+    for name, content in old.items():  # as if they had stayed
+        (folder / name).write_bytes(content)
+    grade(str(scanned), str(tmp_path), **other, dicom_report=True)
+    assert sorted(path.name for path in folder.glob("*.dcm")) == ["region_seg.dcm", "report_sr.dcm"]
+    report = dcmread(folder / "report_sr.dcm")
+    texts = [item.TextValue for item in every_item(report) if "TextValue" in item]
+    assert f"request sha256 {answer['request_sha256']}" in texts
+    # A report that tells of another region is made again, and where it cannot be written there is none.
+    (folder / "region_seg.dcm").write_bytes(old["region_seg.dcm"])
+    with monkeypatch.context() as context:
+        context.setattr("bundle.dicom.report.atomic_path", only_before_the_report)
+        (row,) = grade(str(scanned), str(tmp_path), **other, dicom_report=True)
+    assert row["error"] == "no space left"
+    assert [path.name for path in folder.glob("*.dcm")] == ["region_seg.dcm"]
+    assert (folder / "region_seg.dcm").read_bytes() != old["region_seg.dcm"]
+
+
+def test_a_report_about_the_same_images_of_another_name_does_not_stay(packed, tmp_path):
+    options = {"bundle_dir": str(packed), "explanation": "none"}
+    clicked = {**options, "click": CLICK_IN_DICOM, "dicom_report": True}
+    study, out = str(tmp_path / "in" / "P1"), str(tmp_path / "out")
+    write_study(tmp_path / "in" / "P1")
+    grade(study, out, **clicked)
+    write_study(tmp_path / "in" / "P1", PatientName="Roe^Jane")
+    (row,) = grade(study, out, **options, overwrite=True)
+    assert row["error"].startswith("mask or click must say")
+    (row,) = grade(study, out, **clicked)  # the answer is that of the same voxels
+    assert "error" not in row
+    assert dcmread(tmp_path / "out" / "P1" / "report_sr.dcm").PatientName == "Roe^Jane"
+
+
+def only_before_the_report(path):
+    if path.name == "report_sr.dcm":
+        raise OSError("no space left")
+    return atomic_path(path)
 
 
 def test_a_study_that_cannot_be_graded_does_not_stop_the_others(packed, tmp_path, capsys):
