@@ -9,7 +9,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 WORK = "monai_label"
-NEWEST = "scripts/provenance/served_weights.py"  # of the package's own code that the app imports
 HOW_TO_INSTALL = "`make label-env` installs it in an environment of its own"
 
 
@@ -60,11 +59,6 @@ def server_command(
                 f"{served / name} does not exist; give the folder of a package as --bundle (`python -m bundle pack`"
                 " writes one), or copy model.pt and provenance.json of an evaluation to models/"
             )
-    if not (served / NEWEST).is_file():
-        raise FileNotFoundError(
-            f"{served / NEWEST} does not exist: the package was made by an earlier version; make it again with"
-            " `python -m bundle pack`"
-        )
     folder = Path(work).resolve() if work else root / WORK
     folder.mkdir(parents=True, exist_ok=True)
     python = label_python()

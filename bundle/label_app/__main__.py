@@ -25,6 +25,21 @@ def main() -> int:
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--max-upload-mb", type=int, required=True)
     options = parser.parse_args()
+    try:
+        return _serve(options)
+    except ImportError as error:
+        # The app is that of this repository, and `scripts` that of the package.
+        if (error.name or "").split(".")[0] != "scripts":
+            raise
+        print(
+            f"ImportError: {options.bundle} was made by an earlier version ({error}); make it again with `python -m"
+            " bundle pack`",
+            file=sys.stderr,
+        )
+        return 2
+
+
+def _serve(options: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     try:
         view = prepare(options.studies, options.bundle, options.work)

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import shutil
+import sys
 import zipfile
 from pathlib import Path
 
@@ -82,10 +83,18 @@ def test_what_is_missing_is_named_with_the_way_out_before_anything_is_made(packe
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_package_of_an_earlier_version_is_refused_by_name(copied, tmp_path):
-    (copied / command_line.NEWEST).unlink()
-    with pytest.raises(FileNotFoundError, match="made by an earlier version; make it again"):
-        server_command(str(tmp_path), str(copied))
+def test_a_package_without_the_code_that_the_app_needs_is_refused_by_name(packed, tmp_path, monkeypatch, capsys):
+    words = f"x --studies {tmp_path} --bundle {packed} --work {tmp_path / WORK} --port 1 --max-upload-mb 1"
+    monkeypatch.setattr("sys.argv", words.split())
+    monkeypatch.delitem(sys.modules, "bundle.label_app.studies")
+    monkeypatch.delattr("bundle.label_app.studies")
+    monkeypatch.delattr("scripts.inference.patient_files.find_patients")
+    assert serve_app() == 2
+    assert capsys.readouterr().err.startswith(f"ImportError: {packed} was made by an earlier version (cannot import")
+    # What is missing otherwise is no fault of the package.
+    monkeypatch.setitem(sys.modules, "bundle.label_app.studies", None)
+    with pytest.raises(ModuleNotFoundError, match=r"bundle\.label_app\.studies"):
+        serve_app()
 
 
 def test_an_environment_without_monai_label_names_the_command_that_makes_one(tmp_path, monkeypatch):
