@@ -10,8 +10,8 @@ from fastapi.responses import FileResponse, Response
 from monailabel.interfaces.utils.app import app_instance
 from monailabel.utils.async_tasks.utils import tasks
 
-from bundle.label_app.limits import resolve_inside
 from bundle.label_app.slices import PLANES, ShownStudy
+from bundle.label_app.studies import resolve_patient
 from bundle.request_errors import NotFoundError
 
 FOLDER = Path(__file__).parent / "page"
@@ -98,6 +98,8 @@ def page_file(name: str) -> FileResponse:
 
 def _shown(request: Request, image: str, channel_order: str) -> ShownStudy:
     app = app_instance()
-    path = resolve_inside(app.datastore().get_image_uri(image) or image, [request.app.state.studies])
+    path = resolve_patient(
+        app.datastore().get_image_uri(image) or image, [request.app.state.studies], app.grader.modalities
+    )
     shown: ShownStudy = app.viewer.study(path, channel_order)
     return shown

@@ -23,8 +23,9 @@ from bundle.label_app import pages
 from bundle.label_app.app import GradeApp
 from bundle.label_app.gate import Gate
 from bundle.label_app.labels import check_label, named_for_clients, segment_names
-from bundle.label_app.limits import MOST_FILES, check_file_name, check_name, check_volume_size, resolve_inside
+from bundle.label_app.limits import MOST_FILES, check_file_name, check_name, check_volume_size
 from bundle.label_app.params import ignored, read_params
+from bundle.label_app.studies import resolve_patient
 from bundle.label_app.weights import list_weights, serve_weights
 from bundle.label_app.wording import Folders, as_fields, problems_in_words
 from bundle.request_errors import NotFoundError, NotReadyError, RequestError
@@ -189,10 +190,11 @@ def _image(studies: Path, folder: Path, image: str, session_id: str, file: Uploa
         session = _app().sessions().get_session(check_name("session_id", session_id))
         if session is None:
             raise NotFoundError(f"session_id must be of a session, got {session_id!r}; it may have expired")
-        return resolve_inside(session.image, [Path(settings.MONAI_LABEL_SESSION_PATH) / session_id])
+        return resolve_patient(session.image, [Path(settings.MONAI_LABEL_SESSION_PATH) / session_id], modalities)
     if not image:
+    modalities = _app().grader.modalities
         raise RequestError("image, file or session_id must say which patient is meant, got none")
-    return resolve_inside(_app().datastore().get_image_uri(image) or image, [studies])
+    return resolve_patient(_app().datastore().get_image_uri(image) or image, [studies], modalities)
 
 
 def _save(file: UploadFile, folder: Path) -> Path:

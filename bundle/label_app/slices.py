@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from bundle.label_app.studies import patient_files
 from bundle.request_errors import NotFoundError, RequestError
 from scripts.inference.patient import ReadPatientd
+from scripts.inference.requests import stored_channel_order
 from scripts.patches.subject_volumes import clicked_volume
+from scripts.running.files import file_state
 from scripts.volumes.volume import Volume, require_one_geometry
 
 # Plane -> axis of RAS+ order that it is across.
@@ -86,8 +89,9 @@ class Viewer:
     """
 
     def __init__(self, modalities: Sequence[str]) -> None:
+        self._modalities = modalities
         self._read = ReadPatientd(modalities, needs_place=False)
-        self._studies: OrderedDict[tuple[str, int, str], ShownStudy] = OrderedDict()
+        self._studies: OrderedDict[tuple[object, ...], ShownStudy] = OrderedDict()
         self._reading = threading.Lock()
 
     def study(self, path: Path, channel_order: str = "") -> ShownStudy:
@@ -102,7 +106,7 @@ class Viewer:
         """
         with self._reading:
             try:
-                key = (str(path), path.stat().st_mtime_ns, channel_order)
+                key = (str(path), channel_order, *self._states(path))
                 if key not in self._studies:
                     self._studies[key] = self._make(path, channel_order)
             except EXPECTED as error:
@@ -111,6 +115,13 @@ class Viewer:
             while len(self._studies) > KEPT:
                 self._studies.popitem(last=False)
             return self._studies[key]
+
+    def _states(self, path: Path) -> Iterator[tuple[object, ...]]:
+        """Tell what is read and may have been replaced since: each file, and what names the channels of a 4D file."""
+        files = patient_files(path, self._modalities)
+        yield from ((str(file), *file_state(file)) for file in files)
+        if files == [path]:
+            yield tuple(stored_channel_order(str(path)) or ())
 
     def _make(self, path: Path, channel_order: str) -> ShownStudy:
         read = self._read({"image": str(path), "channel_order": channel_order})

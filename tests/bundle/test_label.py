@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 import zipfile
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -25,7 +26,7 @@ from bundle.label_app.drawer import Drawer
 from bundle.label_app.labels import check_label, segment_names
 from bundle.label_app.limits import check_file_name, check_name, check_volume_size, resolve_inside
 from bundle.label_app.params import ignored, read_params, require_known
-from bundle.label_app.studies import find_studies, link_studies
+from bundle.label_app.studies import find_studies, link_studies, resolve_patient
 from bundle.label_app.viewer_mask import mark_patch
 from bundle.label_app.wording import Folders, as_fields
 from bundle.request_errors import NotFoundError, NotReadyError, RequestError, TooLargeError
@@ -223,6 +224,22 @@ def test_a_study_that_leads_out_of_the_folder_is_not_served(tmp_path):
     (tmp_path / "studies" / "link.nii.gz").symlink_to(tmp_path / "elsewhere" / "whole.nii.gz")
     (tmp_path / "studies" / "p1").symlink_to(tmp_path / "elsewhere" / "p1")
     assert find_studies(tmp_path / "studies", MODALITIES) == {}
+
+
+@pytest.mark.parametrize("name", ["t1", "t1ce", "flair"])
+def test_a_patient_any_of_whose_files_leads_out_of_the_folder_is_not_served(tmp_path, name):
+    write_studies(tmp_path / "studies")
+    find = partial(find_studies, tmp_path / "studies", MODALITIES, skip=tmp_path / "studies" / "monai_label")
+    kept = find()["p1"]
+    assert resolve_patient(str(kept), [tmp_path / "studies"], MODALITIES) == kept
+    file = kept.with_name(f"p1_{name}.nii.gz")
+    (tmp_path / "elsewhere.nii.gz").write_bytes(file.read_bytes())
+    file.unlink()
+    file.symlink_to(tmp_path / "elsewhere.nii.gz")
+    assert list(find()) == ["whole", "p2"]
+    for path in (kept, kept.parent):
+        with pytest.raises(NotFoundError, match="image must be one of the studies"):
+            resolve_patient(str(path), [tmp_path / "studies"], MODALITIES)
 
 
 def test_two_patients_of_one_name_are_refused(tmp_path):

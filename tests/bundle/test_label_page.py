@@ -76,6 +76,27 @@ def test_what_cannot_be_shown_is_refused_by_name(tmp_path):
         viewer.study(path).picture("t1n", "coronal", 33)
 
 
+@pytest.mark.parametrize("modality", MODALITIES)
+def test_a_replaced_file_of_any_modality_is_shown(tmp_path, modality):
+    viewer, path = Viewer(MODALITIES), write_mixed(tmp_path, ["RAS"] * 4)
+    before = viewer.study(path)
+    array = make_images()[modality][:, ::-1].copy()
+    write_volume(tmp_path / f"p_{modality}.nii.gz", array)
+    after = viewer.study(path)
+    assert np.array_equal(after.greys[modality], to_greys(array))
+    assert not np.array_equal(after.greys[modality], before.greys[modality])
+
+
+def test_channels_that_are_named_anew_are_shown_under_the_new_names(tmp_path):
+    viewer, images = Viewer(MODALITIES), make_images()
+    path = tmp_path / "all.nii.gz"
+    write_volume(path, np.stack(list(images.values()), axis=-1))
+    for names in (["t1", "t1ce", "t2", "flair"], ["flair", "t1ce", "t2", "t1"]):
+        write_json(tmp_path / "dataset.json", {"modality": {str(index): name for index, name in enumerate(names)}})
+        shown = viewer.study(path).greys["t2f"]
+        assert np.array_equal(shown, to_greys(list(images.values())[names.index("flair")]))
+
+
 def test_a_study_is_read_once_and_the_last_ones_are_kept(tmp_path, monkeypatch):
     viewer = Viewer(MODALITIES)
     paths = [write_mixed(tmp_path / str(number)) for number in range(KEPT + 1)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import shutil
 from urllib.parse import urlsplit
 
 import nibabel as nib
@@ -245,6 +246,19 @@ def test_a_label_is_saved_trained_on_and_there_is_a_way_back(browser, ours):
     browser.click("#kept li:first-child button")
     browser.wait(f"document.getElementById('seen').innerText.includes({before['sha256']!r})")
     assert ours.ask("GET", "/weights/").json()["served"]["sha256"] == before["sha256"]
+
+
+def test_a_patient_one_of_whose_files_lies_elsewhere_is_neither_shown_nor_graded(ours, world):
+    folder = shutil.copytree(world.studies / "case002", world.studies / "linked")
+    try:
+        file = next(folder.glob("*_t1.nii.gz"))
+        file.unlink()
+        file.symlink_to(next(world.secret.glob("*_t1.nii.gz")))
+        image = f"image={next(folder.glob('*_t1ce.nii.gz'))}"
+        told = ours.infer("grade", image, files={"params": (None, '{"click": [22, 14, 11]}')})
+        assert (told.status_code, ours.ask("GET", f"/page/study?{image}").status_code) == (404, 404)
+    finally:
+        shutil.rmtree(folder)
 
 
 def test_the_page_asks_nobody_else_and_puts_text_in_as_text(ours):
