@@ -12,7 +12,7 @@ from monailabel.utils.async_tasks.utils import tasks
 
 from bundle.label_app.slices import PLANES, ShownStudy
 from bundle.label_app.studies import resolve_patient
-from bundle.request_errors import NotFoundError
+from bundle.request_errors import NotFoundError, NotReadyError
 
 FOLDER = Path(__file__).parent / "page"
 INDEX = "index.html"
@@ -43,6 +43,10 @@ def about() -> dict[str, Any]:
     """Say what is served: bundle, classes, weights, and what can be asked for."""
     app = app_instance()
     grader, generate = app.grader, app.infers.get("generate")
+    try:
+        weights = grader.load().weights
+    except NotReadyError:  # the page shows which others can be served
+        weights = None
     return {
         "name": grader.metadata["name"],
         "version": grader.metadata["version"],
@@ -51,7 +55,7 @@ def about() -> dict[str, Any]:
         "explanations": app.infers["grade"].config()["explanation"],
         "generate": None if generate is None else generate.config(),
         "train": app.trainers["grade"].config(),
-        "weights": grader.load().weights,
+        "weights": weights,
     }
 
 

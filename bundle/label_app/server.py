@@ -29,6 +29,7 @@ from bundle.label_app.studies import resolve_patient
 from bundle.label_app.weights import list_weights, serve_weights
 from bundle.label_app.wording import Folders, as_fields, problems_in_words
 from bundle.request_errors import NotFoundError, NotReadyError, RequestError
+from scripts.provenance.served_weights import kept_weights
 from scripts.volumes.headers import read_header
 
 logger = logging.getLogger(__name__)
@@ -38,7 +39,12 @@ logger = logging.getLogger(__name__)
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     instance = _app()
     instance.server_mode(True)
-    instance.grader.load()  # before the first request, and before anybody is told that the server is ready
+    try:
+        instance.grader.load()  # before the first request, and before anybody is told that the server is ready
+    except NotReadyError as error:
+        if not kept_weights(instance.grader.weights_path):
+            raise
+        logger.error("%s; POST /weights/ID serves weights of GET /weights/ again", error)
     instance.on_init_complete()
     yield
 
@@ -186,13 +192,13 @@ def _app() -> GradeApp:
 def _image(studies: Path, folder: Path, image: str, session_id: str, file: UploadFile | None) -> Path:
     if file is not None:
         return _save(file, folder / "image")
+    modalities = _app().grader.modalities
     if session_id:
         session = _app().sessions().get_session(check_name("session_id", session_id))
         if session is None:
             raise NotFoundError(f"session_id must be of a session, got {session_id!r}; it may have expired")
         return resolve_patient(session.image, [Path(settings.MONAI_LABEL_SESSION_PATH) / session_id], modalities)
     if not image:
-    modalities = _app().grader.modalities
         raise RequestError("image, file or session_id must say which patient is meant, got none")
     return resolve_patient(_app().datastore().get_image_uri(image) or image, [studies], modalities)
 

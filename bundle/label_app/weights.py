@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from scripts.inference.weights import describe_weights
 from scripts.provenance.record import read_provenance
 from scripts.provenance.served_weights import kept_weights, replace_weights, weights_id
 
+_replacing = threading.Lock()
+
 
 class TrainingError(RequestError):
     """A training is under way that will replace the weights itself."""
@@ -21,10 +24,17 @@ class TrainingError(RequestError):
 
 
 def list_weights() -> dict[str, Any]:
-    """Say which weights are served, and which are kept, the last replaced first."""
-    served = _served_path()
-    kept = reversed(kept_weights(served).items())
-    return {"served": _describe(weights_id(served), served), "kept": [_describe(*item) for item in kept]}
+    """Say which weights are served, and which are kept, the last replaced first.
+
+    Weights beside a record of others, as a stop between the two can leave them, are not served: None.
+    """
+    path = _served_path()
+    try:
+        served = _describe(weights_id(path), path)
+    except (FileNotFoundError, ValueError):
+        served = None
+    kept = reversed(kept_weights(path).items())
+    return {"served": served, "kept": [_describe(*item) for item in kept]}
 
 
 def serve_weights(weights: str) -> dict[str, Any]:
@@ -38,13 +48,16 @@ def serve_weights(weights: str) -> dict[str, Any]:
         TrainingError: while a training runs.
     """
     served = _served_path()
-    kept = kept_weights(served)
-    if weights not in kept:
-        raise NotFoundError(f"weights must be one of {', '.join(kept) or 'none that are kept'}, got {weights!r}")
-    if processes("train") or any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("train")):
-        raise TrainingError("weights must not be changed while a training runs; wait for its end, or DELETE /train/")
-    replace_weights(served, kept[weights])
-    return list_weights()
+    with _replacing:
+        kept = kept_weights(served)
+        if weights not in kept:
+            raise NotFoundError(f"weights must be one of {', '.join(kept) or 'none that are kept'}, got {weights!r}")
+        if processes("train") or any(task["status"] in ("SUBMITTED", "RUNNING") for task in tasks("train")):
+            raise TrainingError(
+                "weights must not be changed while a training runs; wait for its end, or DELETE /train/"
+            )
+        replace_weights(served, kept[weights])
+        return list_weights()
 
 
 def _served_path() -> Path:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,10 +93,17 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 @pytest.fixture(scope="session")
 def ours(world: World) -> Iterator[Server]:
+    with serving_ours(world.studies, world.bundle, world.root / "log") as server:
+        yield server
+
+
+@contextmanager
+def serving_ours(studies: Path, bundle: Path, log: Path, *words: str) -> Iterator[Server]:
+    """Serve a bundle over studies; `words` are further ones of the command line."""
     port = free_port()
-    flags = {"--studies": world.studies, "--bundle": world.bundle, "--port": port, "--max-upload-mb": 8}
-    command = [sys.executable, "-m", "bundle", "label", *(str(word) for flag in flags.items() for word in flag)]
-    with serving(command, {**plain_environment(), "PYTHONPATH": str(ROOT)}, world.root / "log", port) as server:
+    flags = {"--studies": studies, "--bundle": bundle, "--port": port, "--max-upload-mb": 8}
+    command = [sys.executable, "-m", "bundle", "label", *(str(word) for flag in flags.items() for word in flag), *words]
+    with serving(command, {**plain_environment(), "PYTHONPATH": str(ROOT)}, log, port) as server:
         yield server
 
 

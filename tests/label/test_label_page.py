@@ -17,8 +17,11 @@ import pytest
 import requests
 
 from bundle.grading import grade
+from scripts.provenance.record import read_provenance, record_path
+from scripts.provenance.served_weights import kept_weights
 from tests.helpers import ROOT
 from tests.label.browser import Browser, find_chromium
+from tests.label.conftest import serving_ours
 from tests.label.server import TRAINING_S
 from tests.tiny_subjects import AFFINE
 
@@ -73,6 +76,12 @@ def probabilities(browser):
 
 def text(browser, selector):
     return browser.evaluate(f"document.querySelector({selector!r}).innerText")
+
+
+def assert_forgotten(browser):
+    assert text(browser, "#verdict") == "Put the crosshair into the lesion and grade."
+    assert browser.evaluate("document.getElementById('label-save').disabled && !document.querySelector('.bar')")
+    assert not browser.evaluate("document.getElementById('explained').offsetHeight")
 
 
 def graded_by_command(world, tmp_path, image, click):
@@ -243,9 +252,47 @@ def test_a_label_is_saved_trained_on_and_there_is_a_way_back(browser, ours):
     trained = ours.ask("GET", "/weights/").json()["served"]
     assert trained["started_from"] == before["sha256"]
     assert trained["sha256"] in text(browser, "#seen")
+    assert_forgotten(browser)
+    browser.click("#grade")
+    browser.wait("document.getElementById('explained').offsetHeight")
     browser.click("#kept li:first-child button")
     browser.wait(f"document.getElementById('seen').innerText.includes({before['sha256']!r})")
     assert ours.ask("GET", "/weights/").json()["served"]["sha256"] == before["sha256"]
+    assert_forgotten(browser)
+    # Somebody else goes forth again between the answer and its explanation.
+    browser.evaluate(
+        "(() => { const ask = window.fetch; window.fetch = async (path, options) => {"
+        f" if (path.includes('output=all')) await ask('/weights/{trained['id']}', {{ method: 'POST' }});"
+        " return ask(path, options); }; })()"
+    )
+    browser.click("#grade")
+    browser.wait("document.getElementById('message').textContent.includes('weights were replaced meanwhile')")
+    assert trained["sha256"] in text(browser, "#seen")
+    assert_forgotten(browser)
+
+
+@in_chromium
+def test_weights_that_a_stop_left_beside_another_record_can_be_replaced_on_the_page(browser, ours, world, tmp_path):
+    bundle = shutil.copytree(world.bundle, tmp_path / "bundle")
+    served = bundle / "models" / "model.pt"
+    kept = next(iter(kept_weights(served).values()))
+    shutil.copyfile(record_path(kept), record_path(served))
+    with serving_ours(world.studies, bundle, tmp_path, "--work", str(tmp_path / "work")) as server:
+        told = server.ask("GET", "/weights/").json()
+        assert (told["served"], server.ask("GET", "/page/about").json()["weights"]) == (None, None)
+        assert {weights["id"] for weights in told["kept"]} > {kept.parent.name}
+        assert (
+            server.infer("grade", "image=case001", files={"params": (None, '{"click": [22, 14, 11]}')}).status_code
+            == 503
+        )
+        show(browser, server)
+        assert "do not belong together" in text(browser, "#notice")
+        browser.click("#kept li:first-child button")
+        sha256 = told["kept"][0]["sha256"]
+        browser.wait(f"document.getElementById('seen').innerText.includes({sha256!r})")
+        assert read_provenance(served)["weights_sha256"] == sha256
+        assert "do not belong together" not in text(browser, "#notice")
+        assert server.infer("grade", "image=case001", files={"params": (None, '{"click": [22, 14, 11]}')}).ok
 
 
 def test_a_patient_one_of_whose_files_lies_elsewhere_is_neither_shown_nor_graded(ours, world):

@@ -92,6 +92,16 @@ async function showAbout() {
 }
 
 function showWeights(weights) {
+  // An answer stands beside the record of the weights that gave it, or not at all.
+  if (state.answer && state.answer.weights.sha256 !== weights?.sha256) {
+    forget();
+    show();
+  }
+  if (!weights) {
+    $("simulated").textContent = "The weights and their record do not belong together. Serve earlier weights again.";
+    $("seen").replaceChildren();
+    return;
+  }
   // Research use is written on the page itself; that the weights saw no patient is told by their record.
   $("simulated").textContent = weights.simulated ? weights.notice : "";
   const rows = {
@@ -128,7 +138,7 @@ function listStudies() {
 
 const choose = (id) => attempt("images", null, async () => {
   const asked = ++state.asked;
-  Object.assign(state, { study: null, answer: null, graded: null, cross: null });
+  Object.assign(state, { study: null, cross: null });
   slices.clear();
   forget();
   $("panels").replaceChildren();
@@ -359,6 +369,7 @@ function invert(affine) {
 // Grading
 
 function forget() {
+  Object.assign(state, { answer: null, graded: null });
   $("verdict").textContent = "Put the crosshair into the lesion and grade.";
   $("bars").replaceChildren();
   $("crop").textContent = "";
@@ -374,7 +385,6 @@ async function grade() {
   if (!state.study || $("grade").disabled) return;
   await attempt("answer", $("grade"), async () => {
     const { study } = state, click = inFile(state.cross);
-    Object.assign(state, { answer: null, graded: null });
     forget();
     $("verdict").textContent = "Grading …";
     let answer;
@@ -418,11 +428,16 @@ function showAnswer(answer) {
 async function explain(study, click) {
   const method = $("explanation").value;
   if (method === "none") return;
-  const response = await infer("grade", { image: study.id }, { ...params(click), explanation: method }, "image");
-  const blob = await response.blob();
+  const response = await infer("grade", { image: study.id }, { ...params(click), explanation: method }, "all");
+  const parts = await response.formData();
   if (state.study !== study || !state.answer) return;
+  const { weights } = JSON.parse(parts.get("params"));
+  if (weights.sha256 !== state.answer.weights.sha256) {
+    showWeights(weights);
+    throw new Error("The weights were replaced meanwhile; grade once more.");
+  }
   URL.revokeObjectURL($("picture").src);
-  $("picture").src = $("whole").href = URL.createObjectURL(blob);
+  $("picture").src = $("whole").href = URL.createObjectURL(parts.get("image"));
   $("picture").alt = `Where the network looked in ${study.id}, by ${method}`;
   $("explained-by").textContent = `By ${method}, for ${study.id}; the patient's right is on the left, as in the images.`;
   $("explained").hidden = false;
@@ -464,11 +479,13 @@ async function followTraining() {
     const running = ["SUBMITTED", "RUNNING"].includes(task.status);
     $("training-stop").hidden = !running;
     $("training-start").disabled = running;
-    if (!running) await showKept();
+    const served = running ? null : await showKept();
+    // A stop or an error may come before the weights are replaced, or after.
+    const now = served ? `${served.id} is served` : "the weights and their record do not belong together; serve earlier weights again";
     const words = {
       DONE: "Trained: the next answer comes from the new weights.",
-      STOPPED: "Stopped: the weights are as before.",
-      ERROR: `Failed, the weights are as before: ${task.last_line}`,
+      STOPPED: `Stopped: ${now}.`,
+      ERROR: `Failed, and ${now}: ${task.last_line}`,
     };
     $("training-state").textContent = words[task.status] ?? `Training since ${task.start_ts} …`;
     if (!running) return;
@@ -492,6 +509,7 @@ async function showKept() {
     return item;
   }));
   if (!weights.kept.length) $("kept").append(make("li", "Nothing yet."));
+  return weights.served;
 }
 
 // Synthetic images

@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +28,7 @@ from scripts.provenance.record import hash_subject, read_provenance, record_path
 from scripts.provenance.served_weights import kept_weights, replace_weights, weights_id
 from scripts.provenance.state_dicts import save_tensors
 from scripts.running.configs import Invocation
-from scripts.running.files import write_json
+from scripts.running.files import sha256_file, write_json
 from scripts.running.stages import run_invocation
 from scripts.volumes.file_names import stem_of
 from tests.helpers import ROOT, image_form
@@ -181,6 +184,63 @@ def test_weights_without_their_record_replace_nothing(tmp_path, served):
         replace_weights(served, other)
     assert served.read_bytes() == content
     assert kept_weights(served) == {}
+
+
+@pytest.fixture
+def other(tmp_path, served):
+    """Other weights, with their record."""
+    path = tmp_path / "other" / "model.pt"
+    save_tensors(path, FoldEnsemble("resnet10_thin").state_dict())
+    write_json(record_path(path), {**read_provenance(served), "weights_sha256": sha256_file(path)})
+    return path
+
+
+@pytest.mark.parametrize("name", ["model.pt", "provenance.json"])
+def test_a_disk_that_is_full_before_both_are_copied_leaves_what_is_served(served, other, monkeypatch, name):
+    before, copy = read_provenance(served), shutil.copyfile
+
+    def cut(source, target):
+        copy(source, target)
+        if Path(source) == other.with_name(name):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("shutil.copyfile", cut)
+    with pytest.raises(OSError, match="no space left to write"):
+        replace_weights(served, other)
+    assert read_provenance(served) == before
+    assert sorted(path.name for path in served.parent.iterdir()) == ["kept", "model.pt", "provenance.json"]
+
+
+def test_a_stop_between_record_and_weights_leaves_a_way_back(served, other, monkeypatch):
+    before, content, rename = read_provenance(served), served.read_bytes(), os.replace
+
+    def stop(source, target):
+        if target == served:
+            raise KeyboardInterrupt
+        rename(source, target)
+
+    monkeypatch.setattr("os.replace", stop)
+    with pytest.raises(KeyboardInterrupt):
+        replace_weights(served, other)
+    monkeypatch.undo()
+    with pytest.raises(ValueError, match=r"must be about model\.pt"):
+        read_provenance(served)
+    (served.parent / ".partial-1-model.pt").write_bytes(b"a copy that was killed")
+    kept = kept_weights(served)
+    assert list(kept) == [before["weights_sha256"][:12]]
+    replace_weights(served, kept[before["weights_sha256"][:12]])
+    assert (read_provenance(served), served.read_bytes()) == (before, content)
+    assert kept_weights(served) == {}
+    assert sorted(path.name for path in served.parent.iterdir()) == ["kept", "model.pt", "provenance.json"]
+
+
+def test_weights_beside_a_record_of_others_are_kept_though_they_cannot_be_served(served, other):
+    content = b"weights that somebody put there"
+    served.write_bytes(content)
+    replace_weights(served, other)
+    assert read_provenance(served)["weights_sha256"] == sha256_file(other)
+    assert kept_weights(served) == {}
+    assert [path.read_bytes() for path in served.parent.glob("kept/*/model.pt")] == [content]
 
 
 @pytest.mark.parametrize("name", ["notes.txt", "model.pt"])
