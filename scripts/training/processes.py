@@ -56,6 +56,8 @@ def by_main_process(work: Callable[[], object]) -> None:
     if not dist.is_initialized():
         work()
         return
+    # A group of its own, on the CPU: those that train together keep the short timeout, by which a lost one is noticed.
+    waiting = dist.new_group(backend="gloo", timeout=LONGEST_WAIT)
     outcome: int = GOES_ON
     error: BaseException | None = None
     if dist.get_rank() == 0:
@@ -65,8 +67,8 @@ def by_main_process(work: Callable[[], object]) -> None:
             outcome, error = IS_FINISHED, finished
         except Exception as refusal:
             outcome, error = FAILED, refusal
-    told = torch.tensor(outcome, device="cuda" if dist.get_backend() == "nccl" else "cpu")
-    dist.broadcast(told, 0)
+    told = torch.tensor(outcome)
+    dist.broadcast(told, 0, group=waiting)
     if error is not None:
         raise error
     if int(told) == IS_FINISHED:
@@ -134,7 +136,7 @@ def start_processes() -> Processes:
         device = torch.device("cuda", place)
         torch.cuda.set_device(device)
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return Processes(dist.get_rank(), dist.get_world_size(), device)
 
 

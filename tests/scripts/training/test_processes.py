@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import time
+from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,7 +26,14 @@ from scripts.running.files import read_json
 from scripts.running.stages import run_invocation
 from scripts.training.averaging import WarmEMA
 from scripts.training.curves import GeneratorCurves
-from scripts.training.processes import PartOfBatch, Processes, handlers_here, is_main_process, start_processes
+from scripts.training.processes import (
+    PartOfBatch,
+    Processes,
+    by_main_process,
+    handlers_here,
+    is_main_process,
+    start_processes,
+)
 from tests.helpers import ROOT, config_files, run_stage
 from tests.patches import TINY_GENERATOR, write_tiny_patches
 from tests.ring_or_blob import write_patches, write_splits
@@ -118,9 +128,14 @@ def in_process(rank: int, files: list[str], overrides: dict[str, Any]) -> None:
 
 
 def in_two_processes(files: list[str], overrides: dict[str, Any]) -> list[int | None]:
-    """Run a stage in two processes that are forked, so that neither loads MONAI again; return their exit codes."""
+    """Run a stage in two processes; return their exit codes."""
+    return exit_codes(in_process, (files, overrides))
+
+
+def exit_codes(work: Callable[..., None], arguments: tuple[Any, ...]) -> list[int | None]:
+    """Do something in two processes that are forked, so that neither loads MONAI again; return their exit codes."""
     context = multiprocessing.get_context("fork")
-    processes = [context.Process(target=in_process, args=(rank, files, overrides)) for rank in range(2)]
+    processes = [context.Process(target=work, args=(rank, *arguments)) for rank in range(2)]
     for process in processes:
         process.start()
     for process in processes:
@@ -188,6 +203,21 @@ def test_two_processes_train_the_classifier_of_one_with_its_batch_norm(tmp_path,
         torch.testing.assert_close(weights[1][name], value, rtol=1e-4, atol=1e-5)
     assert read_json(tmp_path / "two" / "stage.json")["finished"]
     assert (tmp_path / "two" / "provenance.json").is_file()
+
+
+def wait_for_main(rank: int) -> None:
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+    start_processes()
+    by_main_process(lambda: time.sleep(3.0))
+    if rank == 1:  # of the training itself, in which process 0 has no part any more
+        with pytest.raises(RuntimeError, match="[Tt]imed out"):
+            torch.distributed.recv(torch.zeros(1), 0)
+    by_main_process(lambda: None)
+
+
+def test_the_data_may_take_longer_than_what_trains_may_be_silent(meeting_place, monkeypatch):
+    monkeypatch.setattr(torch.distributed.distributed_c10d, "default_pg_timeout", timedelta(seconds=2))
+    assert exit_codes(wait_for_main, ()) == [0, 0]
 
 
 def test_each_process_takes_its_own_rows():
