@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scripts.running.configs import Invocation, parser_of, reachable
+from scripts.running.configs import Invocation, parser_of, reachable, references
 from scripts.running.errors import root_cause, some_names
 from scripts.running.folders import read_record
 from scripts.running.overrides import Source, check_overrides, is_part, known_keys, load_file
@@ -66,9 +66,9 @@ class Study:
 
         Raises:
             ValueError: if the plan does not fit together (`Plan.check`), an overlay of a method sets what only the
-                whole study can, a key or value is none that a stage takes (`check_overrides`), a stage of some kind
-                refuses its settings, or the folder holds stages of other settings or code and neither `overwrite` nor
-                `keep_old_code` says what to do.
+                whole study can, `dataset_dir` is given to what does not read it, a key or value is none that a stage
+                takes (`check_overrides`), a stage of some kind refuses its settings, or the folder holds stages of
+                other settings or code and neither `overwrite` nor `keep_old_code` says what to do.
         """
         for name, number in (("num_workers", self.num_workers), ("folds_together", self.folds_together)):
             if number < 1:
@@ -191,7 +191,7 @@ class Study:
         files = tuple(str(Path(self.config_dir) / f"{name}.yaml") for name in names)
         known = _merged(files)
         general = {key: value for key, value in own.overrides.items() if is_part(known, key)}
-        for key in ("overwrite", "dataset_dir"):  # the study's own: its cohorts name their folders themselves
+        for key in ("overwrite", "dataset_dir"):  # the study's own
             general.pop(key, None)
         overrides = {**self._network_settings(planned, recipes), **general, **planned.overrides}
         # What is overwritten was consented to in `begin`, or is only out of date.
@@ -241,6 +241,12 @@ class Study:
                     f"{path} must set whole keys in a study, got {some_names(parts)}; list it as overlay of a method or"
                     " of a setup, whose stages have that part"
                 )
+        layers = [*map(load_file, self._recipes(own)), own.overrides]
+        if any("dataset_dir" in layer for layer in layers) and "dataset_dir" not in references(layers):
+            raise ValueError(
+                "dataset_dir must be left out of a study, whose cohorts name their folders themselves; give --cohorts"
+                " \"{'NAME': {'config': 'cohort', 'source_path': 'DATA'}}\""
+            )
         for name, cohort in self.plan.cohorts.items():
             files = self.invocation_of(self.plan.source_of(name)).config_files
             overrides = {key: value for key, value in cohort.items() if key != "config"}

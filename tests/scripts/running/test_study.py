@@ -64,6 +64,7 @@ def test_a_part_of_some_stages_is_refused_as_recipe_of_a_study(study):
     [
         ({"train#handlerz": []}, "--train#handlerz must name a part of train, got 'handlerz'; did you mean handlers"),
         ({"classifier_max_epochs": "ten"}, "--classifier_max_epochs must be a whole number, got the text 'ten'"),
+        ({"dataset_dir": "data"}, "dataset_dir must be left out of a study, whose cohorts name their folders"),
         ({"folds_together": "two"}, "--folds_together must be a whole number, got the text 'two'"),
         ({"generator_amp": "no"}, "--generator_amp must be True or False, got the text 'no'; write False"),
         ({"mi_weight": "1e-1"}, "--mi_weight must be a number, got the text '1e-1'"),
