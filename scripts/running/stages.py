@@ -205,7 +205,19 @@ class Comparison:
 
 
 class OtherRunError(ValueError):
-    """The folder of a stage holds a run of other settings, inputs or code, or outputs that were changed since."""
+    """The folder of a stage holds a run of other settings, inputs or code, or outputs that were changed since.
+
+    Args:
+        fault: what the folder must hold, and what it holds.
+        way_out: what to do.
+    """
+
+    def __init__(self, fault: str, way_out: str) -> None:
+        super().__init__(fault, way_out)
+        self.fault = fault
+
+    def __str__(self) -> str:
+        return "; ".join(self.args)
 
 
 class Stage:
@@ -439,12 +451,12 @@ class Stage:
             self._stop_if_finished(comparison)
         if comparison.record and not comparison.is_same:
             if not self._may_overwrite and (comparison.holds_work or not comparison.is_old_code):
-                raise OtherRunError(_refusal(comparison))
+                raise OtherRunError(*_refusal(comparison))
             empty_folder(self.output_dir, comparison.record)
             return Comparison(self.output_dir)
         # A folder of the same key is continued, even if an output was lost.
         if comparison.changed_outputs and not self._may_overwrite:
-            raise OtherRunError(_refusal(comparison))
+            raise OtherRunError(*_refusal(comparison))
         for name in comparison.changed_outputs:
             (self.output_dir / name).unlink()
         return comparison
@@ -463,22 +475,22 @@ class Stage:
         logger.warning("%s is kept, which other code of %s made", self.output_dir, some_names(comparison.code))
 
 
-def _refusal(comparison: Comparison) -> str:
+def _refusal(comparison: Comparison) -> tuple[str, str]:
     """Say why a run is in the way, and the ways out."""
     folder, reasons = comparison.folder, ", ".join(comparison.reasons())
     if comparison.is_same:
         return (
-            f"{folder} must hold its outputs as they were written, got {reasons}; put the files back, or pass"
-            " --overwrite True to make them anew"
+            f"{folder} must hold its outputs as they were written, got {reasons}",
+            "put the files back, or pass --overwrite True to make them anew",
         )
     if comparison.is_old_code:
         return (
-            f"{folder} must hold a run of this code, got one that differs in {reasons}; pass --overwrite True to make"
-            " it anew, or --keep_old_code True to keep it, which is written down"
+            f"{folder} must hold a run of this code, got one that differs in {reasons}",
+            "pass --overwrite True to make it anew, or --keep_old_code True to keep it, which is written down",
         )
     return (
-        f"{folder} must be empty or hold a run of these settings, got one that differs in {reasons}; choose another"
-        " output_dir, or pass --overwrite True to make this one anew"
+        f"{folder} must be empty or hold a run of these settings, got one that differs in {reasons}",
+        "choose another output_dir, or pass --overwrite True to make this one anew",
     )
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from scripts.running import stages
 from scripts.running.configs import Invocation, is_plain
-from scripts.running.errors import root_cause
+from scripts.running.errors import root_cause, some_names
 from scripts.running.files import why_no_file
+from scripts.running.folders import read_record
 from scripts.running.overrides import config_folder, load_file, part_of
 from scripts.running.stages import (
     ENTRY_POINTS,
@@ -63,7 +65,8 @@ def make_training_data(
     """Make patches and splits of the patients in a folder, if one is given; what is finished is passed over.
 
     The stages are those of the command line, with their records, in the folders of the two files and, for the cohort,
-    in `cohort` beside the patches. A folder with a `cohort.json`, as the phantom's, is a cohort already.
+    in `cohort` beside the patches. A folder with a `cohort.json`, as the phantom's, is a cohort already. What is there
+    is never overwritten, whatever the training may overwrite of its own: other trainings rest on it.
 
     Args:
         dataset_dir: folder of patients, or a table of them; left as it is in `common.yaml`, nothing is made.
@@ -75,7 +78,8 @@ def make_training_data(
 
     Raises:
         FileNotFoundError: if nothing is made and a file is missing, with what to type.
-        ValueError: if the folders hold the data of another source or other settings, or the files are named otherwise.
+        ValueError: if the folders hold the data of another source or other settings, the files are named otherwise, or
+            a cohort that is there already was not made as a key asks for.
     """
     config = current_config()
     if isinstance(part_of(config, DATASET_OF_OTHERS), list):
@@ -89,6 +93,43 @@ def make_training_data(
                 f"{path} {why}; pass --dataset_dir DATA, a folder of patients, of which the training makes its cohort,"
                 " patches and splits first, or the paths of those that you have (--patches_path, --splits_path)"
             )
+
+
+def refuse_keys_of_cohort(folder: Path, config_dir: Path, values: Mapping[str, Any]) -> None:
+    """Refuse keys that only the stage `cohort` reads where a cohort is there, unless it was made with them.
+
+    The bundle's own recipes may say more of data than one folder needs.
+
+    Args:
+        folder: of the `cohort.json`.
+        config_dir: folder of the stages' configs.
+        values: key -> value of what this run says.
+
+    Raises:
+        ValueError: naming the keys and the way out.
+    """
+    cohort, *later = (Invocation(stage_files(config_dir, stage)).merged() for stage in STAGES)
+    made_with = {**cohort, **read_record(folder).get("identity", {}).get("settings", {})}
+    of_cohort_alone = cohort.keys() - set().union(*later) - _keys_of_recipes()
+    ignored = [
+        key for key in sorted(of_cohort_alone & values.keys()) if json.dumps(values[key]) != json.dumps(made_with[key])
+    ]
+    if ignored:
+        raise ValueError(
+            f"dataset_dir {folder} must hold a cohort.json that was made with the keys of the cohort, got"
+            f" {some_names(ignored)}, which it was not made with; leave them out, or make a cohort with them"
+            " (cohort.yaml, --source_path) and give its folder as --dataset_dir"
+        )
+
+
+def _keys_of_recipes() -> set[str]:
+    """Return the keys of this run that the bundle's own config files say and its command line does not."""
+    invocation = current_invocation()
+    if invocation is None:
+        return set()
+    folder = config_folder(invocation)
+    own = [path for path in invocation.config_files if folder in Path(path).resolve().parents]
+    return {key for path in own for key in load_file(path)} - set(invocation.overrides)
 
 
 class _StagesBefore:
@@ -108,15 +149,19 @@ class _StagesBefore:
                 )
         try:
             cohort_path = source / "cohort.json"
-            if why_no_file(cohort_path):
+            if not why_no_file(cohort_path):
+                refuse_keys_of_cohort(source, self.config_dir, self.values)
+            else:
                 cohort_path = patches_path.parent.with_name("cohort") / "cohort.json"
                 self._run("cohort", cohort_path.parent, source_path=str(source))
             self._run("patches", patches_path.parent, cohort_path=str(cohort_path))
             self._run("splits", splits_path.parent, cohort_path=str(cohort_path))
         except OtherRunError as error:
+            keep = ", pass --keep_old_code True to keep what other code made" if "--keep_old" in str(error) else ""
             raise OtherRunError(
-                f"dataset_dir {source} cannot be made into these folders: {error}. Give --patches_path and"
-                " --splits_path in other folders, or leave --dataset_dir out to train on what these hold"
+                f"dataset_dir {source} cannot be made into these folders: {error.fault}",
+                f"give --patches_path and --splits_path in other folders{keep}, or leave --dataset_dir out to train on"
+                " what these hold (--overwrite True is of the training alone: other trainings may rest on the data)",
             ) from error
 
     def _run(self, name: str, output_dir: Path, **places: str) -> None:

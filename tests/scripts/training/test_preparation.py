@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from scripts.running.configs import Invocation
 from scripts.running.errors import root_cause
 from scripts.running.files import read_json
 from scripts.running.stages import OtherRunError, invoked, run_invocation
-from scripts.training.preparation import make_training_data
+from scripts.training.preparation import make_training_data, refuse_keys_of_cohort
 from tests.helpers import ROOT
 from tests.tiny_subjects import write_cohort
 
@@ -95,6 +96,40 @@ def test_other_settings_and_another_source_are_refused_in_the_same_folders(train
     cohort = read_json(trained / "cohort" / "cohort.json")  # made of the table, beside the patches
     assert len(cohort["subjects"]) == 10
     assert not (tmp_path / "out").exists()
+
+
+def files_of(folder: Path, *names: str) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for name in names for path in (folder / name).iterdir()}
+
+
+def test_what_a_training_may_overwrite_is_never_its_data(trained, patients, tmp_path):
+    made = files_of(trained, "patches", "splits")
+    out = str(tmp_path / "out")
+    train(trained, dataset_dir=str(patients), overwrite=True, seed=1, num_threads=2, output_dir=out)  # its own
+    assert read_json(tmp_path / "out" / "stage.json")["identity"]["seed"] == 1
+    with pytest.raises(OtherRunError, match=r"differs in patch_spacing_mm; give --patches_path and"):
+        train(trained, dataset_dir=str(patients), overwrite=True, patch_spacing_mm=5.0, output_dir=out)
+    with pytest.raises(OtherRunError, match=r"patches must be .* differs in seed; give --patches_path"):
+        train(trained, dataset_dir=str(patients), overwrite=True, output_dir=out, **{"data_settings#seed": 1})
+    assert files_of(trained, "patches", "splits") == made
+
+
+def test_keys_of_a_cohort_are_refused_where_it_was_made_without_them(trained, patients, tmp_path):
+    message = "must hold a cohort.json that was made with the keys of the cohort, got class_map, leave_out, which"
+    keys: dict[str, Any] = {"leave_out": ["S1"], "class_map": {"astro II": "LGG"}}
+    out = str(tmp_path / "out")
+    with pytest.raises(ValueError, match=message):
+        train(trained, dataset_dir=str(patients), output_dir=out, **keys)
+    overlay = tmp_path / "mine.yaml"
+    overlay.write_text("leave_out: [S1]\n", encoding="utf-8")
+    recipe = str(ROOT / "configs" / "recipes" / "volumes.yaml")  # which says require_masks, of folders without masks
+    said = {**keys, "require_masks": False}
+    with invoked(Invocation((str(ROOT / "configs" / "train.json"), recipe, str(overlay)))):
+        with pytest.raises(ValueError, match="got class_map, leave_out, which"):
+            refuse_keys_of_cohort(patients, ROOT / "configs", said)
+        record = {"finished": True, "identity": {"settings": keys}}
+        (tmp_path / "stage.json").write_text(json.dumps(record), encoding="utf-8")
+        refuse_keys_of_cohort(tmp_path, ROOT / "configs", said)  # made with them
 
 
 def test_what_is_missing_is_told_with_what_to_type(tmp_path):
