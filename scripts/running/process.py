@@ -10,7 +10,7 @@ import logging
 import platform
 import random
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,8 +79,13 @@ def device_type(device: Any) -> str | None:
 @functools.cache
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that a number can depend on, as far as they are installed."""
-    installed = {"python": platform.python_version()}
-    for name in PACKAGES:
+    return {"python": platform.python_version(), **installed_versions(PACKAGES)}
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed."""
+    installed = {}
+    for name in packages:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             installed[name] = importlib.metadata.version(name)
     return installed

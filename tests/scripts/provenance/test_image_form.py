@@ -34,8 +34,8 @@ DECIDING = {
     "crop_to_foreground": {"cut": "whole", "crop_to_foreground": True},
 }
 # Registration brings files to what others are without it; the seed is its own; dimensions are those of patch_size; the
-# limits refuse, and change nothing.
-FREE = {"registration", "registration_reference", "seed", "spatial_dims", "brain_limits"}
+# limits refuse, and the overview lies beside the patch: both change nothing.
+FREE = {"registration", "registration_reference", "seed", "spatial_dims", "brain_limits", "keep_overview"}
 
 
 def facts(**overrides):

