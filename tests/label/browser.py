@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from tests.label.server import end
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 # Without a sandbox it runs as root in a container, too; it is shown our own server alone.
 FLAGS = (
@@ -63,12 +65,7 @@ class Browser:
 
     def close(self) -> None:
         """End it."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
         os.close(self._write)
         os.close(self._read)
 

@@ -47,12 +47,7 @@ class Server:
 
     def stop(self) -> None:
         """End the process."""
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        end(self.process)
 
     def ask(self, method: str, path: str, **options: Any) -> requests.Response:
         """Send a request; JSON that comes back is kept in `told`."""
@@ -105,3 +100,13 @@ def plain_environment() -> dict[str, str]:
         **proxies,
         "no_proxy": "127.0.0.1",
     }
+
+
+def end(process: subprocess.Popen) -> None:
+    """Ask a process to end, and after 20 s make it."""
+    process.terminate()
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
