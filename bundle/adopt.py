@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.provenance.image_form import recorded_images, require_same_images
-from scripts.provenance.record import FILE_NAME, read_provenance, write_provenance
+from scripts.provenance.record import FILE_NAME, read_provenance, seen_by_any, write_provenance
 from scripts.provenance.state_dicts import load_state, refuse_other_state, save_tensors
 from scripts.running.files import listed_twice
 
@@ -73,15 +73,8 @@ def _write_record(target: Path, records: Sequence[Mapping[str, Any]]) -> None:
     folds = {record["fold"] for record in records}
     write_provenance(
         target,
-        cohorts=[name for record in records for name in record["cohorts"]],
-        subjects=[],
-        hashed_subjects=set().union(*(record["subjects"] for record in records)),
-        selection_subjects=sorted(set().union(*(record.get("selection_subjects", ()) for record in records))),
-        # Weights that have seen simulated patients are unfit for patients.
-        simulated=any(record["simulated"] for record in records),
+        **seen_by_any(records),
         fold=folds.pop() if len(folds) == 1 else None,
-        synthetic=[sha for record in records for sha in record["synthetic"]],
-        leakage_not_excluded=sorted({name for record in records for name in record.get("leakage_not_excluded", ())}),
         setup=records[0].get("setup"),
         images=records[0]["images"],
         federated=[record["weights_sha256"] for record in records],

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from scripts.provenance.record import read_provenance, write_provenance
+from scripts.provenance.record import read_provenance, seen_by_any, write_provenance
 from scripts.provenance.state_dicts import load_state, save_tensors
 
 
@@ -71,14 +71,8 @@ def write_ensemble(
     records = [member.provenance for member in members]
     write_provenance(
         path,
-        cohorts=[name for record in records for name in record["cohorts"]],
-        subjects=[],
-        hashed_subjects=set().union(*(record["subjects"] for record in records)),
-        selection_subjects=sorted(set().union(*(record.get("selection_subjects", ()) for record in records))),
-        simulated=any(record["simulated"] for record in records),
+        **seen_by_any(records),
         fold=None,
-        synthetic=[weights for record in records for weights in record["synthetic"]],
-        leakage_not_excluded=sorted({name for record in records for name in record.get("leakage_not_excluded", ())}),
         setup=setup,
         images=images,
         members=[record["weights_sha256"] for record in records],

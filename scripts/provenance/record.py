@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,24 @@ def write_provenance(
     }
     write_json(path, record)
     return path
+
+
+def seen_by_any(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what `write_provenance` takes of weights that were joined, by members or by sites: all that any has seen.
+
+    Args:
+        records: `provenance.json` of each.
+    """
+    return {
+        "cohorts": [name for record in records for name in record["cohorts"]],
+        "subjects": [],
+        "hashed_subjects": set().union(*(record["subjects"] for record in records)),
+        "selection_subjects": sorted(set().union(*(record.get("selection_subjects", ()) for record in records))),
+        # Weights that have seen simulated patients are unfit for patients.
+        "simulated": any(record["simulated"] for record in records),
+        "synthetic": [sha for record in records for sha in record["synthetic"]],
+        "leakage_not_excluded": sorted({name for record in records for name in record.get("leakage_not_excluded", ())}),
+    }
 
 
 def read_provenance(weights_path: str | Path) -> Mapping[str, Any]:
