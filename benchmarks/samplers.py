@@ -4,14 +4,16 @@ python -m benchmarks.samplers runs/small/site_a/fold0/generator_all_ddpm/model.p
     --class-name LGG --recipe small --images 2000 --output-dir runs/samplers
 
 A setting is non-inferior if the upper end of the 95 % interval of (its KID - the KID of DDPM with all steps) is below
-half the real-versus-real floor, and coverage and max-Pearson move by less than their floors.
+half the real-versus-real floor, and coverage and max-Pearson move by less than their floors. A flow has no DDPM steps:
+there all steps are Euler's. Drawn batches stay in the output folder, so that a stopped run continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,11 @@ import torch
 import yaml
 from matplotlib.figure import Figure
 from monai.bundle import ConfigParser
+from monai.networks.schedulers import DDPMScheduler
 from torch import Tensor
 
+from benchmarks.generator_recipes import cached
+from benchmarks.phantom_patches import phantom_patches
 from benchmarks.sampler_measures import (
     Floors,
     PixelPCA,
@@ -33,14 +38,17 @@ from benchmarks.sampler_measures import (
 )
 from scripts.generator.diffusion_set import DiffusionSet
 from scripts.generator.samplers import sampling_scheduler
+from scripts.image_quality.feature_networks import ClassifierFeatures, classifier_features
 from scripts.patches.image_sets import read_rows
 from scripts.patches.pictures import COLORS, STYLE, save_picture
 from scripts.provenance.record import hash_subject
-from scripts.running.files import read_json, write_json, write_text
+from scripts.running.files import read_json, sha256_text, write_json, write_text
 from scripts.running.progress import progress
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 SETTINGS = [f"{name}:{n}" for name in ("ddim", "dpm_solver", "unipc") for n in (10, 20, 50)]
+PHANTOM = yaml.safe_load((CONFIGS / "phantom.yaml").read_text(encoding="utf-8"))
+FURTHER_SEED = 1_000_000  # far from the seeds that a study gives its cohorts
 ENOUGH = 2000  # images on a side, below which a verdict is marked as indicative
 COLUMNS = ("sampler", "steps", "s/image", "KID", "KID - KID all steps", "coverage", "max-Pearson", "non-inferior")
 
@@ -52,7 +60,8 @@ def run(
     training: Tensor,
     settings: Sequence[tuple[str, int]],
     num_images: int,
-    features: Callable[[Tensor], Tensor] | None = None,
+    batches_dir: Path,
+    features: PixelPCA | ClassifierFeatures | None = None,
 ) -> dict[str, Any]:
     """Draw the same images with every setting and measure them.
 
@@ -61,9 +70,10 @@ def run(
         noise_scheduler: of the training.
         reals: real images, (M, C, *spatial).
         training: those that the generator was trained on.
-        settings: (sampler, steps); DDPM with all steps is added in front.
+        settings: (sampler, steps); all steps of the reference are added in front.
         num_images: N of each setting.
-        features: (N, C, *spatial) -> (N, F), with a `name`; None for `PixelPCA` of the reals.
+        batches_dir: keeps the images of each batch and the seconds it took, for a run that continues.
+        features: from images (N, C, *spatial) to (N, F), under a name; None for `PixelPCA` of the reals.
 
     Returns:
         `features`, numbers of images, `floors`, `margin`, `rows` of every setting and the `cheapest` of those that are
@@ -72,11 +82,11 @@ def run(
     features = PixelPCA(reals) if features is None else features
     real_features = features(reals)
     floors = real_floors(real_features, reals, training)
-    everything = ("ddpm", noise_scheduler.num_train_timesteps)
+    everything = all_steps(noise_scheduler)
     rows: list[dict[str, Any]] = []
     for sampler, steps in [everything, *(setting for setting in settings if setting != everything)]:
         generation.scheduler = sampling_scheduler(noise_scheduler, sampler, steps)
-        images, seconds = draw(generation, num_images, f"{sampler}, {steps} steps")
+        images, seconds = draw(generation, num_images, batches_dir, sampler, steps)
         own_features = features(images)
         if not rows:
             baseline = own_features
@@ -90,7 +100,7 @@ def run(
         rows[-1]["non_inferior"] = is_non_inferior(rows[-1], rows[0], floors)
     good = [row for row in rows if row["non_inferior"]]
     return {
-        "features": getattr(features, "name", "features"),
+        "features": features.name,
         "num_images": num_images,
         "num_reals": len(reals),
         "floors": floors._asdict(),
@@ -98,6 +108,11 @@ def run(
         "rows": rows,
         "cheapest": min(good, key=lambda row: row["seconds_per_image"]),
     }
+
+
+def all_steps(noise_scheduler: Any) -> tuple[str, int]:
+    """Name the sampler that takes every step of the training: DDPM, or Euler's method for a flow."""
+    return ("ddpm" if isinstance(noise_scheduler, DDPMScheduler) else "ddim"), noise_scheduler.num_train_timesteps
 
 
 def is_non_inferior(row: dict[str, Any], reference: dict[str, Any], floors: Floors) -> bool:
@@ -110,13 +125,38 @@ def is_non_inferior(row: dict[str, Any], reference: dict[str, Any], floors: Floo
     )
 
 
-def draw(generation: DiffusionSet, num_images: int, description: str) -> tuple[Tensor, float]:
-    """Draw images 0 to N - 1 of the set; return them and the seconds it took."""
+def draw(
+    generation: DiffusionSet, num_images: int, batches_dir: Path, sampler: str, steps: int
+) -> tuple[Tensor, float]:
+    """Draw images 0 to N - 1 of the set, or read the batches that were drawn; return them and the seconds they took."""
     starts = range(0, num_images, generation.batch_size)
-    numbers = (range(start, min(start + generation.batch_size, num_images)) for start in starts)
+    folder = batches_dir / how(generation)
+    batches = []
+    for start in progress(starts, len(starts), f"{sampler}, {steps} steps"):
+        numbers = range(start, min(start + generation.batch_size, num_images))
+        path = folder / f"{sampler}_{steps}_{numbers.start}_{numbers.stop}.pt"
+        batches.append(cached(path, lambda numbers=numbers: timed(generation, numbers)))
+    return torch.cat([batch["images"] for batch in batches]), sum(batch["seconds"] for batch in batches)
+
+
+def timed(generation: DiffusionSet, numbers: Sequence[int]) -> dict[str, Any]:
+    """Draw images k of the set: `images` and the `seconds` of wall clock that they took."""
     begin = time.perf_counter()
-    batches = [generation.draw(part) for part in progress(numbers, len(starts), description)]
-    return torch.cat(batches), time.perf_counter() - begin
+    images = generation.draw(numbers)
+    return {"images": images, "seconds": time.perf_counter() - begin}
+
+
+def how(generation: DiffusionSet) -> str:
+    """Name what decides on the images of a batch but sampler and steps, so that no other batch is read for it."""
+    deciding = (
+        generation.provenance["weights_sha256"],
+        generation.class_name,
+        generation.guidance_scale,
+        generation.amp,
+        generation.seed,
+        generation.snap_tolerance,
+    )
+    return sha256_text(json.dumps(deciding))[:12]
 
 
 def table(result: dict[str, Any]) -> str:
@@ -174,7 +214,7 @@ def configured(recipe: str | None, overrides: dict[str, Any]) -> ConfigParser:
     parser = ConfigParser()
     names = ("common", "generate", *([f"recipes/{recipe}"] if recipe else []))
     parser.read_config([str(CONFIGS / f"{name}.yaml") for name in names])
-    parser.update({**overrides, "sampler": "ddpm", "num_inference_steps": None})
+    parser.update(overrides)
     return parser
 
 
@@ -186,6 +226,25 @@ def real_images(patches_path: str, class_name: str | None, provenance: dict[str,
     images = read_rows(patches_path, listing, wanted).images
     trained_on = set(provenance["subjects"])
     return images, images[torch.tensor([hash_subject(entry["subject_id"]) in trained_on for entry in wanted])]
+
+
+def classifier_of(config: ConfigParser, path: str) -> ClassifierFeatures:
+    """Take the features of a classifier that was trained as the config says."""
+    names = {"backbone": "classifier_backbone", "stem_stride": "classifier_stem_stride", "form": "image_form"}
+    return classifier_features(path, **{name: config.get_parsed_content(key) for name, key in names.items()})
+
+
+def simulated_images(config: ConfigParser, site: str, class_name: str, count: int, path: Path) -> Tensor:
+    """Simulate patients of a class whom no cohort of the phantom's default seed holds, and keep their patches."""
+    size, modalities, seed = (config.get_parsed_content(key) for key in ("patch_size", "modalities", "seed"))
+    if len(set(size)) > 1:
+        raise ValueError(f"patch_size must be a square or a cube for simulated patients, got {size}; leave them out")
+    matrix = config.get("phantom_matrix_size") or PHANTOM["phantom_matrix_size"]
+    others = FURTHER_SEED + int(seed)
+    return cached(
+        path,
+        lambda: phantom_patches(count, others, size[0], matrix, site, class_name, len(size), modalities=modalities),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -200,6 +259,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--settings", nargs="+", default=SETTINGS, metavar="SAMPLER:STEPS")
     parser.add_argument("--images", type=int, default=ENOUGH, help="images of each setting")
+    parser.add_argument(
+        "--simulated",
+        nargs=2,
+        metavar=("SITE", "COUNT"),
+        help="simulate further patients of the class, for a generator of patients of a site of the phantom",
+    )
+    parser.add_argument(
+        "--classifier-path", help="model.pt of a classifier of other real images, whose features are compared"
+    )
     parser.add_argument("--output-dir", type=Path, required=True)
     options = parser.parse_args(arguments)
     overrides = {key: yaml.safe_load(value) for key, _, value in (item.partition("=") for item in options.set)}
@@ -211,10 +279,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     generation = config.get_parsed_content("generation")
     noise_scheduler = config.get_parsed_content("noise_scheduler")
     reals, training = real_images(options.patches_path, options.class_name, generation.provenance)
+    if options.simulated:
+        site, count = options.simulated
+        kept = options.output_dir / f"simulated_{site}_{options.class_name}_{count}.pt"
+        reals = torch.cat([reals, simulated_images(config, site, options.class_name, int(count), kept)])
     settings = [(name, int(steps)) for name, _, steps in (item.partition(":") for item in options.settings)]
     generation.scheduler = sampling_scheduler(noise_scheduler, "ddim", 2)
     generation.draw(range(min(generation.batch_size, options.images)))  # to warm up: kernels are chosen, and compiled
-    result = run(generation, noise_scheduler, reals, training, settings, options.images)
+    features = classifier_of(config, options.classifier_path) if options.classifier_path else None
+    batches_dir = options.output_dir / "batches"
+    result = run(generation, noise_scheduler, reals, training, settings, options.images, batches_dir, features)
     write_json(options.output_dir / "samplers.json", result)
     write_text(options.output_dir / "samplers.md", table(result) + "\n")
     save_picture(figure(result), options.output_dir / "samplers.png", dpi=150)

@@ -231,6 +231,11 @@ class ClassifierFeatures:
         self.network = network
         self.device = device
 
+    @property
+    def name(self) -> str:
+        """What a table calls scores in these features."""
+        return f"features of {self.network.name}"
+
     def __call__(self, images: Tensor) -> Tensor:
         """Return the features (N, D) of images (N, C, *spatial), float64."""
         return self.network.extract(images, device=self.device)[0].features

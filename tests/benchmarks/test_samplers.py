@@ -6,9 +6,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from benchmarks.phantom_patches import phantom_patches
 from benchmarks.sampler_measures import Difference, Floors
-from benchmarks.samplers import SETTINGS, configured, is_non_inferior, main
+from benchmarks.samplers import SETTINGS, all_steps, configured, is_non_inferior, main, simulated_images
+from scripts.generator.diffusion_set import DiffusionSet
 from scripts.generator.samplers import SAMPLERS
 from scripts.running.files import read_json
 from tests.helpers import run_stage
@@ -16,7 +19,7 @@ from tests.patches import TINY_GENERATOR, write_tiny_patches
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, str]:
+def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, list[str]]:
     folder = tmp_path_factory.mktemp("samplers")
     paths = write_tiny_patches(folder / "patches", subjects_per_class=16)
     training = {
@@ -34,8 +37,9 @@ def result(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path, str]:
         *(f"{key}={json.dumps(value)}" for key, value in TINY_GENERATOR.items()),
         "generate_batch_size=4",
     ]
-    main([*arguments, *settings, "--output-dir", str(folder / "out"), *overrides])
-    return read_json(folder / "out" / "samplers.json"), folder / "out", str(folder / "lgg" / "model.pt")
+    command = [*arguments, *settings, "--output-dir", str(folder / "out"), *overrides]
+    main(command)
+    return read_json(folder / "out" / "samplers.json"), folder / "out", command
 
 
 def test_every_setting_is_measured_once_after_all_steps_of_ddpm(result):
@@ -68,6 +72,32 @@ def test_the_table_names_margin_number_and_features_and_the_figure_is_there(resu
     assert "whitened pixel-PCA components" in text
     assert "FID" not in text
     assert (folder / "samplers.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_run_that_continues_draws_nothing_anew(result, monkeypatch):
+    before, folder, command = result
+    monkeypatch.setattr(DiffusionSet, "draw", lambda _, numbers: torch.zeros(len(numbers)))  # the warm-up alone
+    main(command)
+    assert read_json(folder / "samplers.json") == before
+
+
+def test_further_patients_are_simulated_once_and_are_none_of_a_study(tmp_path):
+    config = configured("quick", {"patch_size": [16, 16], "phantom_matrix_size": [20, 20, 16]})
+    images = simulated_images(config, "A", "HGG", 2, tmp_path / "further.pt")
+    assert images.shape == (2, 4, 16, 16)
+    assert torch.equal(images, simulated_images(config, "A", "HGG", 2, tmp_path / "further.pt"))
+    assert not torch.equal(images, phantom_patches(2, 0, 16, (20, 20, 16)))
+
+
+def test_patients_for_patches_that_are_no_squares_are_refused(tmp_path):
+    config = configured("quick", {"patch_size": [8, 12]})
+    with pytest.raises(ValueError, match=r"patch_size must be a square.*\[8, 12\]"):
+        simulated_images(config, "A", "HGG", 2, tmp_path / "further.pt")
+
+
+def test_a_flow_is_compared_with_all_steps_of_eulers_method():
+    assert all_steps(configured("small", {}).get_parsed_content("noise_scheduler")) == ("ddim", 1000)
+    assert all_steps(configured("paper", {}).get_parsed_content("noise_scheduler")) == ("ddpm", 1000)
 
 
 def row(high: float, coverage: float = 0.8, max_pearson: float = 0.5) -> dict:
