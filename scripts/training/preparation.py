@@ -59,6 +59,10 @@ def _says_how(key: str) -> bool:
     return not key.startswith("_") and key not in ENTRY_POINTS and not PLACE.search(key)
 
 
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("$")
+
+
 def make_training_data(
     dataset_dir: str, config_dir: str, patches_path: str, splits_path: str, settings: Mapping[str, Any]
 ) -> None:
@@ -138,7 +142,11 @@ class _StagesBefore:
     def __init__(self, config_dir: Path, settings: Mapping[str, Any], config: Mapping[str, Any]) -> None:
         self.config_dir = config_dir
         others = {key: value for key, value in config.items() if _says_how(key) and is_plain(value)}
-        self.values = {**others, **settings}
+        invocation = current_invocation()
+        typed = {} if invocation is None else invocation.overrides
+        # What somebody typed is meant for whoever knows the key, as '$None' is; the files' expressions are their own.
+        expressions = {key: value for key, value in typed.items() if _says_how(key) and _is_expression(value)}
+        self.values = {**others, **settings, **expressions}
 
     def make(self, source: Path, patches_path: Path, splits_path: Path) -> None:
         for path, key in ((patches_path, "patches"), (splits_path, "splits")):
