@@ -104,6 +104,7 @@ ARMS = {
     "stopped by loss": Arm(PLAIN, "loss"),
     "stopped by audit": Arm(PLAIN, "audit"),
     "augmented": Arm(DEFAULT),
+    "augmented, MI .1": Arm(dataclasses.replace(DEFAULT, mi_weight=0.1)),
     "paper: plain": Arm(PAPER),
     "paper: MI .1": Arm(dataclasses.replace(PAPER, mi_weight=0.1)),
     "paper: MI .1, bounded": Arm(dataclasses.replace(PAPER, mi_weight=0.1, mi_timestep_weighting="min_snr")),
@@ -111,7 +112,9 @@ ARMS = {
 COHORTS = {
     "dozen": Cohort((5, 7), 60.0, tuple(ARMS)),
     # Nothing is copied of many in this time, so only the cost of the term is asked.
-    "many": Cohort((19, 29), 30.0, (REFERENCE, "MI .3", "stopped by loss", "paper: plain", "paper: MI .1")),
+    "many": Cohort(
+        (19, 29), 30.0, (REFERENCE, "MI .3", "stopped by loss", "augmented", "paper: plain", "paper: MI .1")
+    ),
 }
 
 

@@ -14,6 +14,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +136,7 @@ def draw(
     for start in progress(starts, len(starts), f"{sampler}, {steps} steps"):
         numbers = range(start, min(start + generation.batch_size, num_images))
         path = folder / f"{sampler}_{steps}_{numbers.start}_{numbers.stop}.pt"
-        batches.append(cached(path, lambda numbers=numbers: timed(generation, numbers)))
+        batches.append(cached(path, partial(timed, generation, numbers)))
     return torch.cat([batch["images"] for batch in batches]), sum(batch["seconds"] for batch in batches)
 
 
