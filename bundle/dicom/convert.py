@@ -50,7 +50,7 @@ class Conversion:
 
     def describe(self) -> str:
         """Write the table of the series, what is taken for what, and what is passed over."""
-        return describe(self.study, self.chosen) + describe_passed_over(self.study).replace("; ", "\n", 1)
+        return describe(self.study, self.chosen) + describe_passed_over(self.study).replace("; ", "\n")
 
     @cached_property
     def request_sha256(self) -> str:

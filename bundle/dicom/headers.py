@@ -137,8 +137,9 @@ def describe_passed_over(study: Study) -> str:
         return ""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(study.passed_over.items()))
     multi_frame = {uid.name for uid in MULTI_FRAME} & set(study.passed_over)
-    way_out = "; multi-frame images are not read: convert them with dcm2niix, and give the NIfTI" if multi_frame else ""
-    return f"; passed over: {kinds}{way_out}"
+    command = f"`dcm2niix -z y -o FOLDER {study.folder}`"
+    way_out = f"; multi-frame images are not read: convert them with {command}, and give the NIfTI"
+    return f"; passed over: {kinds}{way_out if multi_frame else ''}"
 
 
 def _read_header(path: Path) -> Dataset:

@@ -9,8 +9,10 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedMRImageStorage, RTStructureSetStorage
 
+from bundle import __main__ as command
 from bundle.dicom.choice import choose, describe, parse_series
 from bundle.dicom.contents import modality_of
+from bundle.dicom.convert import plan
 from bundle.dicom.headers import Series, read_study
 from tests.dicom_studies import SEQUENCES, SMALL, images_of, uid_of, write_series, write_study
 
@@ -213,8 +215,26 @@ def test_other_objects_are_passed_over_and_named(tmp_path):
         "RT Structure Set Storage": 1,
         "no DICOM": 3,
     }
-    with pytest.raises(ValueError, match="none for t1c .*passed over: 12 Enhanced MR .*convert them with dcm2niix"):
+    with pytest.raises(ValueError, match="none for t1c .*passed over: 12 Enhanced MR .*convert them with `dcm2niix"):
         choose(study, {})
+
+
+def test_a_study_of_multi_frame_images_alone_names_the_way_out(tmp_path, capsys):
+    write_study(tmp_path / "P1", shape=SMALL, SOPClassUID=EnhancedMRImageStorage)
+    assert command.main(["dicom", str(tmp_path / "P1"), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert "P1 must hold MR images as DICOM, got none; passed over: 48 Enhanced MR Image Storage" in error
+    assert f"convert them with `dcm2niix -z y -o FOLDER {tmp_path / 'P1'}`, and give the NIfTI" in error
+
+
+def test_a_table_names_multi_frame_images_that_are_not_read(tmp_path):
+    write_study(tmp_path, shape=SMALL)
+    facts = {**SEQUENCES["t1c"], "SeriesNumber": 9, "SOPClassUID": EnhancedMRImageStorage}
+    write_series(tmp_path / "S9", images_of(SMALL)["t1c"], **facts)
+    *table, passed_over, way_out = plan(str(tmp_path)).describe().splitlines()
+    assert len(table) == 5
+    assert passed_over == "passed over: 12 Enhanced MR Image Storage"
+    assert way_out.startswith("multi-frame images are not read: convert them with `dcm2niix")
 
 
 def test_folders_without_images_and_files_cut_short_are_refused(scanned, tmp_path):
