@@ -166,7 +166,7 @@ def make_region(answer: Answer) -> Dataset:
         algorithm_type="AUTOMATIC",
         algorithm_identification=algorithm,
     )
-    return highdicom.seg.Segmentation(
+    region = highdicom.seg.Segmentation(
         source_images=answer.images,
         pixel_array=voxels_of_region(answer).T.astype(np.uint8),
         segmentation_type="BINARY",
@@ -183,6 +183,8 @@ def make_region(answer: Answer) -> Dataset:
         content_description=RESEARCH[:LONGEST_TEXT],
         series_description="RESEARCH ONLY: graded region",
     )
+    region.ContentCreatorName = None  # of type 2: there, though nobody created it (DICOM PS3.3, table 10-12)
+    return region
 
 
 def make_captures(answer: Answer) -> list[Dataset]:
