@@ -81,7 +81,8 @@ def grade(
         bundle_dir: root of the package, with `configs/inference.json` and `models/model.pt`; None takes the only one in
             `dist`.
         click: voxel [i, j, k] inside the lesion, counted from 0; of a single patient only.
-        mask: tumor mask, likewise; without it and a click, `PATIENT_seg` or `PATIENT_mask` beside the files is taken.
+        mask: tumor mask, likewise; without it and a click, `PATIENT_seg` or `PATIENT_mask` beside the files is taken,
+            of a DICOM study `seg` in its folder or in `NAME/nifti`.
         mask_codes: convention of the masks, where their codes can be read in two ways.
         channel_order: modality of each channel of 4D files.
         explanation: "gradcam", "occlusion", or "none", which is faster.
@@ -203,7 +204,7 @@ def _dicom_answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) 
     files = folder / NIFTI
     convert(conversion, files, asked.overwrite)
     try:
-        answer = _image_answer(grader, {**patient.request, "image": str(files)}, folder, asked)
+        answer = _image_answer(grader, _request_of(patient, files, grader.modalities), folder, asked)
     except (RequestError, ValueError) as error:
         raise RequestError(f"{error} (the files that were read from DICOM lie in {files})") from error
     if asked.dicom.report and (asked.overwrite or not is_written(folder, answer, conversion)):
@@ -215,6 +216,17 @@ def _dicom_answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) 
                 " leave --dicom_report out, or mend them"
             ) from error
     return answer
+
+
+def _request_of(study: Patient, files: Path, modalities: Sequence[str]) -> dict[str, Any]:
+    """The request for what was read from DICOM, with the mask that lies in the study's folder or with these files."""
+    request = {**study.request, "image": str(files)}
+    if "mask" not in request and "click" not in request:
+        masks = [mask for path in (study.request["image"], str(files)) if (mask := mask_beside(path, modalities))]
+        if len(masks) > 1:
+            raise ValueError(f"mask must be one file, got {' and '.join(masks)}; leave one out")
+        request["mask"] = masks[0] if masks else None
+    return request
 
 
 def _image_answer(grader: Grader, request: dict[str, Any], folder: Path, asked: Asked) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def mask_beside(path: str, modalities: Sequence[str]) -> str | None:
     """Find the tumor mask that lies with the files of a patient, as PATIENT_seg, PATIENT_autoseg or PATIENT_mask.
 
     Args:
-        path: as in `files_of`, or a 4D file.
+        path: as in `files_of`, or a 4D file; or a folder with no patient's files (a DICOM study), in which PATIENT is
+            the name of the folder or left out.
         modalities: the project's names.
 
     Returns:
@@ -119,7 +120,10 @@ def mask_beside(path: str, modalities: Sequence[str]) -> str | None:
     """
     location = as_named(path)
     folder, is_folder = (location, True) if location.is_dir() else (location.parent, False)
-    owners = set(find_patients(folder, modalities)) if is_folder else {split_name(location.name, modalities)[0]}
+    if is_folder:
+        owners = set(find_patients(folder, modalities)) or {"", folder.name}
+    else:
+        owners = {split_name(location.name, modalities)[0]}
     masks = [
         str(file)
         for file in sorted(folder.iterdir())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import highdicom
 import nibabel as nib
 import numpy as np
@@ -137,6 +139,7 @@ def test_every_object_is_of_the_patient_and_marked(answered, scanned, report, re
     assert "Not for patients" in comment
     assert sorted({dataset.SeriesNumber for dataset in (report, region, capture)}) == [8, 9, 10]
     assert place.SeriesInstanceUID == capture.SeriesInstanceUID
+    assert region["ContentCreatorName"].is_empty
     for dataset, name in ((capture, "explanation.png"), (place, "place.png")):
         assert dataset.BurnedInAnnotation == "YES"
         picture = np.asarray(Image.open(answered / name).convert("RGB"))
@@ -224,6 +227,23 @@ def test_a_study_that_cannot_be_graded_does_not_stop_the_others(packed, tmp_path
         f"(the files that were read from DICOM lie in {tmp_path / 'out' / 'P2' / 'nifti'})"
     )
     assert not (tmp_path / "out" / "P1").exists()
+
+
+def test_each_of_several_studies_has_its_mask_in_its_folder_or_beside_what_was_read(packed, tmp_path):
+    studies = [str(tmp_path / "in" / name) for name in ("P1", "P2")]
+    options = {"bundle_dir": str(packed), "mask_codes": "brats_2017", "explanation": "none"}
+    for study in studies:
+        write_study(Path(study))
+    write_volume(tmp_path / "in" / "P1" / "P1_seg.nii.gz", make_mask())
+    first, without = grade(studies, str(tmp_path / "out"), **options)
+    assert first["crop"]["region"] == "enhancing"
+    assert without["error"].startswith("mask or click must say where the tumor is, got neither")
+    drawn = tmp_path / "out" / "P2" / "nifti" / "seg.nii.gz"
+    write_volume(drawn, make_mask())
+    answers = grade(studies, str(tmp_path / "out"), **options)
+    assert [answer["probabilities"] for answer in answers] == [first["probabilities"]] * 2
+    write_volume(tmp_path / "in" / "P2" / "seg.nii.gz", make_mask())
+    assert "mask must be one file, got" in grade(studies, str(tmp_path / "out"), **options)[1]["error"]
 
 
 @pytest.mark.parametrize("options", [{"series": {"t1c": 7}}, {"dicom_report": True}, {"skull_strip": True}])
