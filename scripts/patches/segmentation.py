@@ -17,10 +17,12 @@ from scripts.patches.stage import locate_subjects
 from scripts.patches.subject_records import SubjectRecords, missing_modalities, require_usable
 from scripts.patches.subject_volumes import read_modalities
 from scripts.running.files import sha256_file, write_json
+from scripts.running.process import installed_versions
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images, strip_skull
 from scripts.volumes.mask_marks import model_mark
+from scripts.volumes.mri_preprocessing import HD_BET, find_brain
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_volume
 from scripts.volumes.volume import Volume, require_one_geometry
@@ -34,11 +36,12 @@ def write_masks(
     segmenter: SegmentationBundle,
     spacing_mm: float | None = 1.0,
     brain_limits: BrainLimits = USUAL_LIMITS,
+    skull_strip: bool = False,
 ) -> Path:
     """Write a mask for each subject without one, and `cohort.json` with `mask_source: model` for these.
 
-    Subjects with a `brain_mask` get skull-stripped images too, whether they have a mask or not; all others keep their
-    files where they are. Subjects that are finished already are kept.
+    Subjects with a `brain_mask` get skull-stripped images too, whether they have a mask or not, and with `skull_strip`
+    all do; others keep their files where they are. Subjects that are finished already are kept.
 
     Args:
         cohort_path: `cohort.json` of the stage before.
@@ -46,6 +49,7 @@ def write_masks(
         segmenter: the bundle that segments.
         spacing_mm: voxel size that its network learned from, mm; None leaves the patient's.
         brain_limits: what counts as skull-stripped.
+        skull_strip: find the brain by HD-BET (extra `skull-strip`) where a subject has no `brain_mask`.
 
     Returns:
         Path of the new `cohort.json`.
@@ -59,20 +63,22 @@ def write_masks(
     located = locate_subjects(cohort, source)
     must = f"{cohort_path} must give {', '.join(segmenter.modalities)} of each subject without a mask"
     require_usable(located, lambda subject: _problems(subject, segmenter.modalities), must)
-    segment = _Segmentation(folder, segmenter, spacing_mm, brain_limits)
+    segment = _Segmentation(folder, segmenter, spacing_mm, brain_limits, skull_strip)
     entries: list[dict[str, Any]] = []
     failures: list[str] = []
     walk = zip(cohort["subjects"], located, strict=True)
     for entry, subject in progress(walk, len(located), f"masks of {cohort['name']}"):
-        changes = segment(subject) if _needs_work(subject) else {}
+        changes = segment(subject) if segment.is_needed(subject) else {}
         if isinstance(changes, str):
             failures.append(changes)
         else:
             entries.append(_merged(_moved(entry, source, folder), changes))
     if failures:
         raise ValueError(f"{len(failures)} of {len(located)} subjects could not be prepared:\n" + "\n".join(failures))
-    num_masks = sum(not subject.get("mask") for subject in located)
-    write_json(folder / "cohort.json", {**cohort, **_facts(cohort, segmenter, num_masks), "subjects": entries})
+    facts = _facts(cohort, segmenter, num_masks=sum(not subject.get("mask") for subject in located))
+    if skull_strip:
+        facts["skull_strip"] = installed_versions((HD_BET,))
+    write_json(folder / "cohort.json", {**cohort, **facts, "subjects": entries})
     return folder / "cohort.json"
 
 
@@ -85,31 +91,49 @@ class _Segmentation(SubjectRecords[dict[str, Any]]):
         segmenter: SegmentationBundle,
         spacing_mm: float | None,
         brain_limits: BrainLimits,
+        skull_strip: bool,
     ) -> None:
         super().__init__(folder)
         self.segmenter = segmenter
         self.spacing_mm = spacing_mm
         self.brain_limits = brain_limits
+        self.skull_strip = skull_strip
+
+    def is_needed(self, subject: Mapping[str, Any]) -> bool:
+        """Tell whether a subject lacks a mask, or its skull is to be stripped."""
+        return self.skull_strip or not subject.get("mask") or bool(subject.get("brain_mask"))
 
     def make(self, subject: Mapping[str, Any]) -> dict[str, Any]:
         """Strip the skull and segment, as far as the subject needs it, and write the files."""
         volumes = read_modalities(subject)
         require_one_geometry(volumes)
         changes: dict[str, Any] = {"sha256": {}}
-        if subject.get("brain_mask"):
-            volumes = strip_skull(volumes, read_volume(subject["brain_mask"], subject.get("orientation")))
+        brain = self._brain(subject, volumes)
+        if brain is not None:
+            volumes = strip_skull(volumes, brain)
             changes["images"] = {kind: self._write(subject, kind, volume, changes) for kind, volume in volumes.items()}
         if not subject.get("mask"):
             seen = {modality: volumes[modality] for modality in self.segmenter.modalities}
             require_brain_images(seen, self.brain_limits)
             changes["mask"] = self._write(subject, "mask", self._segment(seen), changes)
             changes |= {"mask_source": "model", "mask_codes": dict(self.segmenter.mask_codes)}
+        if self.skull_strip and not subject.get("brain_mask"):
+            changes["brain_source"] = "model"
         return changes
 
     def outputs(self, changes: dict[str, Any]) -> Iterable[tuple[str, str]]:
         """List the stripped images and the mask."""
         paths = {**changes.get("images", {}), **({"mask": changes["mask"]} if "mask" in changes else {})}
         return [(path, changes["sha256"][kind]) for kind, path in paths.items()]
+
+    def _brain(self, subject: Mapping[str, Any], volumes: Mapping[str, Volume]) -> Volume | None:
+        """The subject's own brain mask, or that of HD-BET; None where the images are stripped."""
+        if subject.get("brain_mask"):
+            return read_volume(subject["brain_mask"], subject.get("orientation"))
+        if not self.skull_strip:
+            return None
+        head = volumes.get(self.segmenter.modalities[0], next(iter(volumes.values())))
+        return find_brain(head, self.segmenter.device)
 
     def _segment(self, seen: Mapping[str, Volume]) -> Volume:
         """The mask in the voxels of the first modality's file."""
@@ -140,10 +164,6 @@ def _write_volume(path: Path, volume: Volume, description: bytes) -> None:
     # NIfTI readers differ in what they do with 64 bits.
     dtype = volume.data.dtype if volume.data.dtype.itemsize < 8 else np.dtype(np.float32)
     write_nifti(path, np.asarray(volume.data, dtype), volume.affine, description, level=1)
-
-
-def _needs_work(subject: Mapping[str, Any]) -> bool:
-    return not subject.get("mask") or bool(subject.get("brain_mask"))
 
 
 def _moved(entry: Mapping[str, Any], source: Path, folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import numpy as np
 from monai.transforms import Transform
 
 from scripts.volumes.brain_images import BrainLimits, require_brain_images, strip_skull
-from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
+from scripts.volumes.mri_preprocessing import correct_bias_field, register_rigidly
 from scripts.volumes.reading import read_channels, read_mask, read_volume
 from scripts.volumes.volume import Volume, geometry_difference, require_one_geometry
 

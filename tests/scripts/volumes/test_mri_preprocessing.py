@@ -1,4 +1,4 @@
-"""N4 bias correction and rigid registration."""
+"""N4 bias correction, rigid registration, and brains by HD-BET."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ import sys
 import numpy as np
 import pytest
 from nibabel.eulerangles import euler2mat
-from scipy.ndimage import affine_transform, gaussian_filter
+from scipy.ndimage import affine_transform, gaussian_filter, label
 
 from scripts.patches.subject_volumes import CorrectBiasFieldd, RegisterRigidlyd
 from scripts.running.errors import root_cause
-from scripts.volumes.n4_and_registration import correct_bias_field, register_rigidly
+from scripts.volumes.mri_preprocessing import correct_bias_field, find_brain, register_rigidly
 from scripts.volumes.volume import Volume
+from tests import stub_hd_bet
 from tests.tiny_subjects import AFFINE, chain, make_images, reoriented, write_subject
 
 SHAPE = (40, 36, 32)
@@ -103,3 +104,24 @@ def test_a_missing_package_names_the_way_to_it(monkeypatch):
 def test_what_cannot_be_corrected_is_refused(factor, scale, message):
     with pytest.raises(ValueError, match=message):
         correct_bias_field(Volume("a", make_head() * scale, AFFINE), factor)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPS", "PIR"])
+def test_a_brain_is_found_in_the_axes_of_the_file(codes, monkeypatch):
+    head = make_head()
+    seen = stub_hd_bet.install(monkeypatch, lambda voxels: voxels > 400)
+    array, affine = reoriented(head, AFFINE @ np.diag([1, 2, 3, 1]), codes)
+    brain = find_brain(Volume("head.nii", array, affine), "cpu")
+    assert np.array_equal(seen["head"].T, head)
+    assert (seen["spacing"], seen["mode"], seen["device"], seen["do_tta"]) == ([3, 2, 1], "fast", "cpu", False)
+    parts, count = label(head > 400, np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())[1:]
+    assert count > 1, "a head of which the largest part is not all"
+    assert np.array_equal(brain.ras, parts == 1 + sizes.argmax())
+    assert np.array_equal(brain.affine, affine)
+
+
+def test_a_head_without_a_brain_is_named(monkeypatch):
+    stub_hd_bet.install(monkeypatch, np.zeros_like)
+    with pytest.raises(ValueError, match="must find a brain in head.nii, got none; look at the image, or give a brain"):
+        find_brain(Volume("head.nii", make_head(), AFFINE), "cpu")
