@@ -154,7 +154,12 @@ def _gradcam(member: nn.Module, image: Tensor, label: int, layer: str | int | No
         # A copy, because MONAI leaves its hooks on the network and turns in-place layers off. Its scaling, which puts 1
         # where least speaks for the class, is left out: `normalize` does that.
         cam = GradCAM(nn_module=copy.deepcopy(member), target_layers=name, postprocessing=_as_it_is)
-        return cam(x=image, class_idx=label)[0, 0]
+        heat: Tensor = cam(x=image, class_idx=label)[0, 0].detach()
+    # Its hooks hold what they noted, and the graph of that holds the hooks, where Python does not look for cycles: the
+    # copy would stay in memory for good.
+    hooks = cam.nn_module
+    hooks.activations, hooks.gradients, hooks.score = {}, {}, None
+    return heat
 
 
 def _occlusion(member: nn.Module, image: Tensor, label: int, mask_size: str | int | None) -> Tensor:

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
+from monai.visualize import GradCAM
 from torch import nn
 
 from scripts.classifier.networks import FoldEnsemble, create_backbone
@@ -69,6 +73,20 @@ def test_explaining_leaves_no_hook_on_the_network():
     explain(network, image, 0)
     assert not any(module._forward_hooks or module._backward_hooks for module in network.modules())
     assert torch.equal(network(image[None]), before)
+
+
+def test_explaining_keeps_no_copy_of_the_network(monkeypatch):
+    copies = []
+
+    class Noted(GradCAM):
+        def __init__(self, nn_module, **options):
+            super().__init__(nn_module, **options)
+            copies.append(weakref.ref(nn_module))
+
+    monkeypatch.setattr("scripts.explanations.maps.GradCAM", Noted)
+    explain(FoldEnsemble("resnet10_thin", 2, 2, 1, 2).eval(), torch.randn(1, 32, 32), 0)
+    gc.collect()
+    assert [copy() for copy in copies] == [None, None]
 
 
 @pytest.mark.parametrize(("size", "layer"), [(96, "layer4"), (48, "layer3"), (32, "layer2")])
