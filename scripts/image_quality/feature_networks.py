@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from scripts.classifier.features import LastLayerInput
 from scripts.classifier.networks import FoldEnsemble
 from scripts.image_quality.channel_encoder import NUM_COLORS, ChannelEncoder
 from scripts.image_quality.inception import InceptionV3, find_weights, how_to_get_weights, is_published, load_inception
@@ -178,7 +179,7 @@ def classifier_network(
     name = f"{backbone} trained on the fold's real images"
     return FeatureNetwork(
         name,
-        _LastLayerInput(ensemble),
+        LastLayerInput(ensemble),
         [_unchanged],
         provenance["weights_sha256"],
         known_subjects=frozenset(provenance["subjects"]),
@@ -389,21 +390,3 @@ def _inception_forward(network: InceptionV3) -> Forward:
         return features, logits
 
     return forward
-
-
-class _LastLayerInput:
-    """What the last linear layer of a classifier reads, and what it says."""
-
-    def __init__(self, network: nn.Module) -> None:
-        self.network = network
-        self._read: Tensor | None = None
-        last = [module for module in network.modules() if isinstance(module, nn.Linear)][-1]
-        last.register_forward_pre_hook(self._keep)
-
-    def _keep(self, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        self._read = inputs[0]
-
-    def __call__(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.network(images)
-        assert self._read is not None
-        return self._read.flatten(1), logits
