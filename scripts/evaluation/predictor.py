@@ -9,9 +9,11 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.engines import EnsembleEvaluator
+from monai.networks.utils import eval_mode
 from monai.transforms import Activationsd, CastToTyped, Compose, MeanEnsembled
 
 from scripts.classifier.datasets import ordered_batches
+from scripts.classifier.features import FirstAndLast
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import ImageForm
 
@@ -60,6 +62,22 @@ class Predictor:
 
         evaluator.run()
         return np.stack(predictions)
+
+    def features(self, network: torch.nn.Module, items: Items) -> tuple[torch.Tensor, ...]:
+        """Look at images in the features of a network, `scripts.classifier.features.FirstAndLast`.
+
+        Args:
+            network: classifier.
+            items: `image` (path) and `label` of each.
+
+        Returns:
+            Each of them, (N, D), on the CPU; nothing without items.
+        """
+        read = FirstAndLast(network)
+        blocks = LabeledImages(items, self.form, self.device).blocks(self.batch_size)
+        with eval_mode(network):
+            features = [read(images) for images in blocks if len(images)]
+        return tuple(torch.cat(part).cpu() for part in zip(*features, strict=True))
 
 
 def average_by_subject(items: Items, probabilities: np.ndarray) -> list[tuple[dict[str, Any], np.ndarray]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ import torch
 
 from scripts.classifier.datasets import even_batches
 from scripts.classifier.networks import FoldEnsemble, assemble
+from scripts.classifier.training_distance import FILE_NAME, TrainingDistance, write_training_distance
 from scripts.evaluation.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.evaluation.held_out import ENSEMBLE, HeldOut, HeldOutTests
 from scripts.evaluation.members import Member, refuse_other_members, write_ensemble
@@ -19,11 +21,13 @@ from scripts.evaluation.metrics import answers_of, summarize
 from scripts.evaluation.predictor import Predictor, average_by_subject
 from scripts.patches.tensors import LabeledImages
 from scripts.provenance.image_form import image_facts, names_by_label, recorded_images, require_same_images
-from scripts.running.files import write_csv, write_json
+from scripts.running.files import sha256_file, write_csv, write_json
 from scripts.splits.lists import read_list
 from scripts.splits.patients import patient_of
 from scripts.statistics.calibration import fit_temperature
 from scripts.statistics.classification_measures import brier, expected_calibration_error, value_of
+
+logger = logging.getLogger(__name__)
 
 
 class Evaluation:
@@ -39,9 +43,9 @@ class Evaluation:
         network: `FoldEnsemble` with one member per path, on the device of the predictor.
         predictor: turns networks and items into probabilities.
         output_dir: gets `predictions.csv`, `inner_predictions.csv` (each fold's inner part by its own network, on which
-            a threshold can be chosen), `metrics.json`, the ensemble's `model.pt` and `provenance.json`. `model.pt`
-            answers with the mean probability; `weight_average` also leaves its network, with one member, in the folder
-            of that name.
+            a threshold can be chosen), `metrics.json`, the ensemble's `model.pt` and `provenance.json`, and
+            `training_distance.json`, where there is what `training_distance` needs. `model.pt` answers with the mean
+            probability; `weight_average` also leaves its network, with one member, in the folder of that name.
         ensemble: how the networks of the folds answer together, one of `scripts.evaluation.ensembles.ENSEMBLES`.
         temperature_scaling: divide the logits of each fold's network by a temperature fitted on its inner part;
             `metrics.json` then holds the temperatures, and the probabilities before are columns `unscaled_<class>`.
@@ -107,6 +111,35 @@ class Evaluation:
         write_csv(self.output_dir / "inner_predictions.csv", inner, list(rows[0]))
         write_json(self.output_dir / "metrics.json", self.metrics(rows))
         self._write_ensemble()
+        distance = self.training_distance()
+        if distance is not None:
+            write_training_distance(self.output_dir / FILE_NAME, distance)
+
+    def training_distance(self) -> TrainingDistance | None:
+        """Fit how far images are from those that the members were trained on, by the validation part of each fold.
+
+        Returns:
+            None, with a line in the log, for members trained on no real images, or on images of other sites, too; and
+            where no fold has a validation part, or a network gives all images the same features.
+        """
+        training = [self.tests.items("train", member.fold) for member in self.members]
+        for member, items in zip(self.members, training, strict=True):
+            # Other trainings than that of a fold on these patches record no such counts.
+            if sum(member.provenance.get("num_real_images", {}).values()) != len(items):
+                logger.info("no %s: %s was trained on other images than its fold's real ones", FILE_NAME, member.path)
+                return None
+        held_out = {test.fold: test.items for test in self.tests.fold_tests()}
+        parts = [(items, held_out.get(member.fold, [])) for member, items in zip(self.members, training, strict=True)]
+        features = [
+            [self.predictor.features(network, items) for items in both]
+            for network, both in zip(self.network.members, parts, strict=True)
+        ]
+        try:
+            seen, unseen = zip(*features, strict=True)
+            return TrainingDistance.fit(sha256_file(self.output_dir / "model.pt"), seen, unseen)
+        except ValueError as error:
+            logger.warning("no %s: %s", FILE_NAME, error)
+            return None
 
     def rows_of(self, test: HeldOut) -> list[dict[str, Any]]:
         """Predict one test: one row per subject."""

@@ -13,7 +13,9 @@ import torch
 from sklearn.metrics import balanced_accuracy_score, f1_score, roc_auc_score
 
 from scripts.classifier.networks import FoldEnsemble
+from scripts.classifier.training_distance import MemberDistance, read_training_distance
 from scripts.evaluation.predictor import Predictor
+from scripts.patches.tensors import load_patch
 from scripts.provenance.image_form import image_facts
 from scripts.provenance.record import hash_subject, read_provenance, write_provenance
 from scripts.running.files import read_csv, read_json, sha256_file, write_json
@@ -37,6 +39,7 @@ def write_member(folder: Path, splits_path: str, number: int, **values: Any) -> 
         "setup": "real",
         "images": image_facts(image_header(), "patches.json"),
         "selection_subjects": sorted(hash_subject(subject) for subject in parts["inner"]),
+        "num_real_images": {"LGG": len(parts["train"]) // 2, "HGG": len(parts["train"]) - len(parts["train"]) // 2},
     }
     write_provenance(folder / "model.pt", **{**record, **values})
     return str(folder / "model.pt")
@@ -129,7 +132,7 @@ def test_predictions_are_equal_byte_for_byte_when_repeated(
     data: dict[str, Any], evaluated: Path, tmp_path: Path
 ) -> None:
     evaluate(data, tmp_path)
-    for name in ("predictions.csv", "metrics.json", "provenance.json"):
+    for name in ("predictions.csv", "metrics.json", "provenance.json", "training_distance.json"):
         assert (tmp_path / name).read_bytes() == (evaluated / name).read_bytes()
 
 
@@ -157,6 +160,36 @@ def test_the_record_of_the_ensemble_holds_the_subjects_of_all_members(data: dict
     assert record["setup"] == "real"
     assert len(record["members"]) == 2
     assert record["images"] == image_facts(image_header(), "patches.json")
+
+
+def test_distances_are_of_the_images_that_each_member_was_trained_on_and_was_not(
+    data: dict[str, Any], evaluated: Path
+) -> None:
+    distance, splits = read_training_distance(evaluated / "training_distance.json"), read_json(data["splits_path"])
+    assert distance.weights_sha256 == sha256_file(evaluated / "model.pt")
+    for fold, parts in enumerate(splits["folds"]):
+        member = FoldEnsemble("resnet10_thin", in_channels=2).eval()
+        member.load_state_dict(torch.load(data["member_paths"][fold], weights_only=True))
+        member.members[0].fc = torch.nn.Identity()
+        seen, unseen = (_features(member, data["patches_path"], parts[part]) for part in ("train", "validation"))
+        expected = MemberDistance.fit(seen, unseen).held_out
+        torch.testing.assert_close(distance.members[fold].held_out, expected, rtol=1e-3, atol=1e-3)
+
+
+def _features(network: FoldEnsemble, patches_path: str, subjects: list[str]) -> list[torch.Tensor]:
+    folder = Path(patches_path).parent
+    images = torch.stack([load_patch(str(folder / f"{subject}.nii.gz"), 2) for subject in subjects])
+    with torch.no_grad():
+        first = network.members[0].conv1(images).flatten(2)
+        return [torch.cat([first.mean(2), first.std(2, correction=0)], dim=1), network(images)]
+
+
+def test_members_of_other_images_leave_the_distances_out(data: dict[str, Any], tmp_path: Path) -> None:
+    of_others = {"num_real_images": {"LGG": 0, "HGG": 0}}
+    other = write_member(tmp_path / "other", data["splits_path"], 1, **of_others)
+    evaluate({**data, "member_paths": [data["member_paths"][0], other]}, tmp_path / "out")
+    assert (tmp_path / "out" / "model.pt").is_file()
+    assert not (tmp_path / "out" / "training_distance.json").exists()
 
 
 @pytest.mark.parametrize("part", ["validation", "test", "external"])
