@@ -124,7 +124,8 @@ class Grader:
         probabilities = loaded.postprocessing({"image": patch, "pred": logits})["pred"]
         place = {key: item[key] for key in CHOSEN if key in item}
         try:
-            answer = loaded.writer.describe(patch, probabilities, place, loaded.weights)
+            with self._computing:  # it asks the network how far the patch is from the training images
+                answer = loaded.writer.describe(patch, probabilities, place, loaded.weights)
         except ValueError as error:
             raise RequestError(str(error)) from error
         return Grade({**answer, "logits": [float(value) for value in logits]}, patch, loaded, item.get("overview"))

@@ -266,13 +266,15 @@ def _hash_request(grader: Grader, request: Mapping[str, Any], explanation: str) 
 
 
 def _write_table(path: Path, rows: Sequence[Mapping[str, Any]], classes: Sequence[str]) -> None:
-    columns = ["subject_id", "class", *(f"p_{name}" for name in classes), "lesion_volume_ml", "region", "error"]
+    told = ("share_nearer", "lesion_volume_ml", "region", "error")
+    columns = ["subject_id", "class", *(f"p_{name}" for name in classes), *told]
     table = []
     for row in rows:
         probabilities = {f"p_{name}": value for name, value in row.get("probabilities", {}).items()}
         region = row.get("crop", {}).get("region")
         own = {name: row.get(name) for name in ("subject_id", "class", "lesion_volume_ml", "error")}
-        table.append({**own, **probabilities, "region": region})
+        share = (row.get("training_distance") or {}).get("share_nearer")
+        table.append({**own, **probabilities, "region": region, "share_nearer": share})
     write_csv(path, table, columns)
 
 

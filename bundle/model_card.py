@@ -57,6 +57,7 @@ def model_card(trained: Trained, configs: Mapping[str, Mapping[str, Any]], metad
         train=configs["train.json"],
         generator=generator,
         generator_loss=loss,
+        holds_distance=trained.distance_path is not None,
         holds_averages=bool(ConfigParser(dict(generator)).get_parsed_content("generator_gaussian_rank")),
         optimizers=[_name_of_part(config, "optimizer") for config in (configs["train.json"], generator)],
         task=trained.task,

@@ -149,6 +149,8 @@ def _copy_weights(trained: Trained, models: Path) -> None:
         target.mkdir(parents=True, exist_ok=True)
         for name in ("model.pt", FILE_NAME):
             shutil.copyfile(source / name, target / name)
+    if trained.distance_path is not None:
+        shutil.copy(trained.distance_path, models)
 
 
 def _data_terms(provenance: Mapping[str, Any], data_license: str | None) -> str:

@@ -13,6 +13,8 @@ from monai.bundle import ckpt_export, verify_net_in_out
 from torch import Tensor, nn
 
 from bundle.package import Package
+from scripts.classifier.training_distance import FILE_NAME as DISTANCE
+from scripts.classifier.training_distance import read_training_distance
 from scripts.generator.gaussian_prior import with_fade
 from scripts.inference.onnx_model import FILE_NAME, open_session, recorded_hash
 from scripts.provenance.image_form import recorded_images, require_same_images
@@ -111,6 +113,15 @@ def exports(package: Package) -> Iterator[str]:
             yield f"{name} must be exported from the model.pt beside it, got another; export again or delete it"
 
 
+def training_distance(package: Package) -> Iterator[str]:
+    """The file of distances from the training images, where there is one, can be read and is of the weights."""
+    path = package.weights_path.with_name(DISTANCE)
+    if path.is_file():
+        fault = _first_fault(partial(_check_distance, path, package.weights_path))
+        if fault:
+            yield f"models/{DISTANCE} must be of the model.pt beside it, got: {fault}; pack again or delete it"
+
+
 def load_network(package: Package, config: str, path: Path) -> nn.Module:
     """Build the network of a config with weights of the package, in evaluation mode on the CPU."""
     network = package.parser(config).get_parsed_content("network_def")
@@ -123,6 +134,12 @@ def load_network(package: Package, config: str, path: Path) -> nn.Module:
 def _check_record(path: Path, images: Mapping[str, Any]) -> None:
     trained_on = recorded_images(read_provenance(path), path)
     require_same_images(trained_on, images, "the configs of the package", str(path))
+
+
+def _check_distance(path: Path, weights_path: Path) -> None:
+    known = read_training_distance(path).weights_sha256
+    if known != sha256_file(weights_path):
+        raise ValueError(f"weights_sha256 {known}")
 
 
 def _check_generator(package: Package, name: str, inputs: Mapping[str, Tensor], pred: Mapping[str, Any]) -> None:

@@ -12,6 +12,8 @@ from typing import Any
 import yaml
 
 from bundle.pins import ROOT
+from scripts.classifier.training_distance import FILE_NAME as DISTANCE
+from scripts.inference.training_distance import distance_beside
 from scripts.provenance.record import read_provenance
 from scripts.provenance.study_files import StudyFiles
 from scripts.provenance.task import Task
@@ -110,6 +112,13 @@ class Trained:
     def provenance(self) -> Mapping[str, Any]:
         """Record of the ensemble."""
         return read_provenance(self.evaluation_dir / "model.pt")
+
+    @cached_property
+    def distance_path(self) -> Path | None:
+        """File by which answers say how far a patch is from the training images; None where there is none of them."""
+        distance = distance_beside(self.evaluation_dir / "model.pt")
+        is_theirs = distance is not None and distance.weights_sha256 == self.provenance["weights_sha256"]
+        return self.evaluation_dir / DISTANCE if is_theirs else None
 
     @cached_property
     def metrics(self) -> Mapping[str, Any]:

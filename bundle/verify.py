@@ -34,6 +34,7 @@ RULES: tuple[Rule, ...] = (
     rules_networks.generator_in_out,
     rules_networks.torchscript,
     rules_networks.exports,
+    rules_networks.training_distance,
     rules_files.models_folder,
     rules_files.personal_paths,
     rules_files.sizes,

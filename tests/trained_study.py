@@ -9,13 +9,15 @@ import numpy as np
 import torch
 import yaml
 
+from scripts.classifier.training_distance import FILE_NAME, TrainingDistance, write_training_distance
 from scripts.evaluation.metrics import summarize
 from scripts.provenance.record import hash_subjects, write_provenance
 from scripts.running.configs import Invocation, parser_of
-from scripts.running.files import write_json
+from scripts.running.files import sha256_file, write_json
 from tests.helpers import TINY, config_files
 
 CLASSES = {"LGG": 0, "HGG": 1}
+FEATURES = (16, 64)  # first and last of resnet10_thin, the backbone of tests/tiny.yaml
 SIZES = {"patch_size": [16, 24], "classifier_stem_stride": 1, "num_folds": 2}
 
 
@@ -31,6 +33,7 @@ def write_trained_study(root: Path, simulated: bool = True) -> Path:
     images = image_facts(cohort / "patches")
     _write_weights(cohort / "evaluation_ddpm", simulated, fold=None, setup="ddpm", members=members, images=images)
     write_json(cohort / "evaluation_ddpm" / "metrics.json", _metrics(simulated))
+    _write_training_distance(cohort / "evaluation_ddpm", len(members))
     for name in CLASSES:
         folder = cohort / "fold0" / f"generator_{name}_ddpm"
         place = {"fold": 0, "method": "ddpm", "class_name": name}
@@ -76,6 +79,14 @@ def _write_weights(folder: Path, simulated: bool, **details: Any) -> None:
         **details,
     }
     write_provenance(folder / "model.pt", simulated=simulated, **record)
+
+
+def _write_training_distance(folder: Path, num_members: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    drawn = [torch.rand(num_members, 12, length, generator=generator) for length in FEATURES]
+    seen, unseen = (list(zip(*(part[:, rows] for part in drawn), strict=True)) for rows in (slice(8), slice(8, 12)))
+    distance = TrainingDistance.fit(sha256_file(folder / "model.pt"), seen, unseen)
+    write_training_distance(folder / FILE_NAME, distance)
 
 
 def _metrics(simulated: bool) -> dict[str, Any]:

@@ -12,11 +12,13 @@ import torch
 from ignite.engine import Engine, Events
 from torch import nn
 
+from scripts.classifier.training_distance import FILE_NAME as DISTANCE
 from scripts.explanations.checks import NO_EXPLANATION
 from scripts.explanations.maps import explain
 from scripts.explanations.pictures import draw_answer, draw_overview
 from scripts.inference.patient_files import files_of
 from scripts.inference.requests import require_mapping
+from scripts.inference.training_distance import describe_distance, distance_beside
 from scripts.inference.weights import describe_weights, require_weights
 from scripts.patches.crop import Overview
 from scripts.patches.pictures import save_picture
@@ -54,7 +56,8 @@ class AnswerStage(Stage):
         files = files_of(image, modalities) if image else None
         images, image = (files, None) if files else (images, image)
         inputs = [*(images or {}).values(), image, mask, brain_mask, weights_path, str(record_path(weights_path))]
-        super().__init__(inputs=inputs, **options)
+        distance = Path(weights_path).with_name(DISTANCE)
+        super().__init__(inputs=[*inputs, *[str(distance)] * distance.is_file()], **options)
         self.weights_path = weights_path
 
     def identity(self) -> dict[str, Any]:
@@ -80,7 +83,8 @@ class AnswerWriter:
     Args:
         output_dir: folder to write to.
         network: classifier on its device.
-        weights_path: what it was loaded from.
+        weights_path: what it was loaded from; `training_distance.json` beside it, if it is there and of these weights,
+            lets an answer say how far its patch is from the training images.
         modalities: modality of each channel.
         classes: class name -> label.
         metadata_path: `metadata.json` of the bundle, for its version.
@@ -104,6 +108,7 @@ class AnswerWriter:
         self.folder = Path(output_dir)
         self.network = network
         self.weights_path = weights_path
+        self.distance = distance_beside(weights_path)
         self.modalities = list(modalities)
         self.names = names_by_label(classes)
         self.metadata_path = metadata_path
@@ -206,6 +211,7 @@ class AnswerWriter:
                 "size": list(image.shape[1:]),
                 "spacing_mm": place["spacing_mm"],
             },
+            "training_distance": describe_distance(self.distance, self.network, weights["sha256"], image),
             "lesion_volume_ml": place.get("lesion_volume_ml"),
             "mask_codes": place.get("mask_codes_reason"),
             "mask_source": place.get("mask_source"),

@@ -52,6 +52,8 @@ def test_a_table_holds_all_answers(answered):
     table = read_csv(folder / "answers.csv")
     assert [row["subject_id"] for row in table] == ["P01", "P02"]
     assert float(table[0]["p_HGG"]) == pytest.approx(rows[0]["probabilities"]["HGG"])
+    assert float(table[0]["share_nearer"]) == rows[0]["training_distance"]["share_nearer"]
+    assert rows[0]["training_distance"]["number"] == 8
     assert (table[0]["class"], table[0]["error"]) == (rows[0]["class"], "")
 
 

@@ -32,6 +32,19 @@ def test_the_weights_are_those_of_the_study_with_their_records(study, packed):
             assert (packed / target / name).read_bytes() == (study / "site_a" / source / name).read_bytes()
 
 
+def test_the_distances_from_the_training_images_are_packed_if_they_are_of_the_weights(study, packed, tmp_path):
+    name = "training_distance.json"
+    source = study / "site_a" / "evaluation_ddpm" / name
+    assert (packed / "models" / name).read_bytes() == source.read_bytes()
+    assert f"`models/{name}` lets an answer say" in (packed / "docs" / "README.md").read_text(encoding="utf-8")
+    shutil.copytree(study, tmp_path / "study")
+    other = tmp_path / "study" / source.relative_to(study)
+    write_json(other, {**read_json(source), "weights_sha256": "0" * 64})
+    root = pack(Trained.find(str(tmp_path / "study"), "ddpm"), str(tmp_path / "dist"), url_base=URL)
+    assert not (root / "models" / name).exists()
+    assert name not in (root / "docs" / "README.md").read_text(encoding="utf-8")
+
+
 @pytest.mark.parametrize("name", ["inference.json", "train.json"])
 def test_the_configs_carry_the_sizes_that_the_weights_were_trained_with(packed, name):
     found = config(packed, name)

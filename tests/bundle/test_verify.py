@@ -156,6 +156,10 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
         "exports",
         lambda root: (root / "models" / "model.onnx").write_text("not of these weights", encoding="utf-8"),
     ),
+    "distances of other weights": (
+        "training_distance",
+        edit_json("models/training_distance.json", lambda r: r.update(weights_sha256="0" * 64)),
+    ),
     "a fold beside the ensemble": (
         "models_folder",
         lambda root: shutil.copy(root / "docs" / "README.md", root / "models" / "fold0.ts"),

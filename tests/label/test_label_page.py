@@ -111,6 +111,7 @@ def test_a_click_gives_the_probabilities_of_the_command_line_and_the_explanation
     assert weights["sha256"] in text(browser, "#seen")
     assert str(weights["num_subjects"]) in text(browser, "#seen")
     assert "simulated only" in text(browser, "#seen")
+    assert text(browser, "#distance").endswith("8 images held out from training.")
     assert browser.complaints == []
     origins = {urlsplit(address).netloc for address in browser.requested if not address.startswith("blob:")}
     assert origins == {urlsplit(ours.url).netloc}

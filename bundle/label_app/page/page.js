@@ -372,7 +372,7 @@ function forget() {
   Object.assign(state, { answer: null, graded: null });
   $("verdict").textContent = "Put the crosshair into the lesion and grade.";
   $("bars").replaceChildren();
-  $("crop").textContent = "";
+  $("crop").textContent = $("distance").textContent = "";
   $("explained").hidden = true;
   $("label-save").disabled = true;
 }
@@ -421,6 +421,8 @@ function showAnswer(answer) {
   const { crop } = answer;
   const cells = crop.spacing_mm === null ? "" : ` of ${Number(crop.spacing_mm.toPrecision(4))} mm`;
   $("crop").textContent = `Graded: ${crop.size.join(" × ")} cells${cells} around voxel [${crop.center_voxel.join(", ")}], chosen by ${crop.source}. ${answer.weights.notice}`;
+  // Null where the weights have no such file, as those trained on labels here.
+  $("distance").textContent = answer.training_distance?.text ?? "";
   $("label-save").disabled = false;
   showWeights(answer.weights);
 }
