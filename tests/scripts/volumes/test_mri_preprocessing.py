@@ -6,6 +6,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from nibabel.eulerangles import euler2mat
 from scipy.ndimage import affine_transform, gaussian_filter, label
 
@@ -119,6 +120,19 @@ def test_a_brain_is_found_in_the_axes_of_the_file(codes, monkeypatch):
     assert count > 1, "a head of which the largest part is not all"
     assert np.array_equal(brain.ras, parts == 1 + sizes.argmax())
     assert np.array_equal(brain.affine, affine)
+
+
+def test_denormal_weights_are_zero_while_a_brain_is_found_and_nowhere_else(monkeypatch):
+    denormal, products = torch.full((8,), 1e-40), []
+
+    def brain_of(head):
+        products.append((denormal * 2).tolist())
+        return head > 400
+
+    stub_hd_bet.install(monkeypatch, brain_of)
+    find_brain(Volume("head.nii", make_head(), AFFINE), "cpu")
+    assert products == [[0.0] * 8]
+    assert (denormal * 2 != 0).all()
 
 
 def test_a_head_without_a_brain_is_named(monkeypatch):
