@@ -16,6 +16,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import matplotlib
@@ -97,7 +98,7 @@ def run(
             "coverage": coverage(own_features, real_features),
             "max_pearson": mean_max_pearson(images, training),
         }
-        rows.append({"sampler": sampler, "steps": steps, "seconds_per_image": seconds / num_images, **measures})
+        rows.append({"sampler": sampler, "steps": steps, "seconds_per_image": seconds, **measures})
         rows[-1]["non_inferior"] = is_non_inferior(rows[-1], rows[0], floors)
     good = [row for row in rows if row["non_inferior"]]
     return {
@@ -129,7 +130,11 @@ def is_non_inferior(row: dict[str, Any], reference: dict[str, Any], floors: Floo
 def draw(
     generation: DiffusionSet, num_images: int, batches_dir: Path, sampler: str, steps: int
 ) -> tuple[Tensor, float]:
-    """Draw images 0 to N - 1 of the set, or read the batches that were drawn; return them and the seconds they took."""
+    """Draw images 0 to N - 1 of the set, or read the batches that were drawn.
+
+    Returns:
+        The images, and the seconds that one took: the median over batches, which busy moments do not move.
+    """
     starts = range(0, num_images, generation.batch_size)
     folder = batches_dir / how(generation)
     batches = []
@@ -137,7 +142,8 @@ def draw(
         numbers = range(start, min(start + generation.batch_size, num_images))
         path = folder / f"{sampler}_{steps}_{numbers.start}_{numbers.stop}.pt"
         batches.append(cached(path, partial(timed, generation, numbers)))
-    return torch.cat([batch["images"] for batch in batches]), sum(batch["seconds"] for batch in batches)
+    seconds = [batch["seconds"] / len(batch["images"]) for batch in batches]
+    return torch.cat([batch["images"] for batch in batches]), median(seconds)
 
 
 def timed(generation: DiffusionSet, numbers: Sequence[int]) -> dict[str, Any]:
