@@ -16,6 +16,7 @@ from scripts.running.files import read_json, write_text
 FILE_NAME = "training_distance.json"  # beside the weights that it is of
 MAX_COMPONENTS = 8
 IMAGES_PER_COMPONENT = 4  # a variance of fewer images is mostly chance
+HELD_OUT_DECIMALS = 2  # with more, who has the images of a patient could look for their distance among the held-out
 
 Features = Sequence[Tensor]  # of each kind, (N, D)
 
@@ -167,7 +168,10 @@ class TrainingDistance:
 def write_training_distance(path: Path, distance: TrainingDistance) -> None:
     """Write a distance as JSON, whole or not at all: means and components of features, no image and no name."""
     members = [
-        {"gaussians": [_described(one) for one in member.gaussians], "held_out": _rounded(member.held_out)}
+        {
+            "gaussians": [_described(one) for one in member.gaussians],
+            "held_out": [round(value, HELD_OUT_DECIMALS) for value in member.held_out.tolist()],
+        }
         for member in distance.members
     ]
     content = {"weights_sha256": distance.weights_sha256, "members": members}

@@ -118,6 +118,8 @@ def test_a_file_holds_the_distance_in_a_few_megabytes(tmp_path: Path) -> None:
     for one, other in zip(again.members, distance.members, strict=True):
         torch.testing.assert_close(one.distances(others), other.distances(others), rtol=1e-4, atol=0)
     torch.testing.assert_close(again.shares_nearer([others] * members), distance.shares_nearer([others] * members))
+    for member in json.loads(path.read_text(encoding="utf-8"))["members"]:
+        assert all(value == round(value, 2) for value in member["held_out"]), "coarse: nobody's distance is told by it"
 
 
 @pytest.mark.parametrize(
