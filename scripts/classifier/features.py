@@ -49,8 +49,14 @@ class FirstAndLast:
             Mean and standard deviation over space of each channel of the first convolution (B, 2 F), and what the last
             layer reads (B, D).
         """
-        read: list[Tensor] = []
-        with self.layer.register_forward_hook(lambda _, inputs, output: read.append(output)):
+        first: list[Tensor] = []
+        # Measured at once: the responses need not stay in memory, and a layer that works in place may change them.
+        with self.layer.register_forward_hook(lambda _, inputs, responses: first.append(_mean_and_std(responses))):
             last, _ = self.last(images)
-        responses = read[-1].flatten(2)
-        return torch.cat([responses.mean(dim=2), responses.std(dim=2, correction=0)], dim=1), last
+        return first[-1], last
+
+
+def _mean_and_std(responses: Tensor) -> Tensor:
+    """Mean and standard deviation over space of each channel, (B, F, *spatial) -> (B, 2 F)."""
+    flat = responses.flatten(2)
+    return torch.cat([flat.mean(dim=2), flat.std(dim=2, correction=0)], dim=1)
