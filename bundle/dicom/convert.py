@@ -49,7 +49,7 @@ class Conversion:
 
     def describe(self) -> str:
         """Write the table of the series, what is taken for what, and what is passed over."""
-        return describe(self.study, self.chosen) + describe_passed_over(self.study).replace("; ", "\n")
+        return describe(self.study, self.chosen) + describe_passed_over(self.study).replace("; ", "\n", 2)
 
     @cached_property
     def request_sha256(self) -> str:
@@ -233,7 +233,8 @@ def _require_place(folder: Path, overwrite: bool) -> None:
     there = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     if others := there - own:
         raise ValueError(
-            f"{folder} must be new or hold a converted study, got {some_names(others)}; choose another --out"
+            f"{folder} must be new or hold a converted study, got {some_names(others)}; move that elsewhere (a tumor"
+            " mask into the folder of the DICOM study), or choose another --out"
         )
     if there and not overwrite:
         raise ValueError(f"{folder} holds another study, or other series of it; replace it with --overwrite")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -137,7 +138,7 @@ def describe_passed_over(study: Study) -> str:
         return ""
     kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(study.passed_over.items()))
     multi_frame = {uid.name for uid in MULTI_FRAME} & set(study.passed_over)
-    command = f"`dcm2niix -z y -o FOLDER {study.folder}`"
+    command = f"`dcm2niix -z y -o FOLDER {shlex.quote(str(study.folder))}`"
     way_out = f"; multi-frame images are not read: convert them with {command}, and give the NIfTI"
     return f"; passed over: {kinds}{way_out if multi_frame else ''}"
 

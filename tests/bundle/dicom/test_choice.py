@@ -220,21 +220,23 @@ def test_other_objects_are_passed_over_and_named(tmp_path):
 
 
 def test_a_study_of_multi_frame_images_alone_names_the_way_out(tmp_path, capsys):
-    write_study(tmp_path / "P1", shape=SMALL, SOPClassUID=EnhancedMRImageStorage)
-    assert command.main(["dicom", str(tmp_path / "P1"), "--out", str(tmp_path / "out")]) == 2
+    write_study(tmp_path / "P 1", shape=SMALL, SOPClassUID=EnhancedMRImageStorage)
+    assert command.main(["dicom", str(tmp_path / "P 1"), "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert "P1 must hold MR images as DICOM, got none; passed over: 48 Enhanced MR Image Storage" in error
-    assert f"convert them with `dcm2niix -z y -o FOLDER {tmp_path / 'P1'}`, and give the NIfTI" in error
+    assert "P 1 must hold MR images as DICOM, got none; passed over: 48 Enhanced MR Image Storage" in error
+    assert f"convert them with `dcm2niix -z y -o FOLDER '{tmp_path / 'P 1'}'`, and give the NIfTI" in error
 
 
 def test_a_table_names_multi_frame_images_that_are_not_read(tmp_path):
-    write_study(tmp_path, shape=SMALL)
+    study = tmp_path / "head; neck"
+    write_study(study, shape=SMALL)
     facts = {**SEQUENCES["t1c"], "SeriesNumber": 9, "SOPClassUID": EnhancedMRImageStorage}
-    write_series(tmp_path / "S9", images_of(SMALL)["t1c"], **facts)
-    *table, passed_over, way_out = plan(str(tmp_path)).describe().splitlines()
+    write_series(study / "S9", images_of(SMALL)["t1c"], **facts)
+    *table, passed_over, way_out = plan(str(study)).describe().splitlines()
     assert len(table) == 5
     assert passed_over == "passed over: 12 Enhanced MR Image Storage"
     assert way_out.startswith("multi-frame images are not read: convert them with `dcm2niix")
+    assert "head; neck" in way_out
 
 
 def test_folders_without_images_and_files_cut_short_are_refused(scanned, tmp_path):

@@ -147,7 +147,7 @@ def test_what_is_there_is_not_made_again_and_another_study_is_kept(scanned, tmp_
         convert(another, tmp_path / "out")
     assert convert(another, tmp_path / "out", overwrite=True)["series"]["t2w"]["chosen_by"] == "user"
     (tmp_path / "out" / "notes.txt").write_text("mine")
-    with pytest.raises(ValueError, match="got notes.txt; choose another --out"):
+    with pytest.raises(ValueError, match="got notes.txt; move that elsewhere .*, or choose another --out"):
         convert(plan(str(scanned)), tmp_path / "out", overwrite=True)
 
 
