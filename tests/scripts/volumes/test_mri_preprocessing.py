@@ -122,6 +122,13 @@ def test_a_brain_is_found_in_the_axes_of_the_file(codes, monkeypatch):
     assert np.array_equal(brain.affine, affine)
 
 
+@pytest.mark.parametrize(("device", "asked"), [("cuda:1", (1, "accurate", True)), ("mps", ("cpu", "fast", False))])
+def test_all_networks_answer_on_cuda_and_one_on_the_cpu_wherever_else(device, asked, monkeypatch):
+    seen = stub_hd_bet.install(monkeypatch, lambda voxels: voxels > 400)
+    find_brain(Volume("head.nii", make_head(), AFFINE), device)
+    assert (seen["device"], seen["mode"], seen["do_tta"]) == asked
+
+
 def test_denormal_weights_are_zero_while_a_brain_is_found_and_nowhere_else(monkeypatch):
     denormal, products = torch.full((8,), 1e-40), []
 
