@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,7 +21,16 @@ from bundle.reference import config_keys
 from tests.helpers import ROOT
 
 DOCS = ROOT / "docs"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md")), *sorted(DOCS.rglob("*.ipynb"))]
+
+
+def text_of(path: Path) -> str:
+    """Markdown of a page; of a notebook with its code in fences."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix != ".ipynb":
+        return text
+    cells = [(cell["cell_type"], "".join(cell["source"])) for cell in json.loads(text)["cells"]]
+    return "\n\n".join(source if kind == "markdown" else f"```\n{source}\n```" for kind, source in cells)
 
 
 class Page(HTMLParser):
@@ -30,8 +40,7 @@ class Page(HTMLParser):
         super().__init__()
         self.anchors: set[str] = set()
         self.targets: list[str] = []
-        text = path.read_text(encoding="utf-8")
-        self.feed(markdown.markdown(text, extensions=["toc", "tables", "fenced_code"]))
+        self.feed(markdown.markdown(text_of(path), extensions=["toc", "tables", "fenced_code"]))
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         values = dict(attrs)
@@ -84,7 +93,7 @@ def test_a_dead_link_is_named(tmp_path, link, dead):
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_headings_have_the_same_anchor_on_github_and_in_the_site(path):
-    text = re.sub(r"(?ms)^```.*?^```", "", path.read_text(encoding="utf-8"))
+    text = re.sub(r"(?ms)^```.*?^```", "", text_of(path))
     for heading in re.findall(r"(?m)^#+ (.+)$", text):
         github = re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
         assert slugify(heading, "-") == github
@@ -197,7 +206,7 @@ def missing_names(text: str) -> list[str]:
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_every_file_key_and_name_of_the_code_on_a_page_is_there(path):
-    assert missing_names(path.read_text(encoding="utf-8")) == []
+    assert missing_names(text_of(path)) == []
 
 
 @pytest.mark.parametrize(
