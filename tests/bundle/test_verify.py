@@ -192,8 +192,8 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
 # What follows from a fault, besides the rule that names it.
 FOLLOWS = {
     "no inferer to draw with": {"zoo_ids"},
-    "a state dict in a dictionary": {"torchscript"},
-    "a prefix of DataParallel": {"torchscript"},
+    "a state dict in a dictionary": {"torchscript", "training_distance"},  # which is of the weights that were there
+    "a prefix of DataParallel": {"torchscript", "training_distance"},
     "data under another name": {"optional_ids"},
     "a fold beside the ensemble": {"torchscript"},
 }
