@@ -119,9 +119,9 @@ def _require_skull_stripped(volume: Volume, max_brain_ml: float, min_background:
     if background < min_background or brain_ml > max_brain_ml:
         raise ValueError(
             f"{volume.path} must be skull-stripped, 0 outside the brain, got {background:.0%} of its voxels at 0 and"
-            f" {brain_ml:.0f} ml that are not; strip the skull (skull_strip of configs/segment.yaml does), or give a"
-            " brain_mask (a column of the cohort's table, a key of configs/inference.yaml); max_brain_ml and"
-            " min_background say what is taken, null takes images of no brain"
+            f" {brain_ml:.0f} ml that are not; strip the skull (skull_strip of configs/segment.yaml, of a"
+            " DICOM study --skull_strip), or give a brain_mask (a column of the cohort's table, a key of"
+            " configs/inference.yaml); max_brain_ml and min_background say what is taken, null takes images of no brain"
         )
     if not brain.size or not float(brain.max()) - float(brain.min()) > np.finfo(np.float32).tiny:
         raise ValueError(
