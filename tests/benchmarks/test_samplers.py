@@ -106,10 +106,17 @@ def row(high: float, coverage: float = 0.8, max_pearson: float = 0.5) -> dict:
 
 @pytest.mark.parametrize(
     ("candidate", "expected"),
-    [(row(0.4), True), (row(0.6), False), (row(0.4, coverage=0.6), False), (row(0.4, max_pearson=0.7), False)],
-    ids=["within", "kid", "coverage", "max_pearson"],
+    [
+        (row(0.4), True),
+        (row(0.6), False),
+        (row(0.4, coverage=0.6), False),
+        (row(0.4, coverage=1.0), True),
+        (row(0.4, max_pearson=0.7), False),
+        (row(0.4, max_pearson=0.3), True),
+    ],
+    ids=["within", "kid", "less coverage", "more coverage", "nearer to training", "farther from training"],
 )
-def test_a_setting_is_as_good_only_if_nothing_moves_by_more_than_its_floor(candidate, expected):
+def test_a_setting_is_as_good_only_if_nothing_gets_worse_by_more_than_its_floor(candidate, expected):
     assert is_non_inferior(candidate, row(0.0), Floors(kid=1.0, coverage=0.1, max_pearson=0.1)) is expected
 
 
