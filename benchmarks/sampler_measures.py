@@ -15,6 +15,7 @@ from scripts.image_quality.manifold import NEAREST, manifold_measures, pairwise
 from scripts.memorization.nearest_images import pearson
 
 Z95 = 1.959964
+SAME = 1 - 1e-9  # a correlation above is that of an image with itself
 
 
 class PixelPCA:
@@ -111,6 +112,18 @@ def mean_max_pearson(images: Tensor, training: Tensor) -> float:
     return float(pearson(images, training).amax(1).mean())
 
 
+def mean_max_pearson_of_others(reals: Tensor, training: Tensor) -> float:
+    """Mean of the highest Pearson correlation with a training image over real images that are none, [-1, 1]."""
+    nearest = _nearest_other(reals, training)
+    return float(nearest[pearson(reals, training).amax(1) <= SAME].mean())
+
+
+def _nearest_other(reals: Tensor, training: Tensor) -> Tensor:
+    """Highest correlation of each real image with a training image that is not itself."""
+    correlations = pearson(reals, training)
+    return correlations.masked_fill(correlations > SAME, -1).amax(1)
+
+
 class Floors(NamedTuple):
     """How far two sets of real images are apart by chance: 95 % of random halves are nearer."""
 
@@ -138,9 +151,7 @@ def real_floors(features: Tensor, reals: Tensor, training: Tensor, num_splits: i
     needed = 2 * (NEAREST + 2)
     if len(reals) < needed:
         raise ValueError(f"reals must be at least {needed} images, got {len(reals)}; take more patches")
-    # A correlation of exactly 1 is the image itself.
-    correlations = pearson(reals, training)
-    nearest = correlations.masked_fill(correlations > 1 - 1e-9, -1).amax(1)
+    nearest = _nearest_other(reals, training)
     generator = torch.Generator().manual_seed(seed)
 
     def over_splits(measure: Callable[[Tensor, Tensor], float]) -> np.ndarray:

@@ -7,7 +7,14 @@ import torch
 from prdc import compute_prdc
 from torchmetrics.image.kid import poly_mmd
 
-from benchmarks.sampler_measures import PixelPCA, coverage, kid, kid_difference, real_floors
+from benchmarks.sampler_measures import (
+    PixelPCA,
+    coverage,
+    kid,
+    kid_difference,
+    mean_max_pearson_of_others,
+    real_floors,
+)
 
 
 def gaussian(count, shift=0.0, seed=0, size=6):
@@ -67,6 +74,13 @@ def test_floors_are_of_the_size_that_equal_distributions_differ_by():
     assert 0 < floors.kid < shifted
     assert 0 < floors.coverage < 0.5
     assert 0 < floors.max_pearson < 0.2
+
+
+def test_a_training_image_is_not_its_own_nearest():
+    training = torch.eye(8)[:4].reshape(4, 1, 2, 4)
+    mixed = (training[:1] + training[1:2]) / 2  # correlates with both alike
+    correlation = torch.corrcoef(torch.stack([mixed.flatten(), training[0].flatten()]))[0, 1]
+    assert mean_max_pearson_of_others(torch.cat([training, mixed]), training) == pytest.approx(float(correlation))
 
 
 def test_too_few_images_for_two_halves_are_refused():

@@ -83,16 +83,16 @@ def test_a_run_that_continues_draws_nothing_anew(result, monkeypatch):
 
 def test_further_patients_are_simulated_once_and_are_none_of_a_study(tmp_path):
     config = configured("quick", {"patch_size": [16, 16], "phantom_matrix_size": [20, 20, 16]})
-    images = simulated_images(config, "A", "HGG", 2, tmp_path / "further.pt")
+    images = simulated_images(config, "A", "HGG", 2, tmp_path)
     assert images.shape == (2, 4, 16, 16)
-    assert torch.equal(images, simulated_images(config, "A", "HGG", 2, tmp_path / "further.pt"))
+    assert torch.equal(images, simulated_images(config, "A", "HGG", 2, tmp_path))
     assert not torch.equal(images, phantom_patches(2, 0, 16, (20, 20, 16)))
 
 
 def test_patients_for_patches_that_are_no_squares_are_refused(tmp_path):
     config = configured("quick", {"patch_size": [8, 12]})
     with pytest.raises(ValueError, match=r"patch_size must be a square.*\[8, 12\]"):
-        simulated_images(config, "A", "HGG", 2, tmp_path / "further.pt")
+        simulated_images(config, "A", "HGG", 2, tmp_path)
 
 
 def test_a_flow_is_compared_with_all_steps_of_eulers_method():
@@ -112,12 +112,21 @@ def row(high: float, coverage: float = 0.8, max_pearson: float = 0.5) -> dict:
         (row(0.4, coverage=0.6), False),
         (row(0.4, coverage=1.0), True),
         (row(0.4, max_pearson=0.7), False),
+        (row(0.4, max_pearson=0.65), True),
         (row(0.4, max_pearson=0.3), True),
     ],
-    ids=["within", "kid", "less coverage", "more coverage", "nearer to training", "farther from training"],
+    ids=[
+        "within",
+        "kid",
+        "less coverage",
+        "more coverage",
+        "nearer to training",
+        "as near as others",
+        "farther from training",
+    ],
 )
 def test_a_setting_is_as_good_only_if_nothing_gets_worse_by_more_than_its_floor(candidate, expected):
-    assert is_non_inferior(candidate, row(0.0), Floors(kid=1.0, coverage=0.1, max_pearson=0.1)) is expected
+    assert is_non_inferior(candidate, row(0.0), Floors(kid=1.0, coverage=0.1, max_pearson=0.1), 0.58) is expected
 
 
 def test_settings_that_are_measured_by_default_are_samplers_there_are():
