@@ -18,6 +18,7 @@ from scripts.running.errors import some_names
 from scripts.running.files import read_json, sha256_file, sha256_text, write_csv
 from scripts.running.progress import progress
 from scripts.splits.patients import SUBJECT_ID
+from scripts.volumes.mri_preprocessing import require_hd_bet
 
 PACKAGES = "dist"  # where `python -m bundle pack` puts them
 TABLE = "answers.csv"
@@ -99,6 +100,7 @@ def grade(
 
     Raises:
         ValueError: if no patient is given, two have one name, an option does not fit, or there is no such explanation.
+        ImportError: if a package that reads DICOM, or strips skulls, is asked for and not installed.
         FileNotFoundError: if there is no such package or patient.
         RequestError: if the package has no weights, or their record is not about them.
     """
@@ -179,6 +181,8 @@ def _require_dicom(patients: Sequence[Patient], options: DicomOptions) -> None:
             f"{', '.join(options.plan)} and dicom_report must be of DICOM studies, got {some_names(others)}; leave them"
             " out, or give the folder of the study"
         )
+    if options.plan["skull_strip"]:
+        require_hd_bet()
 
 
 def _answer(grader: Grader, patient: Patient, folder: Path, asked: Asked) -> dict[str, Any]:

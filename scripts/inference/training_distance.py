@@ -68,5 +68,5 @@ def sentence(share: float, number: int) -> str:
     if share == 0:
         return f"No farther from the training images than any of {number} images held out from training."
     percent = math.floor(100 * share)
-    part = "all" if share == 1 else f"{percent} % of" if percent else "less than 1 % of"
+    part = "all" if share == 1 else f"{percent} % of" if percent else "hardly any of"
     return f"Farther from the training images than {part} {number} images held out from training."

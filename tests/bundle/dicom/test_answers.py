@@ -17,6 +17,7 @@ from bundle import grade
 from bundle.dicom.report import RESEARCH
 from bundle.grader import Grader
 from scripts.running.files import atomic_path, read_csv, read_json
+from tests import stub_hd_bet
 from tests.dicom_studies import FLIP, SHAPE, SMALL, images_of, write_study
 from tests.tiny_subjects import AFFINE, make_mask, reoriented, write_subject, write_volume
 
@@ -252,6 +253,14 @@ def test_options_of_dicom_are_refused_for_other_files(options, packed, tmp_path,
     write_subject(tmp_path / "P3", images_of())
     with pytest.raises(ValueError, match="and dicom_report must be of DICOM studies, got P3; leave them out"):
         grade(str(tmp_path / "P3"), str(tmp_path / "out"), str(packed), CLICK, **options)
+
+
+def test_skull_stripping_without_hd_bet_is_refused_before_any_work(packed, tmp_path, monkeypatch):
+    stub_hd_bet.uninstall(monkeypatch)
+    monkeypatch.setattr(Grader, "load", lambda *_: pytest.fail("loaded"))
+    write_study(tmp_path / "P1")
+    with pytest.raises(ImportError, match=r"pip install '\.\[skull-strip\]', or give a brain_mask"):
+        grade(str(tmp_path / "P1"), str(tmp_path / "out"), str(packed), CLICK_IN_DICOM, skull_strip=True)
 
 
 def test_a_study_without_names_is_reported_and_headers_that_cannot_be_are_told(packed, tmp_path, monkeypatch):

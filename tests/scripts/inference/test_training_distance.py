@@ -75,7 +75,7 @@ def test_a_file_of_other_weights_is_never_used(network, distance):
     ("share", "number", "words"),
     [
         (0, 80, "No farther from the training images than any of 80 images held out"),
-        (0.004, 250, "Farther from the training images than less than 1 % of 250 images held out"),
+        (0.004, 250, "Farther from the training images than hardly any of 250 images held out"),
         (0.975, 80, "Farther from the training images than 97 % of 80 images held out"),
         (0.9996, 2500, "Farther from the training images than 99 % of 2500 images held out"),
         (1, 80, "Farther from the training images than all 80 images held out"),
