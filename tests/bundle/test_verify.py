@@ -7,7 +7,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 import torch
@@ -73,6 +73,7 @@ class NotATensor:
     pass
 
 
+PATH_OF_JANE = PurePosixPath("/", "home", "jane", "patches.json")  # in no other file of the repository
 IMAGE = ("network_data_format", "inputs", "image")
 FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "no license": ("files", lambda root: (root / "LICENSE").unlink()),
@@ -166,7 +167,7 @@ FAULTS: dict[str, tuple[str, Callable[[Path], None]]] = {
     ),
     "a home directory": (
         "personal_paths",
-        edit_text("configs/train.json", '"runs/patches/patches.json"', '"/home/jane/patches.json"'),
+        edit_text("configs/train.json", '"runs/patches/patches.json"', f'"{PATH_OF_JANE}"'),
     ),
     "a drive in a docstring": (
         "personal_paths",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import dcm2niix
 import nibabel as nib
@@ -179,7 +180,7 @@ def test_the_working_folder_is_not_replaced(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "work")
     with pytest.raises(ValueError, match="work must not be the folder that you work in, which is replaced; choose a f"):
         convert(plan(str(tmp_path / "in")), ".")
-    convert(plan(str(tmp_path / "in")), "../work/P1/.")
+    convert(plan(str(tmp_path / "in")), f"../{Path.cwd().name}/P1/.")
     assert sorted(path.name for path in tmp_path.rglob("*.json")) == ["study.json"]
 
 
