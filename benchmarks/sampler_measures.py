@@ -114,14 +114,8 @@ def mean_max_pearson(images: Tensor, training: Tensor) -> float:
 
 def mean_max_pearson_of_others(reals: Tensor, training: Tensor) -> float:
     """Mean of the highest Pearson correlation with a training image over real images that are none, [-1, 1]."""
-    nearest = _nearest_other(reals, training)
-    return float(nearest[pearson(reals, training).amax(1) <= SAME].mean())
-
-
-def _nearest_other(reals: Tensor, training: Tensor) -> Tensor:
-    """Highest correlation of each real image with a training image that is not itself."""
-    correlations = pearson(reals, training)
-    return correlations.masked_fill(correlations > SAME, -1).amax(1)
+    nearest = pearson(reals, training).amax(1)
+    return float(nearest[nearest <= SAME].mean())
 
 
 class Floors(NamedTuple):
@@ -151,7 +145,8 @@ def real_floors(features: Tensor, reals: Tensor, training: Tensor, num_splits: i
     needed = 2 * (NEAREST + 2)
     if len(reals) < needed:
         raise ValueError(f"reals must be at least {needed} images, got {len(reals)}; take more patches")
-    nearest = _nearest_other(reals, training)
+    correlations = pearson(reals, training)
+    nearest = correlations.masked_fill(correlations > SAME, -1).amax(1)
     generator = torch.Generator().manual_seed(seed)
 
     def over_splits(measure: Callable[[Tensor, Tensor], float]) -> np.ndarray:
