@@ -14,6 +14,7 @@ from scripts.generator.autoencoder import LatentAutoencoder, generated_shape
 from scripts.generator.conditional_unet import ClassConditionalUNet
 from scripts.generator.gaussian_prior import require_fade
 from scripts.training.memory import TrainingMemory, available_memory, refuse_too_large, training_memory
+from scripts.training.placing import computes_bf16, has_wrong_bf16_gradient
 from scripts.training.sizes import sizes_only
 
 # Bytes for each cell and channel of the widest level, below which a training fits without a closer look.
@@ -238,6 +239,42 @@ def check_memory(
             ways = f"generator_checkpointing true, or {ways}"
         divisor = unshuffle * 2 ** (len(channels) - 1)
         refuse_too_large(memory_of, list(shape[1:]), batch_size, divisor, limit, ways, num_bytes_of_images)
+
+
+def chooses_bf16(device: torch.device | str, shape: Sequence[int], num_levels: int, unshuffle: int) -> bool:
+    """Say whether a generator trains in bf16 unless told: where the device has instructions for it that are right.
+
+    Args:
+        device: where it trains.
+        shape: (C, *spatial) of what the network learns.
+        num_levels: of `generator_channels`.
+        unshuffle: `generator_unshuffle`.
+    """
+    return computes_bf16(device) and not _level_wrong_in_bf16(device, shape, num_levels, unshuffle)
+
+
+def check_bf16(bf16: bool, device: torch.device | str, shape: Sequence[int], num_levels: int, unshuffle: int) -> None:
+    """Refuse bf16 where `scripts.training.placing.has_wrong_bf16_gradient` at a level; arguments as above.
+
+    Raises:
+        ValueError: with the way out.
+    """
+    level = _level_wrong_in_bf16(device, shape, num_levels, unshuffle)
+    if bf16 and level:
+        raise ValueError(
+            f"generator_amp must be false on a CPU for volumes of {list(shape[1:])} with {num_levels} levels of"
+            f" generator_channels: level {level} has two voxels along the first axis, for which a CPU computes wrong"
+            " gradients in bf16; leave generator_amp out, or choose other patches or fewer levels"
+        )
+
+
+def _level_wrong_in_bf16(
+    device: torch.device | str, shape: Sequence[int], num_levels: int, unshuffle: int
+) -> int | None:
+    for level in range(num_levels):
+        if has_wrong_bf16_gradient(device, [side // (unshuffle * 2**level) for side in shape[1:]]):
+            return level + 1
+    return None
 
 
 def check_classes(classes: Collection[str], condition: str | None, class_name: str | None) -> None:

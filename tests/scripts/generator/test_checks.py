@@ -130,6 +130,12 @@ def test_numbers_that_cannot_be_are_refused_by_their_keys(check, settings, chang
         (("train_generator",), {"generator_unshuffle": 5}, "patch_size must be divisible by 20, got [96, 96]"),
         (("train_generator",), {"generator_class": "MGG"}, "generator_class must be one of LGG, HGG, or null"),
         (
+            ("train_generator",),
+            {"spatial_dims": 3, "patch_size": [16, 16, 16], "generator_amp": True, "device": "cpu"},
+            "generator_amp must be false on a CPU for volumes of [16, 16, 16] with 3 levels of generator_channels:"
+            " level 3 has two voxels along the first axis",
+        ),
+        (
             ("generate",),
             {"generator_parametrization": "flow", "sampler": "ddpm", "num_inference_steps": None},
             "sampler must be one of ddim, dpm_solver, unipc for generator_parametrization flow",

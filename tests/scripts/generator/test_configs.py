@@ -40,3 +40,21 @@ def test_bf16_is_of_the_network_on_a_cpu_where_the_trainer_knows_none(device, of
     parser.update({"device": device, "generator_amp": True})
     assert parser.get_parsed_content("network_def").bf16 is of_network
     assert parser.get_parsed_content("train#trainer#amp") is of_trainer
+
+
+@pytest.mark.parametrize(
+    ("patch_size", "device", "expected"),
+    [
+        ([16, 16, 16], "cpu", False),
+        ([32, 16, 16], "cpu", True),
+        ([16, 16], "cpu", True),
+        ([16, 16, 16], "cuda:0", True),
+    ],
+)
+def test_bf16_is_chosen_where_its_gradients_are_right(patch_size, device, expected, monkeypatch):
+    """Of 16 voxels, halved by unshuffling and at the second and third level, two are left."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    parser = ConfigParser()
+    parser.read_config(config_files("train_generator"))
+    parser.update({"device": device, "patch_size": patch_size, "spatial_dims": len(patch_size)})
+    assert parser.get_parsed_content("generator_amp") is expected

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
-from scripts.training.placing import computes_bf16, place_network
+from scripts.training.placing import computes_bf16, has_wrong_bf16_gradient, place_network
 
 
 def test_channels_last_gives_the_same_output():
@@ -24,3 +25,36 @@ def test_a_gpu_computes_bf16_and_a_cpu_where_it_has_instructions(monkeypatch):
         assert computes_bf16(torch.device("cpu")) is expected
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert not computes_bf16("cpu")
+
+
+def weight_gradients(sides: tuple[int, ...], stride: int) -> list[torch.Tensor]:
+    """Of one convolution in bf16, called again and again in memory that holds no numbers."""
+    torch.manual_seed(0)
+    convolution = (torch.nn.Conv2d, torch.nn.Conv3d)[len(sides) - 2](16, 8, 3, stride, padding=1)
+    images, gradients = torch.randn(2, 16, *sides), []
+    for _ in range(5):
+        freed = [torch.full((2**power,), torch.nan) for power in range(6, 17) for _ in range(20)]
+        del freed
+        convolution.zero_grad()
+        with torch.autocast("cpu", torch.bfloat16):
+            convolution(images).float().square().sum().backward()
+        gradients.append(convolution.weight.grad.clone())
+    return gradients
+
+
+@pytest.mark.skipif(not computes_bf16("cpu"), reason="needs a CPU with instructions for bf16")
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize(
+    "sides", [(3, 3, 3), (4, 2, 2), (4, 4, 4), (6, 4, 2), (8, 8, 8), (16, 6, 5), (2, 2), (2, 8), (4, 4), (16, 16)]
+)
+def test_gradients_in_bf16_are_the_same_each_time_where_they_are_said_to_be_right(sides, stride):
+    assert not has_wrong_bf16_gradient("cpu", sides)
+    first, *others = weight_gradients(sides, stride)
+    assert torch.isfinite(first).all()
+    assert all(torch.equal(first, other) for other in others)
+
+
+def test_two_voxels_along_the_first_axis_are_wrong_on_a_cpu_alone():
+    assert has_wrong_bf16_gradient(torch.device("cpu"), [2, 4, 4])
+    for device, sides in (("cuda:0", [2, 4, 4]), ("cpu", [4, 2, 2]), ("cpu", [1, 2, 2]), ("cpu", [2, 2])):
+        assert not has_wrong_bf16_gradient(device, sides)
