@@ -20,7 +20,12 @@ from scripts.running.errors import some_names
 from scripts.running.files import read_json, sha256_file, sha256_text, write_json
 from scripts.running.process import installed_versions
 from scripts.volumes.brain_images import strip_skull
-from scripts.volumes.mri_preprocessing import HD_BET, find_brain, register_rigidly, require_hd_bet
+from scripts.volumes.mri_preprocessing import (
+    describe_brain_extraction,
+    find_brain,
+    register_rigidly,
+    require_hd_bet,
+)
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.volume import Volume, geometry_difference
 
@@ -221,8 +226,9 @@ def _record(conversion: Conversion, registered: Sequence[str]) -> dict[str, Any]
         "study_instance_uid": conversion.chosen[REFERENCE].value("StudyInstanceUID"),
         "series": series,
         "brain_mask": "file" if conversion.brain_mask else "HD-BET" if conversion.skull_strip else None,
+        **({"brain_extraction": describe_brain_extraction()} if conversion.skull_strip else {}),
         "request_sha256": conversion.request_sha256,
-        "versions": installed_versions(("pydicom", "SimpleITK", HD_BET)),
+        "versions": installed_versions(("pydicom", "SimpleITK")),
     }
 
 

@@ -17,12 +17,11 @@ from scripts.patches.stage import locate_subjects
 from scripts.patches.subject_records import SubjectRecords, missing_modalities, require_usable
 from scripts.patches.subject_volumes import read_modalities
 from scripts.running.files import sha256_file, write_json
-from scripts.running.process import installed_versions
 from scripts.running.progress import progress
 from scripts.splits.lists import read_list
 from scripts.volumes.brain_images import USUAL_LIMITS, BrainLimits, require_brain_images, strip_skull
 from scripts.volumes.mask_marks import model_mark
-from scripts.volumes.mri_preprocessing import HD_BET, find_brain
+from scripts.volumes.mri_preprocessing import describe_brain_extraction, find_brain
 from scripts.volumes.nifti import write_nifti
 from scripts.volumes.reading import read_volume
 from scripts.volumes.volume import Volume, require_one_geometry
@@ -77,7 +76,7 @@ def write_masks(
         raise ValueError(f"{len(failures)} of {len(located)} subjects could not be prepared:\n" + "\n".join(failures))
     facts = _facts(cohort, segmenter, num_masks=sum(not subject.get("mask") for subject in located))
     if skull_strip:
-        facts["skull_strip"] = installed_versions((HD_BET,))
+        facts["skull_strip"] = describe_brain_extraction(segmenter.device)
     write_json(folder / "cohort.json", {**cohort, **facts, "subjects": entries})
     return folder / "cohort.json"
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.ndimage import label
 
+from scripts.running.process import installed_versions
 from scripts.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -104,9 +105,7 @@ def find_brain(head: Volume, device: torch.device | str | None = None) -> Volume
     strip = require_hd_bet()
     import torch  # takes seconds, and conversions without HD-BET need none of it
 
-    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    has_cuda = where.type == "cuda"  # it knows no other GPU
-    options = {"device": where.index or 0} if has_cuda else {"mode": "fast", "do_tta": False, "device": "cpu"}
+    options = _hd_bet_options(device)
     # Axes as SimpleITK has them, in the orientation of the MNI template, as it was trained.
     voxels = np.ascontiguousarray(head.ras.T, dtype=np.float32)
     num_threads = torch.get_num_threads()
@@ -124,6 +123,25 @@ def find_brain(head: Volume, device: torch.device | str | None = None) -> Volume
     brain = Volume(f"brain mask of {head.path}", np.zeros(head.data.shape, np.uint8), head.affine)
     brain.ras[...] = _largest_part(np.asarray(found).T != 0, head.path)
     return brain
+
+
+def describe_brain_extraction(device: torch.device | str | None = None) -> dict[str, Any]:
+    """Say by what `find_brain` answers on a device: the version of HD-BET, how many networks, whether mirrored images.
+
+    Args:
+        device: as for `find_brain`.
+    """
+    in_full = "mode" not in _hd_bet_options(device)
+    return {**installed_versions((HD_BET,)), "networks": 5 if in_full else 1, "mirrored": in_full}
+
+
+def _hd_bet_options(device: torch.device | str | None) -> dict[str, Any]:
+    import torch
+
+    where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    if where.type == "cuda":  # it knows no other GPU
+        return {"device": where.index or 0}
+    return {"mode": "fast", "do_tta": False, "device": "cpu"}
 
 
 def require_hd_bet() -> Callable[..., tuple[np.ndarray, np.ndarray]]:

@@ -10,6 +10,7 @@ import dcm2niix
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from pydicom import dcmread
 from pydicom.uid import HTJ2KLossless, JPEGLSLossless, RLELossless
 from scipy.ndimage import map_coordinates
@@ -289,7 +290,9 @@ def test_hd_bet_gets_the_head_of_t1c_upright_and_its_mask_strips_all(tmp_path, m
 
     seen = stub_hd_bet.install(monkeypatch, right_half)
     write_study(tmp_path / "in", {"t1c": {"codes": "PIR"}})
-    assert convert(plan(str(tmp_path / "in"), skull_strip=True), tmp_path / "out")["brain_mask"] == "HD-BET"
+    record = convert(plan(str(tmp_path / "in"), skull_strip=True), tmp_path / "out")
+    assert record["brain_mask"] == "HD-BET"
+    assert record["brain_extraction"]["networks"] == (5 if torch.cuda.is_available() else 1)
     assert np.array_equal(seen["head"].T, images_of()["t1c"])
     assert seen["spacing"] == [1, 1, 1]
     assert capsys.readouterr().out == ""

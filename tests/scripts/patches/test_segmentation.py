@@ -190,6 +190,7 @@ def test_whole_heads_without_any_mask_become_a_cohort(bundle, tmp_path, monkeypa
     run_stage("cohort", source_path=str(table), **options)
     made = run(tmp_path / "cohort" / "cohort.json", tmp_path / "out", bundle, skull_strip=True)
     first, second = made["subjects"]
+    assert (made["skull_strip"]["networks"], made["skull_strip"]["mirrored"]) == (1, False)
     assert np.array_equal(seen["head"].T, picture("t1c", 40))
     read = {name: nib.load(tmp_path / "out" / path).get_fdata() for name, path in first["images"].items()}
     assert all(np.array_equal(read[modality], picture(modality)) for modality in MODALITIES)

@@ -12,7 +12,12 @@ from scipy.ndimage import affine_transform, gaussian_filter, label
 
 from scripts.patches.subject_volumes import CorrectBiasFieldd, RegisterRigidlyd
 from scripts.running.errors import root_cause
-from scripts.volumes.mri_preprocessing import correct_bias_field, find_brain, register_rigidly
+from scripts.volumes.mri_preprocessing import (
+    correct_bias_field,
+    describe_brain_extraction,
+    find_brain,
+    register_rigidly,
+)
 from scripts.volumes.volume import Volume
 from tests import stub_hd_bet
 from tests.tiny_subjects import AFFINE, chain, make_images, reoriented, write_subject
@@ -127,6 +132,8 @@ def test_all_networks_answer_on_cuda_and_one_on_the_cpu_wherever_else(device, as
     seen = stub_hd_bet.install(monkeypatch, lambda voxels: voxels > 400)
     find_brain(Volume("head.nii", make_head(), AFFINE), device)
     assert (seen["device"], seen["mode"], seen["do_tta"]) == asked
+    said = describe_brain_extraction(device)
+    assert (said["networks"], said["mirrored"]) == ((5, True) if seen["mode"] == "accurate" else (1, False))
 
 
 def test_denormal_weights_are_zero_while_a_brain_is_found_and_nowhere_else(monkeypatch):
