@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.running import stages
-from scripts.running.configs import Invocation, is_plain
+from scripts.running.configs import Invocation, is_plain, parser_of, references
 from scripts.running.errors import root_cause, some_names
 from scripts.running.files import why_no_file
 from scripts.running.folders import read_record
@@ -147,6 +147,7 @@ class _StagesBefore:
         # What somebody typed is meant for whoever knows the key, as '$None' is; the files' expressions are their own.
         expressions = {key: value for key, value in typed.items() if _says_how(key) and _is_expression(value)}
         self.values = {**others, **settings, **expressions}
+        self.config = config
 
     def make(self, source: Path, patches_path: Path, splits_path: Path) -> None:
         for path, key in ((patches_path, "patches"), (splits_path, "splits")):
@@ -176,6 +177,10 @@ class _StagesBefore:
         invocation = Invocation(stage_files(self.config_dir, name))
         known = invocation.merged()
         changed = {key: value for key, value in self.values.items() if key in known and value != known[key]}
+        for key, value in changed.items():
+            if _is_expression(value) and references(value) - known.keys():
+                # Of keys that the training alone has; the stage gets what the training makes of them.
+                changed[key] = parser_of(self.config).get_parsed_content(key)
         try:
             run_invocation(Invocation(invocation.config_files, {**changed, **places, "output_dir": str(output_dir)}))
         except AlreadyFinished:
