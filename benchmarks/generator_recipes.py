@@ -55,7 +55,7 @@ GRADES = ("LGG", "HGG")
 MATRIX = {32: (80, 80, 16), 48: (120, 120, 24)}
 # Those of configs/runs/study_volumes.yaml: whole heads, voxels averaged.
 HEAD_MATRIX = (80, 80, 52)
-HEADS = {"modalities": ["t1n"], "cut": "whole", "crop_to_foreground": True, "patch_spacing_mm": 6.0}
+HEADS: dict[str, Any] = {"modalities": ["t1n"], "cut": "whole", "crop_to_foreground": True, "patch_spacing_mm": 6.0}
 # Channels of the U-Net's levels before images were folded (`generator_unshuffle`).
 CHANNELS = {32: (16, 32, 32), 48: (16, 32, 64)}
 # part -> (seed of its cohort, site, LGG, HGG); no two share a patient.
@@ -231,7 +231,7 @@ def patients(part: str, size: int, dims: int = 2) -> Patients:
     images = [
         phantom_patches(count, seed, size, MATRIX[size], site, grade)
         if dims == 2
-        else phantom_patches(count, seed, size, HEAD_MATRIX, site, grade, 3, **HEADS)
+        else phantom_patches(count, seed, size, HEAD_MATRIX, site, grade, spatial_dims=3, **HEADS)
         for count, grade in zip(counts, GRADES, strict=True)
     ]
     labels = torch.arange(2).repeat_interleave(torch.tensor(counts))

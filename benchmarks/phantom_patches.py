@@ -28,6 +28,7 @@ def phantom_patches(
     site: str = "A",
     grade: str = "HGG",
     spatial_dims: int = 2,
+    healthy_side: bool = False,
     **settings: Any,
 ) -> Tensor:
     """Simulate patients and cut the patch of each, as `configs/phantom.yaml` and `configs/patches.yaml` do.
@@ -40,6 +41,7 @@ def phantom_patches(
         site: one of the phantom's sites.
         grade: "LGG" or "HGG", of all patients.
         spatial_dims: 2, or 3 for cubes, whose volumes need as many slices.
+        healthy_side: cut around the mirror image of the lesion, where a wrong click would be.
         settings: further keys of `configs/common.yaml` and `configs/patches.yaml`, such as `cut` or `modalities`.
 
     Returns:
@@ -64,7 +66,7 @@ def phantom_patches(
         volumes = {
             name: Volume(name, image, subject.affine) for name, image in subject.images.items() if name in modalities
         }
-        mask = Volume("mask", subject.mask, subject.affine)
+        mask = Volume("mask", subject.mask[::-1] if healthy_side else subject.mask, subject.affine)
         data = {"volumes": volumes, "mask_volume": mask, "mask_codes": MASK_CODES, "brain_mask_volume": None}
         for transform in chain:
             data = transform(data)

@@ -13,7 +13,7 @@ import torch
 
 from scripts.classifier.datasets import even_batches
 from scripts.classifier.networks import FoldEnsemble, assemble
-from scripts.classifier.training_distance import FILE_NAME, TrainingDistance, write_training_distance
+from scripts.classifier.training_distance import FILE_NAME, Features, TrainingDistance, write_training_distance
 from scripts.evaluation.ensembles import Tempered, average_weights, check_ensemble, combine
 from scripts.evaluation.held_out import ENSEMBLE, HeldOut, HeldOutTests
 from scripts.evaluation.members import Member, refuse_other_members, write_ensemble
@@ -122,6 +122,19 @@ class Evaluation:
             None, with a line in the log, for members trained on no real images, or on images of other sites, too; and
             where no fold has a validation part, or a network gives all images the same features.
         """
+        features = self.features_of_folds()
+        try:
+            return features and TrainingDistance.fit(sha256_file(self.output_dir / "model.pt"), *features)
+        except ValueError as error:
+            logger.warning("no %s: %s", FILE_NAME, error)
+            return None
+
+    def features_of_folds(self) -> tuple[list[Features], list[Features]] | None:
+        """Let each member read the real images of its own fold, as `TrainingDistance.fit` takes them.
+
+        Returns:
+            Of each member the features of the training images, and of the validation part; None as above.
+        """
         training = [self.tests.items("train", member.fold) for member in self.members]
         for member, items in zip(self.members, training, strict=True):
             # Other trainings than that of a fold on these patches record no such counts.
@@ -129,17 +142,13 @@ class Evaluation:
                 logger.info("no %s: %s was trained on other images than its fold's real ones", FILE_NAME, member.path)
                 return None
         held_out = {test.fold: test.items for test in self.tests.fold_tests()}
-        parts = [(items, held_out.get(member.fold, [])) for member, items in zip(self.members, training, strict=True)]
-        features = [
-            [self.predictor.features(network, items) for items in both]
-            for network, both in zip(self.network.members, parts, strict=True)
-        ]
-        try:
-            seen, unseen = zip(*features, strict=True)
-            return TrainingDistance.fit(sha256_file(self.output_dir / "model.pt"), seen, unseen)
-        except ValueError as error:
-            logger.warning("no %s: %s", FILE_NAME, error)
-            return None
+        of_folds = [held_out.get(member.fold, []) for member in self.members]
+        networks = self.network.members
+
+        def read(parts: Sequence[list[dict[str, Any]]]) -> list[Features]:
+            return [self.predictor.features(network, items) for network, items in zip(networks, parts, strict=True)]
+
+        return read(training), read(of_folds)
 
     def rows_of(self, test: HeldOut) -> list[dict[str, Any]]:
         """Predict one test: one row per subject."""

@@ -25,7 +25,8 @@ def test_a_row_for_each_kind_of_images_is_printed_and_the_distances_are_written(
     assert read_training_distance(written).number == 20
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "20 images held out of 2 members"
-    rows = dict(line.strip("| ").split(" | ", maxsplit=1) for line in lines[3:])
+    assert lines[1].endswith(" s an image")
+    rows = dict(line.strip("| ").split(" | ", maxsplit=1) for line in lines[4:])
     medians = {name: float(cells.split(" | ")[1]) for name, cells in rows.items()}
     assert medians["phantom_A, noise in the place of the brain"] == 1
     assert medians["locked_test, phantom_A"] < 1
