@@ -127,6 +127,17 @@ def test_the_site_is_not_built_with_a_dead_link(tmp_path, link):
         build_site(docs_dir=str(docs), site_dir=str(tmp_path / "site"), nav=["README.md"])
 
 
+def test_every_extra_is_in_the_table_of_what_else_can_be_installed():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    extras = set(
+        re.findall(r"(?m)^([a-z-]+) = \[", project.split("[project.optional-dependencies]")[1].split("\n\n")[0])
+    )
+    page = (DOCS / "getting-started" / "install.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"pip install -c constraints.txt '\.\[([a-z-]+)\]'", page))
+    assert named | {"federated"} == extras  # that one has an environment of its own
+    assert "make federated-env" in page
+
+
 def test_the_page_of_the_architecture_draws_and_lists_the_rooms_that_there_are():
     page = (DOCS / "explanation" / "architecture.md").read_text(encoding="utf-8")
     sentences = {
