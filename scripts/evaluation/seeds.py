@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.stats import t
@@ -37,7 +37,7 @@ class SeedSpread(NamedTuple):
     both_high: float | None
 
 
-def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
+def seed_spread(estimates: Sequence[Estimate], lowest: float = 0.0) -> SeedSpread:
     """Put the spread between seeds beside the interval between subjects.
 
     The two answer different questions: the interval says what other patients would give with this network, the spread
@@ -46,6 +46,7 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
 
     Args:
         estimates: of one measure on the same subjects, one per seed, at least one, each with a value.
+        lowest: value that the measure can have: 0, or -1 for a difference.
 
     Returns:
         Values, mean, standard deviation, the limits of the first, and those over both.
@@ -60,11 +61,13 @@ def seed_spread(estimates: Sequence[Estimate]) -> SeedSpread:
     if not values or len(values) < len(estimates):
         raise ValueError(f"estimates must have a value for each seed, got {len(values)} of {len(estimates)}")
     sd = float(np.std(values, ddof=1)) if len(values) > 1 else None
-    both = over_seeds_and_subjects(estimates)
+    both = over_seeds_and_subjects(estimates, lowest=lowest)
     return SeedSpread(values, float(np.mean(values)), sd, estimates[0].low, estimates[0].high, both.low, both.high)
 
 
-def over_seeds_and_subjects(estimates: Sequence[Estimate], confidence: float = CONFIDENCE) -> Estimate:
+def over_seeds_and_subjects(
+    estimates: Sequence[Estimate], confidence: float = CONFIDENCE, lowest: float = 0.0
+) -> Estimate:
     """Mean over seeds, with limits for other trainings on other subjects.
 
     The distances from the mean to its limits are the root of the sum of two squares: the mean distance of the seeds'
@@ -75,11 +78,12 @@ def over_seeds_and_subjects(estimates: Sequence[Estimate], confidence: float = C
     rather than too narrow.
 
     Args:
-        estimates: of one measure in [0, 1] on the same subjects, one per seed.
+        estimates: of one measure in [lowest, 1] on the same subjects, one per seed.
         confidence: coverage aimed at, in (0, 1).
+        lowest: see `seed_spread`.
 
     Returns:
-        Mean and limits in [0, 1]; no limits of fewer than `FEWEST_SEEDS` seeds, or where a seed has none.
+        Mean and limits in [lowest, 1]; no limits of fewer than `FEWEST_SEEDS` seeds, or where a seed has none.
     """
     values = [estimate.value for estimate in estimates if estimate.value is not None]
     mean, count = float(np.mean(values)), len(values)
@@ -88,7 +92,12 @@ def over_seeds_and_subjects(estimates: Sequence[Estimate], confidence: float = C
     between = t.ppf((1 + confidence) / 2, count - 1) * np.std(values, ddof=1) / count**0.5
     below, above = np.mean([distances(estimate) for estimate in estimates], axis=0)
     low, high = mean - np.hypot(below, between), mean + np.hypot(above, between)
-    return Estimate(mean, max(0.0, float(low)), min(1.0, float(high)), "square-and-add over seeds and subjects")
+    return Estimate(mean, max(lowest, float(low)), min(1.0, float(high)), "square-and-add over seeds and subjects")
+
+
+def holds_over_seeds(spread: Mapping[str, Any]) -> bool:
+    """Tell whether 0 lies outside the interval over seeds and subjects of a difference (`SeedSpread` as a mapping)."""
+    return spread["both_low"] is not None and not spread["both_low"] <= 0 <= spread["both_high"]
 
 
 def refuse_other_patients(subjects_by_seed: Mapping[str, Mapping[str, Hashable]]) -> None:

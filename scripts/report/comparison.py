@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from scripts.evaluation.answers import (
     refuse_other_subjects,
 )
 from scripts.evaluation.figures import PANEL, draw_reliability, draw_roc
-from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gain
+from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gain, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint, as_one_of
 from scripts.evaluation.seeds import refuse_other_patients, seed_spread
 from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
@@ -76,7 +76,8 @@ def comparison_numbers(
         `primary`: its result, with `is_declared_before`, or None; `one_answer`: setups and tests in which every patient
         gets one `answer`; `role` (see `main_role`); `comparisons` (a row per setup, test and measure), `not_compared`,
         `power` (a row per test), `controls` (what `compare_with_controls` returns); of the tests of that role `sites`,
-        `subgroups`, `calibration`, `volumes` and `volume_correlations`; and `seeds`, of the tests on other cohorts.
+        `subgroups`, `calibration`, `volumes` and `volume_correlations`; and of the tests on other cohorts `seeds`, and
+        `seed_differences` from the reference.
 
     Raises:
         ValueError: if predictions are of other subjects than the splits', patches', or those of the other seeds, or if
@@ -116,7 +117,7 @@ def comparison_numbers(
         "calibration": [_calibration(answers, num_draws, seed) for answers in main],
         "volumes": list(_volumes(main)),
         "volume_correlations": [_correlations(answers) for answers in main],
-        "seeds": _seeds(predictions, seeds, num_draws, seed),
+        **_over_seeds(_tests_of_seeds(predictions, seeds), reference, num_draws, seed),
     }
 
 
@@ -324,9 +325,8 @@ def _correlations(answers: Answers) -> dict[str, Any]:
     }
 
 
-def _seeds(
-    predictions: Sequence[Mapping[str, str]], seeds: SeedStudies, num_draws: int, seed: int
-) -> list[dict[str, Any]]:
+def _tests_of_seeds(predictions: Sequence[Mapping[str, str]], seeds: SeedStudies) -> list[Sequence[Mapping[str, str]]]:
+    """Predictions on other cohorts, of this study first; none where there is no other study, or no such test."""
     others = {name: merge_predictions(paths) for name, paths in seeds.predictions().items()}
     studies: dict[str, Sequence[Mapping[str, str]]] = {"this study": predictions, **others}
     # Another seed splits the patients otherwise: of one subject in two studies, only the tests on other cohorts tell.
@@ -344,14 +344,40 @@ def _seeds(
         for name, rows in tests.items()
     }
     refuse_other_patients(tested)
+    return list(tests.values())
+
+
+def _over_seeds(
+    studies: Sequence[Sequence[Mapping[str, str]]], reference: str, num_draws: int, seed: int
+) -> dict[str, list[dict[str, Any]]]:
+    """Spread of each measure between seeds, and of its difference from the reference.
+
+    A difference `needs_no_images` where it is a gain and the figure of the setup is, with one of the seeds or more, no
+    better than an answer without a look at the images.
+    """
+    metrics = [compute_metrics(rows, num_draws, seed) for rows in studies]
+    groups = [group_answers(rows) for rows in studies]
+    trivial = set[tuple[str, ...]]().union(*map(trivial_measures, metrics, groups))
+    compared = (compare_setups(own, reference)[0] for own in groups)
+    differences = _spread(compared, (*GROUP, "reference", "measure"), lowest=-1.0)
+    for row in differences:
+        row["needs_no_images"] = is_trivial_gain({**row, "value": row["mean"]}, trivial)
+    return {"seeds": _spread(metrics, (*GROUP, "measure")), "seed_differences": differences}
+
+
+def _spread(
+    studies: Iterable[Iterable[Mapping[str, Any]]], names: Sequence[str], lowest: float = 0.0
+) -> list[dict[str, Any]]:
+    """Put the values of a measure in each study side by side: the names of the row, and `SeedSpread`."""
     estimates: dict[tuple[str, ...], list[Estimate]] = {}
-    for rows in tests.values():
-        for metric in compute_metrics(rows, num_draws, seed):
-            if metric["measure"] in MEASURES and metric["value"] is not None:
-                key = (*(metric[name] for name in GROUP), metric["measure"])
-                estimates.setdefault(key, []).append(Estimate(*(metric[name] for name in Estimate._fields)))
-    columns = (*GROUP, "measure")
-    return [{**dict(zip(columns, key, strict=True)), **seed_spread(e)._asdict()} for key, e in estimates.items()]
+    for rows in studies:
+        for row in rows:
+            if row["measure"] in MEASURES and row["value"] is not None:
+                key = tuple(row[name] for name in names)
+                estimates.setdefault(key, []).append(Estimate(row["value"], row["low"], row["high"]))
+    return [
+        {**dict(zip(names, key, strict=True)), **seed_spread(own, lowest)._asdict()} for key, own in estimates.items()
+    ]
 
 
 def _by_test(comparisons: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

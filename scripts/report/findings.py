@@ -9,6 +9,7 @@ from typing import Any
 from scripts.evaluation.answers import GROUP
 from scripts.evaluation.metrics import is_trivial_gain
 from scripts.evaluation.primary import differs_in
+from scripts.evaluation.seeds import holds_over_seeds
 from scripts.evaluation.setups import PAPER_GAIN, differs, is_protocol_check
 from scripts.provenance.task import GLIOMA, Task
 from scripts.report.published import MOSHE
@@ -85,7 +86,8 @@ def findings(
     power = [row for row in numbers["power"] if row["role"] == role]
     noun = "secondary comparison" if primary and primary.get("is_declared_before") else "comparison"
     differing = _what_differs(rows, where, TESTED_ON[role][1], noun, trivial)
-    return [*first, differing, *against, _what_could_be_found(power, task), *last]
+    over_seeds = _over_seeds(numbers.get("seed_differences", ()), task) if role == "external" else []
+    return [*first, differing, *over_seeds, *against, _what_could_be_found(power, task), *last]
 
 
 def classifier_sentence(rows: Sequence[Row], comparisons: Sequence[Row], marked: Collection[Figure]) -> str:
@@ -245,7 +247,12 @@ def next_step(
         return "Next: evaluate a second setup, so that there is something to compare."
     if any(differs(row) and not is_trivial_gain(row, trivial) for row in rows):
         again = "Next: repeat the study with another seed (other_seed_dirs) before believing a difference."
-        return "Next: test what differs on a further cohort." if numbers["seeds"] else again
+        if not numbers["seeds"]:
+            return again
+        differences = numbers.get("seed_differences", ())
+        if _is_spread_known(differences) and not _kept_over_seeds(rows, differences):
+            return "Next: repeat the study with more seeds; what differs with this one is not shown over all of them."
+        return "Next: test what differs on a further cohort."
     if known:
         gain = "the paper’s gain" if MOSHE in task.published else "a gain"
         needs = f"{gain} of {format_number(PAPER_GAIN, 2)} in accuracy needs {max(known)}"
@@ -304,6 +311,39 @@ def _verdict(primary: Row, trivial: Collection[Figure]) -> str:
     if is_trivial_gain(primary, trivial):
         return f": better than the reference, but {NEEDS_NO_IMAGES}"
     return ": better" if primary["value"] > 0 else ": worse"
+
+
+def _is_spread_known(differences: Sequence[Row]) -> bool:
+    """Tell whether there are seeds enough for intervals over seeds and subjects."""
+    return any(row["both_low"] is not None for row in differences)
+
+
+def _kept_over_seeds(rows: Sequence[Row], differences: Sequence[Row]) -> bool:
+    """Tell whether any comparison that differs has an interval over seeds and subjects without 0."""
+    held = [row for row in differences if holds_over_seeds(row) and not row["needs_no_images"]]
+    kept = {(row["measure"], *(row[name] for name in GROUP)) for row in held}
+    return any(differs(row) and (row["measure"], *(row[name] for name in GROUP)) in kept for row in rows)
+
+
+def _over_seeds(differences: Sequence[Row], task: Task) -> list[str]:
+    """Say which differences other trainings show, too."""
+    known = [row for row in differences if row["both_low"] is not None and not is_protocol_check(row["setup"])]
+    if not known:
+        return []
+    kept = sorted(filter(holds_over_seeds, known), key=lambda row: (row["needs_no_images"], -abs(row["mean"])))
+    lead = f"Over {len(known[0]['values'])} seeds and {task.subjects} together, not corrected for their number"
+    if not kept:
+        return [f"{lead}, none of {_count(len(known), 'difference')} has a 95 % interval without 0."]
+    words = [
+        f"“{name_setup(row['setup'])}”, {name_test(row)}, {MEASURE_NAMES[row['measure']]}"
+        f" {'+' if row['mean'] > 0 else ''}{format_number(row['mean'], 2)}"
+        f" ({format_interval({'low': row['both_low'], 'high': row['both_high']})})"
+        f"{f', but {NEEDS_NO_IMAGES}' if row['needs_no_images'] else ''}"
+        for row in kept[:MAX_NAMED]
+    ]
+    have = "has" if len(kept) == 1 else "have"
+    number = f"{len(kept)} of {_count(len(known), 'difference')}"
+    return [f"{lead}, {number} {have} a 95 % interval without 0: {'; '.join(words)}{_more(len(kept) - len(words))}."]
 
 
 def _what_differs(rows: Sequence[Row], where: str, several: str, noun: str, trivial: Collection[Figure]) -> str:

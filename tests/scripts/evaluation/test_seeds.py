@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import t
 
-from scripts.evaluation.seeds import over_seeds_and_subjects, refuse_other_patients, seed_spread
+from scripts.evaluation.seeds import holds_over_seeds, over_seeds_and_subjects, refuse_other_patients, seed_spread
 from scripts.statistics.intervals import Estimate
 
 
@@ -38,14 +38,28 @@ def test_of_two_seeds_or_one_without_limits_no_interval_is_invented(estimates):
 
 @pytest.mark.parametrize("num_seeds", [3, 5])
 @pytest.mark.parametrize(("of_subjects", "of_seeds"), [(0.04, 0.04), (0.05, 0.01), (0.01, 0.05)])
-def test_the_interval_over_both_covers_what_other_trainings_on_other_subjects_give(num_seeds, of_subjects, of_seeds):
-    random, truth, covered = np.random.default_rng(0), 0.6, 0
+@pytest.mark.parametrize(("truth", "lowest"), [(0.6, 0.0), (0.0, -1.0)])  # a measure; a difference that is none
+def test_the_interval_over_both_covers_what_other_trainings_on_other_subjects_give(
+    num_seeds, of_subjects, of_seeds, truth, lowest
+):
+    random, covered = np.random.default_rng(0), 0
     for _ in range(2000):
         values = truth + random.normal(0, of_subjects) + random.normal(0, of_seeds, num_seeds)
         limits = 1.96 * of_subjects
-        both = over_seeds_and_subjects([Estimate(value, value - limits, value + limits) for value in values])
+        estimates = [Estimate(value, value - limits, value + limits) for value in values]
+        both = over_seeds_and_subjects(estimates, lowest=lowest)
         covered += both.low <= truth <= both.high
     assert 0.935 <= covered / 2000 <= 0.99
+
+
+def test_a_difference_may_be_below_0_and_holds_where_0_lies_outside():
+    worse = [Estimate(value, value - 0.05, value + 0.05) for value in (-0.2, -0.21, -0.19)]
+    spread = seed_spread(worse, lowest=-1.0)
+    assert spread.both_low < spread.mean < spread.both_high < 0
+    assert holds_over_seeds(spread._asdict())
+    assert not holds_over_seeds(seed_spread([*worse[:2], Estimate(0.2, 0.1, 0.3)], lowest=-1.0)._asdict())
+    assert not holds_over_seeds(seed_spread(worse[:2], lowest=-1.0)._asdict())
+    assert seed_spread([Estimate(-0.9, -1.0, 0.5)] * 3, lowest=-1.0).both_low == -1
 
 
 @pytest.mark.parametrize("estimates", [[], [Estimate(0.5), Estimate(None)]])

@@ -138,8 +138,33 @@ def test_other_seeds_stand_beside_the_interval_of_this_one(tmp_path):
     assert row["both_low"] < row["mean"] < row["both_high"]
 
 
+def test_differences_from_the_reference_are_spread_over_the_same_seeds(tmp_path):
+    own, *folders = [study_of_seed(tmp_path / str(seed), prediction_rows(seed=seed), seed) for seed in (0, 1, 2)]
+    content = numbers(prediction_rows(), own, folders)
+    for row in content["comparisons"]:
+        names = ("setup", "reference", "measure")
+        (spread,) = [one for one in content["seed_differences"] if all(one[name] == row[name] for name in names)]
+        assert (spread["values"][0], spread["low"], spread["high"]) == (row["value"], row["low"], row["high"])
+    accuracies = [[answers.right.mean() for answers in group_answers(prediction_rows(seed=seed))] for seed in (0, 1, 2)]
+    (row,) = [row for row in content["seed_differences"] if (row["setup"], row["measure"]) == ("ddpm", "accuracy")]
+    assert row["values"] == pytest.approx([setup - real for real, setup, *_ in accuracies])
+    assert row["both_low"] < row["mean"] < row["both_high"]
+    assert not row["needs_no_images"]
+
+
+def test_a_gain_that_needs_no_images_with_one_seed_is_marked(tmp_path):
+    one_answer = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
+    for row in one_answer:
+        if row["setup"] == "ddpm":
+            row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
+    rows = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
+    folders = [study_of_seed(tmp_path / str(seed), one_answer if seed == 2 else rows, seed) for seed in (0, 1, 2)]
+    differences = numbers(rows, folders[0], folders[1:])["seed_differences"]
+    assert {row["measure"]: row["needs_no_images"] for row in differences}["accuracy"]
+
+
 def test_one_seed_has_no_rows(found):
-    assert found["seeds"] == []
+    assert found["seeds"] == found["seed_differences"] == []
 
 
 def test_a_seed_of_other_subjects_is_refused(tmp_path):

@@ -270,6 +270,40 @@ def test_a_gain_of_one_answer_to_everybody_is_no_success_and_a_loss_stays_one():
     assert "believing a difference" in next_step({**numbers(worse), "seeds": []}, trivial=trivial)
 
 
+def over_seeds(measure="auc", mean=0.1, low=0.01, high=0.19, **changes):
+    names = {"setup": "ddpm", "direction": "a", "role": "external", "cohort": "b", "reference": "real"}
+    own = {"measure": measure, "values": [mean] * 3, "mean": mean, "both_low": low, "both_high": high}
+    return {**names, **own, "needs_no_images": False, **changes}
+
+
+def test_what_other_seeds_show_stands_behind_what_this_one_shows():
+    content = numbers(prediction_rows({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40)))
+    said = findings({**content, "seed_differences": [over_seeds(), over_seeds("accuracy", 0.2, -0.1, 0.5)]})[1]
+    assert said == (
+        "Over 3 seeds and subjects together, not corrected for their number, 1 of 2 differences has a 95 % interval"
+        " without 0: “+ DDPM”, a → b, AUC +.10 (.01 to .19)."
+    )
+    trivial = over_seeds("accuracy", needs_no_images=True)
+    assert findings({**content, "seed_differences": [trivial]})[1].endswith(
+        "accuracy +.10 (.01 to .19), but no better than an answer without images."
+    )
+    said = findings({**content, "seed_differences": [over_seeds(low=-0.1)]})[1]
+    assert said.endswith(", none of 1 difference has a 95 % interval without 0.")
+    two = over_seeds(low=None, high=None)
+    assert findings({**content, "seed_differences": [two]}) == findings(content)
+
+
+def test_what_differs_with_one_seed_and_not_over_all_asks_for_more():
+    content = {**numbers(prediction_rows({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40))), "seeds": [{}]}
+    for rows, words in (
+        ([over_seeds()], "test what differs on a further cohort"),
+        ([over_seeds(low=-0.1)], "with more seeds; what differs with this one is not shown over all of them"),
+        ([over_seeds(needs_no_images=True)], "with more seeds"),
+        ([over_seeds(low=None, high=None)], "test what differs on a further cohort"),
+    ):
+        assert words in next_step({**content, "seed_differences": rows})
+
+
 def audited(verdict, is_grave):
     return {"cohort": "a", "class": "LGG", "method": "ddpm", "verdict": verdict, "is_grave": is_grave}
 
