@@ -133,7 +133,8 @@ class Evaluation:
         """Let each member read the real images of its own fold, as `TrainingDistance.fit` takes them.
 
         Returns:
-            Of each member the features of the training images, and of the validation part; None as above.
+            Of each member the features of the training images, and of the validation part; None, with a line in the
+            log, for members trained on no real images, or on images of other sites, too.
         """
         training = [self.tests.items("train", member.fold) for member in self.members]
         for member, items in zip(self.members, training, strict=True):

@@ -23,8 +23,8 @@ from scripts.evaluation.answers import (
 from scripts.evaluation.figures import PANEL, draw_reliability, draw_roc
 from scripts.evaluation.metrics import MEASURES, compute_metrics, is_trivial_gain, trivial_measures
 from scripts.evaluation.primary import PrimaryEndPoint, as_one_of
-from scripts.evaluation.seeds import refuse_other_patients, seed_spread
-from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, power_rows
+from scripts.evaluation.seeds import holds_over_seeds, refuse_other_patients, seed_spread
+from scripts.evaluation.setups import COMPARISON_COLUMNS, compare_setups, differs, is_protocol_check, power_rows
 from scripts.evaluation.subgroups import FEWEST, GroupMeasures, measure_groups, subgroups
 from scripts.patches.pictures import draw_intervals, draw_svg
 from scripts.provenance.study_files import SeedStudies, StudyFiles
@@ -156,6 +156,13 @@ def comparison_sections(
     return {
         **numbers,
         "primary_sentence": primary_sentence(numbers["primary"], trivial, task) if numbers["primary"] else "",
+        "seed_differences": [
+            {
+                **row,
+                "differs": holds_over_seeds(row) and not (row["needs_no_images"] or is_protocol_check(row["setup"])),
+            }
+            for row in numbers["seed_differences"]
+        ],
         "by_test": _by_test(
             [{**row, "differs": differs(row) and not is_trivial_gain(row, trivial)} for row in comparisons]
         ),
@@ -352,17 +359,19 @@ def _over_seeds(
 ) -> dict[str, list[dict[str, Any]]]:
     """Spread of each measure between seeds, and of its difference from the reference.
 
-    A difference `needs_no_images` where it is a gain and the figure of the setup is, with one of the seeds or more, no
-    better than an answer without a look at the images.
+    A difference `needs_no_images` where it is a gain and the figure of the setup, its mean over seeds, is no better
+    than an answer without a look at the images, or every training of the setup gives all subjects one answer.
     """
-    metrics = [compute_metrics(rows, num_draws, seed) for rows in studies]
     groups = [group_answers(rows) for rows in studies]
-    trivial = set[tuple[str, ...]]().union(*map(trivial_measures, metrics, groups))
+    # Of one setup and test the last counts: one that tells subjects apart, if any does.
+    answers = sorted((one for own in groups for one in own), key=lambda one: one.only_answer is None)
+    means = _spread((compute_metrics(rows, num_draws, seed) for rows in studies), (*GROUP, "measure"))
+    trivial = trivial_measures(({**row, "value": row["mean"]} for row in means), answers)
     compared = (compare_setups(own, reference)[0] for own in groups)
     differences = _spread(compared, (*GROUP, "reference", "measure"), lowest=-1.0)
     for row in differences:
         row["needs_no_images"] = is_trivial_gain({**row, "value": row["mean"]}, trivial)
-    return {"seeds": _spread(metrics, (*GROUP, "measure")), "seed_differences": differences}
+    return {"seeds": means, "seed_differences": differences}
 
 
 def _spread(

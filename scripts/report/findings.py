@@ -9,7 +9,7 @@ from typing import Any
 from scripts.evaluation.answers import GROUP
 from scripts.evaluation.metrics import is_trivial_gain
 from scripts.evaluation.primary import differs_in
-from scripts.evaluation.seeds import holds_over_seeds
+from scripts.evaluation.seeds import FEWEST_SEEDS, holds_over_seeds
 from scripts.evaluation.setups import PAPER_GAIN, differs, is_protocol_check
 from scripts.provenance.task import GLIOMA, Task
 from scripts.report.published import MOSHE
@@ -250,8 +250,10 @@ def next_step(
         if not numbers["seeds"]:
             return again
         differences = numbers.get("seed_differences", ())
-        if _is_spread_known(differences) and not _kept_over_seeds(rows, differences):
-            return "Next: repeat the study with more seeds; what differs with this one is not shown over all of them."
+        if not _is_spread_known(differences):
+            return f"Next: repeat the study with a third seed (other_seed_dirs): {FEWEST_SEEDS} give an interval."
+        if not _kept_over_seeds(rows, differences):
+            return "Next: repeat the study with more seeds; what differs with this seed is not shown over all of them."
         return "Next: test what differs on a further cohort."
     if known:
         gain = "the paper’s gain" if MOSHE in task.published else "a gain"
@@ -331,9 +333,11 @@ def _over_seeds(differences: Sequence[Row], task: Task) -> list[str]:
     if not known:
         return []
     kept = sorted(filter(holds_over_seeds, known), key=lambda row: (row["needs_no_images"], -abs(row["mean"])))
-    lead = f"Over {len(known[0]['values'])} seeds and {task.subjects} together, not corrected for their number"
+    seeds, single = len(known[0]["values"]), len(known) == 1
+    what = "the only difference" if single else f"of {len(known)} differences, not corrected for their number,"
+    lead = f"Over {seeds} trainings and over {task.subjects}, {what}"
     if not kept:
-        return [f"{lead}, none of {_count(len(known), 'difference')} has a 95 % interval without 0."]
+        return [f"{lead} {'has no' if single else 'none has a'} 95 % interval without 0."]
     words = [
         f"“{name_setup(row['setup'])}”, {name_test(row)}, {MEASURE_NAMES[row['measure']]}"
         f" {'+' if row['mean'] > 0 else ''}{format_number(row['mean'], 2)}"
@@ -341,9 +345,8 @@ def _over_seeds(differences: Sequence[Row], task: Task) -> list[str]:
         f"{f', but {NEEDS_NO_IMAGES}' if row['needs_no_images'] else ''}"
         for row in kept[:MAX_NAMED]
     ]
-    have = "has" if len(kept) == 1 else "have"
-    number = f"{len(kept)} of {_count(len(known), 'difference')}"
-    return [f"{lead}, {number} {have} a 95 % interval without 0: {'; '.join(words)}{_more(len(kept) - len(words))}."]
+    have = "has" if single else "1 has" if len(kept) == 1 else f"{len(kept)} have"
+    return [f"{lead} {have} a 95 % interval without 0: {'; '.join(words)}{_more(len(kept) - len(words))}."]
 
 
 def _what_differs(rows: Sequence[Row], where: str, several: str, noun: str, trivial: Collection[Figure]) -> str:

@@ -55,7 +55,8 @@ def methods_section(files: StudyFiles) -> dict[str, Any]:
     """Collect settings, versions, seeds and thread counts from the records of the stages.
 
     Returns:
-        `versions`: package -> its versions over all stages; `settings`: what `settings_by_kind` returns; `seeds`,
+        `versions`: package -> its versions over all stages; `settings`: what `settings_by_kind` returns; `seeds`
+        of cohorts (`cohort_seeds`) and of all other stages,
         `num_threads`, `num_stages`, `kept_old_code`, the stages that were kept although their code had changed, and
         `classifiers`, the names of those with each of which every setup was trained; none of a study with one.
     """
@@ -63,7 +64,8 @@ def methods_section(files: StudyFiles) -> dict[str, Any]:
     identities = [record.content["identity"] for record in records]
     return {
         "versions": package_versions([record.content["versions"] for record in records]),
-        "seeds": sorted({identity["seed"] for identity in identities}),
+        "seeds": sorted({record.content["identity"]["seed"] for record in records if record.kind != "cohort"}),
+        "cohort_seeds": sorted({record.content["identity"]["seed"] for record in records if record.kind == "cohort"}),
         "num_threads": sorted({i["num_threads"] for i in identities if i["num_threads"] is not None}),
         "settings": settings_by_kind(records),
         "num_stages": len(records),

@@ -23,8 +23,10 @@ def has_wrong_bf16_gradient(device: torch.device | str, sides: Sequence[int]) ->
     """Say whether a CPU computes a wrong gradient in bf16 for the weights of a convolution over images of a size.
 
     Over volumes of two voxels along the first axis, oneDNN (3.12 of torch 2.13, avx512_bf16) reads memory that nobody
-    wrote: the gradients of 3 x 3 x 3 kernels differ from call to call and are now and then not finite. No other axis,
-    size, number of axes or type has it (`tests/scripts/training/test_placing.py`).
+    wrote: the gradients of 3 x 3 x 3 kernels differ from call to call and are now and then not finite. That is of the
+    convolutions of a U-Net, whose kernels have a side of 3 or 1 and whose images are halved without remainder; no other
+    size of these was seen to have it, in 2D or 3D (`tests/scripts/training/test_placing.py`). Kernels of 5 or 7, and
+    strides of 2 over a side of 1, are wrong at more sizes.
 
     Args:
         device: where it trains.

@@ -59,10 +59,6 @@ def _says_how(key: str) -> bool:
     return not key.startswith("_") and key not in ENTRY_POINTS and not PLACE.search(key)
 
 
-def _is_expression(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith("$")
-
-
 def make_training_data(
     dataset_dir: str, config_dir: str, patches_path: str, splits_path: str, settings: Mapping[str, Any]
 ) -> None:
@@ -145,7 +141,7 @@ class _StagesBefore:
         invocation = current_invocation()
         typed = {} if invocation is None else invocation.overrides
         # What somebody typed is meant for whoever knows the key, as '$None' is; the files' expressions are their own.
-        expressions = {key: value for key, value in typed.items() if _says_how(key) and _is_expression(value)}
+        expressions = {key: value for key, value in typed.items() if _says_how(key) and not is_plain(value)}
         self.values = {**others, **settings, **expressions}
         self.config = config
 
@@ -178,7 +174,7 @@ class _StagesBefore:
         known = invocation.merged()
         changed = {key: value for key, value in self.values.items() if key in known and value != known[key]}
         for key, value in changed.items():
-            if _is_expression(value) and references(value) - known.keys():
+            if references(value) - known.keys():
                 # Of keys that the training alone has; the stage gets what the training makes of them.
                 changed[key] = parser_of(self.config).get_parsed_content(key)
         try:

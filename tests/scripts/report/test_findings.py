@@ -280,7 +280,7 @@ def test_what_other_seeds_show_stands_behind_what_this_one_shows():
     content = numbers(prediction_rows({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40)))
     said = findings({**content, "seed_differences": [over_seeds(), over_seeds("accuracy", 0.2, -0.1, 0.5)]})[1]
     assert said == (
-        "Over 3 seeds and subjects together, not corrected for their number, 1 of 2 differences has a 95 % interval"
+        "Over 3 trainings and over subjects, of 2 differences, not corrected for their number, 1 has a 95 % interval"
         " without 0: “+ DDPM”, a → b, AUC +.10 (.01 to .19)."
     )
     trivial = over_seeds("accuracy", needs_no_images=True)
@@ -288,7 +288,9 @@ def test_what_other_seeds_show_stands_behind_what_this_one_shows():
         "accuracy +.10 (.01 to .19), but no better than an answer without images."
     )
     said = findings({**content, "seed_differences": [over_seeds(low=-0.1)]})[1]
-    assert said.endswith(", none of 1 difference has a 95 % interval without 0.")
+    assert said == "Over 3 trainings and over subjects, the only difference has no 95 % interval without 0."
+    said = findings({**content, "seed_differences": [over_seeds(low=-0.1), over_seeds("accuracy", low=-0.1)]})[1]
+    assert said.endswith("of 2 differences, not corrected for their number, none has a 95 % interval without 0.")
     two = over_seeds(low=None, high=None)
     assert findings({**content, "seed_differences": [two]}) == findings(content)
 
@@ -297,9 +299,9 @@ def test_what_differs_with_one_seed_and_not_over_all_asks_for_more():
     content = {**numbers(prediction_rows({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40))), "seeds": [{}]}
     for rows, words in (
         ([over_seeds()], "test what differs on a further cohort"),
-        ([over_seeds(low=-0.1)], "with more seeds; what differs with this one is not shown over all of them"),
+        ([over_seeds(low=-0.1)], "with more seeds; what differs with this seed is not shown over all of them"),
         ([over_seeds(needs_no_images=True)], "with more seeds"),
-        ([over_seeds(low=None, high=None)], "test what differs on a further cohort"),
+        ([over_seeds(low=None, high=None)], "with a third seed (other_seed_dirs): 3 give an interval"),
     ):
         assert words in next_step({**content, "seed_differences": rows})
 
@@ -345,7 +347,7 @@ def test_the_next_step_is_the_first_fault_and_else_what_makes_the_result_surer()
         (better, {"audit": [audited("memorizes", True)]}, "look at the most suspicious pairs"),
         (alone, {}, "evaluate a second setup"),
         (better, {"audit": [audited("no sign of memorization", False)]}, "repeat the study with another seed"),
-        ({**better, "seeds": [{}]}, {}, "test what differs on a further cohort"),
+        ({**better, "seeds": [{}], "seed_differences": [over_seeds()]}, {}, "test what differs on a further cohort"),
         (same, {}, f"the paper’s gain of .02 in accuracy needs {needed}."),
     ):
         assert words in next_step(content, **options)

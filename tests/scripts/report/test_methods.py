@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from scripts.provenance.study_files import StageRecord, StudyFiles
@@ -71,6 +73,12 @@ def test_the_weight_of_the_regularizer_leads_the_settings_in_which_the_generator
     }
     assert dict(compared.common) == {"lr": "0.004"}
     assert (compared.value("mi_weight"), compared.value("lr"), compared.value("nothing")) == ("0.1", "0.004", "")
+
+
+def test_the_seed_of_a_simulated_cohort_is_not_that_of_the_trainings():
+    records = [record("site_a/cohort", seed=0), record("site_a/fold0/classifier_real", seed=1)]
+    section = methods_section(SimpleNamespace(records={one.name: one for one in records}))
+    assert (section["seeds"], section["cohort_seeds"]) == ([1], [0])
 
 
 def test_both_cohorts_stand_side_by_side():

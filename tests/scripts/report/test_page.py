@@ -99,15 +99,20 @@ def test_predictions_are_copied_as_text(study, report):
 
 def test_another_seed_stands_beside_the_intervals(study, tmp_path, write_report):
     folder, _ = study
-    for root in ("study", "other"):
-        shutil.copytree(folder / "site_a" / "evaluation_real", tmp_path / root / "site_a" / "evaluation_real")
-    path = tmp_path / "other" / "site_a" / "evaluation_real" / "stage.json"
-    write_json(path, {**read_json(path), "identity": {**read_json(path)["identity"], "seed": 1}})
-    write_report((tmp_path / "study", ["site_a/evaluation_real"]), other_seed_dirs=[str(tmp_path / "other")])
-    html = (tmp_path / "study" / "report" / "report.html").read_text(encoding="utf-8")
-    assert "sd between seeds" in html
+    stages = ["site_a/evaluation_real", "site_a/evaluation_ddpm"]
+    for seed in range(3):
+        for stage in stages:
+            path = shutil.copytree(folder / stage, tmp_path / str(seed) / stage) / "stage.json"
+            write_json(path, {**read_json(path), "identity": {**read_json(path)["identity"], "seed": seed}})
+    write_report((tmp_path / "0", stages), other_seed_dirs=[str(tmp_path / "1"), str(tmp_path / "2")])
+    html = (tmp_path / "0" / "report" / "report.html").read_text(encoding="utf-8")
+    numbers = read_json(tmp_path / "0" / "report" / "comparisons.json")
+    assert "between 3 seeds" in html
     assert "One seed:" not in html
-    assert {row["sd"] for row in read_json(tmp_path / "study" / "report" / "comparisons.json")["seeds"]} == {0.0}
+    assert all(row["sd"] < 1e-15 for row in [*numbers["seeds"], *numbers["seed_differences"]])
+    assert len(numbers["seed_differences"]) == 3
+    assert "Differences from “Real images only” on the same patients." in html
+    assert "Over 3 trainings and over subjects, of 3 differences, not corrected for their number," in html
 
 
 def test_images_that_measured_below_a_gate_are_called_unfinished_above_the_samples_and_in_the_first_lines(report):

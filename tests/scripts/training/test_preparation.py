@@ -92,9 +92,11 @@ def test_other_settings_and_another_source_are_refused_in_the_same_folders(train
         train(trained, dataset_dir=str(patients), patch_spacing_mm=5.0, output_dir=out)
     with pytest.raises(OtherRunError, match=r"dataset_dir .* differs in intensity_percentiles; give"):
         train(trained, dataset_dir=str(patients), intensity_percentiles="$(1, 99)", output_dir=out)
-    of_training = "$1.25 * @classifier_batch_size"  # a key that the stages before do not have
-    with pytest.raises(OtherRunError, match=r"dataset_dir .* differs in patch_spacing_mm; give"):
-        train(trained, dataset_dir=str(patients), patch_spacing_mm=of_training, output_dir=out)
+    for of_training in ("$1.25 * @classifier_batch_size", "@classifier_batch_size"):  # a key that cohorts do not have
+        with pytest.raises(OtherRunError, match=r"dataset_dir .* differs in patch_spacing_mm; give"):
+            train(trained, dataset_dir=str(patients), patch_spacing_mm=of_training, output_dir=out)
+    with pytest.raises(OtherRunError, match=r"dataset_dir .* differs in intensity_percentiles; give"):
+        train(trained, dataset_dir=str(patients), intensity_percentiles=["$0.5 + 0.5", 99.5], output_dir=out)
     table = write_table(patients)
     with pytest.raises(OtherRunError, match=r"dataset_dir .*table.csv cannot be made into these folders.* inputs "):
         train(trained, dataset_dir=str(table), mask_codes="brats_2017", output_dir=out)
