@@ -368,14 +368,12 @@ FIGURES = {
 
 def table(rows: Sequence[Mapping[str, Any]], judge: Judge) -> str:
     """Markdown table of a cohort: every arm's figures with intervals over seeds, paired gains of AUC on both sites."""
-    by_arm: dict[str, dict[int, Mapping[str, Any]]] = {}
-    for row in rows:
-        by_arm.setdefault(row["arm"], {})[row["seed"]] = row
+    by_arm = _by_arm(rows)
     real = by_arm.pop("real")
     titles = [title for title, _, _ in FIGURES.values()]
     columns = ["", "steps", "memorizes", *titles, "gain of AUC, same site", "other site"]
     lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
-    labels = {part: judge.patients[part].labels.numpy() for part in ("test_a", "test_b")}
+    labels = _labels(judge)
     alone = [f"AUC {_cell(_clipped([_auc(row, labels, part) for row in real.values()], (0, 1)), 3)}" for part in labels]
     lines.append(f"| real images alone |{' |' * (len(columns) - 3)} {' | '.join(alone)} |")
     for arm, own in by_arm.items():
@@ -387,6 +385,45 @@ def table(rows: Sequence[Mapping[str, Any]], judge: Judge) -> str:
         cells += [_cell(auc_gain(own, real, labels[part], part), 3, "+") for part in ("test_a", "test_b")]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def differences(rows: Sequence[Mapping[str, Any]], judge: Judge) -> str:
+    """Markdown table of a cohort: what every arm has more than `REFERENCE`, paired by seed; empty without that arm.
+
+    Intervals are Student's over seeds, and of AUC those of `auc_gain`; none is corrected for their number.
+    """
+    by_arm = _by_arm(rows)
+    plain, labels = by_arm.get(REFERENCE), _labels(judge)
+    if plain is None:
+        return ""
+    titles = [title for title, _, _ in FIGURES.values()]
+    columns = [f"less {REFERENCE}", *titles, "AUC, same site", "other site"]
+    lines = [f"| {' | '.join(columns)} |", "|---" * len(columns) + "|"]
+    for arm, own in by_arm.items():
+        if arm in ("real", REFERENCE):
+            continue
+        paired = {seed: row for seed, row in plain.items() if seed in own}
+        cells = [arm]
+        for name, (_, digits, _) in FIGURES.items():
+            cells.append(
+                _cell(mean_and_interval([own[seed][name] - paired[seed][name] for seed in paired]), digits, "+")
+            )
+        cells += [
+            _cell(auc_gain({seed: own[seed] for seed in paired}, paired, labels[part], part), 3, "+") for part in labels
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _by_arm(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[int, Mapping[str, Any]]]:
+    by_arm: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for row in rows:
+        by_arm.setdefault(row["arm"], {})[row["seed"]] = row
+    return by_arm
+
+
+def _labels(judge: Judge) -> dict[str, np.ndarray]:
+    return {part: judge.patients[part].labels.numpy() for part in ("test_a", "test_b")}
 
 
 def _auc(row: Mapping[str, Any], labels: Mapping[str, np.ndarray], part: str) -> float:
@@ -453,7 +490,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with ProcessPoolExecutor(options.workers, multiprocessing.get_context("spawn")) as pool:
             rows = [row for own in pool.map(run, *parts) for row in own]
     for cohort in options.cohorts:
-        print(f"\n{cohort}\n\n{table([row for row in rows if row['cohort'] == cohort], experiment.judge)}")
+        own = [row for row in rows if row["cohort"] == cohort]
+        print(f"\n{cohort}\n\n{table(own, experiment.judge)}\n\n{differences(own, experiment.judge)}")
     if options.figure:
         frontier(rows, options.figure)
 

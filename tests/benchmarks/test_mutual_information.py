@@ -18,6 +18,7 @@ from benchmarks.mutual_information import (
     Choice,
     auc_gain,
     audit_of_set,
+    differences,
     make_set,
     split_inner,
     table,
@@ -108,3 +109,25 @@ def test_the_table_stays_within_the_bounds_of_its_figures_and_begins_with_real_i
     assert lines[2].endswith("| AUC 1.000 | AUC 0.750 |")
     assert lines[2].count("|") == lines[3].count("|")
     assert "| 0.97 (0.72 to 1.00) |" in lines[3]
+
+
+def test_an_arm_less_plain_training_is_paired_by_seed():
+    labels = torch.tensor([0, 0, 1, 1])
+    judge = SimpleNamespace(patients={part: Patients(torch.zeros(4, 1), labels) for part in ("test_a", "test_b")})
+    right, wrong = (
+        {"test_a": [0.0, 1, 2, 3], "test_b": [0.0, 1, 2, 3]},
+        {"test_a": [2.0, 3, 0, 1], "test_b": [0.0, 2, 1, 3]},
+    )
+    figures = {"copies": 0, "max_pearson": 0.5, "kernel_distance": 0.1, "coverage": 0.9, "label_auc": 1.0}
+    rows = [
+        {"arm": arm, "seed": seed, "scores": scores, "excess": excess + seed, **figures}
+        for arm, scores, excess in (("real", wrong, 0.0), ("plain", wrong, 0.5), ("augmented", right, 0.25))
+        for seed in (0, 1, 2)
+    ]
+    header, _, line = differences(rows, judge).splitlines()
+    cells = dict(zip(header.split(" | "), line.split(" | "), strict=True))
+    assert line.startswith("| augmented | +0 | -0.25 | ")
+    assert cells["kernel distance"] == "+0.00"
+    assert cells["AUC, same site"] == "+1.000"
+    assert cells["other site |"].startswith("+0.250 (")
+    assert differences([row for row in rows if row["arm"] != "plain"], judge) == ""
