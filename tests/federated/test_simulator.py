@@ -1,4 +1,4 @@
-"""The job of NVFlare's simulator to its end, and its weights adopted; in the environment of `make test-federated`."""
+"""The job of NVFlare's simulator to its end, and its adopted weights asked; run by `make test-federated`."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from bundle import grade
 from bundle.__main__ import main
 from bundle.pack import pack
 from bundle.trained import Trained
-from scripts.running.files import read_json
+from scripts.running.files import read_json, sha256_file, write_json
 from tests.helpers import ROOT
 from tests.patches import write_tiny_patches
+from tests.tiny_subjects import write_subject
 from tests.trained_study import write_trained_study
 
 pytest.importorskip("monai_nvflare", reason="needs NVFlare, the extra federated")
@@ -34,13 +36,17 @@ def write_job(folder: Path, package: Path, sites: list[Path]) -> Path:
     return job
 
 
-def test_two_sites_train_to_the_end_and_their_weights_are_adopted(tmp_path):
+def test_two_sites_train_to_the_end_and_their_adopted_weights_answer_a_patient(tmp_path):
     study = write_trained_study(tmp_path / "study")
     package = pack(Trained.find(str(study), "ddpm"), str(tmp_path / "dist"), allow_placeholder=True)
+    images = read_json(package / "models" / "provenance.json")["images"]  # the sites' are made in the same way
     sites = [tmp_path / name for name in ("site_1", "site_2")]
     for seed, site in enumerate(sites):
         for name in ("patches", "splits"):
-            write_tiny_patches(site / name, (16, 24), seed=seed)
+            lists = write_tiny_patches(site / name, (16, 24), seed=seed)
+            header = read_json(lists["patches_path"])
+            kept = {key: header[key] for key in ("modality", "labels")}
+            write_json(Path(lists["patches_path"]), {**header, **images, **kept})
     job, work = write_job(tmp_path, package, sites), tmp_path / "work"
     tool = Path(sys.executable).with_name("nvflare")
     subprocess.run(
@@ -54,3 +60,10 @@ def test_two_sites_train_to_the_end_and_their_weights_are_adopted(tmp_path):
     assert main(["adopt", "--weights", str(weights), "--records", *records, "--out", str(tmp_path / "adopted")]) == 0
     joined = read_json(tmp_path / "adopted" / "provenance.json")
     assert set(joined["subjects"]) == {name for path in records for name in read_json(path)["subjects"]}
+
+    for path in (tmp_path / "adopted").iterdir():
+        shutil.copy(path, package / "models")
+    write_subject(tmp_path / "P01")
+    (answer,) = grade([str(tmp_path / "P01")], str(tmp_path / "answers"), str(package), mask_codes="brats_2017")
+    assert sum(answer["probabilities"].values()) == pytest.approx(1, abs=1e-6)
+    assert answer["weights"]["sha256"] == sha256_file(tmp_path / "adopted" / "model.pt")
