@@ -335,7 +335,7 @@ def _over_seeds(differences: Sequence[Row], task: Task) -> list[str]:
     kept = sorted(filter(holds_over_seeds, known), key=lambda row: (row["needs_no_images"], -abs(row["mean"])))
     seeds, single = len(known[0]["values"]), len(known) == 1
     what = "the only difference" if single else f"of {len(known)} differences, not corrected for their number,"
-    lead = f"Over {seeds} trainings and over {task.subjects}, {what}"
+    lead = f"Over {seeds} trainings and over {task.cases}, {what}"
     if not kept:
         return [f"{lead} {'has no' if single else 'none has a'} 95 % interval without 0."]
     words = [

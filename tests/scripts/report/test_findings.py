@@ -280,7 +280,7 @@ def test_what_other_seeds_show_stands_behind_what_this_one_shows():
     content = numbers(prediction_rows({"real": 0.0, "ddpm": 3.0}, sizes=(30, 40)))
     said = findings({**content, "seed_differences": [over_seeds(), over_seeds("accuracy", 0.2, -0.1, 0.5)]})[1]
     assert said == (
-        "Over 3 trainings and over subjects, of 2 differences, not corrected for their number, 1 has a 95 % interval"
+        "Over 3 trainings and over patients, of 2 differences, not corrected for their number, 1 has a 95 % interval"
         " without 0: “+ DDPM”, a → b, AUC +.10 (.01 to .19)."
     )
     trivial = over_seeds("accuracy", needs_no_images=True)
@@ -288,7 +288,7 @@ def test_what_other_seeds_show_stands_behind_what_this_one_shows():
         "accuracy +.10 (.01 to .19), but no better than an answer without images."
     )
     said = findings({**content, "seed_differences": [over_seeds(low=-0.1)]})[1]
-    assert said == "Over 3 trainings and over subjects, the only difference has no 95 % interval without 0."
+    assert said == "Over 3 trainings and over patients, the only difference has no 95 % interval without 0."
     said = findings({**content, "seed_differences": [over_seeds(low=-0.1), over_seeds("accuracy", low=-0.1)]})[1]
     assert said.endswith("of 2 differences, not corrected for their number, none has a 95 % interval without 0.")
     two = over_seeds(low=None, high=None)

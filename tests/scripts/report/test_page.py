@@ -112,7 +112,7 @@ def test_another_seed_stands_beside_the_intervals(study, tmp_path, write_report)
     assert all(row["sd"] < 1e-15 for row in [*numbers["seeds"], *numbers["seed_differences"]])
     assert len(numbers["seed_differences"]) == 3
     assert "Differences from “Real images only” on the same patients." in html
-    assert "Over 3 trainings and over subjects, of 3 differences, not corrected for their number," in html
+    assert "Over 3 trainings and over patients, of 3 differences, not corrected for their number," in html
 
 
 def test_images_that_measured_below_a_gate_are_called_unfinished_above_the_samples_and_in_the_first_lines(report):
