@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from scripts.running.files import write_json
+from scripts.running.files import read_json, write_json
 from scripts.splits.draw import write_splits
 from tests.helpers import list_header
 
@@ -69,3 +69,15 @@ def _write_patch(path: Path, random: np.random.Generator, spatial_shape: tuple[i
     volume = image[:, :, None] if len(spatial_shape) == 2 else image
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(volume, np.eye(4)), path)
+
+
+def write_patches_of_site(
+    folder: Path, package: Path, spatial_shape: tuple[int, ...], **options: Any
+) -> dict[str, str]:
+    """Do what `write_tiny_patches` does for a site of a federation: its images are made as those of a package."""
+    lists = write_tiny_patches(folder, spatial_shape, **options)
+    header = read_json(lists["patches_path"])
+    images = read_json(package / "models" / "provenance.json")["images"]
+    kept = {key: header[key] for key in ("modality", "labels")}
+    write_json(Path(lists["patches_path"]), {**header, **images, "name": folder.name, **kept})
+    return lists

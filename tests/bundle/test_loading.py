@@ -18,11 +18,10 @@ from bundle.adopt import adopt
 from bundle.large_files import write_large_files
 from bundle.package import WORKFLOWS
 from bundle.rules_metadata import SCHEMA
-from scripts.running.files import read_json, write_json
-from tests.patches import write_tiny_patches
+from scripts.running.files import read_json
+from tests.patches import write_patches_of_site, write_tiny_patches
 from tests.tiny_subjects import write_subject
 
-NAMES = ("modality", "labels")
 ANY_SOURCE = {"source": "github", "progress": False, "device": "cpu"}
 
 
@@ -159,10 +158,8 @@ def sites(elsewhere: Path, tmp_path: Path) -> list[tuple[MonaiAlgo, int]]:
     """Two hospitals with patches of their own, and the number of their training images."""
     found = []
     for seed, name in enumerate(("north", "south")):
-        patches = write_tiny_patches(tmp_path / name, (16, 24), subjects_per_class=6 + 3 * seed, seed=seed)
-        header = read_json(patches["patches_path"])
-        images = dict(read_json(elsewhere / "models" / "provenance.json")["images"])
-        write_json(patches["patches_path"], {**header, **images, "name": name, **{key: header[key] for key in NAMES}})
+        options = {"subjects_per_class": 6 + 3 * seed, "seed": seed}
+        patches = write_patches_of_site(tmp_path / name, elsewhere, (16, 24), **options)
         settings = {
             **patches,
             "output_dir": str(tmp_path / name / "out"),

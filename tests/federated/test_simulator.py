@@ -14,9 +14,9 @@ from bundle import grade
 from bundle.__main__ import main
 from bundle.pack import pack
 from bundle.trained import Trained
-from scripts.running.files import read_json, sha256_file, write_json
+from scripts.running.files import read_json, sha256_file
 from tests.helpers import ROOT
-from tests.patches import write_tiny_patches
+from tests.patches import write_patches_of_site
 from tests.tiny_subjects import write_subject
 from tests.trained_study import write_trained_study
 
@@ -39,14 +39,10 @@ def write_job(folder: Path, package: Path, sites: list[Path]) -> Path:
 def test_two_sites_train_to_the_end_and_their_adopted_weights_answer_a_patient(tmp_path):
     study = write_trained_study(tmp_path / "study")
     package = pack(Trained.find(str(study), "ddpm"), str(tmp_path / "dist"), allow_placeholder=True)
-    images = read_json(package / "models" / "provenance.json")["images"]  # the sites' are made in the same way
     sites = [tmp_path / name for name in ("site_1", "site_2")]
     for seed, site in enumerate(sites):
         for name in ("patches", "splits"):
-            lists = write_tiny_patches(site / name, (16, 24), seed=seed)
-            header = read_json(lists["patches_path"])
-            kept = {key: header[key] for key in ("modality", "labels")}
-            write_json(Path(lists["patches_path"]), {**header, **images, **kept})
+            write_patches_of_site(site / name, package, (16, 24), seed=seed)
     job, work = write_job(tmp_path, package, sites), tmp_path / "work"
     tool = Path(sys.executable).with_name("nvflare")
     subprocess.run(
