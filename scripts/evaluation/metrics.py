@@ -144,6 +144,11 @@ def trivial_measures(metrics: Iterable[Mapping[str, Any]], groups: Iterable[Answ
     return found
 
 
+def figure_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Measure and `GROUP` of a row, by which figures of several tables are told to be one."""
+    return (row["measure"], *(row[name] for name in GROUP))
+
+
 def is_trivial_gain(comparison: Mapping[str, Any], trivial: Collection[tuple[str, ...]]) -> bool:
     """Tell whether a setup is ahead of another with a figure that needs no images; a loss is one whatever it needs.
 
@@ -151,8 +156,7 @@ def is_trivial_gain(comparison: Mapping[str, Any], trivial: Collection[tuple[str
         comparison: row of `compare_setups`, or a primary end point.
         trivial: what `trivial_measures` returns.
     """
-    figure = (comparison["measure"], *(comparison[name] for name in GROUP))
-    return comparison["value"] is not None and comparison["value"] > 0 and figure in trivial
+    return comparison["value"] is not None and comparison["value"] > 0 and figure_of(comparison) in trivial
 
 
 def swapped_labels(metrics: Iterable[Mapping[str, Any]], reference: str) -> list[Mapping[str, Any]]:

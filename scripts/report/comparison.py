@@ -156,13 +156,6 @@ def comparison_sections(
     return {
         **numbers,
         "primary_sentence": primary_sentence(numbers["primary"], trivial, task) if numbers["primary"] else "",
-        "seed_differences": [
-            {
-                **row,
-                "differs": holds_over_seeds(row) and not (row["needs_no_images"] or is_protocol_check(row["setup"])),
-            }
-            for row in numbers["seed_differences"]
-        ],
         "by_test": _by_test(
             [{**row, "differs": differs(row) and not is_trivial_gain(row, trivial)} for row in comparisons]
         ),
@@ -360,7 +353,8 @@ def _over_seeds(
     """Spread of each measure between seeds, and of its difference from the reference.
 
     A difference `needs_no_images` where it is a gain and the figure of the setup, its mean over seeds, is no better
-    than an answer without a look at the images, or every training of the setup gives all subjects one answer.
+    than an answer without a look at the images, or every training of the setup gives all subjects one answer. It
+    `differs` where 0 lies outside its interval, and neither this nor shuffled labels say that it is no finding.
     """
     groups = [group_answers(rows) for rows in studies]
     # Of one setup and test the last counts: one that tells subjects apart, if any does.
@@ -370,7 +364,9 @@ def _over_seeds(
     compared = (compare_setups(own, reference)[0] for own in groups)
     differences = _spread(compared, (*GROUP, "reference", "measure"), lowest=-1.0)
     for row in differences:
-        row["needs_no_images"] = is_trivial_gain({**row, "value": row["mean"]}, trivial)
+        is_trivial = is_trivial_gain({**row, "value": row["mean"]}, trivial)
+        is_finding = not (is_trivial or is_protocol_check(row["setup"]))
+        row |= {"needs_no_images": is_trivial, "differs": is_finding and holds_over_seeds(row)}
     return {"seeds": means, "seed_differences": differences}
 
 

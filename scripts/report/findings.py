@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from scripts.evaluation.answers import GROUP
-from scripts.evaluation.metrics import is_trivial_gain
+from scripts.evaluation.metrics import figure_of, is_trivial_gain
 from scripts.evaluation.primary import differs_in
 from scripts.evaluation.seeds import FEWEST_SEEDS, holds_over_seeds
 from scripts.evaluation.setups import PAPER_GAIN, differs, is_protocol_check
@@ -121,7 +120,7 @@ def classifier_sentence(rows: Sequence[Row], comparisons: Sequence[Row], marked:
 def _with_classifiers(setup: str, tested: Sequence[Row], marked: Collection[Figure]) -> str:
     """Count the classifiers with which a setup is better, and those with which it is worse."""
     own = [row for row in tested if setup_of(row["setup"]) == setup]
-    different = [row for row in own if (row["measure"], *(row[name] for name in GROUP)) in marked]
+    different = [row for row in own if figure_of(row) in marked]
     better, worse = (
         list(dict.fromkeys(str(classifier_of(row["setup"])) for row in different if sign * row["value"] > 0))
         for sign in (1, -1)
@@ -322,9 +321,8 @@ def _is_spread_known(differences: Sequence[Row]) -> bool:
 
 def _kept_over_seeds(rows: Sequence[Row], differences: Sequence[Row]) -> bool:
     """Tell whether any comparison that differs has an interval over seeds and subjects without 0."""
-    held = [row for row in differences if holds_over_seeds(row) and not row["needs_no_images"]]
-    kept = {(row["measure"], *(row[name] for name in GROUP)) for row in held}
-    return any(differs(row) and (row["measure"], *(row[name] for name in GROUP)) in kept for row in rows)
+    kept = {figure_of(row) for row in differences if row["differs"]}
+    return any(differs(row) and figure_of(row) in kept for row in rows)
 
 
 def _over_seeds(differences: Sequence[Row], task: Task) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.evaluation.answers import GROUP, ROLES, TEST, Answers, class_name, group_answers, main_role
-from scripts.evaluation.metrics import MACRO_F1, MEASURES, confusion_matrix, is_trivial_gain, top_confusions
+from scripts.evaluation.metrics import MACRO_F1, MEASURES, confusion_matrix, figure_of, is_trivial_gain, top_confusions
 from scripts.evaluation.setups import differs
 from scripts.patches.pictures import draw_intervals, heat_color, heat_text_color
 from scripts.provenance.task import GLIOMA, Task
@@ -64,11 +64,7 @@ def result_sections(
     table.sort(key=lambda row: (row["direction"], roles.index(row["role"]), row["cohort"], names.index(row["setup"])))
     main = [row for row in table if row["role"] == roles[0]]
     cohorts = sorted({row["cohort"] for row in main})
-    marked = {
-        (row["measure"], *(row[name] for name in GROUP))
-        for row in comparisons
-        if differs(row) and not is_trivial_gain(row, trivial)
-    }
+    marked = {figure_of(row) for row in comparisons if differs(row) and not is_trivial_gain(row, trivial)}
     return {
         "role": roles[0],
         "result_title": RESULT_TITLES[roles[0]].format(cases=task.cases),

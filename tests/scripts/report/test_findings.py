@@ -7,6 +7,7 @@ import pytest
 from scripts.evaluation.against_controls import compare_with_controls
 from scripts.evaluation.answers import group_answers, main_role
 from scripts.evaluation.metrics import compute_metrics, trivial_measures
+from scripts.evaluation.seeds import holds_over_seeds
 from scripts.evaluation.setups import compare_setups, power_rows
 from scripts.report.findings import audit_sentence, findings, generator_findings, next_step, primary_sentence
 from scripts.report.words import format_number, format_p
@@ -273,7 +274,8 @@ def test_a_gain_of_one_answer_to_everybody_is_no_success_and_a_loss_stays_one():
 def over_seeds(measure="auc", mean=0.1, low=0.01, high=0.19, **changes):
     names = {"setup": "ddpm", "direction": "a", "role": "external", "cohort": "b", "reference": "real"}
     own = {"measure": measure, "values": [mean] * 3, "mean": mean, "both_low": low, "both_high": high}
-    return {**names, **own, "needs_no_images": False, **changes}
+    row = {**names, **own, "needs_no_images": False, **changes}
+    return {**row, "differs": holds_over_seeds(row) and not row["needs_no_images"]}
 
 
 def test_what_other_seeds_show_stands_behind_what_this_one_shows():
